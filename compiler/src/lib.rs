@@ -1,0 +1,1 @@
+//! WebAssembly to images and executables.

@@ -1,0 +1,1 @@
+//! A snapshot shown to a person (text) or to a program (JSON).

@@ -1,0 +1,24 @@
+//! What crosses machines, and what compiler and runtime must agree on.
+//!
+//! Nothing in this crate generates code, runs code or calls WASI. It holds plain types and the formats they travel in:
+//!
+//! - [`module`]: what the runtime must know of a WebAssembly module; [`image`]: the container it travels in beside the code.
+//! - [`context`]: the one structure in memory that generated code may touch.
+//! - [`framemap`]: migration points, record homes, and per-architecture sites (the stack maps).
+//! - [`state`]: the uniform state, defined at the WebAssembly level only.
+//! - [`frames`]: native stack bytes to uniform frames and back.
+//! - [`snapshot`]: the uniform state as a file; [`inspect`]: shown to a person or a program.
+//! - [`control`]: the messages between `dunlin` and a running executable.
+
+pub mod arch;
+pub mod context;
+pub mod control;
+pub mod framemap;
+pub mod frames;
+pub mod hostcalls;
+pub mod image;
+pub mod inspect;
+pub mod module;
+pub mod snapshot;
+pub mod state;
+pub mod types;

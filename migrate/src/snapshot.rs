@@ -1,0 +1,1 @@
+//! The snapshot: the uniform state as a file.

@@ -1,0 +1,100 @@
+//! The uniform state: all that must move for a program to go on elsewhere, at the WebAssembly level and nowhere else.
+//!
+//! No native address, register, frame or host descriptor is ever part of it. The bytes of linear memories are kept apart (see
+//! [`crate::snapshot`]), because they are large and mapped, not copied.
+
+pub mod wasi;
+
+use crate::module::ModuleHash;
+use crate::types::Value;
+use serde::{Deserialize, Serialize};
+
+/// The uniform state of a program stopped at a migration point, without the bytes of its memories.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Whose state this is.
+    pub module: ModuleHash,
+    /// What the host had called.
+    pub invocation: Invocation,
+    /// The call stack, outermost first. Never empty.
+    pub frames: Vec<Frame>,
+    /// Every global.
+    pub globals: Vec<Value>,
+    /// Every memory.
+    pub memories: Vec<MemoryState>,
+    /// Every table.
+    pub tables: Vec<TableState>,
+    /// Which element segments were dropped.
+    pub dropped_elements: Vec<bool>,
+    /// Which data segments were dropped.
+    pub dropped_data: Vec<bool>,
+    /// The host's side.
+    pub wasi: wasi::WasiState,
+}
+
+/// What the host had called when the program was stopped; it decides what happens when the outermost frame returns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Invocation {
+    /// The module's start function; the main export comes next.
+    Start,
+    /// An exported function, by name.
+    Export(String),
+}
+
+/// One activation of a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Function index.
+    pub func: u32,
+    /// Byte offset in the module's binary of the instruction the frame stands at. For an `entry` point: of the function's body.
+    /// For a `host` point (an imported function's frame): 0.
+    pub offset: u32,
+    /// The kind of point.
+    pub kind: PointKind,
+    /// Live locals and operand-stack values, by slot, ascending. A slot that is absent is dead: no path reads it.
+    pub values: Vec<(Slot, Value)>,
+}
+
+/// Kind of a migration point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum PointKind {
+    /// A call whose callee is running. Resumes when the callee returns.
+    Call = 0,
+    /// At the head of a loop, before an iteration.
+    Loop = 1,
+    /// At the entry of a function, before its first instruction.
+    Entry = 2,
+    /// In an imported function's wrapper: the host call is undone and will be issued (again).
+    Host = 3,
+}
+
+impl PointKind {
+    /// The inverse of `kind as u8`.
+    pub fn from_u8(n: u8) -> Option<PointKind> {
+        [PointKind::Call, PointKind::Loop, PointKind::Entry, PointKind::Host].get(n as usize).copied()
+    }
+}
+
+/// A place of a frame that holds a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Slot {
+    /// A local (parameters first).
+    Local(u32),
+    /// An operand-stack position, counted from the bottom of the function's stack.
+    Stack(u32),
+}
+
+/// A linear memory, without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryState {
+    /// Current size in 64 KiB pages.
+    pub pages: u64,
+}
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableState {
+    /// Its elements: function indices (or host references), or null.
+    pub elements: Vec<Option<u32>>,
+}

@@ -1,0 +1,2 @@
+//! The program every executable is made of.
+fn main() {}
