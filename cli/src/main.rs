@@ -1,2 +1,88 @@
-//! The `dunlin` command.
-fn main() {}
+//! The `dunlin` command: compiles WebAssembly programs, and moves them between machines while they run. One file per verb.
+
+mod build;
+mod checkpoint;
+mod failure;
+mod inspect;
+mod program;
+mod ps;
+mod resume;
+mod run;
+mod runtime_args;
+mod runtimes;
+mod show;
+mod sockets;
+mod version;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    dunlin could not do it
+  2    the command line makes no sense
+  86   the snapshot is damaged, or belongs to another program
+`run` and `resume` become the program, so that its own exit code is passed through; besides:
+  85   the program wrote a snapshot and stopped
+  87   the runtime failed (a file, memory)
+  88   the executable can't start
+  134  the program trapped";
+
+/// Compiles WebAssembly programs to standalone executables that can be moved between machines while they run
+#[derive(Debug, Parser)]
+#[command(name = "dunlin", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Build(build::Build),
+    Run(run::Run),
+    Ps(ps::Ps),
+    Checkpoint(checkpoint::Checkpoint),
+    Resume(resume::Resume),
+    Inspect(inspect::Inspect),
+    Version(version::Version),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Build(args) => build::run(&args),
+        Verb::Run(args) => run::run(&args),
+        Verb::Ps(args) => ps::run(&args),
+        Verb::Checkpoint(args) => checkpoint::run(&args),
+        Verb::Resume(args) => resume::run(&args),
+        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Version(args) => version::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            show::complain(&failure.to_string());
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_programs_arguments_are_its_own() {
+        for line in ["dunlin run --dir . p -- --dir x", "dunlin run --dir . p --dir x"] {
+            let Verb::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().verb else { panic!("not run") };
+            let debug = format!("{run:?}");
+            assert!(debug.contains(r#"dir: ["."]"#) && debug.contains(r#""--dir", "x"]"#), "{debug}");
+        }
+    }
+}

@@ -104,7 +104,12 @@ impl ContextLayout {
         let globals = tables - (SLOT_SIZE as usize * module.globals.len()) as i32;
         let num_slots = module.num_slots();
         let slots = globals - (SLOT_SIZE * num_slots) as i32;
-        ContextLayout { tables, globals, slots, num_slots }
+        ContextLayout {
+            tables,
+            globals,
+            slots,
+            num_slots,
+        }
     }
 
     /// Bytes of context below the base of linear memory 0; a multiple of 16.

@@ -13,6 +13,12 @@
 //!
 //! Both are decoded one function at a time, when that function is asked for: starting a program costs nothing.
 
+mod code;
+mod points;
+
+pub use code::{Code, CodeBuilder};
+pub use points::{Points, PointsBuilder};
+
 use crate::hostcalls::Trap;
 use crate::state::{PointKind, Slot};
 use crate::types::ValType;
@@ -115,4 +121,48 @@ pub struct MapError {
     pub section: &'static str,
     /// Where, in bytes from its start.
     pub at: usize,
+}
+
+impl FunctionPoints {
+    /// The migration point of the instruction at a byte offset of the module's binary.
+    pub fn point_at(&self, wasm_offset: u32) -> Option<&Point> {
+        let found = self.points.binary_search_by_key(&wasm_offset, |p| p.offset).ok()?;
+        self.points.get(found)
+    }
+}
+
+impl FunctionCode {
+    /// Every site at a text offset, from the function's first instruction.
+    pub fn sites_at(&self, text: u32) -> &[Site] {
+        let start = self.sites.partition_point(|s| s.text < text);
+        let len = self.sites[start..].partition_point(|s| s.text == text);
+        &self.sites[start..start + len]
+    }
+
+    /// The call that returns to a text offset.
+    pub fn call_at(&self, text: u32) -> Option<&Site> {
+        self.sites_at(text).iter().find(|s| s.kind == SiteKind::Call)
+    }
+
+    /// The trap an instruction at a text offset raises if it faults, and its byte offset in the module's binary.
+    pub fn trap_at(&self, text: u32) -> Option<(Trap, u32)> {
+        self.sites_at(text).iter().find_map(|s| match s.kind {
+            SiteKind::Trap(trap) => Some((trap, s.wasm)),
+            SiteKind::Call => None,
+        })
+    }
+
+    /// The last site at or before a text offset: where execution roughly is when there is none exactly there.
+    pub fn site_before(&self, text: u32) -> Option<&Site> {
+        self.sites[..self.sites.partition_point(|s| s.text <= text)].last()
+    }
+
+    /// The text offset a call at a byte offset of the module's binary returns to, from the function's first instruction.
+    /// Searches linearly; [`crate::frames::FrameMaps`] keeps an index.
+    pub fn call_site_of(&self, wasm_offset: u32) -> Option<u32> {
+        self.sites
+            .iter()
+            .find(|s| s.kind == SiteKind::Call && s.wasm == wasm_offset)
+            .map(|s| s.text)
+    }
 }

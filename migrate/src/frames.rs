@@ -1,1 +1,292 @@
 //! Frame translation: native stack bytes to uniform frames and back, with the frame maps of this architecture.
+//!
+//! Everything here works on a slice of bytes and numbers that are addresses in it; nothing is dereferenced. The shape of a stack
+//! is the same on every architecture (it grows downwards; `fp` is a frame pointer):
+//!
+//! ```text
+//!   top                    16-byte aligned
+//!   top - 8                return address into the `enter` thunk     <- trampoline's FP + 8
+//!   top - 16               0                                         <- trampoline's FP
+//!        ...               the trampoline's frame: frame_to_fp bytes
+//!   fp + 8                 return address into the caller
+//!   fp                     the caller's FP
+//!        ...               frame_to_fp bytes; the record begins `record` bytes above the lowest of them
+//!   leave_fp + 8           return address into the innermost WebAssembly frame
+//!   leave_fp               the innermost frame's FP
+//! ```
+//!
+//! So a frame's FP is `caller's FP - frame_to_fp(caller) - 16`, and a frame's own FP is what its callee's frame stores.
+
+mod capture;
+mod rebuild;
+mod trace;
+
+#[cfg(test)]
+mod tests;
+
+pub use capture::capture;
+pub use rebuild::{Entry, POISON, rebuild, stack_needed};
+pub use trace::{Backtrace, TraceFrame, backtrace};
+
+use crate::bytes::u64_at;
+use crate::framemap::{Code, FunctionCode, FunctionPoints, MapError, SiteKind};
+use crate::state::{PointKind, Slot};
+use crate::types::ValType;
+use std::sync::OnceLock;
+
+/// Why a stack can't be translated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The frame maps don't decode.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The two halves of the frame maps describe different numbers of functions.
+    #[error("the image's frame maps disagree: {points} functions in points, {code} in code, {needed} needed")]
+    MapsDisagree {
+        /// In the `points` section.
+        points: u32,
+        /// In the `code` section.
+        code: u32,
+        /// Functions and types of the module.
+        needed: u32,
+    },
+    /// A frame pointer lies outside the stack or isn't aligned, or a frame isn't where its callee says.
+    #[error("the stack is damaged: no frame at {fp:#x}, frame {depth} from the innermost")]
+    BadFrame {
+        /// The frame pointer.
+        fp: u64,
+        /// How many frames were walked before.
+        depth: usize,
+    },
+    /// A return address isn't in the image's text, or isn't that of a call.
+    #[error("the stack is damaged: {pc:#x} is no return address, frame {depth} from the innermost")]
+    BadReturn {
+        /// The return address.
+        pc: u64,
+        /// How many frames were walked before.
+        depth: usize,
+    },
+    /// A frame doesn't stand at a migration point of the kind its place demands.
+    #[error("function {func} at {offset:#x} is not at a migration point where {wanted} is possible")]
+    NotAPoint {
+        /// Function index.
+        func: u32,
+        /// Byte offset of the instruction in the module's binary.
+        offset: u32,
+        /// What was wanted: a point for the innermost frame, or for another.
+        wanted: &'static str,
+    },
+    /// A frame's function doesn't exist.
+    #[error("there is no function {0}")]
+    NoFunction(u32),
+    /// The point has no code on this architecture.
+    #[error("function {func} has no code at {offset:#x}: that place can't be reached")]
+    NoSite {
+        /// Function index.
+        func: u32,
+        /// Byte offset of the instruction in the module's binary.
+        offset: u32,
+    },
+    /// A value that is live at the point is absent from the frame, or of another type.
+    #[error("function {func} at {offset:#x}: {slot} must hold a value of type {ty}")]
+    BadValue {
+        /// Function index.
+        func: u32,
+        /// Byte offset of the instruction in the module's binary.
+        offset: u32,
+        /// Which.
+        slot: Slot,
+        /// Of which type.
+        ty: ValType,
+    },
+    /// A frame map contradicts itself.
+    #[error("the image's frame maps are damaged: function {func}: {what}")]
+    BadMap {
+        /// Code index.
+        func: u32,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The frames don't fit the stack.
+    #[error("the program's stack needs {needed} bytes here, {available} are available: raise --stack-size")]
+    TooSmall {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there are.
+        available: u64,
+    },
+    /// There are no frames.
+    #[error("the call stack is empty")]
+    Empty,
+}
+
+/// Both halves of one function's maps, decoded.
+#[derive(Debug)]
+pub struct FunctionMaps {
+    /// Homes and migration points.
+    pub points: FunctionPoints,
+    /// Place, frame layout and sites.
+    pub code: FunctionCode,
+    /// (WebAssembly offset, text offset) of every call, ascending.
+    calls: Vec<(u32, u32)>,
+}
+
+impl FunctionMaps {
+    /// The text offset, from the function's first instruction, that the call at a WebAssembly offset returns to.
+    pub fn return_of(&self, wasm_offset: u32) -> Option<u32> {
+        let found = self.calls.partition_point(|&(wasm, _)| wasm < wasm_offset);
+        self.calls
+            .get(found)
+            .filter(|&&(wasm, _)| wasm == wasm_offset)
+            .map(|&(_, text)| text)
+    }
+}
+
+/// The frame maps of one image, decoded function by function when they are first asked for, and kept.
+#[derive(Debug)]
+pub struct FrameMaps<'a> {
+    points: crate::framemap::Points<'a>,
+    code: Code<'a>,
+    text_base: u64,
+    num_funcs: u32,
+    decoded: OnceLock<Box<[OnceLock<FunctionMaps>]>>,
+}
+
+impl<'a> FrameMaps<'a> {
+    /// The maps of an image whose text lies at `text_base`, for a module with `num_funcs` functions (imported ones included)
+    /// and `num_types` types.
+    pub fn new(
+        points: crate::framemap::Points<'a>,
+        code: Code<'a>,
+        text_base: u64,
+        num_funcs: u32,
+        num_types: u32,
+    ) -> Result<FrameMaps<'a>, FrameError> {
+        let needed = num_funcs.saturating_add(num_types);
+        if points.len() != needed || code.len() != needed {
+            return Err(FrameError::MapsDisagree {
+                points: points.len(),
+                code: code.len(),
+                needed,
+            });
+        }
+        Ok(FrameMaps {
+            points,
+            code,
+            text_base,
+            num_funcs,
+            decoded: OnceLock::new(),
+        })
+    }
+
+    /// The maps of an image, with the text at [`crate::image::TEXT_ADDR`].
+    pub fn of_image(
+        image: &crate::image::Image<'a>,
+        module: &crate::module::ModuleInfo,
+    ) -> Result<FrameMaps<'a>, crate::image::ImageError> {
+        let (points, code) = (image.points()?, image.code()?);
+        FrameMaps::new(
+            points,
+            code,
+            crate::image::TEXT_ADDR,
+            module.funcs.len() as u32,
+            module.types.len() as u32,
+        )
+        .map_err(|_| crate::image::ImageError::Damaged("its frame maps don't describe every function"))
+    }
+
+    /// How many functions the module has; larger code indices are trampolines.
+    pub fn num_funcs(&self) -> u32 {
+        self.num_funcs
+    }
+
+    /// Where the text lies.
+    pub fn text_base(&self) -> u64 {
+        self.text_base
+    }
+
+    /// The maps of one function or trampoline.
+    pub fn function(&self, code_index: u32) -> Result<&FunctionMaps, FrameError> {
+        let all = self
+            .decoded
+            .get_or_init(|| (0..self.code.len()).map(|_| OnceLock::new()).collect());
+        let cell = all.get(code_index as usize).ok_or(FrameError::NoFunction(code_index))?;
+        if let Some(maps) = cell.get() {
+            return Ok(maps);
+        }
+        let (points, code) = (self.points.get(code_index)?, self.code.get(code_index)?);
+        if u64::from(code.record) + u64::from(points.record_size) > u64::from(code.frame_to_fp) {
+            return Err(FrameError::BadMap {
+                func: code_index,
+                what: "the record is larger than the frame",
+            });
+        }
+        if !code.frame_to_fp.is_multiple_of(16) {
+            return Err(FrameError::BadMap {
+                func: code_index,
+                what: "the frame's size is no multiple of 16",
+            });
+        }
+        let calls = code
+            .sites
+            .iter()
+            .filter(|s| s.kind == SiteKind::Call)
+            .map(|s| (s.wasm, s.text));
+        let mut calls: Vec<_> = calls.collect();
+        calls.sort_unstable();
+        Ok(cell.get_or_init(|| FunctionMaps { points, code, calls }))
+    }
+
+    /// Address of a function's or trampoline's first instruction. Needs no decoding.
+    pub fn address(&self, code_index: u32) -> Option<u64> {
+        self.code
+            .range(code_index)
+            .map(|(start, _)| self.text_base + u64::from(start))
+    }
+
+    /// The function whose code holds the byte at an address, and the byte's offset in it.
+    pub fn find(&self, pc: u64) -> Option<(u32, u32)> {
+        let offset = u32::try_from(pc.checked_sub(self.text_base)?).ok()?;
+        let found = self.code.find(offset)?;
+        Some((found, offset - self.code.range(found)?.0))
+    }
+
+    /// The function that a return address leads into, and its offset there. A call may be a function's last instruction, so the
+    /// address may be one past its code.
+    pub fn find_return(&self, pc: u64) -> Option<(u32, u32)> {
+        self.find(pc.checked_sub(1)?).map(|(found, offset)| (found, offset + 1))
+    }
+}
+
+/// A stack as bytes, and where they lie.
+#[derive(Clone, Copy)]
+struct Stack<'a> {
+    base: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Stack<'a> {
+    /// The `u64` at an address.
+    fn word(&self, address: u64) -> Option<u64> {
+        u64_at(self.bytes, usize::try_from(address.checked_sub(self.base)?).ok()?)
+    }
+
+    /// The bytes at an address.
+    fn bytes(&self, address: u64, len: usize) -> Option<&'a [u8]> {
+        let at = usize::try_from(address.checked_sub(self.base)?).ok()?;
+        self.bytes.get(at..at.checked_add(len)?)
+    }
+
+    /// The frame at a frame pointer: (caller's frame pointer, return address).
+    fn frame(&self, fp: u64) -> Option<(u64, u64)> {
+        if !fp.is_multiple_of(16) {
+            return None;
+        }
+        Some((self.word(fp)?, self.word(fp.checked_add(8)?)?))
+    }
+}
+
+/// Whether a frame at a point of this kind can have a callee above it.
+fn can_be_outer(kind: PointKind) -> bool {
+    kind == PointKind::Call
+}

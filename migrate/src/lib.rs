@@ -3,6 +3,7 @@
 //! Nothing in this crate generates code, runs code or calls WASI. It holds plain types and the formats they travel in:
 //!
 //! - [`module`]: what the runtime must know of a WebAssembly module; [`image`]: the container it travels in beside the code.
+//! - [`imports`]: the host functions a program may import.
 //! - [`context`]: the one structure in memory that generated code may touch.
 //! - [`framemap`]: migration points, record homes, and per-architecture sites (the stack maps).
 //! - [`state`]: the uniform state, defined at the WebAssembly level only.
@@ -11,12 +12,14 @@
 //! - [`control`]: the messages between `dunlin` and a running executable.
 
 pub mod arch;
+mod bytes;
 pub mod context;
 pub mod control;
 pub mod framemap;
 pub mod frames;
 pub mod hostcalls;
 pub mod image;
+pub mod imports;
 pub mod inspect;
 pub mod module;
 pub mod snapshot;

@@ -176,12 +176,20 @@ impl ModuleInfo {
 
     /// Slots of the context: enough for the runtime's own calls and for every function type's parameters and results.
     pub fn num_slots(&self) -> u32 {
-        let most = self.types.iter().map(|t| t.params.len().max(t.results.len())).max().unwrap_or(0);
+        let most = self
+            .types
+            .iter()
+            .map(|t| t.params.len().max(t.results.len()))
+            .max()
+            .unwrap_or(0);
         (most as u32).max(hostcalls::MAX_SLOTS)
     }
 
     /// The function exported under a name.
     pub fn exported_func(&self, name: &str) -> Option<u32> {
-        self.exports.iter().find(|e| e.kind == ExportKind::Func && e.name == name).map(|e| e.index)
+        self.exports
+            .iter()
+            .find(|e| e.kind == ExportKind::Func && e.name == name)
+            .map(|e| e.index)
     }
 }

@@ -1,1 +1,140 @@
 //! The snapshot: the uniform state as a file.
+//!
+//! ```text
+//!   0      Header, 64 bytes, readable alone
+//!            0   magic "DUNLIN\0S"          8   format version u32       12  number of sections u32
+//!            16  module hash, 32 bytes      48  file length u64
+//!            56  CRC-32 of the table u32    60  CRC-32 of bytes 0..60 u32
+//!   64     section table, 32 bytes per section, ascending by offset
+//!            0   id u32    4   version u32    8   flags u32    12  CRC-32 u32    16  offset u64    24  length u64
+//!   ...    section 1 `state`: postcard encoding of [`crate::state::State`]
+//!   ...    section 2 `pages`: which pages of which memory are stored, in runs; a CRC-32 of each
+//!   64 KiB section 3 `data`: the stored pages, in the order of the index; aligned to 64 KiB, so that it can be mapped with
+//!          host pages of 4, 16 and 64 KiB
+//! ```
+//!
+//! All numbers are little-endian; bytes between sections are zero. A page that holds only zeros is not stored. Equal states
+//! give equal bytes: nothing else (time, host, path, architecture) is written.
+//!
+//! Flags: bit 0: readers that don't know the section may skip it (any other unknown section makes the file unreadable). Bit 1:
+//! the section's own CRC-32 is 0, another section has finer ones (`data`: `pages` has one per page). The format version changes
+//! when this layout does; a section's version when its encoding does. Readers know every older version.
+//!
+//! A reader treats every byte as hostile; see [`Snapshot::open`] for what it has checked. What the state *says* is checked
+//! against a module by [`crate::state::validate`].
+
+mod atomic;
+mod header;
+mod pages;
+mod read;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use atomic::atomic_write;
+pub use header::Header;
+pub use pages::{PAGE_SIZE, PageRun};
+pub use read::{Snapshot, header_only};
+pub use write::{WriteStats, write, write_sparse};
+
+use std::io;
+use std::path::PathBuf;
+
+/// Greatest length of the `state` section: 512 MiB (some ten million frames).
+pub const MAX_STATE: u64 = 512 << 20;
+/// Greatest length of the `pages` section: 64 MiB (1 TiB of memory).
+pub const MAX_INDEX: u64 = 64 << 20;
+
+/// Why a snapshot can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The file begins otherwise.
+    #[error("this is not a Dunlin snapshot")]
+    NotASnapshot,
+    /// Written by a newer Dunlin.
+    #[error("the snapshot has {what} version {found}, this Dunlin reads up to {known}: use a newer one")]
+    Version {
+        /// Of what: the format, or a section.
+        what: &'static str,
+        /// The file's version.
+        found: u32,
+        /// The newest known.
+        known: u32,
+    },
+    /// It has a section that must not be skipped and isn't known.
+    #[error("the snapshot has an unknown section ({0}): use a newer Dunlin")]
+    UnknownSection(u32),
+    /// The file's length isn't what the header says.
+    #[error("the snapshot is {found} bytes long but must be {expected}: it is cut off, or something was appended")]
+    Length {
+        /// By the header.
+        expected: u64,
+        /// By the file.
+        found: u64,
+    },
+    /// A checksum is wrong.
+    #[error("the snapshot is damaged: wrong checksum of the {0}")]
+    Checksum(&'static str),
+    /// A page's checksum is wrong.
+    #[error("the snapshot is damaged: wrong checksum of page {page} of memory {memory}")]
+    PageChecksum {
+        /// Memory index.
+        memory: u32,
+        /// Page number.
+        page: u64,
+    },
+    /// Something contradicts itself or the format.
+    #[error("the snapshot is damaged: {0}")]
+    Damaged(&'static str),
+    /// A section is larger than any reader accepts.
+    #[error("the snapshot's {section} section would be {len} bytes, more than the limit of {limit}")]
+    TooLarge {
+        /// Which.
+        section: &'static str,
+        /// Its length in bytes.
+        len: u64,
+        /// The greatest length.
+        limit: u64,
+    },
+    /// The state doesn't decode or encode.
+    #[error("the snapshot's state section is damaged: {0}")]
+    State(postcard::Error),
+    /// The bytes of a memory that are to be written aren't as many as the state says.
+    #[error("memory {memory} has {found} bytes, its state says {expected}")]
+    MemorySize {
+        /// Memory index.
+        memory: usize,
+        /// Bytes by the state.
+        expected: u64,
+        /// Bytes given.
+        found: u64,
+    },
+    /// A buffer for pages has the wrong size.
+    #[error("the buffer for {pages} pages has {len} bytes")]
+    BufferSize {
+        /// Pages to be read or checked.
+        pages: u64,
+        /// Length of the buffer.
+        len: usize,
+    },
+    /// The path of a snapshot names something else than a file.
+    #[error("{0} is not a regular file: a snapshot would replace it")]
+    NotAFile(PathBuf),
+    /// Reading or writing failed.
+    #[error("cannot {doing}: {source}")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl SnapshotError {
+    /// An [`SnapshotError::Io`]: "cannot {doing}: ...".
+    pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> SnapshotError {
+        let doing = doing.into();
+        move |source| SnapshotError::Io { doing, source }
+    }
+}

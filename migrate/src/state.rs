@@ -3,6 +3,7 @@
 //! No native address, register, frame or host descriptor is ever part of it. The bytes of linear memories are kept apart (see
 //! [`crate::snapshot`]), because they are large and mapped, not copied.
 
+pub mod validate;
 pub mod wasi;
 
 use crate::module::ModuleHash;
@@ -72,7 +73,9 @@ pub enum PointKind {
 impl PointKind {
     /// The inverse of `kind as u8`.
     pub fn from_u8(n: u8) -> Option<PointKind> {
-        [PointKind::Call, PointKind::Loop, PointKind::Entry, PointKind::Host].get(n as usize).copied()
+        [PointKind::Call, PointKind::Loop, PointKind::Entry, PointKind::Host]
+            .get(n as usize)
+            .copied()
     }
 }
 
@@ -97,4 +100,24 @@ pub struct MemoryState {
 pub struct TableState {
     /// Its elements: function indices (or host references), or null.
     pub elements: Vec<Option<u32>>,
+}
+
+impl std::fmt::Display for PointKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PointKind::Call => "call",
+            PointKind::Loop => "loop",
+            PointKind::Entry => "entry",
+            PointKind::Host => "host",
+        })
+    }
+}
+
+impl std::fmt::Display for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Slot::Local(n) => write!(f, "local {n}"),
+            Slot::Stack(n) => write!(f, "stack {n}"),
+        }
+    }
 }

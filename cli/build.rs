@@ -1,0 +1,27 @@
+//! Finds the prebuilt runtimes that `dunlin` carries, and tells the crate where they are.
+//!
+//! `DUNLIN_RUNTIME_X86_64` and `DUNLIN_RUNTIME_AARCH64` name them if set; otherwise they are where `ci/build` puts them.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+fn main() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for arch in ["x86_64", "aarch64"] {
+        let var = format!("DUNLIN_RUNTIME_{}", arch.to_uppercase());
+        println!("cargo::rerun-if-env-changed={var}");
+        let path = match env::var_os(&var) {
+            Some(path) => PathBuf::from(path),
+            None => root.join("target/runtimes").join(format!("dunlin-runtime.{arch}")),
+        };
+        println!("cargo::rerun-if-changed={}", path.display());
+        match path.canonicalize() {
+            Ok(path) => println!("cargo::rustc-env={var}={}", path.display()),
+            Err(e) => println!(
+                "cargo::error=dunlin carries the prebuilt runtime for {arch}, but {} can't be read: {e}; run ./ci/build (it builds the \
+                 runtimes, then dunlin), or name the file in {var}",
+                path.display()
+            ),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! `dunlin checkpoint`: asks a running program to write its state to a file.
+
+use crate::failure::{Failure, Outcome};
+use crate::sockets::{self, Asked, Socket};
+use crate::{program, show};
+use clap::Args;
+use dunlin_migrate::control::{Checkpointed, Info, Reply, Request};
+use std::path::{Path, PathBuf};
+
+/// Writes the state of a running program to a file, from which it goes on here or on another machine.
+#[derive(Debug, Args)]
+pub struct Checkpoint {
+    /// Process id of the program, or its name if only one of that name runs (see `dunlin ps`)
+    #[arg(value_name = "PID")]
+    who: String,
+    /// The snapshot to write; it replaces a previous one only when it is complete
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Let the program run on afterwards (otherwise it exits with code 85)
+    #[arg(long)]
+    leave_running: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &Checkpoint) -> Outcome {
+    let fail = |why: String| Failure::new(format!("checkpoint {}: {why}", show::clean(&args.who)));
+    let (socket, info) = find(&args.who, sockets::programs()).map_err(fail)?;
+    if !info.migratable {
+        return Err(fail("it was built with --no-migration; build it again without".into()));
+    }
+    let to = absolute(&args.output).map_err(|why| fail(format!("cannot write {}: {why}", args.output.display())))?;
+    // Read while the program is still there.
+    let resume = program::resume_command(info.pid, &info.name, &args.output);
+    let request = Request::Checkpoint { to, leave_running: args.leave_running };
+    let done = match sockets::ask(&socket.path, &request, None) {
+        Ok(Reply::Checkpointed(done)) => done,
+        Ok(Reply::Failed { error }) => return Err(fail(format!("{}; it runs on", show::clean(&error)))),
+        Ok(Reply::Info(_)) => return Err(fail("it answered another question; is it of another version of Dunlin?".into())),
+        Err(e) => return Err(fail(format!("{e}; `dunlin ps` shows whether it still runs"))),
+    };
+    if args.json {
+        show::print(&format!("{}\n", serde_json::to_string_pretty(&done).unwrap_or_default()));
+    } else {
+        show::print(&report(&info, &done, args, &resume));
+    }
+    Ok(())
+}
+
+/// The program that is meant: by process id, or by name if that is unambiguous.
+fn find(who: &str, programs: Vec<(Socket, Asked)>) -> Result<(Socket, Info), String> {
+    let pid: Option<u32> = who.parse().ok();
+    let mut found = Vec::new();
+    for (socket, asked) in programs {
+        match asked {
+            Asked::Running(info) if pid == Some(socket.pid) || (pid.is_none() && info.name == who) => found.push((socket, info)),
+            Asked::Silent(why) if pid == Some(socket.pid) => {
+                return Err(format!("it does not answer ({}); if it was stopped with Ctrl-Z, let it go on first", show::clean(&why)));
+            }
+            _ => {}
+        }
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err("no such program of yours runs (or it was started with --no-control); `dunlin ps` lists them".into()),
+        n => Err(format!("{n} programs of that name run; give the process id, `dunlin ps` lists them")),
+    }
+}
+
+/// The path as the program, whose current directory may be another, must be told it. What is wrong with it is said now, before
+/// anything is stopped.
+fn absolute(file: &Path) -> Result<PathBuf, String> {
+    let name = file.file_name().ok_or("it is not the name of a file")?;
+    if file.is_dir() {
+        return Err("it is a directory; give a file name".into());
+    }
+    let parent = match file.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    let parent = parent.canonicalize().map_err(|e| format!("its directory cannot be used: {e}"))?;
+    let path = parent.join(name);
+    // The request is JSON, which carries text only.
+    if path.to_str().is_none() { Err("its path is not valid UTF-8".into()) } else { Ok(path) }
+}
+
+/// What a person is told after a checkpoint.
+fn report(info: &Info, done: &Checkpointed, args: &Checkpoint, resume: &str) -> String {
+    let (name, pid, file) = (show::clean(&info.name), info.pid, args.output.display());
+    let frames = if done.frames == 1 { "1 frame".into() } else { format!("{} frames", done.frames) };
+    let after = if args.leave_running { "it runs on" } else { "it has stopped, exit code 85" };
+    format!(
+        "{name} (process {pid}) is checkpointed; {after}\n  \
+         snapshot   {file}, {size}, {frames}\n  \
+         time       {stop} to stop, {write} to write\n\
+         to let it go on here, or on another machine with the snapshot and its executable at hand:\n  \
+         {resume}\n",
+        size = show::size(done.bytes),
+        stop = show::micros(done.stop_us),
+        write = show::micros(done.write_us),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(pid: u32, name: &str) -> Info {
+        Info {
+            pid,
+            name: name.into(),
+            module: String::new(),
+            arch: "x86_64".into(),
+            args: vec![name.into()],
+            uptime_seconds: 1,
+            memory_bytes: 0,
+            migratable: true,
+        }
+    }
+
+    fn running(pid: u32, name: &str) -> (Socket, Asked) {
+        (Socket { pid, path: PathBuf::new() }, Asked::Running(info(pid, name)))
+    }
+
+    #[test]
+    fn programs_are_found_by_id_or_unambiguous_name() {
+        let all = || vec![running(3, "a"), running(4, "b"), running(5, "b"), running(6, "7")];
+        assert_eq!(find("4", all()).unwrap().0.pid, 4);
+        assert_eq!(find("a", all()).unwrap().0.pid, 3);
+        assert!(find("b", all()).unwrap_err().contains("2 programs"));
+        assert!(find("9", all()).unwrap_err().contains("no such program"));
+        assert!(find("7", all()).unwrap_err().contains("no such program"), "a number is a process id, never a name");
+    }
+
+    #[test]
+    fn a_silent_program_is_named() {
+        let silent = vec![(Socket { pid: 3, path: PathBuf::new() }, Asked::Silent("no answer within 2 s".into()))];
+        assert!(find("3", silent).unwrap_err().contains("does not answer (no answer within 2 s)"));
+    }
+
+    #[test]
+    fn the_output_is_checked_before_anything_stops() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(absolute(dir.path()).unwrap_err().contains("is a directory"));
+        assert!(absolute(&dir.path().join("none/x.snap")).unwrap_err().contains("directory cannot be used"));
+        assert!(absolute(Path::new("/")).unwrap_err().contains("not the name of a file"));
+        assert_eq!(absolute(Path::new("x.snap")).unwrap(), std::env::current_dir().unwrap().canonicalize().unwrap().join("x.snap"));
+    }
+
+    #[test]
+    fn the_report_ends_with_the_command_that_resumes() {
+        let args = Checkpoint { who: "7".into(), output: "x.snap".into(), leave_running: false, json: false };
+        let done = Checkpointed { bytes: 70_000, frames: 1, stop_us: 310, write_us: 4_100 };
+        let text = report(&info(7, "hanoi"), &done, &args, "dunlin resume x.snap");
+        assert!(text.contains("hanoi (process 7) is checkpointed; it has stopped, exit code 85"), "{text}");
+        assert!(text.contains("x.snap, 68.4 KiB, 1 frame\n") && text.contains("310 us to stop, 4.1 ms to write"), "{text}");
+        assert!(text.ends_with("\n  dunlin resume x.snap\n"), "{text}");
+    }
+}

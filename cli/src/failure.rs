@@ -1,0 +1,45 @@
+//! How a verb fails: a message for a person and an exit code for a script.
+
+use std::fmt;
+
+/// Something `dunlin` itself could not do.
+pub const FAILED: u8 = 1;
+/// The command line makes no sense. The same as clap's own.
+pub const USAGE: u8 = 2;
+/// The snapshot is damaged, or belongs to another program. The same as an executable's own.
+pub const BAD_SNAPSHOT: u8 = 86;
+
+/// A verb's failure. The message reads after "dunlin: cannot ".
+#[derive(Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Exit code.
+    pub code: u8,
+    /// "VERB WHAT: why; what to do".
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with [`FAILED`].
+    pub fn new(message: impl Into<String>) -> Failure {
+        Failure { code: FAILED, message: message.into() }
+    }
+
+    /// A failure with [`USAGE`].
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure { code: USAGE, message: message.into() }
+    }
+
+    /// A failure with [`BAD_SNAPSHOT`].
+    pub fn bad_snapshot(message: impl Into<String>) -> Failure {
+        Failure { code: BAD_SNAPSHOT, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dunlin: cannot {}", self.message)
+    }
+}
+
+/// What a verb returns.
+pub type Outcome = Result<(), Failure>;

@@ -1,0 +1,212 @@
+//! Executables on disk: finding the right one for this machine, and becoming it.
+
+use crate::failure::Failure;
+use dunlin_migrate::arch::Arch;
+use dunlin_migrate::control::Info;
+use dunlin_migrate::image::{self, Header};
+use dunlin_migrate::module::ModuleHash;
+use dunlin_runtime::options::{OPTS_VARIABLE, Options};
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a file is to Dunlin.
+#[derive(Debug)]
+pub enum Kind {
+    /// An executable built by `dunlin build`.
+    Program(Header),
+    /// Anything else.
+    Other,
+    /// An executable of Dunlin's that can't be used, or a file that can't be read.
+    Unusable(String),
+}
+
+/// Looks at a file's headers.
+pub fn kind(path: &Path) -> Kind {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) => return Kind::Unusable(e.to_string()),
+    };
+    match image::find_in_elf(&mut file) {
+        Ok(Some(found)) => Kind::Program(found.header),
+        Ok(None) => Kind::Other,
+        Err(e) => Kind::Unusable(e.to_string()),
+    }
+}
+
+/// This machine's architecture.
+pub fn host(doing: &str) -> Result<Arch, Failure> {
+    Arch::host().ok_or_else(|| Failure::new(format!("{doing}: this machine is neither x86_64 nor aarch64")))
+}
+
+/// `NAME.ARCH`.
+pub fn with_arch(base: &Path, arch: Arch) -> PathBuf {
+    let mut name = OsString::from(base);
+    name.push(format!(".{arch}"));
+    PathBuf::from(name)
+}
+
+/// `NAME` of `NAME.ARCH`; what has no such suffix stays as it is.
+pub fn without_arch(path: &Path) -> PathBuf {
+    let has = Arch::ALL.iter().any(|a| path.extension() == Some(OsStr::new(a.name())));
+    if has { path.with_extension("") } else { path.to_owned() }
+}
+
+/// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`.
+pub fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
+    let suffixed = with_arch(path, host);
+    let chosen = if !path.is_file() && suffixed.is_file() { suffixed } else { path.to_owned() };
+    match kind(&chosen) {
+        Kind::Program(header) => Ok((chosen, header)),
+        Kind::Other => Err("it is no program built by `dunlin build`".into()),
+        Kind::Unusable(why) => Err(why),
+    }
+}
+
+/// Where a snapshot's executable is looked for, in this order.
+#[derive(Debug)]
+pub struct Search {
+    /// Directories in which every `*.ARCH` is looked at.
+    pub directories: Vec<PathBuf>,
+    /// Directories in which only `NAME.ARCH` and `NAME` are looked at.
+    pub path: Vec<PathBuf>,
+}
+
+impl Search {
+    /// Beside the snapshot, in the current directory, then on the `PATH`.
+    pub fn for_snapshot(file: &Path) -> Search {
+        let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut directories = vec![beside.to_owned()];
+        if beside != Path::new(".") {
+            directories.push(".".into());
+        }
+        let path = env::var_os("PATH").map(|p| env::split_paths(&p).collect()).unwrap_or_default();
+        Search { directories, path }
+    }
+
+    /// The executable of this module for this architecture; otherwise what was found instead, for a message.
+    pub fn find(&self, module: ModuleHash, name: &str, host: Arch) -> Result<PathBuf, String> {
+        let mut near = None;
+        let mut look = |path: PathBuf| {
+            let Kind::Program(header) = kind(&path) else { return None };
+            let shown = path.display();
+            near = near.take().or(if header.module != module {
+                let same_name = without_arch(&path).file_name() == Some(OsStr::new(name));
+                same_name.then(|| format!("{shown} is another program, or was built from another version of its module"))
+            } else if header.arch != host {
+                Some(format!("{shown} is the right program, but for {}, and this machine is {host}", header.arch))
+            } else if !header.migratable {
+                Some(format!("{shown} was built with --no-migration"))
+            } else {
+                return Some(path);
+            });
+            None
+        };
+        let on_path = self.path.iter().flat_map(|dir| [dir.join(format!("{name}.{host}")), dir.join(name)]);
+        // A name is a file's name here, never a way out of a directory.
+        let on_path = on_path.filter(|_| Path::new(name).file_name() == Some(OsStr::new(name)));
+        let candidates = self.directories.iter().flat_map(|dir| executables(dir, name)).chain(on_path);
+        for candidate in candidates {
+            if let Some(found) = look(candidate) {
+                return Ok(found);
+            }
+        }
+        Err(near.unwrap_or_else(|| format!("found none named *.{host} beside it or in the current directory, and no {name} on the PATH")))
+    }
+}
+
+/// The files of a directory that may be executables of Dunlin's: `*.ARCH` and `NAME`, those called `NAME` first.
+fn executables(directory: &Path, name: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let named = |p: &Path| without_arch(p).file_name() == Some(OsStr::new(name));
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    paths.retain(|p| (without_arch(p) != *p || named(p)) && p.is_file());
+    paths.sort_by_key(|p| (!named(p), p.clone()));
+    paths
+}
+
+/// Becomes an executable, with these runtime options. Returns only if that fails.
+pub fn become_program(path: &Path, options: &Options, args: &[OsString], doing: &str) -> Failure {
+    // A bare name would be looked up on the PATH.
+    let path = if path.components().count() == 1 && path.is_relative() { Path::new(".").join(path) } else { path.to_owned() };
+    let mut command = Command::new(&path);
+    command.args(args);
+    let opts = options.to_opts_string();
+    if opts.is_empty() { command.env_remove(OPTS_VARIABLE) } else { command.env(OPTS_VARIABLE, &opts) };
+    let error = command.exec();
+    let why = match (error.raw_os_error().map(rustix::io::Errno::from_raw_os_error), kind(&path)) {
+        (Some(rustix::io::Errno::NOEXEC), Kind::Program(h)) if Some(h.arch) != Arch::host() => {
+            let right = Arch::host().map(|a| with_arch(&without_arch(&path), a).display().to_string()).unwrap_or_default();
+            format!("it is for {}, and this machine is {}; run {right}", h.arch, env::consts::ARCH)
+        }
+        _ if error.kind() == io::ErrorKind::PermissionDenied => format!("{error}; is it executable (chmod +x)?"),
+        _ => error.to_string(),
+    };
+    Failure::new(format!("{doing}: {why}"))
+}
+
+/// The command that resumes a program's snapshot, with what the program was granted: as exact as can be known from outside.
+pub fn resume_command(info: &Info, file: &Path) -> String {
+    let mut words = vec![OsString::from("dunlin"), "resume".into()];
+    words.push(file.into());
+    let module = parse_hash(&info.module);
+    let proc = Path::new("/proc").join(info.pid.to_string());
+    let host = Arch::host();
+    let found = module.zip(host).is_some_and(|(m, host)| Search::for_snapshot(file).find(m, &info.name, host).is_ok());
+    if !found
+        && let Ok(exe) = fs::read_link(proc.join("exe"))
+        && let Kind::Program(header) = kind(&exe)
+        && Some(header.module) == module
+    {
+        words.extend(["--exe".into(), without_arch(&exe).into()]);
+    }
+    let mut text: Vec<u8> = words.iter().map(|w| quote(w.as_bytes())).collect::<Vec<_>>().join(&b' ');
+    let options = granted(&proc).to_opts_string();
+    if !options.is_empty() {
+        text.push(b' ');
+        text.extend(options.as_bytes());
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The options a running program was given, as far as they matter to a resumed one: paths made right for our directory.
+fn granted(proc: &Path) -> Options {
+    let environ = fs::read(proc.join("environ")).unwrap_or_default();
+    let key = format!("{OPTS_VARIABLE}=");
+    let value = environ.split(|&b| b == 0).find_map(|v| v.strip_prefix(key.as_bytes()));
+    let given = value.and_then(|v| Options::parse_opts(OsStr::from_bytes(v)).ok()).unwrap_or_default();
+    let mut options = Options { env: Vec::new(), argv0: None, invoke: None, resume: None, ..given };
+    let theirs = fs::read_link(proc.join("cwd")).ok();
+    if let Some(theirs) = theirs.filter(|t| env::current_dir().ok().as_ref() != Some(t)) {
+        options.dirs.iter_mut().for_each(|d| d.host = theirs.join(&d.host));
+        options.checkpoint_to = options.checkpoint_to.map(|p| theirs.join(p));
+    }
+    options
+}
+
+/// A word as a shell must be told it.
+fn quote(word: &[u8]) -> Vec<u8> {
+    shlex::bytes::try_quote(word).map_or_else(|_| word.to_vec(), |w| w.into_owned())
+}
+
+/// A module hash from its hexadecimal form.
+fn parse_hash(hex: &str) -> Option<ModuleHash> {
+    let mut hash = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (n, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).ok()?;
+    }
+    Some(ModuleHash(hash))
+}
+
+/// A path from an environment variable's or argument's bytes, for a message.
+pub fn shown(path: &OsStr) -> String {
+    OsString::from_vec(path.as_bytes().to_vec()).to_string_lossy().into_owned()
+}

@@ -1,0 +1,47 @@
+//! `dunlin run`: starts a program with what it is granted.
+
+use crate::failure::{Failure, Outcome};
+use crate::program::{self, Kind};
+use crate::runtime_args::{self, HostArgs, StartArgs};
+use crate::{build, show};
+use clap::Args;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Runs a program: an executable built by `dunlin build` (NAME stands for this machine's NAME.ARCH), or a module, which is compiled
+/// first. Options of dunlin come before the program's name, the program's own arguments after it.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    host: HostArgs,
+    #[command(flatten)]
+    start: StartArgs,
+    /// The program, and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["PROGRAM", "ARGS"])]
+    command: Vec<OsString>,
+}
+
+/// Runs the verb. It returns only if the program could not be started.
+pub fn run(args: &Run) -> Outcome {
+    let program = PathBuf::from(&args.command[0]);
+    // `dunlin run prog -- ARGS` and `dunlin run prog ARGS` mean the same.
+    let rest = match &args.command[1..] {
+        [dashes, rest @ ..] if dashes == "--" => rest,
+        rest => rest,
+    };
+    let doing = format!("run {}", show::clean(&program.to_string_lossy()));
+    let options = runtime_args::options(Some(&args.start), &args.host, &doing)?;
+    let host = program::host(&doing)?;
+    if is_module(&program) {
+        let executable = build::in_memory(&program, host).map_err(|why| Failure::new(format!("{doing}: {why}")))?;
+        return Err(program::become_program(executable.path(), &options, rest, &doing));
+    }
+    let (path, _) = program::named(&program, host).map_err(|why| Failure::new(format!("{doing}: {why}")))?;
+    Err(program::become_program(&path, &options, rest, &doing))
+}
+
+/// Is it a module, binary or text, that must be compiled first?
+fn is_module(path: &Path) -> bool {
+    let by_name = path.extension().is_some_and(|e| e == "wasm" || e == "wat");
+    by_name && !matches!(program::kind(path), Kind::Program(_))
+}

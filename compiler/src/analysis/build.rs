@@ -1,0 +1,104 @@
+//! Runs the passes over one body, in order.
+
+use super::bits::{BitTable, Bits};
+use super::liveness;
+use super::policy::{self, Policy};
+use super::record::{self, Record};
+use super::scan::{self, Request, Scan};
+use super::{Analysis, Event, LoopInfo};
+use crate::error::Error;
+use dunlin_migrate::framemap::FunctionPoints;
+use dunlin_migrate::types::FuncType;
+use std::collections::HashMap;
+use wasmparser::{FuncValidator, FunctionBody, ValidatorResources};
+
+/// Validates and analyses a body.
+pub fn analyze<'a>(
+    rq: Request<'_>,
+    ty: &FuncType,
+    body: &FunctionBody<'a>,
+    validator: &mut FuncValidator<ValidatorResources>,
+) -> Result<(Analysis<'a>, FunctionPoints), Error> {
+    let mut s = scan::scan(rq, ty, body, validator)?;
+    let mut live_in = BitTable::default();
+    let mut live_vars = vec![];
+    let mut record = Record::new(&s.vars, &[]);
+    let mut loops = HashMap::new();
+    let mut policy = Policy::default();
+    if !s.points.is_empty() {
+        live_in = liveness::live_in(&s);
+        live_vars = liveness::at_points(&mut s, &live_in);
+        record = Record::new(&s.vars, &live_vars);
+        loops = loop_infos(&s);
+        let anticipated = liveness::anticipated_in(&s);
+        let live_at = |p: u32| {
+            let r = &s.points[p as usize].live;
+            &live_vars[r.start as usize..r.end as usize]
+        };
+        policy = policy::choose(&s, &live_in, &anticipated, &live_at, &loops, &record);
+    }
+    let map = record::frame_map(&s, &record, &live_vars);
+    let analysis = Analysis {
+        ops: s.ops,
+        num_params: s.num_params,
+        num_locals: s.num_locals,
+        body_offset: s.body_offset,
+        vars: s.vars,
+        entry_var: s.entry_var,
+        events: s.events,
+        blocks: s.blocks,
+        order: s.order,
+        block_of_op: s.block_of_op,
+        end_of: s.end_of,
+        else_of: s.else_of,
+        points: s.points,
+        point_of_op: s.point_of_op,
+        entry_point: s.entry_point,
+        live_vars,
+        live_in,
+        loops,
+        record,
+        policy,
+    };
+    Ok((analysis, map))
+}
+
+/// What every loop's body touches. Each event counts for its innermost loop, and a loop's whole for the loop around it.
+fn loop_infos(s: &Scan) -> HashMap<u32, LoopInfo> {
+    let n = s.vars.len();
+    let mut starts: Vec<(u32, u32, u32)> = s.loop_events.iter().map(|(&op, r)| (r.start, r.end, op)).collect();
+    // Outer loops first among those that start together.
+    starts.sort_by_key(|&(start, end, op)| (start, std::cmp::Reverse(end), op));
+    let mut infos = HashMap::with_capacity(starts.len());
+    let mut open: Vec<(u32, u32, LoopInfo)> = vec![];
+    let mut next = starts.into_iter().peekable();
+    for at in 0..=s.events.len() as u32 {
+        while open.last().is_some_and(|&(end, ..)| end <= at) {
+            let Some((_, op, info)) = open.pop() else { break };
+            if let Some((_, _, outer)) = open.last_mut() {
+                outer.has_call |= info.has_call;
+                outer.accessed.union(&info.accessed);
+                outer.assigned.union(&info.assigned);
+            }
+            infos.insert(op, info);
+        }
+        while let Some((_, end, op)) = next.next_if(|&(start, ..)| start <= at) {
+            let num_ops = s.end_of.get(&op).map_or(0, |e| e - op);
+            let info = LoopInfo { has_call: false, num_ops, accessed: Bits::empty(n), assigned: Bits::empty(n) };
+            open.push((end, op, info));
+        }
+        let (Some(e), Some((_, _, info))) = (s.events.get(at as usize), open.last_mut()) else { continue };
+        match *e {
+            Event::Use(v) => info.accessed.add(v),
+            Event::Def(v) => {
+                info.accessed.add(v);
+                info.assigned.add(v);
+            }
+            Event::Call(_) => info.has_call = true,
+            _ => {}
+        }
+    }
+    // A loop without events ends where it starts.
+    infos.extend(open.into_iter().map(|(_, op, info)| (op, info)));
+    infos
+}

@@ -1,0 +1,168 @@
+//! Where values are at merges and loop headers: in a register, in the record, or both.
+//!
+//! The translation keeps, per variable, two facts: is its value *in a register* (an SSA value exists), and is its home *clean*
+//! (equal to its value)? A live variable always has at least one of them. A call stores what is not clean before it, and leaves
+//! nothing in registers; afterwards a variable is loaded at its first use. Where several paths meet they must agree, and this pass
+//! decides on what. It only chooses: the translation makes every edge fit what was chosen (loads, stores), so a bad choice here
+//! costs time, never correctness.
+//!
+//! The choices, each measured in the design's prototype on QuickJS, SQLite, Lua, CoreMark and PolyBench:
+//! - after a merge a variable is in a register if it was on all paths, or on some and it is read on every path before the next
+//!   call, or its home is not clean;
+//! - at the header of a loop with calls, a variable the loop doesn't assign is stored once, before the loop, and stays clean;
+//! - at the header of a very large loop with calls (an interpreter's), what is not read before the next call lives in the record;
+//! - at the header of a loop that polls, what the loop doesn't touch stays in the record when many values are live.
+
+use super::bits::{BitTable, Bits, has, members};
+use super::liveness::events;
+use super::record::Record;
+use super::scan::Scan;
+use super::{BlockId, CTX, Event, LoopInfo, Var};
+use std::collections::HashMap;
+
+/// Operators beyond which a loop with calls is "very large".
+const BIG_LOOP: u32 = 1500;
+/// Live variables beyond which a polled loop doesn't keep what it doesn't touch in registers.
+const MANY_LIVE: usize = 12;
+
+/// What holds of each variable at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Variables whose value is in a register.
+    pub reg: Bits,
+    /// Variables whose home equals their value.
+    pub clean: Bits,
+}
+
+impl State {
+    /// At the entry: everything in registers, nothing in the record.
+    pub fn entry(vars: usize) -> State {
+        State { reg: Bits::full(vars), clean: Bits::empty(vars) }
+    }
+}
+
+/// The chosen states.
+#[derive(Debug, Default)]
+pub struct Policy {
+    /// State at the start of every block that several paths reach, and of loop headers.
+    pub at: HashMap<BlockId, State>,
+}
+
+struct Meet {
+    any_reg: Bits,
+    all: State,
+}
+
+/// Runs the pass. Without points there is nothing to choose.
+pub fn choose<'v>(
+    s: &Scan,
+    live_in: &BitTable,
+    anticipated: &BitTable,
+    live_at: &dyn Fn(u32) -> &'v [Var],
+    loops: &HashMap<u32, LoopInfo>,
+    record: &Record,
+) -> Policy {
+    let n = s.vars.len();
+    let mut policy = Policy::default();
+    let mut incoming: HashMap<BlockId, Meet> = HashMap::new();
+    for &b in &s.order {
+        let block = &s.blocks[b as usize];
+        let met = incoming.remove(&b);
+        let mut st = match (met, block.loop_op) {
+            (None, _) => State::entry(n),
+            (Some(m), Some(op)) => {
+                let st = loop_header(m.all, live_in.row(b), anticipated.row(b), &loops[&op], record);
+                policy.at.insert(b, st.clone());
+                st
+            }
+            (Some(m), None) if block.preds > 1 => {
+                let st = merge(m, anticipated.row(b));
+                policy.at.insert(b, st.clone());
+                st
+            }
+            (Some(m), None) => m.all,
+        };
+        for e in events(s, b) {
+            match *e {
+                Event::Use(v) => st.reg.add(v),
+                Event::Def(v) => {
+                    st.reg.add(v);
+                    st.clean.remove(v);
+                }
+                Event::Call(p) => {
+                    st.reg.clear();
+                    live_at(p).iter().for_each(|&v| st.clean.add(v));
+                }
+                _ => {}
+            }
+        }
+        for &t in &block.succs {
+            // Back edges come later than their header, and are made to fit it.
+            if s.blocks[t as usize].loop_op.is_some() && policy.at.contains_key(&t) {
+                continue;
+            }
+            match incoming.get_mut(&t) {
+                None => {
+                    incoming.insert(t, Meet { any_reg: st.reg.clone(), all: st.clone() });
+                }
+                Some(m) => {
+                    m.any_reg.union(&st.reg);
+                    m.all.reg.intersect(&st.reg);
+                    m.all.clean.intersect(&st.clean);
+                }
+            }
+        }
+    }
+    policy
+}
+
+fn merge(m: Meet, anticipated: &[u64]) -> State {
+    let mut st = m.all;
+    let clean = st.clean.words().to_vec();
+    for (k, w) in st.reg.words_mut().iter_mut().enumerate() {
+        *w |= m.any_reg.words()[k] & anticipated[k] | !clean[k];
+    }
+    st
+}
+
+fn loop_header(mut st: State, live: &[u64], anticipated: &[u64], info: &LoopInfo, record: &Record) -> State {
+    let many = live.iter().map(|w| w.count_ones() as usize).sum::<usize>() > MANY_LIVE;
+    for v in members(live) {
+        let assigned = info.assigned.has(v);
+        let accessed = info.accessed.has(v);
+        if record.home(v).is_none() {
+            // Never live across a point.
+            st.reg.add(v);
+            if assigned {
+                st.clean.remove(v);
+            }
+        } else if info.has_call && info.num_ops > BIG_LOOP {
+            let wanted = has(anticipated, v) || v == CTX;
+            if wanted {
+                st.reg.add(v);
+            } else {
+                st.reg.remove(v);
+            }
+            if wanted && assigned {
+                st.clean.remove(v);
+            } else {
+                st.clean.add(v);
+            }
+        } else if many && !accessed {
+            st.clean.add(v);
+            st.reg.remove(v);
+        } else {
+            if assigned {
+                st.clean.remove(v);
+            } else if info.has_call {
+                st.clean.add(v);
+            }
+            if accessed || !st.clean.has(v) {
+                st.reg.add(v);
+            } else if info.has_call {
+                st.reg.remove(v);
+            }
+        }
+    }
+    st
+}

@@ -1,0 +1,226 @@
+//! The function compiler: one WebAssembly function through the whole pipeline, for every architecture.
+//!
+//! `validate -> analyse -> translate -> Context::optimize -> record rule -> TargetIsa::compile_function` per architecture.
+//! The CLIF is optimised once: after `optimize` it is the same for all of them.
+
+use crate::analysis::build::analyze;
+use crate::analysis::scan::Request;
+use crate::callgraph;
+use crate::error::Error;
+use crate::module::{Body, Module};
+use crate::output::{CompiledFunction, MachineFunction, Reloc, RelocKind};
+use crate::rule;
+use crate::settings::{OptLevel, Settings};
+use crate::translate::{self, Env, Translated, glue};
+use crate::{abi, isa};
+use cranelift_codegen::binemit::Reloc as ClifReloc;
+use cranelift_codegen::ir::{ExternalName, Function, StackSlot, TrapCode, UserFuncName};
+use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::{CompiledCode, Context, FinalizedRelocTarget};
+use cranelift_control::ControlPlane;
+use cranelift_frontend::FunctionBuilderContext;
+use dunlin_migrate::arch::Arch;
+use dunlin_migrate::context::ContextLayout;
+use dunlin_migrate::framemap::{FunctionPoints, Site, SiteKind};
+use dunlin_migrate::hostcalls::Trap;
+use wasmparser::FuncValidatorAllocations;
+
+/// What is found out about the whole module before functions are compiled in parallel.
+#[derive(Debug)]
+pub struct Prepared {
+    layout: ContextLayout,
+    /// Per function: does it poll at its entry?
+    entry_poll: Vec<bool>,
+}
+
+/// The pass over the whole module.
+pub fn prepare(module: &Module<'_>, settings: &Settings) -> Result<Prepared, Error> {
+    let entry_poll = if settings.migration { callgraph::cycles(module)? } else { vec![false; module.info.funcs.len()] };
+    Ok(Prepared { layout: ContextLayout::new(&module.info), entry_poll })
+}
+
+/// Compiles functions one after another; one per thread.
+pub struct FunctionCompiler<'m> {
+    module: &'m Module<'m>,
+    settings: &'m Settings,
+    prepared: &'m Prepared,
+    /// The one that optimises.
+    optimizer: OwnedTargetIsa,
+    targets: Vec<(Arch, OwnedTargetIsa)>,
+    ctx: Context,
+    fbc: FunctionBuilderContext,
+    regalloc: regalloc2::Ctx,
+    control: ControlPlane,
+    validator: FuncValidatorAllocations,
+}
+
+impl<'m> FunctionCompiler<'m> {
+    /// A compiler for functions of `module`.
+    pub fn new(module: &'m Module<'m>, settings: &'m Settings, prepared: &'m Prepared) -> Result<Self, Error> {
+        let targets = settings.targets.iter().map(|&a| Ok((a, isa::isa(a, settings.opt_level)?))).collect::<Result<_, Error>>()?;
+        Ok(FunctionCompiler {
+            module,
+            settings,
+            prepared,
+            // Always the same one, so that the code doesn't depend on which targets are asked for.
+            optimizer: isa::isa(Arch::X86_64, settings.opt_level)?,
+            targets,
+            ctx: Context::new(),
+            fbc: FunctionBuilderContext::new(),
+            regalloc: regalloc2::Ctx::default(),
+            control: ControlPlane::default(),
+            validator: FuncValidatorAllocations::default(),
+        })
+    }
+
+    /// Compiles the function of a code index; `body` is that of a function the module defines.
+    pub fn compile(&mut self, code_index: u32, body: Option<Body<'_>>) -> Result<CompiledFunction, Error> {
+        let info = &self.module.info;
+        let num_funcs = info.funcs.len() as u32;
+        let env = Env {
+            module: self.module,
+            layout: &self.prepared.layout,
+            migration: self.settings.migration,
+            frontend: self.optimizer.frontend_config(),
+        };
+        self.ctx.clear();
+        self.ctx.func.name = UserFuncName::user(0, code_index);
+        let func = &mut self.ctx.func;
+        // Source locations are absolute offsets in the binary.
+        func.params.ensure_base_srcloc(cranelift_codegen::ir::SourceLoc::new(0));
+        let (translated, points) = if code_index >= num_funcs {
+            let ty = code_index - num_funcs;
+            func.signature = abi::trampoline_signature();
+            glue::trampoline(env, func, &mut self.fbc, self.module.canonical[ty as usize], &info.types[ty as usize])
+        } else {
+            let ty = info.func_type(code_index);
+            func.signature = abi::wasm_signature(ty);
+            match body {
+                None => glue::import_wrapper(env, func, &mut self.fbc, code_index, ty),
+                Some(body) => {
+                    let mut validator = body.validator.into_validator(std::mem::take(&mut self.validator));
+                    let rq = Request {
+                        module: self.module,
+                        migration: self.settings.migration,
+                        entry_poll: self.prepared.entry_poll[code_index as usize],
+                    };
+                    let (an, points) = analyze(rq, ty, &body.body, &mut validator)?;
+                    self.validator = validator.into_allocations();
+                    let translated = translate::translate(env, func, &mut self.fbc, &an, ty)?;
+                    (translated, points)
+                }
+            }
+        };
+        self.finish(code_index, translated, points)
+    }
+
+    fn finish(&mut self, code_index: u32, translated: Translated, points: FunctionPoints) -> Result<CompiledFunction, Error> {
+        let internal = |e: &dyn std::fmt::Display| Error::internal(code_index, e.to_string());
+        self.ctx.optimize(&*self.optimizer, &mut self.control).map_err(|e| {
+            let message = cranelift_codegen::print_errors::pretty_error(&self.ctx.func, e);
+            internal(&message)
+        })?;
+        if self.settings.migration {
+            rule::apply(&mut self.ctx.func, &self.ctx.cfg, &translated.neutral, code_index)?;
+        }
+        let clif = self.settings.want_clif.then(|| self.ctx.func.display().to_string());
+        let mut machine = vec![];
+        for (arch, isa) in &self.targets {
+            let code = isa
+                .compile_function(&self.ctx.func, &self.ctx.domtree, &mut self.regalloc, self.settings.want_asm, &mut self.control)
+                .map_err(|e| internal(&e))?
+                .apply_params(&self.ctx.func.params);
+            let f = machine_function(*arch, isa, &self.ctx.func, &code, translated.record).map_err(|e| internal(&e))?;
+            check_points(&points, &f).map_err(|e| internal(&e))?;
+            machine.push(f);
+        }
+        Ok(CompiledFunction { code_index, points, clif, machine })
+    }
+}
+
+fn machine_function(
+    arch: Arch,
+    isa: &OwnedTargetIsa,
+    func: &Function,
+    code: &CompiledCode,
+    record: Option<StackSlot>,
+) -> Result<MachineFunction, String> {
+    let frame = code.buffer.frame_layout().ok_or("no frame layout")?;
+    let mut sites = vec![];
+    let locations = code.buffer.get_srclocs_sorted();
+    let wasm_at = |text: u32| {
+        let k = locations.partition_point(|l| l.end <= text);
+        locations.get(k).filter(|l| l.start <= text && !l.loc.is_default()).map_or(0, |l| l.loc.bits())
+    };
+    for call in code.buffer.call_sites() {
+        // The return address may belong to the next instruction; the byte before it is the call's.
+        sites.push(Site { text: call.ret_addr, kind: SiteKind::Call, wasm: wasm_at(call.ret_addr.saturating_sub(1)) });
+    }
+    for trap in code.buffer.traps() {
+        let kind = trap_of(trap.code).ok_or_else(|| format!("unknown trap code {:?}", trap.code))?;
+        sites.push(Site { text: trap.offset, kind: SiteKind::Trap(kind), wasm: wasm_at(trap.offset) });
+    }
+    sites.sort_by_key(|s| s.text);
+    let relocs = code.buffer.relocs().iter().map(|r| reloc(func, r)).collect::<Result<_, String>>()?;
+    Ok(MachineFunction {
+        arch,
+        bytes: code.buffer.data().to_vec(),
+        align: code.buffer.alignment.max(isa.function_alignment().preferred),
+        relocs,
+        frame_to_fp: frame.frame_to_fp_offset,
+        record: record.map_or(0, |s| frame.stackslots[s].offset),
+        sites,
+        unwind: code.create_unwind_info(&**isa).map_err(|e| e.to_string())?,
+        asm: code.vcode.clone(),
+    })
+}
+
+fn reloc(func: &Function, r: &cranelift_codegen::FinalizedMachReloc) -> Result<Reloc, String> {
+    let target = match &r.target {
+        FinalizedRelocTarget::ExternalName(ExternalName::User(name)) => func.params.user_named_funcs()[*name].index,
+        other => return Err(format!("unexpected relocation target {other:?}")),
+    };
+    let kind = match r.kind {
+        ClifReloc::X86CallPCRel4 | ClifReloc::X86PCRel4 => RelocKind::X86Rel32,
+        ClifReloc::Arm64Call => RelocKind::Arm64Call26,
+        other => return Err(format!("unexpected relocation {other:?}")),
+    };
+    Ok(Reloc { offset: r.offset, kind, target, addend: r.addend })
+}
+
+/// The trap that a trap code stands for, whether this translation or Cranelift itself chose it.
+fn trap_of(code: TrapCode) -> Option<Trap> {
+    match code {
+        TrapCode::INTEGER_OVERFLOW => Some(Trap::IntegerOverflow),
+        TrapCode::INTEGER_DIVISION_BY_ZERO => Some(Trap::IntegerDivisionByZero),
+        TrapCode::BAD_CONVERSION_TO_INTEGER => Some(Trap::BadConversionToInteger),
+        TrapCode::HEAP_OUT_OF_BOUNDS => Some(Trap::MemoryOutOfBounds),
+        TrapCode::STACK_OVERFLOW => Some(Trap::StackOverflow),
+        code => Trap::from_u8(code.as_raw().get()),
+    }
+}
+
+/// Every point has at most one call site (none if the optimiser proved it unreachable), and the record is inside the frame.
+fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Result<(), String> {
+    let mut calls: Vec<u32> = f.sites.iter().filter(|s| s.kind == SiteKind::Call).map(|s| s.wasm).collect();
+    calls.sort_unstable();
+    for p in &points.points {
+        let from = calls.partition_point(|&c| c < p.offset);
+        let n = calls[from..].iter().take_while(|&&c| c == p.offset).count();
+        if n > 1 {
+            return Err(format!("{}: the point at {:#x} has {n} call sites", f.arch, p.offset));
+        }
+    }
+    if points.record_size > 0 && f.record + points.record_size > f.frame_to_fp {
+        return Err(format!("{}: the record lies outside the frame", f.arch));
+    }
+    Ok(())
+}
+
+/// The optimisation level as Cranelift's settings name it.
+pub fn opt_level_name(level: OptLevel) -> &'static str {
+    match level {
+        OptLevel::O0 | OptLevel::O1 => "none",
+        OptLevel::O2 => "speed",
+    }
+}

@@ -1,0 +1,281 @@
+//! A WebAssembly module: decoded and validated, all but its function bodies.
+//!
+//! Bodies come out with their validators, so that the function compiler validates, scans and compiles them in parallel. Invariant:
+//! a [`Module`] holds nothing outside [`features::SUPPORTED`], no imports but functions, and only number types in signatures.
+
+mod names;
+mod segments;
+
+use crate::error::Error;
+use crate::features;
+use dunlin_migrate::module::{ConstExpr, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, Table};
+use dunlin_migrate::types::{FuncType, ValType, Value};
+use std::collections::HashMap;
+use wasmparser::{
+    CompositeInnerType, ExternalKind, FuncToValidate, FunctionBody, Operator, Parser, Payload, TableInit, TypeRef, ValidPayload, Validator,
+    ValidatorResources,
+};
+
+/// A decoded module. Borrows its binary.
+#[derive(Debug)]
+pub struct Module<'a> {
+    /// The binary.
+    pub wasm: &'a [u8],
+    /// What the runtime must know.
+    pub info: ModuleInfo,
+    /// What the ranges of `info.data` refer to.
+    pub data: &'a [u8],
+    /// Functions' names, ascending by index: from the name section, else the first export's. Functions without are absent.
+    pub names: Vec<(u32, String)>,
+    /// The module's identity.
+    pub hash: ModuleHash,
+    /// Per type index: the first type index with an equal type. As [`ModuleInfo::canonical_type`], in constant time.
+    pub canonical: Vec<u32>,
+    /// Per function: may `call_indirect` reach it? True for those in some element segment.
+    pub address_taken: Vec<bool>,
+    /// The defined functions, in index order.
+    pub bodies: Vec<Body<'a>>,
+}
+
+/// A function body, still to be validated.
+#[derive(Debug)]
+pub struct Body<'a> {
+    /// Function index.
+    pub func: u32,
+    /// The code.
+    pub body: FunctionBody<'a>,
+    /// What validates it. Being valid is a precondition of everything done with `body`.
+    pub validator: FuncToValidate<ValidatorResources>,
+}
+
+impl Clone for Body<'_> {
+    fn clone(&self) -> Self {
+        let v = &self.validator;
+        let validator = FuncToValidate { resources: v.resources.clone(), index: v.index, ty: v.ty, features: v.features };
+        Body { func: self.func, body: self.body.clone(), validator }
+    }
+}
+
+impl<'a> Module<'a> {
+    /// Decodes and validates a binary, except for its function bodies. `name` becomes [`ModuleInfo::name`].
+    pub fn parse(wasm: &'a [u8], name: &str) -> Result<Module<'a>, Error> {
+        Reader::new(wasm, name).read().map_err(|e| features::diagnose(wasm, e))
+    }
+
+    /// Number of functions, imported ones included.
+    pub fn num_funcs(&self) -> u32 {
+        self.info.funcs.len() as u32
+    }
+
+    /// Number of code indices: every function, then one entry trampoline per type.
+    pub fn num_codes(&self) -> u32 {
+        self.num_funcs() + self.info.types.len() as u32
+    }
+
+    /// A defined function's body; none for an imported function or a trampoline.
+    pub fn body(&self, code_index: u32) -> Option<&Body<'a>> {
+        self.bodies.get((code_index as usize).checked_sub(self.info.imports.len())?)
+    }
+
+    /// A function's name, if it has one.
+    pub fn func_name(&self, func: u32) -> Option<&str> {
+        let i = self.names.binary_search_by_key(&func, |n| n.0).ok()?;
+        Some(&self.names[i].1)
+    }
+
+    /// What a code index is called in symbol tables and messages.
+    pub fn symbol_name(&self, code_index: u32) -> String {
+        if let Some(import) = self.info.imports.get(code_index as usize) {
+            return format!("import {}.{}", import.module, import.name);
+        }
+        match code_index.checked_sub(self.num_funcs()) {
+            Some(ty) => format!("enter type[{ty}]"),
+            None => self.func_name(code_index).map_or_else(|| format!("wasm[{code_index}]"), str::to_owned),
+        }
+    }
+}
+
+/// The decoder's state.
+struct Reader<'a> {
+    module: Module<'a>,
+    validator: Validator,
+    /// The name section's function names.
+    names: Vec<(u32, String)>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(wasm: &'a [u8], name: &str) -> Reader<'a> {
+        let module = Module {
+            wasm,
+            info: ModuleInfo { name: name.to_owned(), ..ModuleInfo::default() },
+            data: &[],
+            names: Vec::new(),
+            hash: ModuleHash::of(wasm),
+            canonical: Vec::new(),
+            address_taken: Vec::new(),
+            bodies: Vec::new(),
+        };
+        Reader { module, validator: Validator::new_with_features(features::SUPPORTED), names: Vec::new() }
+    }
+
+    fn read(mut self) -> Result<Module<'a>, Error> {
+        let size = self.module.wasm.len() as u64;
+        if size > u32::MAX as u64 {
+            // Code positions are 32-bit offsets.
+            return Err(Error::TooLarge { what: "the module's binary".into(), size, max: u32::MAX as u64 });
+        }
+        let mut parser = Parser::new(0);
+        parser.set_features(features::SUPPORTED);
+        for payload in parser.parse_all(self.module.wasm) {
+            let payload = payload?;
+            match self.validator.payload(&payload)? {
+                ValidPayload::Func(validator, body) => self.module.bodies.push(Body { func: validator.index, body, validator }),
+                ValidPayload::Ok => self.payload(payload)?,
+                ValidPayload::Parser(_) | ValidPayload::End(_) => {}
+            }
+        }
+        self.finish()
+    }
+
+    /// One section. The validator has accepted it, except for the features refused here.
+    fn payload(&mut self, payload: Payload<'a>) -> Result<(), Error> {
+        let info = &mut self.module.info;
+        match payload {
+            Payload::TypeSection(section) => {
+                for group in section.into_iter_with_offsets() {
+                    let (offset, group) = group?;
+                    for ty in group.into_types() {
+                        let CompositeInnerType::Func(ty) = ty.composite_type.inner else {
+                            return Err(Error::unsupported("garbage collection", offset));
+                        };
+                        info.types.push(func_type(&ty, offset)?);
+                    }
+                }
+            }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports_with_offsets() {
+                    let (offset, import) = import?;
+                    let kind = match import.ty {
+                        TypeRef::Func(ty) => {
+                            info.imports.push(Import { module: import.module.to_owned(), name: import.name.to_owned() });
+                            info.funcs.push(ty);
+                            continue;
+                        }
+                        TypeRef::FuncExact(_) => "exactly typed function",
+                        TypeRef::Table(_) => "table",
+                        TypeRef::Memory(_) => "memory",
+                        TypeRef::Global(_) => "global",
+                        TypeRef::Tag(_) => "tag",
+                    };
+                    let feature = format!("imported {kind} (\"{}\" \"{}\")", import.module, import.name);
+                    return Err(Error::unsupported(feature, offset));
+                }
+            }
+            Payload::FunctionSection(section) => {
+                for ty in section {
+                    info.funcs.push(ty?);
+                }
+            }
+            Payload::TableSection(section) => {
+                for table in section.into_iter_with_offsets() {
+                    let (offset, table) = table?;
+                    let ty = features::element_type(table.ty.element_type, offset)?;
+                    if !matches!(table.init, TableInit::RefNull) {
+                        return Err(Error::unsupported("tables with initial values", offset));
+                    }
+                    info.tables.push(Table { ty, min: table.ty.initial, max: table.ty.maximum });
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section.into_iter_with_offsets() {
+                    let (offset, memory) = memory?;
+                    if memory.memory64 || memory.shared || memory.page_size_log2.is_some() || !info.memories.is_empty() {
+                        return Err(Error::unsupported("memories other than one, unshared, 32-bit", offset));
+                    }
+                    info.memories.push(Memory { min: memory.initial, max: memory.maximum });
+                }
+            }
+            Payload::GlobalSection(section) => {
+                for global in section.into_iter_with_offsets() {
+                    let (offset, global) = global?;
+                    let ty = features::number_type(global.ty.content_type, offset)?;
+                    let init = const_expr(&global.init_expr, offset)?;
+                    info.globals.push(Global { ty, mutable: global.ty.mutable, init });
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section.into_iter_with_offsets() {
+                    let (offset, export) = export?;
+                    let kind = match export.kind {
+                        ExternalKind::Func => ExportKind::Func,
+                        ExternalKind::Table => ExportKind::Table,
+                        ExternalKind::Memory => ExportKind::Memory,
+                        ExternalKind::Global => ExportKind::Global,
+                        ExternalKind::Tag => return Err(Error::unsupported("exception handling", offset)),
+                        ExternalKind::FuncExact => return Err(Error::unsupported("custom descriptors", offset)),
+                    };
+                    info.exports.push(Export { name: export.name.to_owned(), kind, index: export.index });
+                }
+            }
+            Payload::StartSection { func, .. } => info.start = Some(func),
+            Payload::ElementSection(section) => info.elements = segments::elements(section)?,
+            Payload::DataSection(section) => {
+                let range = section.range();
+                self.module.data = &self.module.wasm[range.clone()];
+                info.data = segments::data(section, range.start)?;
+            }
+            Payload::CustomSection(section) => {
+                if let wasmparser::KnownCustom::Name(reader) = section.as_known() {
+                    self.names = names::functions(reader);
+                }
+            }
+            // Sections that hold nothing the compiler needs; the validator has checked them, and refuses all others.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Module<'a>, Error> {
+        let mut module = self.module;
+        let mut first: HashMap<&FuncType, u32> = HashMap::with_capacity(module.info.types.len());
+        module.canonical = (0..).zip(&module.info.types).map(|(i, ty)| *first.entry(ty).or_insert(i)).collect();
+        module.address_taken = vec![false; module.info.funcs.len()];
+        for item in module.info.elements.iter().flat_map(|e| &e.items) {
+            if let ConstExpr::RefFunc(func) = item {
+                module.address_taken[*func as usize] = true;
+            }
+        }
+        module.names = names::merge(self.names, &module.info);
+        Ok(module)
+    }
+}
+
+/// A signature.
+fn func_type(ty: &wasmparser::FuncType, offset: usize) -> Result<FuncType, Error> {
+    let types = |list: &[wasmparser::ValType]| -> Result<Vec<ValType>, Error> {
+        list.iter().map(|ty| features::number_type(*ty, offset)).collect()
+    };
+    Ok(FuncType { params: types(ty.params())?, results: types(ty.results())? })
+}
+
+/// A validated constant expression; `offset` is where its owner lies.
+fn const_expr(expr: &wasmparser::ConstExpr<'_>, offset: usize) -> Result<ConstExpr, Error> {
+    let mut ops = expr.get_operators_reader();
+    let value = match ops.read()? {
+        Operator::I32Const { value } => ConstExpr::Value(Value::I32(value as u32)),
+        Operator::I64Const { value } => ConstExpr::Value(Value::I64(value as u64)),
+        Operator::F32Const { value } => ConstExpr::Value(Value::F32(value.bits())),
+        Operator::F64Const { value } => ConstExpr::Value(Value::F64(value.bits())),
+        Operator::GlobalGet { global_index } => ConstExpr::GlobalGet(global_index),
+        Operator::RefFunc { function_index } => ConstExpr::RefFunc(function_index),
+        Operator::RefNull { .. } => ConstExpr::Value(Value::zero(ValType::FuncRef)),
+        _ => return Err(Error::unsupported("extended constant expressions", offset)),
+    };
+    match ops.read()? {
+        Operator::End => Ok(value),
+        _ => Err(Error::unsupported("extended constant expressions", offset)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! The record rule: no SSA value lives across a migration point outside the record.
+//!
+//! A restored frame has its record and nothing else, so a value that the optimised CLIF keeps in a register or a spill slot across
+//! a call would be garbage after a move. The translation keeps every WebAssembly value out of that position; what the optimiser
+//! may still leave there are constants it found equal on both sides of a call. Those are computed anew: cloned once per call-free
+//! segment that uses them. Anything else found live across a call is an internal error, never silently wrong code.
+//!
+//! The liveness is sparse: only values with a use outside the call-free segment of their definition are followed, each from its
+//! uses back to its definition.
+
+use crate::error::Error;
+use cranelift_codegen::cursor::{Cursor, FuncCursor};
+use cranelift_codegen::flowgraph::ControlFlowGraph;
+use cranelift_codegen::ir::{Block, Function, Inst, InstructionData, Opcode, SigRef, Value, ValueDef};
+use cranelift_entity::SecondaryMap;
+use std::collections::{HashMap, HashSet};
+
+/// How deep a tree of pure instructions over constants may be to be computed anew.
+const MAX_DEPTH: u32 = 4;
+
+/// Makes the function obey the record rule, or tells why it can't. `func_index` is for the message. Returns the number of clones.
+pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], func_index: u32) -> Result<usize, Error> {
+    let segments = Segments::new(func, neutral);
+    if segments.calls == 0 {
+        return Ok(0);
+    }
+    let crossing = crossing_values(func, cfg, &segments);
+    if let Some(&v) = crossing.iter().find(|&&v| !is_constant(func, v, 0)) {
+        let def = match func.dfg.value_def(v) {
+            ValueDef::Result(inst, _) => func.dfg.display_inst(inst).to_string(),
+            def => format!("{def:?}"),
+        };
+        return Err(Error::internal(func_index, format!("record rule: {v} ({def}) lives across a call")));
+    }
+    if crossing.is_empty() {
+        return Ok(0);
+    }
+    let clones = rematerialise(func, &crossing, neutral);
+    debug_assert!(crossing_values(func, cfg, &Segments::new(func, neutral)).is_empty());
+    Ok(clones)
+}
+
+/// Is the instruction a call around which something may be captured?
+fn is_point(func: &Function, inst: Inst, neutral: &[SigRef]) -> bool {
+    match &func.dfg.insts[inst] {
+        InstructionData::CallIndirect { sig_ref, .. } => !neutral.contains(sig_ref),
+        data => data.opcode().is_call() && !data.opcode().is_terminator(),
+    }
+}
+
+/// Where values are defined, in terms of (block, number of calls before in that block).
+struct Segments {
+    calls: usize,
+    /// The calls themselves.
+    points: HashSet<Inst>,
+    /// Calls in each block.
+    in_block: SecondaryMap<Block, u32>,
+    /// Block and segment of every value's definition.
+    defs: SecondaryMap<Value, Option<(Block, u32)>>,
+}
+
+impl Segments {
+    fn new(func: &Function, neutral: &[SigRef]) -> Segments {
+        let mut s = Segments { calls: 0, points: HashSet::new(), in_block: SecondaryMap::new(), defs: SecondaryMap::new() };
+        for b in func.layout.blocks() {
+            let mut seg = 0;
+            for &p in func.dfg.block_params(b) {
+                s.defs[p] = Some((b, 0));
+            }
+            for i in func.layout.block_insts(b) {
+                if is_point(func, i, neutral) {
+                    seg += 1;
+                    s.calls += 1;
+                    s.points.insert(i);
+                }
+                for &r in func.dfg.inst_results(i) {
+                    s.defs[r] = Some((b, seg));
+                }
+            }
+            s.in_block[b] = seg;
+        }
+        s
+    }
+}
+
+/// The values that live across some call.
+fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> HashSet<Value> {
+    let mut crossing = HashSet::new();
+    // (value, block into which it is live)
+    let mut into: Vec<(Value, Block)> = vec![];
+    for b in func.layout.blocks() {
+        let mut seg = 0;
+        for i in func.layout.block_insts(b) {
+            for v in func.dfg.inst_values(i) {
+                let v = func.dfg.resolve_aliases(v);
+                let Some((def_block, def_seg)) = s.defs[v] else { continue };
+                if def_block == b {
+                    if def_seg != seg {
+                        crossing.insert(v);
+                    }
+                } else {
+                    if seg > 0 {
+                        crossing.insert(v);
+                    }
+                    into.push((v, b));
+                }
+            }
+            if s.points.contains(&i) {
+                seg += 1;
+            }
+        }
+    }
+    into.sort_unstable();
+    into.dedup();
+    // Follow each value from its uses back to its definition.
+    let mut stamp: SecondaryMap<Block, u32> = SecondaryMap::new();
+    let mut generation = 0;
+    let mut todo: Vec<Block> = vec![];
+    for group in into.chunk_by(|a, b| a.0 == b.0) {
+        let v = group[0].0;
+        let Some((def_block, def_seg)) = s.defs[v] else { continue };
+        generation += 1;
+        todo.clear();
+        for &(_, b) in group {
+            stamp[b] = generation;
+            todo.push(b);
+        }
+        while let Some(b) = todo.pop() {
+            if crossing.contains(&v) {
+                break;
+            }
+            for p in cfg.pred_iter(b).map(|p| p.block) {
+                if p == def_block {
+                    if s.in_block[p] > def_seg {
+                        crossing.insert(v);
+                    }
+                } else if stamp[p] != generation {
+                    stamp[p] = generation;
+                    if s.in_block[p] > 0 {
+                        crossing.insert(v);
+                    }
+                    todo.push(p);
+                }
+            }
+        }
+    }
+    crossing
+}
+
+fn is_leaf(op: Opcode) -> bool {
+    matches!(
+        op,
+        Opcode::Iconst | Opcode::F32const | Opcode::F64const | Opcode::Vconst | Opcode::StackAddr | Opcode::SymbolValue | Opcode::FuncAddr
+    )
+}
+
+/// Can the value be computed anew anywhere: is it a constant, or a small pure tree over constants?
+fn is_constant(func: &Function, v: Value, depth: u32) -> bool {
+    let ValueDef::Result(inst, _) = func.dfg.value_def(v) else { return false };
+    let op = func.dfg.insts[inst].opcode();
+    if is_leaf(op) {
+        return true;
+    }
+    depth < MAX_DEPTH
+        && !op.is_call()
+        && !op.can_load()
+        && !op.can_trap()
+        && !op.other_side_effects()
+        && func.dfg.inst_results(inst).len() == 1
+        && func.dfg.inst_args(inst).iter().all(|&a| is_constant(func, a, depth + 1))
+}
+
+/// Gives every call-free segment its own clone of each crossing value it uses.
+fn rematerialise(func: &mut Function, crossing: &HashSet<Value>, neutral: &[SigRef]) -> usize {
+    let mut clones = 0;
+    let mut here: HashMap<Value, Value> = HashMap::new();
+    let blocks: Vec<Block> = func.layout.blocks().collect();
+    let mut insts: Vec<Inst> = vec![];
+    for b in blocks {
+        here.clear();
+        insts.clear();
+        insts.extend(func.layout.block_insts(b));
+        for &i in &insts {
+            let used: Vec<Value> =
+                func.dfg.inst_values(i).map(|v| func.dfg.resolve_aliases(v)).filter(|v| crossing.contains(v)).collect();
+            if !used.is_empty() {
+                for v in used {
+                    if !here.contains_key(&v) {
+                        let clone = clone_before(func, v, i, &mut here, &mut clones);
+                        here.insert(v, clone);
+                    }
+                }
+                let resolved: HashMap<Value, Value> =
+                    func.dfg.inst_values(i).map(|v| (v, func.dfg.resolve_aliases(v))).collect();
+                func.dfg.map_inst_values(i, |v| {
+                    let r = resolved.get(&v).copied().unwrap_or(v);
+                    here.get(&r).copied().unwrap_or(v)
+                });
+            }
+            if is_point(func, i, neutral) {
+                here.clear();
+            }
+            for &r in func.dfg.inst_results(i) {
+                if crossing.contains(&r) {
+                    here.insert(r, r);
+                }
+            }
+        }
+    }
+    clones
+}
+
+/// Clones a constant tree before an instruction.
+fn clone_before(func: &mut Function, v: Value, before: Inst, here: &mut HashMap<Value, Value>, clones: &mut usize) -> Value {
+    let inst = func.dfg.value_def(v).unwrap_inst();
+    let args: Vec<Value> = func.dfg.inst_args(inst).to_vec();
+    let mut map = HashMap::new();
+    for a in args {
+        let r = func.dfg.resolve_aliases(a);
+        let clone = match here.get(&r) {
+            Some(&c) => c,
+            None => clone_before(func, r, before, here, clones),
+        };
+        map.insert(a, clone);
+    }
+    let copy = func.dfg.clone_inst(inst);
+    func.dfg.map_inst_values(copy, |a| map.get(&a).copied().unwrap_or(a));
+    FuncCursor::new(func).at_inst(before).insert_inst(copy);
+    *clones += 1;
+    func.dfg.first_result(copy)
+}

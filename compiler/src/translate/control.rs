@@ -1,0 +1,346 @@
+//! Blocks, loops, branches and returns.
+
+use super::points::Fixup;
+use super::{Translator, trap_code};
+use crate::abi;
+use crate::analysis::{BlockId, NONE};
+use crate::error::Error;
+use crate::wasm_types::{block_type, clif_type};
+use cranelift_codegen::ir::{Block, BlockArg, BlockCall, InstBuilder, JumpTableData, Value};
+use dunlin_migrate::hostcalls::Trap;
+use dunlin_migrate::types::{FuncType, ValType};
+use wasmparser::{BlockType, Operator};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Func,
+    Block,
+    Loop,
+    If,
+    Else,
+}
+
+/// A construct that is open.
+pub struct Control {
+    kind: Kind,
+    results: Vec<ValType>,
+    num_params: usize,
+    /// Where branches to it go: a loop's header, else what follows it.
+    target: Block,
+    /// The same, among the analysis' blocks.
+    label: BlockId,
+    /// Operand-stack height below its parameters.
+    height: usize,
+    outer_live: bool,
+    else_block: Option<Block>,
+    /// An `if`'s parameters, for its `else`.
+    params: Vec<Value>,
+    /// State where an `if` branched.
+    else_state: Option<crate::analysis::policy::State>,
+}
+
+impl Control {
+    /// The function's own label.
+    pub fn function(ty: &FuncType, return_block: Block) -> Control {
+        Control {
+            kind: Kind::Func,
+            results: ty.results.clone(),
+            num_params: 0,
+            target: return_block,
+            label: NONE,
+            height: 0,
+            outer_live: true,
+            else_block: None,
+            params: vec![],
+            else_state: None,
+        }
+    }
+}
+
+/// Where an edge goes, and what it must do on its way.
+struct Edge {
+    to: Block,
+    args: Vec<Value>,
+    fixups: Vec<Fixup>,
+    /// Results that travel in slots: (slot, value).
+    slots: Vec<(u32, Value)>,
+}
+
+/// Translates a control operator; `false` if it is none.
+pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>, offset: u32) -> Result<bool, Error> {
+    use Operator::*;
+    match op {
+        Block { blockty } => t.open(Kind::Block, *blockty, offset)?,
+        Loop { blockty } => t.open(Kind::Loop, *blockty, offset)?,
+        If { blockty } => t.open(Kind::If, *blockty, offset)?,
+        Else => t.op_else(),
+        End => t.op_end(),
+        _ if !t.live => {}
+        Br { relative_depth } => {
+            t.jump(*relative_depth);
+            t.live = false;
+        }
+        BrIf { relative_depth } => t.br_if(*relative_depth),
+        BrTable { targets } => {
+            let mut depths: Vec<u32> = targets.targets().collect::<Result<_, _>>()?;
+            depths.push(targets.default());
+            t.br_table(&depths);
+        }
+        Return => {
+            t.jump(t.ctl.len() as u32 - 1);
+            t.live = false;
+        }
+        Unreachable => {
+            t.b.ins().trap(trap_code(Trap::Unreachable));
+            t.live = false;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn args(values: &[Value]) -> Vec<BlockArg> {
+    values.iter().map(|&v| v.into()).collect()
+}
+
+impl Translator<'_, '_, '_> {
+    fn open(&mut self, kind: Kind, ty: BlockType, offset: u32) -> Result<(), Error> {
+        let (params, results) =
+            block_type(ty, &self.env.module.info.types).ok_or_else(|| Error::unsupported("reference types in blocks", offset as usize))?;
+        let outer_live = self.live;
+        let mut c = Control {
+            kind,
+            num_params: params.len(),
+            target: self.return_block,
+            label: NONE,
+            height: 0,
+            outer_live,
+            else_block: None,
+            params: vec![],
+            else_state: None,
+            results,
+        };
+        if self.live {
+            let cond = (kind == Kind::If).then(|| self.pop());
+            let values = self.pop_n(params.len());
+            c.height = self.stack.len();
+            c.target = self.b.create_block();
+            // What branches carry: a loop's parameters, or the results of anything else.
+            let carried = if kind == Kind::Loop { params.clone() } else { c.results.clone() };
+            for ty in carried {
+                self.b.append_block_param(c.target, clif_type(ty));
+            }
+            match kind {
+                Kind::Loop => {
+                    c.label = self.an.block_of_op[&self.op_index];
+                    let fixups = self.fixups(c.label);
+                    self.apply(&fixups);
+                    self.b.ins().jump(c.target, &args(&values));
+                    self.b.switch_to_block(c.target);
+                    self.enter_state(c.label);
+                    for v in self.b.block_params(c.target).to_vec() {
+                        self.push(v);
+                    }
+                    if let Some(&p) = self.an.point_of_op.get(&self.op_index) {
+                        self.poll(p);
+                    }
+                }
+                Kind::If => {
+                    c.label = self.end_label();
+                    let (then, els) = (self.b.create_block(), self.b.create_block());
+                    if let Some(cond) = cond {
+                        self.b.ins().brif(cond, then, &[], els, &[]);
+                    }
+                    self.b.seal_block(then);
+                    self.b.seal_block(els);
+                    self.b.switch_to_block(then);
+                    c.else_block = Some(els);
+                    c.else_state = Some(self.state.clone());
+                    c.params = values.clone();
+                    values.into_iter().for_each(|v| self.push(v));
+                }
+                _ => {
+                    c.label = self.end_label();
+                    values.into_iter().for_each(|v| self.push(v));
+                }
+            }
+        }
+        self.ctl.push(c);
+        Ok(())
+    }
+
+    /// The analysis' block at the matching `end` (if anything reaches it).
+    fn end_label(&self) -> BlockId {
+        let end = self.an.end_of.get(&self.op_index);
+        end.and_then(|e| self.an.block_of_op.get(e)).copied().unwrap_or(NONE)
+    }
+
+    /// Starts an `if`'s false side.
+    fn start_else(&mut self, c: &mut Control) {
+        self.stack.truncate(c.height);
+        if let (Some(els), Some(st)) = (c.else_block.take(), c.else_state.take()) {
+            self.b.switch_to_block(els);
+            self.state = st;
+            for v in std::mem::take(&mut c.params) {
+                self.push(v);
+            }
+        }
+    }
+
+    fn op_else(&mut self) {
+        if self.live {
+            self.jump(0);
+        }
+        let mut c = self.ctl.pop().expect("validated: else is within an if");
+        c.kind = Kind::Else;
+        self.live = c.outer_live;
+        self.start_else(&mut c);
+        self.ctl.push(c);
+    }
+
+    fn op_end(&mut self) {
+        let kind = self.ctl.last().map(|c| c.kind);
+        if kind == Some(Kind::Loop) {
+            let c = self.ctl.pop().expect("just seen");
+            if c.outer_live {
+                self.b.seal_block(c.target);
+            }
+            if self.live {
+                let values = self.peek_n(c.results.len());
+                self.stack.truncate(c.height);
+                values.into_iter().for_each(|v| self.push(v));
+            }
+            return;
+        }
+        if self.live {
+            self.jump(0);
+        }
+        let Some(mut c) = self.ctl.pop() else { return };
+        if c.kind == Kind::Func {
+            self.b.seal_block(self.return_block);
+            self.b.switch_to_block(self.return_block);
+            let values = self.b.block_params(self.return_block).to_vec();
+            self.b.ins().return_(&values);
+            self.stack.clear();
+            self.live = false;
+            return;
+        }
+        if c.kind == Kind::If && c.outer_live {
+            // No `else`: the parameters are the results.
+            self.start_else(&mut c);
+            self.ctl.push(c);
+            self.jump(0);
+            c = self.ctl.pop().expect("just pushed");
+        }
+        self.stack.truncate(c.height);
+        self.live = c.outer_live && self.an.block_of_op.contains_key(&self.op_index);
+        if c.outer_live {
+            self.b.seal_block(c.target);
+        }
+        if self.live {
+            self.b.switch_to_block(c.target);
+            self.enter_state(c.label);
+            for v in self.b.block_params(c.target).to_vec() {
+                self.push(v);
+            }
+        }
+    }
+
+    /// An edge to a label, from here.
+    fn edge(&mut self, depth: u32) -> Edge {
+        let c = &self.ctl[self.ctl.len() - 1 - depth as usize];
+        let (kind, to, label) = (c.kind, c.target, c.label);
+        let n = if kind == Kind::Loop { c.num_params } else { c.results.len() };
+        let mut values = self.peek_n(n);
+        let mut slots = vec![];
+        if kind == Kind::Func {
+            if abi::uses_slots(&self.ty.results) {
+                self.ctx();
+                let in_regs = abi::results_in_registers(&self.ty.results);
+                slots = (0..n).filter(|&k| !in_regs[k]).map(|k| (k as u32, values[k])).collect();
+                values = (0..n).filter(|&k| in_regs[k]).map(|k| values[k]).collect();
+            }
+            return Edge { to, args: values, fixups: vec![], slots };
+        }
+        let fixups = self.fixups(label);
+        Edge { to, args: values, fixups, slots }
+    }
+
+    /// Emits what an edge must do, and the jump.
+    fn take(&mut self, e: &Edge) {
+        for &(slot, v) in &e.slots {
+            self.store_context(v, self.env.layout.slot(slot));
+        }
+        self.apply(&e.fixups);
+        self.b.ins().jump(e.to, &args(&e.args));
+    }
+
+    fn jump(&mut self, depth: u32) {
+        let e = self.edge(depth);
+        self.take(&e);
+    }
+
+    /// A block of its own for an edge that has something to do, else nothing.
+    fn split(&mut self, e: &Edge) -> Option<Block> {
+        (!e.fixups.is_empty() || !e.slots.is_empty()).then(|| self.b.create_block())
+    }
+
+    fn fill_split(&mut self, block: Block, e: &Edge) {
+        let state = self.state.clone();
+        self.b.switch_to_block(block);
+        self.b.seal_block(block);
+        self.take(e);
+        self.state = state;
+    }
+
+    fn br_if(&mut self, depth: u32) {
+        let cond = self.pop();
+        let e = self.edge(depth);
+        let next = self.b.create_block();
+        match self.split(&e) {
+            None => {
+                self.b.ins().brif(cond, e.to, &args(&e.args), next, &[]);
+            }
+            Some(block) => {
+                self.b.ins().brif(cond, block, &[], next, &[]);
+                self.fill_split(block, &e);
+            }
+        }
+        self.b.switch_to_block(next);
+        self.b.seal_block(next);
+    }
+
+    fn br_table(&mut self, depths: &[u32]) {
+        let index = self.pop();
+        let mut distinct = depths.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let mut edges: Vec<(u32, Edge, Option<Block>)> = vec![];
+        for d in distinct {
+            let e = self.edge(d);
+            let block = self.split(&e);
+            edges.push((d, e, block));
+        }
+        let calls: Vec<BlockCall> = depths
+            .iter()
+            .map(|d| {
+                let k = edges.binary_search_by_key(d, |e| e.0).expect("collected above");
+                let (_, e, block) = &edges[k];
+                let pool = &mut self.b.func.dfg.value_lists;
+                match block {
+                    Some(b) => BlockCall::new(*b, [], pool),
+                    None => BlockCall::new(e.to, args(&e.args), pool),
+                }
+            })
+            .collect();
+        let (default, table) = calls.split_last().expect("a br_table has a default");
+        let jt = self.b.create_jump_table(JumpTableData::new(*default, table));
+        self.b.ins().br_table(index, jt);
+        for (_, e, block) in edges {
+            if let Some(b) = block {
+                self.fill_split(b, &e);
+            }
+        }
+        self.live = false;
+    }
+}

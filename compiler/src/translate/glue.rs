@@ -1,0 +1,163 @@
+//! Functions without a WebAssembly body: the wrapper of an imported function, and the trampoline through which the host enters.
+
+use super::{Env, Regions, Translated, make_record, make_regions};
+use crate::abi;
+use crate::wasm_types::clif_type;
+use cranelift_codegen::ir::{
+    Endianness, Function, InstBuilder, MemFlagsData, SourceLoc, StackSlot, Type, Value, types::F32, types::F64, types::I32, types::I64,
+};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use dunlin_migrate::context::OFF_LEAVE;
+use dunlin_migrate::framemap::{Callee, FunctionPoints, Home, HomeKind, Point};
+use dunlin_migrate::hostcalls::IMPORT_BASE;
+use dunlin_migrate::state::{PointKind, Slot};
+use dunlin_migrate::types::{FuncType, ValType};
+
+/// Record and only point of a function whose record holds the context and its parameters, all live there.
+fn single_point(params: &[ValType], kind: PointKind, callee: Callee, migration: bool) -> FunctionPoints {
+    if !migration {
+        return FunctionPoints::default();
+    }
+    let mut homes = vec![Home { kind: HomeKind::Context, ty: ValType::I64, offset: 0 }];
+    let mut at = 8;
+    for (k, &ty) in params.iter().enumerate() {
+        at = u32::next_multiple_of(at, ty.size());
+        homes.push(Home { kind: HomeKind::Slot(Slot::Local(k as u32)), ty, offset: at });
+        at += ty.size();
+    }
+    let live = (0..homes.len() as u32).collect();
+    FunctionPoints { record_size: at.next_multiple_of(16), homes, points: vec![Point { offset: 0, kind, callee, live }] }
+}
+
+struct Glue<'b> {
+    b: FunctionBuilder<'b>,
+    record: Option<StackSlot>,
+    regions: Regions,
+}
+
+impl Glue<'_> {
+    fn flags(&self) -> MemFlagsData {
+        MemFlagsData::trusted().with_endianness(Endianness::Little).with_alias_region(Some(self.regions.context))
+    }
+
+    fn record_flags(&self) -> MemFlagsData {
+        self.flags().with_alias_region(Some(self.regions.record))
+    }
+
+    fn store_record(&mut self, value: Value, offset: u32) {
+        if let Some(slot) = self.record {
+            let addr = self.b.ins().stack_addr(I64, slot, 0);
+            let flags = self.record_flags();
+            self.b.ins().store(flags, value, addr, offset as i32);
+        }
+    }
+
+    /// The context pointer after a call.
+    fn ctx_after(&mut self, before: Value) -> Value {
+        match self.record {
+            Some(slot) => {
+                let addr = self.b.ins().stack_addr(I64, slot, 0);
+                let flags = self.record_flags();
+                self.b.ins().load(I64, flags, addr, 0)
+            }
+            None => before,
+        }
+    }
+
+    fn load(&mut self, ty: Type, ctx: Value, offset: i32) -> Value {
+        let flags = self.flags();
+        self.b.ins().load(ty, flags, ctx, offset)
+    }
+
+    /// Stores a value in a slot; what is narrower than 64 bits is zero-extended.
+    fn store_slot(&mut self, ctx: Value, value: Value, offset: i32) {
+        let bits = match self.b.func.dfg.value_type(value) {
+            F32 => self.b.ins().bitcast(I32, MemFlagsData::new(), value),
+            F64 => self.b.ins().bitcast(I64, MemFlagsData::new(), value),
+            _ => value,
+        };
+        let wide = if self.b.func.dfg.value_type(bits) == I32 { self.b.ins().uextend(I64, bits) } else { bits };
+        let flags = self.flags();
+        self.b.ins().store(flags, wide, ctx, offset);
+    }
+}
+
+fn begin<'b>(func: &'b mut Function, fbc: &'b mut FunctionBuilderContext, points: &FunctionPoints) -> (Glue<'b>, Vec<Value>) {
+    let record = make_record(func, points.record_size);
+    let regions = make_regions(func);
+    let mut b = FunctionBuilder::new(func, fbc);
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    b.switch_to_block(entry);
+    b.seal_block(entry);
+    // All of it stands at offset 0: the point's name.
+    b.set_srcloc(SourceLoc::new(0));
+    let params = b.block_params(entry).to_vec();
+    (Glue { b, record, regions }, params)
+}
+
+/// The wrapper of imported function `import`: hands its parameters to the host through the slots. Its one point, of kind host,
+/// stands *before* the host call: what the record holds are the arguments.
+pub fn import_wrapper(
+    env: Env<'_>,
+    func: &mut Function,
+    fbc: &mut FunctionBuilderContext,
+    import: u32,
+    ty: &FuncType,
+) -> (Translated, FunctionPoints) {
+    let points = single_point(&ty.params, PointKind::Host, Callee::None, env.migration);
+    let (mut g, params) = begin(func, fbc, &points);
+    let ctx = params[0];
+    for (home, &value) in points.homes.iter().zip(&params) {
+        g.store_record(value, home.offset);
+    }
+    for (k, &value) in params[1..].iter().enumerate() {
+        g.store_slot(ctx, value, env.layout.slot(k as u32));
+    }
+    let sig = g.b.import_signature(abi::leave_signature());
+    let leave = g.load(I64, ctx, OFF_LEAVE);
+    let id = g.b.ins().iconst(I32, i64::from(IMPORT_BASE + import));
+    g.b.ins().call_indirect(sig, leave, &[ctx, id]);
+    let ctx = g.ctx_after(ctx);
+    // Results that travel in slots are there already, under the same numbers.
+    let in_regs = abi::results_in_registers(&ty.results);
+    let mut results = vec![];
+    for (k, t) in ty.results.iter().enumerate().filter(|(k, _)| in_regs[*k]) {
+        results.push(g.load(clif_type(*t), ctx, env.layout.slot(k as u32)));
+    }
+    g.b.ins().return_(&results);
+    let record = g.record;
+    g.b.finalize(env.frontend);
+    (Translated { neutral: vec![], record }, points)
+}
+
+/// The trampoline through which the host enters functions of a type: `(ctx, code) -> ctx`, all else in the slots.
+pub fn trampoline(
+    env: Env<'_>,
+    func: &mut Function,
+    fbc: &mut FunctionBuilderContext,
+    canonical: u32,
+    ty: &FuncType,
+) -> (Translated, FunctionPoints) {
+    let points = single_point(&[], PointKind::Call, Callee::Type(canonical), env.migration);
+    let (mut g, params) = begin(func, fbc, &points);
+    let (ctx, code) = (params[0], params[1]);
+    g.store_record(ctx, 0);
+    let mut args = vec![ctx];
+    for (k, t) in ty.params.iter().enumerate() {
+        args.push(g.load(clif_type(*t), ctx, env.layout.slot(k as u32)));
+    }
+    let sig = g.b.import_signature(abi::wasm_signature(ty));
+    let call = g.b.ins().call_indirect(sig, code, &args);
+    let returned = g.b.inst_results(call).to_vec();
+    let ctx = g.ctx_after(ctx);
+    let in_regs = abi::results_in_registers(&ty.results);
+    let slots = (0..ty.results.len()).filter(|&k| in_regs[k]);
+    for (k, value) in slots.zip(returned) {
+        g.store_slot(ctx, value, env.layout.slot(k as u32));
+    }
+    g.b.ins().return_(&[ctx]);
+    let record = g.record;
+    g.b.finalize(env.frontend);
+    (Translated { neutral: vec![], record }, points)
+}

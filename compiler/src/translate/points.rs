@@ -1,0 +1,142 @@
+//! Migration points in CLIF: stores before, loads after, polls, and edges that fit their merge.
+
+use super::{SigKey, Translator};
+use crate::analysis::bits::members;
+use crate::analysis::{BlockId, Var};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types::I32, types::I64};
+use dunlin_migrate::context::OFF_POLL;
+use dunlin_migrate::hostcalls;
+
+/// What an edge must do for one variable.
+#[derive(Clone, Copy, Debug)]
+pub enum Fixup {
+    /// Load it from its home.
+    Load(Var),
+    /// Store it to its home.
+    Store(Var),
+}
+
+impl Translator<'_, '_, '_> {
+    fn record_flags(&self) -> MemFlagsData {
+        self.context_flags().with_alias_region(Some(self.regions.record))
+    }
+
+    /// Address and offset of a variable's home. A variable that is live across a point has one by construction.
+    fn home(&mut self, v: Var) -> (Value, i32) {
+        let slot = self.record.expect("a function with homes has a record");
+        let offset = self.an.record.home(v).expect("a variable outside registers has a home");
+        (self.b.ins().stack_addr(I64, slot, 0), offset as i32)
+    }
+
+    /// Loads a variable from its home into a register.
+    pub(super) fn load_home(&mut self, v: Var) {
+        let value = self.home_value(v);
+        self.b.def_var(self.vars[v as usize], value);
+        self.state.reg.add(v);
+    }
+
+    fn home_value(&mut self, v: Var) -> Value {
+        let (addr, offset) = self.home(v);
+        let ty = crate::wasm_types::clif_type(self.an.vars[v as usize].ty);
+        let flags = self.record_flags();
+        self.b.ins().load(ty, flags, addr, offset)
+    }
+
+    fn store_home(&mut self, v: Var) {
+        let value = self.b.use_var(self.vars[v as usize]);
+        let (addr, offset) = self.home(v);
+        let flags = self.record_flags();
+        self.b.ins().store(flags, value, addr, offset);
+    }
+
+    /// Before a call: brings the homes of all that is live across it up to date.
+    pub(super) fn flush(&mut self, point: u32) {
+        let an = self.an;
+        for &v in an.live_at(point) {
+            if !self.state.clean.has(v) {
+                self.store_home(v);
+                self.state.clean.add(v);
+            }
+        }
+    }
+
+    /// After a call: nothing is in a register any more.
+    pub(super) fn after_call(&mut self) {
+        self.state.reg.clear();
+    }
+
+    /// A poll: falls through unless the flag is set; the cold path stores, calls the runtime, and loads again.
+    pub(super) fn poll(&mut self, point: u32) {
+        let ctx = self.ctx();
+        // No alias region: the runtime sets the flag at any time.
+        let flag = self.b.ins().load(I32, MemFlagsData::trusted(), ctx, OFF_POLL);
+        let cold = self.b.create_block();
+        let on = self.b.create_block();
+        self.b.set_cold_block(cold);
+        self.b.ins().brif(flag, cold, &[], on, &[]);
+        self.b.switch_to_block(cold);
+        self.b.seal_block(cold);
+        let an = self.an;
+        let live = an.live_at(point);
+        for &v in live {
+            if self.state.reg.has(v) && !self.state.clean.has(v) {
+                self.store_home(v);
+            }
+        }
+        self.leave(SigKey::Leave, hostcalls::POLL);
+        for &v in live {
+            if self.state.reg.has(v) {
+                let value = self.home_value(v);
+                self.b.def_var(self.vars[v as usize], value);
+            }
+        }
+        self.b.ins().jump(on, &[]);
+        self.b.switch_to_block(on);
+        self.b.seal_block(on);
+    }
+
+    /// What must be done on an edge from here to `target`, so that what was chosen for `target` holds there.
+    pub(super) fn fixups(&mut self, target: BlockId) -> Vec<Fixup> {
+        if !self.env.migration || self.an.points.is_empty() {
+            return vec![];
+        }
+        let Some(there) = self.an.policy.at.get(&target) else {
+            // One predecessor: it starts as this edge ends.
+            self.saved.insert(target, self.state.clone());
+            return vec![];
+        };
+        let mut out = vec![];
+        for v in members(self.an.live_in.row(target)) {
+            let (reg, clean) = (self.state.reg.has(v), self.state.clean.has(v));
+            if there.reg.has(v) && !reg {
+                out.push(Fixup::Load(v));
+            }
+            if there.clean.has(v) && !clean && self.an.record.home(v).is_some() {
+                out.push(Fixup::Store(v));
+            }
+        }
+        out
+    }
+
+    /// Does what [`Translator::fixups`] found, in the current block.
+    pub(super) fn apply(&mut self, fixups: &[Fixup]) {
+        for &f in fixups {
+            match f {
+                Fixup::Load(v) => self.load_home(v),
+                Fixup::Store(v) => self.store_home(v),
+            }
+        }
+    }
+
+    /// The state at the start of a block.
+    pub(super) fn enter_state(&mut self, block: BlockId) {
+        if !self.env.migration || self.an.points.is_empty() {
+            return;
+        }
+        if let Some(st) = self.an.policy.at.get(&block) {
+            self.state = st.clone();
+        } else if let Some(st) = self.saved.remove(&block) {
+            self.state = st;
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Between wasmparser's types, Dunlin's and Cranelift's.
+
+use cranelift_codegen::ir::{Type, types};
+use dunlin_migrate::types::{FuncType, ValType};
+
+/// Dunlin's type for a validated one; `None` for a type this version refuses.
+pub fn val_type(ty: wasmparser::ValType) -> Option<ValType> {
+    Some(match ty {
+        wasmparser::ValType::I32 => ValType::I32,
+        wasmparser::ValType::I64 => ValType::I64,
+        wasmparser::ValType::F32 => ValType::F32,
+        wasmparser::ValType::F64 => ValType::F64,
+        wasmparser::ValType::V128 => ValType::V128,
+        wasmparser::ValType::Ref(r) if r == wasmparser::RefType::FUNCREF => ValType::FuncRef,
+        wasmparser::ValType::Ref(r) if r == wasmparser::RefType::EXTERNREF => ValType::ExternRef,
+        wasmparser::ValType::Ref(_) => return None,
+    })
+}
+
+/// Cranelift's type for a value. References are 32-bit indices.
+pub fn clif_type(ty: ValType) -> Type {
+    match ty {
+        ValType::I32 | ValType::FuncRef | ValType::ExternRef => types::I32,
+        ValType::I64 => types::I64,
+        ValType::F32 => types::F32,
+        ValType::F64 => types::F64,
+        ValType::V128 => types::I8X16,
+    }
+}
+
+/// Parameter and result types of a block.
+pub fn block_type(ty: wasmparser::BlockType, types: &[FuncType]) -> Option<(Vec<ValType>, Vec<ValType>)> {
+    Some(match ty {
+        wasmparser::BlockType::Empty => (vec![], vec![]),
+        wasmparser::BlockType::Type(t) => (vec![], vec![val_type(t)?]),
+        wasmparser::BlockType::FuncType(i) => {
+            let f = types.get(i as usize)?;
+            (f.params.clone(), f.results.clone())
+        }
+    })
+}

@@ -1,0 +1,203 @@
+//! The index of stored pages.
+//!
+//! ```text
+//!   u32                            number of memories
+//!   per memory: u32                number of runs
+//!               { first u64,       runs of stored pages: page number and length, ascending, not adjacent
+//!                 count u64 } x runs
+//!   u32 x pages                    CRC-32 of every stored page, in the order of the runs
+//! ```
+
+use super::SnapshotError;
+use crate::bytes::Reader;
+use crate::state::MemoryState;
+
+/// Size of a page in bytes: WebAssembly's, and a multiple of every supported host's.
+pub const PAGE_SIZE: usize = 0x1_0000;
+
+/// Pages of one memory that are stored one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRun<'a> {
+    /// Memory index.
+    pub memory: u32,
+    /// First page.
+    pub first: u64,
+    /// Number of pages, at least 1.
+    pub count: u64,
+    /// Where they lie in the file; a multiple of 64 KiB.
+    pub offset: u64,
+    /// CRC-32 of each page.
+    pub crcs: &'a [u32],
+}
+
+impl PageRun<'_> {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.count * PAGE_SIZE as u64
+    }
+
+    /// Never: a run has at least one page.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Checks the run's pages, read or mapped by the caller, against their checksums.
+    pub fn verify(&self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        if bytes.len() as u64 != self.len() {
+            return Err(SnapshotError::BufferSize {
+                pages: self.count,
+                len: bytes.len(),
+            });
+        }
+        for (n, (page, &crc)) in bytes.chunks_exact(PAGE_SIZE).zip(self.crcs).enumerate() {
+            if crc32fast::hash(page) != crc {
+                return Err(SnapshotError::PageChecksum {
+                    memory: self.memory,
+                    page: self.first + n as u64,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    memory: u32,
+    first: u64,
+    count: u64,
+}
+
+/// Which pages are stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageIndex {
+    memories: u32,
+    runs: Vec<Run>,
+    crcs: Vec<u32>,
+}
+
+impl PageIndex {
+    /// Finds the pages that aren't all zero. `may_be_used(memory, page)` may say that a page is known to be zero.
+    pub fn scan(memories: &[&[u8]], may_be_used: &dyn Fn(u32, u64) -> bool) -> PageIndex {
+        let mut index = PageIndex {
+            memories: memories.len() as u32,
+            ..Default::default()
+        };
+        for (memory, bytes) in (0..).zip(memories) {
+            for (page, bytes) in (0..).zip(bytes.chunks_exact(PAGE_SIZE)) {
+                if may_be_used(memory, page) && !is_zero(bytes) {
+                    index.push(memory, page, crc32fast::hash(bytes));
+                }
+            }
+        }
+        index
+    }
+
+    fn push(&mut self, memory: u32, page: u64, crc: u32) {
+        self.crcs.push(crc);
+        match self.runs.last_mut() {
+            Some(run) if run.memory == memory && run.first + run.count == page => run.count += 1,
+            _ => self.runs.push(Run {
+                memory,
+                first: page,
+                count: 1,
+            }),
+        }
+    }
+
+    /// How many pages are stored.
+    pub fn stored(&self) -> u64 {
+        self.crcs.len() as u64
+    }
+
+    /// The section's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(4 + 4 * self.memories as usize + 16 * self.runs.len() + 4 * self.crcs.len());
+        out.extend(self.memories.to_le_bytes());
+        let mut runs = &self.runs[..];
+        for memory in 0..self.memories {
+            let (these, others) = runs.split_at(runs.partition_point(|r| r.memory == memory));
+            runs = others;
+            out.extend((these.len() as u32).to_le_bytes());
+            for run in these {
+                out.extend(run.first.to_le_bytes());
+                out.extend(run.count.to_le_bytes());
+            }
+        }
+        self.crcs.iter().for_each(|c| out.extend(c.to_le_bytes()));
+        out
+    }
+
+    /// Reads the section, and checks it against the sizes of the memories and of the stored pages.
+    pub fn parse(bytes: &[u8], memories: &[MemoryState], data_len: u64) -> Result<PageIndex, SnapshotError> {
+        const SHORT: SnapshotError = SnapshotError::Damaged("the index of pages is too short");
+        let mut r = Reader::new(bytes);
+        let mut index = PageIndex {
+            memories: r.u32().ok_or(SHORT)?,
+            ..Default::default()
+        };
+        if index.memories as usize != memories.len() {
+            return Err(SnapshotError::Damaged(
+                "the index of pages has another number of memories than the state",
+            ));
+        }
+        let mut stored = 0u64;
+        for (memory, state) in (0..).zip(memories) {
+            let mut end = None;
+            for _ in 0..r.u32().ok_or(SHORT)? {
+                let (first, count) = (r.u64().ok_or(SHORT)?, r.u64().ok_or(SHORT)?);
+                if count == 0 || end.is_some_and(|end| first <= end) {
+                    return Err(SnapshotError::Damaged(
+                        "runs of pages are empty, out of order, overlapping or not joined",
+                    ));
+                }
+                let beyond = SnapshotError::Damaged("a stored page lies beyond its memory");
+                end = Some(first.checked_add(count).filter(|&n| n <= state.pages).ok_or(beyond)?);
+                stored = stored.saturating_add(count);
+                index.runs.push(Run { memory, first, count });
+            }
+        }
+        if stored.checked_mul(4) != Some(r.left() as u64) {
+            return Err(SnapshotError::Damaged(
+                "the index of pages doesn't have one checksum per page",
+            ));
+        }
+        if stored.checked_mul(PAGE_SIZE as u64) != Some(data_len) {
+            return Err(SnapshotError::Damaged(
+                "there are more or fewer stored pages than the index says",
+            ));
+        }
+        index.crcs.reserve_exact(stored as usize);
+        while let Some(crc) = r.u32() {
+            index.crcs.push(crc);
+        }
+        Ok(index)
+    }
+
+    /// The stored runs, in the order of the file, where the stored pages begin at `data_offset`.
+    pub fn runs(&self, data_offset: u64) -> impl Iterator<Item = PageRun<'_>> {
+        let mut before = 0;
+        self.runs.iter().map(move |&Run { memory, first, count }| {
+            let start = before as usize;
+            before += count;
+            let crcs = self.crcs.get(start..start + count as usize).unwrap_or_default();
+            PageRun {
+                memory,
+                first,
+                count,
+                offset: data_offset + start as u64 * PAGE_SIZE as u64,
+                crcs,
+            }
+        })
+    }
+}
+
+/// Whether all bytes are zero, at memory speed; stops at the first kilobyte that isn't.
+fn is_zero(page: &[u8]) -> bool {
+    let (blocks, rest) = page.as_chunks::<1024>();
+    let zero_block = |block: &[u8; 1024]| {
+        let (words, _) = block.as_chunks::<16>();
+        words.iter().fold(0, |all, word| all | u128::from_ne_bytes(*word)) == 0
+    };
+    blocks.iter().all(zero_block) && rest.iter().all(|&b| b == 0)
+}

@@ -1,0 +1,246 @@
+//! Checks a state against a module: everything that a hostile snapshot could lie about, before anything of it is used.
+//!
+//! After [`validate`], the runtime may index by every number in the state. Not checked here: the WASI part (it is checked where
+//! it is restored, against the machine's own grants), and whether this architecture has code at every point (the optimiser may
+//! have proved one unreachable: [`crate::frames::rebuild`] then refuses it).
+
+use super::{Frame, Invocation, PointKind, Slot, State};
+use crate::framemap::{Callee, HomeKind, Point};
+use crate::frames::{FrameError, FrameMaps};
+use crate::module::{ConstExpr, ModuleInfo};
+use crate::types::{NULL_REF, ValType, Value};
+
+/// Greatest number of frames that is accepted.
+pub const MAX_FRAMES: usize = 1 << 24;
+/// Greatest size of a 32-bit memory, in 64 KiB pages.
+pub const MAX_PAGES: u64 = 1 << 16;
+
+/// Why a state isn't one of this module.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// The frame maps of the image can't be used.
+    #[error(transparent)]
+    Maps(#[from] FrameError),
+    /// There is no frame, or there are too many.
+    #[error("the snapshot has {0} frames, possible are 1 to {MAX_FRAMES}")]
+    FrameCount(usize),
+    /// The outermost frame isn't of the function that was invoked.
+    #[error("the snapshot's outermost frame is of function {func}, which is not {invoked}")]
+    Invocation {
+        /// Its function.
+        func: u32,
+        /// What was invoked.
+        invoked: String,
+    },
+    /// Something is wrong with a frame.
+    #[error("the snapshot's frame {depth} (0 is the outermost; function {func} at {offset:#x}) is impossible: {what}")]
+    Frame {
+        /// Which frame, from the outermost.
+        depth: usize,
+        /// Its function.
+        func: u32,
+        /// Its offset.
+        offset: u32,
+        /// What is wrong.
+        what: String,
+    },
+    /// There are more or fewer globals, memories, tables or segments than the module has.
+    #[error("the snapshot has {found} {what}, the module has {expected}")]
+    Count {
+        /// Of what.
+        what: &'static str,
+        /// In the module.
+        expected: usize,
+        /// In the state.
+        found: usize,
+    },
+    /// Something is wrong with a global.
+    #[error("the snapshot's global {index} is impossible: {what}")]
+    Global {
+        /// Which.
+        index: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// A memory's or table's size is outside the module's limits.
+    #[error("the snapshot's {what} {index} has {size} {unit}, possible are {min} to {max}")]
+    Size {
+        /// Memory or table.
+        what: &'static str,
+        /// Which.
+        index: usize,
+        /// Its size.
+        size: u64,
+        /// In pages or elements.
+        unit: &'static str,
+        /// Smallest possible.
+        min: u64,
+        /// Greatest possible.
+        max: u64,
+    },
+    /// A table's element refers to nothing.
+    #[error("the snapshot's table {table} refers to function {reference} in element {element}, which doesn't exist")]
+    Element {
+        /// Which table.
+        table: usize,
+        /// Which element.
+        element: usize,
+        /// What it refers to.
+        reference: u32,
+    },
+}
+
+/// Checks `state` against the module it claims to be of, and normalises it: values that aren't live at their frame's point are
+/// dropped, so that every frame has exactly the live ones, ascending by slot.
+pub fn validate(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Result<(), StateError> {
+    frames(state, module, maps)?;
+    count("globals", module.globals.len(), state.globals.len())?;
+    count("memories", module.memories.len(), state.memories.len())?;
+    count("tables", module.tables.len(), state.tables.len())?;
+    count("element segments", module.elements.len(), state.dropped_elements.len())?;
+    count("data segments", module.data.len(), state.dropped_data.len())?;
+    globals(state, module)?;
+    for (index, (memory, found)) in module.memories.iter().zip(&state.memories).enumerate() {
+        let max = memory.max.unwrap_or(MAX_PAGES).min(MAX_PAGES);
+        size("memory", index, found.pages, "pages", memory.min, max)?;
+    }
+    for (index, (table, found)) in module.tables.iter().zip(&state.tables).enumerate() {
+        let max = table.max.unwrap_or(u32::MAX.into()).min(u32::MAX.into());
+        size("table", index, found.elements.len() as u64, "elements", table.min, max)?;
+        let references = found.elements.iter().enumerate().filter_map(|(n, e)| Some((n, (*e)?)));
+        for (element, reference) in references {
+            if !is_reference(table.ty, reference, module) {
+                return Err(StateError::Element { table: index, element, reference });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn count(what: &'static str, expected: usize, found: usize) -> Result<(), StateError> {
+    if expected == found { Ok(()) } else { Err(StateError::Count { what, expected, found }) }
+}
+
+fn size(what: &'static str, index: usize, size: u64, unit: &'static str, min: u64, max: u64) -> Result<(), StateError> {
+    if (min..=max).contains(&size) { Ok(()) } else { Err(StateError::Size { what, index, size, unit, min, max }) }
+}
+
+fn globals(state: &State, module: &ModuleInfo) -> Result<(), StateError> {
+    for (index, (global, &value)) in module.globals.iter().zip(&state.globals).enumerate() {
+        let wrong = |what| Err(StateError::Global { index, what });
+        if value.ty() != global.ty {
+            return wrong(format!("it is of type {}, not {}", value.ty(), global.ty));
+        }
+        if !is_value(value, module) {
+            return wrong("it refers to a function that doesn't exist".into());
+        }
+        // The compiler may have folded a constant into the code: another value would be two values at once.
+        let constant = match global.init {
+            ConstExpr::Value(value) => Some(value),
+            ConstExpr::RefFunc(func) => Some(Value::FuncRef(Some(func))),
+            ConstExpr::GlobalGet(of) => state.globals.get(of as usize).copied(),
+        };
+        if !global.mutable && constant.is_some_and(|c| c != value) {
+            return wrong("it is constant, and has another value in the module".into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a value can exist in the module: function references have a function.
+fn is_value(value: Value, module: &ModuleInfo) -> bool {
+    match value {
+        Value::FuncRef(Some(func)) => is_reference(ValType::FuncRef, func, module),
+        Value::ExternRef(Some(host)) => is_reference(ValType::ExternRef, host, module),
+        _ => true,
+    }
+}
+
+fn is_reference(ty: ValType, reference: u32, module: &ModuleInfo) -> bool {
+    match ty {
+        ValType::FuncRef => (reference as usize) < module.funcs.len(),
+        // Any number but the one that stands for null.
+        _ => reference != NULL_REF,
+    }
+}
+
+fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Result<(), StateError> {
+    let total = state.frames.len();
+    let outermost = match state.frames.first() {
+        Some(frame) if total <= MAX_FRAMES => frame.func,
+        _ => return Err(StateError::FrameCount(total)),
+    };
+    let (invoked, name) = match &state.invocation {
+        Invocation::Start => (module.start, "the start function".into()),
+        Invocation::Export(name) => (module.exported_func(name), format!("the exported function {name:?}")),
+    };
+    if invoked != Some(outermost) {
+        return Err(StateError::Invocation { func: outermost, invoked: name });
+    }
+    let canonical: Vec<u32> = (0..module.types.len() as u32).map(|ty| module.canonical_type(ty)).collect();
+    let mut wanted = Callee::Func(outermost);
+    for (depth, frame) in state.frames.iter_mut().enumerate() {
+        let (func, offset) = (frame.func, frame.offset);
+        let wrong = |what: String| StateError::Frame { depth, func, offset, what };
+        let Some(&ty) = module.funcs.get(func as usize) else {
+            return Err(wrong("the function doesn't exist".into()));
+        };
+        match wanted {
+            Callee::Func(called) if called == func => {}
+            Callee::Func(called) => return Err(wrong(format!("its caller called function {called}"))),
+            Callee::Type(called) if canonical.get(ty as usize) == Some(&called) => {}
+            Callee::Type(called) => return Err(wrong(format!("its caller called a function of type {called}"))),
+            Callee::None => return Err(wrong("its caller called nothing".into())),
+        }
+        let function = maps.function(func)?;
+        let point = function.points.point_at(offset).filter(|p| p.kind == frame.kind);
+        let point = point.ok_or_else(|| wrong(format!("there is no migration point of kind {} there", frame.kind)))?;
+        let innermost = depth + 1 == total;
+        if innermost == (point.kind == PointKind::Call) {
+            let place = if innermost { "the innermost frame" } else { "a frame that waits for another" };
+            return Err(wrong(format!("{place} can't be at a point of kind {}", point.kind)));
+        }
+        let live: Vec<(Slot, ValType)> = live_slots(point, &function.points.homes);
+        let values = std::mem::take(&mut frame.values);
+        frame.values = live_values(live, values, module).map_err(wrong)?;
+        wanted = point.callee;
+    }
+    Ok(())
+}
+
+/// The slots that are live at a point, ascending.
+fn live_slots(point: &Point, homes: &[crate::framemap::Home]) -> Vec<(Slot, ValType)> {
+    let homes = point.live.iter().filter_map(|&h| homes.get(h as usize));
+    let slots = homes.filter_map(|h| match h.kind {
+        HomeKind::Slot(slot) => Some((slot, h.ty)),
+        HomeKind::Context => None,
+    });
+    let mut slots: Vec<_> = slots.collect();
+    slots.sort_unstable();
+    slots
+}
+
+/// Of `values`, those that are live; an error tells what is wrong.
+fn live_values(live: Vec<(Slot, ValType)>, values: Vec<(Slot, Value)>, module: &ModuleInfo) -> Result<Vec<(Slot, Value)>, String> {
+    if !values.is_sorted_by(|a, b| a.0 < b.0) {
+        return Err("its values are out of order, or one occurs twice".into());
+    }
+    let mut given = values.into_iter();
+    let mut kept = Vec::with_capacity(live.len());
+    for (slot, ty) in live {
+        let value = given.find(|v| v.0 >= slot).filter(|v| v.0 == slot);
+        let Some((_, value)) = value else { return Err(format!("{slot} has no value")) };
+        if value.ty() != ty {
+            return Err(format!("{slot} is of type {}, not {ty}", value.ty()));
+        }
+        if !is_value(value, module) {
+            return Err(format!("{slot} refers to a function that doesn't exist"));
+        }
+        kept.push((slot, value));
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+mod tests;

@@ -1,0 +1,204 @@
+//! The address space of one program: the context, linear memory 0 above it, and enough guard that no bounds check is needed.
+//!
+//! ```text
+//!   start      context, rounded up to pages            read-write
+//!   base       linear memory 0                         read-write up to its size, growing by `mprotect`
+//!              up to RESERVED                          no access: a fault there is an out-of-bounds trap
+//! ```
+//!
+//! A 32-bit index plus a 32-bit constant offset plus the access itself stays below [`RESERVED`], so one reservation bounds every
+//! access. WebAssembly pages are 64 KiB, a multiple of every supported machine's page.
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
+use std::ffi::c_void;
+use std::os::fd::AsFd;
+use std::ptr::null_mut;
+
+/// Size of a WebAssembly page in bytes.
+pub const WASM_PAGE: u64 = 64 << 10;
+
+/// Address space from the base of linear memory 0 on, in bytes: index + offset + the widest access, rounded up to 64 KiB.
+pub const RESERVED: u64 = (8 << 30) + WASM_PAGE;
+
+/// The most pages a 32-bit memory can have.
+pub const MAX_PAGES: u64 = 1 << 16;
+
+/// Why address space or memory can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The kernel refused the reservation.
+    #[error("cannot reserve {0} bytes of address space: {1} (is the address space limited, as by `ulimit -v`?)")]
+    Reserve(u64, std::io::Error),
+    /// The kernel refused memory.
+    #[error("cannot get {0} bytes of memory: {1}")]
+    Commit(u64, std::io::Error),
+    /// More than a limit allows.
+    #[error("the program needs {needed} bytes of linear memory, but only {limit} are allowed (--max-memory)")]
+    Limit {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// A snapshot's file can't be mapped.
+    #[error("cannot map the snapshot's memory: {0}")]
+    Map(std::io::Error),
+}
+
+/// Context and linear memory 0 in one reservation. Unmapped when dropped.
+#[derive(Debug)]
+pub struct Memory {
+    start: *mut u8,
+    context: usize,
+    size: u64,
+}
+
+fn round_up(n: usize, to: usize) -> usize {
+    n.next_multiple_of(to)
+}
+
+impl Memory {
+    /// Reserves address space for a context of this many bytes and for a memory of size 0 (or without a memory at all).
+    pub fn reserve(context_size: usize) -> Result<Memory, MemoryError> {
+        let page = rustix::param::page_size();
+        let context = round_up(context_size.max(1), page);
+        let len = context + RESERVED as usize;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe { mmap_anonymous(null_mut(), len, ProtFlags::empty(), flags) };
+        let start = start.map_err(|e| MemoryError::Reserve(len as u64, e.into()))?;
+        let memory = Memory { start: start.cast(), context, size: 0 };
+        memory.allow(start, context).map_err(|e| MemoryError::Commit(context as u64, e))?;
+        Ok(memory)
+    }
+
+    fn allow(&self, at: *mut c_void, len: usize) -> std::io::Result<()> {
+        // SAFETY: the range lies in this reservation; making more of it accessible invalidates nothing.
+        Ok(unsafe { mprotect(at, len, MprotectFlags::READ | MprotectFlags::WRITE) }?)
+    }
+
+    /// The base of linear memory 0, which is the context pointer.
+    pub fn base(&self) -> *mut u8 {
+        self.start.wrapping_add(self.context)
+    }
+
+    /// Current size of linear memory 0 in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Makes linear memory 0 this many bytes large (a multiple of [`WASM_PAGE`], at most 4 GiB). It never shrinks. New bytes are 0.
+    pub fn grow_to(&mut self, size: u64) -> Result<(), MemoryError> {
+        debug_assert!(size.is_multiple_of(WASM_PAGE) && size <= MAX_PAGES * WASM_PAGE);
+        if size > self.size {
+            let at = self.base().wrapping_add(self.size as usize);
+            self.allow(at.cast(), (size - self.size) as usize).map_err(|e| MemoryError::Commit(size, e))?;
+            self.size = size;
+        }
+        Ok(())
+    }
+
+    /// The bytes of linear memory 0.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `size` bytes from the base are mapped readable; the program is stopped while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(self.base(), self.size as usize) }
+    }
+
+    /// The bytes of linear memory 0.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: `size` bytes from the base are mapped read-write; the program is stopped while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts_mut(self.base(), self.size as usize) }
+    }
+
+    /// Is this address one that only an out-of-bounds access of linear memory 0 can touch?
+    pub fn is_guard(&self, address: u64) -> bool {
+        let base = self.base().addr() as u64;
+        (base + self.size..base + RESERVED).contains(&address)
+    }
+
+    /// Replaces bytes of linear memory 0 by a private mapping of a file. `false`, with nothing done, if this machine's pages
+    /// don't allow it; then the bytes must be read.
+    pub fn map_file(&mut self, file: impl AsFd, file_offset: u64, at: u64, len: u64) -> Result<bool, MemoryError> {
+        let page = rustix::param::page_size() as u64;
+        let inside = at.checked_add(len).is_some_and(|end| end <= self.size);
+        let aligned = [file_offset, at, len].iter().all(|n| n.is_multiple_of(page));
+        if !inside || !aligned || len == 0 {
+            return Ok(false);
+        }
+        let place = self.base().wrapping_add(at as usize).cast();
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: the range lies in the accessible part of this reservation, which nothing else refers to while `self` is
+        // mutably borrowed.
+        let mapped = unsafe { mmap(place, len as usize, ProtFlags::READ | ProtFlags::WRITE, flags, file, file_offset) };
+        mapped.map(|_| true).map_err(|e| MemoryError::Map(e.into()))
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the reservation is this object's alone, and nothing borrows from it any more.
+        let unmapped = unsafe { munmap(self.start.cast(), self.context + RESERVED as usize) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn grows_zeroed_and_keeps_its_bytes() {
+        let mut memory = Memory::reserve(100).unwrap();
+        assert!(memory.bytes().is_empty());
+        assert!(memory.base().addr().is_multiple_of(rustix::param::page_size()));
+        memory.grow_to(WASM_PAGE).unwrap();
+        memory.bytes_mut()[WASM_PAGE as usize - 1] = 7;
+        memory.grow_to(3 * WASM_PAGE).unwrap();
+        memory.grow_to(WASM_PAGE).unwrap();
+        assert_eq!(memory.size(), 3 * WASM_PAGE);
+        assert_eq!(memory.bytes()[WASM_PAGE as usize - 1], 7);
+        assert!(memory.bytes()[WASM_PAGE as usize..].iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn the_guard_begins_where_the_memory_ends_and_covers_every_access() {
+        let mut memory = Memory::reserve(1).unwrap();
+        memory.grow_to(WASM_PAGE).unwrap();
+        let base = memory.base().addr() as u64;
+        assert!(!memory.is_guard(base - 1) && !memory.is_guard(base + WASM_PAGE - 1));
+        assert!(memory.is_guard(base + WASM_PAGE));
+        let furthest = u64::from(u32::MAX) + u64::from(u32::MAX) + 16;
+        assert!(memory.is_guard(base + furthest) && !memory.is_guard(base + RESERVED));
+    }
+
+    #[test]
+    fn the_context_is_writable_right_below_the_base() {
+        let memory = Memory::reserve(5000).unwrap();
+        for at in [1, 5000] {
+            let byte = memory.base().wrapping_sub(at);
+            // SAFETY: the reservation has 5000 writable bytes below its base.
+            unsafe { byte.write(at as u8) };
+            // SAFETY: as above.
+            assert_eq!(unsafe { byte.read() }, at as u8);
+        }
+    }
+
+    #[test]
+    fn file_pages_are_mapped_privately_or_refused() {
+        let page = rustix::param::page_size() as u64;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![5; 2 * page as usize]).unwrap();
+        let mut memory = Memory::reserve(1).unwrap();
+        memory.grow_to(WASM_PAGE).unwrap();
+        assert!(memory.map_file(&file, page, 0, page).unwrap());
+        assert_eq!((memory.bytes()[0], memory.bytes()[page as usize]), (5, 0));
+        memory.bytes_mut()[0] = 6;
+        assert!(!memory.map_file(&file, 1, 0, page).unwrap());
+        assert!(!memory.map_file(&file, 0, WASM_PAGE, page).unwrap());
+        let mut again = Memory::reserve(1).unwrap();
+        again.grow_to(WASM_PAGE).unwrap();
+        assert!(again.map_file(&file, page, 0, page).unwrap());
+        assert_eq!(again.bytes()[0], 5);
+    }
+}

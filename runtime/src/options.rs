@@ -1,0 +1,420 @@
+//! The runtime's options: `DUNLIN_OPTS`, which are also those of `dunlin run`, and the configuration made from them.
+
+use crate::signals::Signal;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+/// The environment variable that holds the options.
+pub const OPTS_VARIABLE: &str = "DUNLIN_OPTS";
+
+/// The environment variable that turns on the forced-migration test mode.
+pub const FORCE_VARIABLE: &str = "DUNLIN_FORCE_MIGRATE";
+
+/// Size of the WebAssembly stack unless `--stack-size` says otherwise, in bytes: that of a Linux main thread.
+pub const DEFAULT_STACK_SIZE: u64 = 8 << 20;
+
+/// Least size of the WebAssembly stack, in bytes.
+pub const MIN_STACK_SIZE: u64 = 64 << 10;
+
+/// Greatest size of the WebAssembly stack, in bytes.
+pub const MAX_STACK_SIZE: u64 = 64 << 30;
+
+/// What a program may see of its host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WasiConfig {
+    /// The guest's arguments, `argv[0]` included.
+    pub args: Vec<String>,
+    /// The guest's environment.
+    pub env: Vec<(String, String)>,
+    /// Granted directories, in the order given: the guest's descriptors 3, 4, ...
+    pub grants: Vec<Grant>,
+}
+
+/// A directory of the host that the guest may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The directory on the host.
+    pub host: PathBuf,
+    /// The guest's name for it.
+    pub guest: String,
+}
+
+/// An environment variable for the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvVar {
+    /// Its name.
+    pub name: String,
+    /// Its value; `None` takes the host's at start.
+    pub value: Option<String>,
+}
+
+/// The runtime's options, as given; nothing is looked up on the host yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `--dir HOST[::GUEST]`: granted directories.
+    pub dirs: Vec<Grant>,
+    /// `--env NAME[=VALUE]`: the guest's environment.
+    pub env: Vec<EnvVar>,
+    /// `--argv0 NAME`: the guest's `argv[0]`.
+    pub argv0: Option<String>,
+    /// `--checkpoint-on SIGNAL[,SIGNAL]`: signals that make the program write `checkpoint_to` and exit.
+    pub checkpoint_on: Vec<Signal>,
+    /// `--checkpoint-to FILE`: the snapshot to write, and to go on from if it exists at start.
+    pub checkpoint_to: Option<PathBuf>,
+    /// `--resume FILE`: the snapshot to go on from.
+    pub resume: Option<PathBuf>,
+    /// `--invoke NAME`: the export to call instead of `_start`; the guest's arguments are its own.
+    pub invoke: Option<String>,
+    /// `--stack-size BYTES`: size of the WebAssembly stack.
+    pub stack_size: Option<u64>,
+    /// `--max-memory BYTES`: the most linear memory the program may have.
+    pub max_memory: Option<u64>,
+    /// `--no-control`: no control socket.
+    pub no_control: bool,
+    /// `--commands` (tests): serve commands from standard input instead of running the program.
+    pub commands: bool,
+}
+
+/// Why options were refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// `DUNLIN_OPTS` is not a list of shell words.
+    #[error("DUNLIN_OPTS is not a list of shell words: a quote or backslash is not closed")]
+    Quoting,
+    /// An option that doesn't exist, a value where none belongs, or none where one does.
+    #[error("{0} (the options are those of `dunlin run --help`)")]
+    Syntax(String),
+    /// A word that is no option.
+    #[error("unexpected argument '{0}': options only; the program's own arguments go on its command line")]
+    Positional(String),
+    /// A value that its option can't take.
+    #[error("--{option}: '{value}' {problem}")]
+    Value {
+        /// The option's name.
+        option: &'static str,
+        /// The value given.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An option that says nothing alone.
+    #[error("--{0} needs --{1} too")]
+    Needs(&'static str, &'static str),
+    /// Two options that contradict each other.
+    #[error("--{0} and --{1} can't be used together")]
+    Conflict(&'static str, &'static str),
+    /// `--env NAME` without a value, and the host has none either.
+    #[error("--env {0}: no such variable in the environment; give it a value: --env {0}=VALUE")]
+    NoSuchVariable(String),
+    /// Something that WebAssembly programs can't be given.
+    #[error("{what} is not UTF-8: {value}")]
+    NotUtf8 {
+        /// What it is.
+        what: &'static str,
+        /// The value, made printable.
+        value: String,
+    },
+    /// `DUNLIN_FORCE_MIGRATE` is not a positive number.
+    #[error("DUNLIN_FORCE_MIGRATE must be a positive number, not '{0}'")]
+    Force(String),
+}
+
+fn bad(option: &'static str, value: &OsStr, problem: impl Into<String>) -> OptionError {
+    OptionError::Value { option, value: value.to_string_lossy().into_owned(), problem: problem.into() }
+}
+
+fn utf8(what: &'static str, value: OsString) -> Result<String, OptionError> {
+    value.into_string().map_err(|v| OptionError::NotUtf8 { what, value: v.to_string_lossy().into_owned() })
+}
+
+impl Options {
+    /// The options in `DUNLIN_OPTS`; defaults if it is unset.
+    pub fn from_env() -> Result<Options, OptionError> {
+        match std::env::var_os(OPTS_VARIABLE) {
+            Some(opts) => Options::parse_opts(&opts),
+            None => Ok(Options::default()),
+        }
+    }
+
+    /// Parses the text of `DUNLIN_OPTS`: shell words, options only.
+    pub fn parse_opts(opts: &OsStr) -> Result<Options, OptionError> {
+        let words = shlex::bytes::split(opts.as_bytes()).ok_or(OptionError::Quoting)?;
+        let (options, rest) = Options::parse_leading(words.into_iter().map(OsString::from_vec))?;
+        match rest.first() {
+            None => Ok(options),
+            Some(word) => Err(OptionError::Positional(word.to_string_lossy().into_owned())),
+        }
+    }
+
+    /// Parses options up to the first word that is none (or up to `--`); returns them and the words from there on.
+    pub fn parse_leading(words: impl IntoIterator<Item = OsString>) -> Result<(Options, Vec<OsString>), OptionError> {
+        use lexopt::prelude::*;
+        let syntax = |e: lexopt::Error| OptionError::Syntax(e.to_string());
+        let mut parser = lexopt::Parser::from_args(words);
+        let mut o = Options::default();
+        let mut rest = Vec::new();
+        while let Some(arg) = parser.next().map_err(syntax)? {
+            match arg {
+                Long("dir") => o.dirs.push(parse_dir(parser.value().map_err(syntax)?)?),
+                Long("env") => o.env.push(parse_env(parser.value().map_err(syntax)?)?),
+                Long("argv0") => o.argv0 = Some(parse_guest_string("argv0", parser.value().map_err(syntax)?)?),
+                Long("checkpoint-on") => {
+                    let value = parser.value().map_err(syntax)?;
+                    for name in value.to_string_lossy().split(',') {
+                        let signal = Signal::from_name(name).ok_or_else(|| {
+                            let known: Vec<_> = Signal::ALL.iter().map(|s| s.name()).collect();
+                            bad("checkpoint-on", OsStr::new(name), format!("is not a signal to use here; use one of {}", known.join(", ")))
+                        })?;
+                        if !o.checkpoint_on.contains(&signal) {
+                            o.checkpoint_on.push(signal);
+                        }
+                    }
+                }
+                Long("checkpoint-to") => o.checkpoint_to = Some(parse_path("checkpoint-to", parser.value().map_err(syntax)?)?),
+                Long("resume") => o.resume = Some(parse_path("resume", parser.value().map_err(syntax)?)?),
+                Long("invoke") => o.invoke = Some(utf8("the name after --invoke", parser.value().map_err(syntax)?)?),
+                Long("stack-size") => {
+                    let value = parser.value().map_err(syntax)?;
+                    let size = parse_size("stack-size", &value)?;
+                    if !(MIN_STACK_SIZE..=MAX_STACK_SIZE).contains(&size) {
+                        return Err(bad("stack-size", &value, "is out of range: from 64K to 64G"));
+                    }
+                    o.stack_size = Some(size);
+                }
+                Long("max-memory") => o.max_memory = Some(parse_size("max-memory", &parser.value().map_err(syntax)?)?),
+                Long("no-control") => o.no_control = true,
+                Long("commands") => o.commands = true,
+                Value(word) => {
+                    rest.push(word);
+                    rest.extend(parser.raw_args().map_err(syntax)?);
+                    break;
+                }
+                Short(_) | Long(_) => return Err(syntax(arg.unexpected())),
+            }
+        }
+        o.check()?;
+        Ok((o, rest))
+    }
+
+    /// Refuses combinations that say nothing or contradict each other.
+    pub fn check(&self) -> Result<(), OptionError> {
+        match (&self.checkpoint_to, self.checkpoint_on.is_empty()) {
+            (None, false) => Err(OptionError::Needs("checkpoint-on", "checkpoint-to")),
+            (Some(_), true) => Err(OptionError::Needs("checkpoint-to", "checkpoint-on")),
+            _ if self.commands && self.checkpoint_to.is_some() => Err(OptionError::Conflict("commands", "checkpoint-to")),
+            _ if self.commands && self.resume.is_some() => Err(OptionError::Conflict("commands", "resume")),
+            _ if self.commands && self.invoke.is_some() => Err(OptionError::Conflict("commands", "invoke")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same options as one string for `DUNLIN_OPTS`; [`Options::parse_opts`] is the inverse. Empty for the defaults.
+    pub fn to_opts_string(&self) -> OsString {
+        let mut words: Vec<Vec<u8>> = Vec::new();
+        let mut put = |name: &str, value: &[u8]| words.push([b"--", name.as_bytes(), b"=", value].concat());
+        for dir in &self.dirs {
+            put("dir", &[dir.host.as_os_str().as_bytes(), b"::", dir.guest.as_bytes()].concat());
+        }
+        for var in &self.env {
+            match &var.value {
+                Some(value) => put("env", format!("{}={value}", var.name).as_bytes()),
+                None => put("env", var.name.as_bytes()),
+            }
+        }
+        if !self.checkpoint_on.is_empty() {
+            let names: Vec<_> = self.checkpoint_on.iter().map(|s| s.name()).collect();
+            put("checkpoint-on", names.join(",").as_bytes());
+        }
+        let paths = [("checkpoint-to", &self.checkpoint_to), ("resume", &self.resume)];
+        for (name, path) in paths {
+            if let Some(path) = path {
+                put(name, path.as_os_str().as_bytes());
+            }
+        }
+        for (name, value) in [("argv0", &self.argv0), ("invoke", &self.invoke)] {
+            if let Some(value) = value {
+                put(name, value.as_bytes());
+            }
+        }
+        for (name, value) in [("stack-size", self.stack_size), ("max-memory", self.max_memory)] {
+            if let Some(value) = value {
+                put(name, value.to_string().as_bytes());
+            }
+        }
+        for (name, on) in [("no-control", self.no_control), ("commands", self.commands)] {
+            if on {
+                words.push(format!("--{name}").into_bytes());
+            }
+        }
+        // A NUL can't occur: no argument or path of a process holds one, and the parser refuses it elsewhere.
+        let joined = shlex::bytes::Quoter::new().allow_nul(true).join(words.iter().map(Vec::as_slice));
+        OsString::from_vec(joined.unwrap_or_default())
+    }
+
+    /// What the guest may see: `args` are the arguments after `argv[0]`, which is `--argv0` or else `name`.
+    pub fn wasi_config(&self, name: &str, args: impl IntoIterator<Item = OsString>) -> Result<WasiConfig, OptionError> {
+        let mut config = WasiConfig { grants: self.dirs.clone(), ..WasiConfig::default() };
+        config.args.push(self.argv0.clone().unwrap_or_else(|| name.to_owned()));
+        for arg in args {
+            config.args.push(utf8("an argument of the program", arg)?);
+        }
+        for var in &self.env {
+            let value = match &var.value {
+                Some(value) => value.clone(),
+                None => {
+                    let value = std::env::var_os(&var.name).ok_or_else(|| OptionError::NoSuchVariable(var.name.clone()))?;
+                    utf8("an environment variable's value", value)?
+                }
+            };
+            config.env.retain(|(name, _)| *name != var.name);
+            config.env.push((var.name.clone(), value));
+        }
+        Ok(config)
+    }
+}
+
+/// The period of the forced-migration mode from `DUNLIN_FORCE_MIGRATE`, in migration points; `None` if it is unset.
+pub fn force_from_env() -> Result<Option<u64>, OptionError> {
+    let Some(value) = std::env::var_os(FORCE_VARIABLE) else { return Ok(None) };
+    match value.to_str().and_then(|v| v.parse().ok()) {
+        Some(n) if n > 0 => Ok(Some(n)),
+        _ => Err(OptionError::Force(value.to_string_lossy().into_owned())),
+    }
+}
+
+fn parse_guest_string(option: &'static str, value: OsString) -> Result<String, OptionError> {
+    if value.as_bytes().contains(&0) {
+        return Err(bad(option, &value, "contains a NUL byte"));
+    }
+    value.into_string().map_err(|v| bad(option, &v, "is not UTF-8"))
+}
+
+fn parse_path(option: &'static str, value: OsString) -> Result<PathBuf, OptionError> {
+    if value.is_empty() || value.as_bytes().contains(&0) {
+        return Err(bad(option, &value, "is not a path"));
+    }
+    Ok(PathBuf::from(value))
+}
+
+fn parse_dir(value: OsString) -> Result<Grant, OptionError> {
+    let bytes = value.as_bytes();
+    let (host, guest) = match bytes.windows(2).position(|w| w == b"::") {
+        Some(at) => (&bytes[..at], &bytes[at + 2..]),
+        None => (bytes, bytes),
+    };
+    let guest = parse_guest_string("dir", OsStr::from_bytes(guest).to_owned())?;
+    if host.is_empty() || guest.is_empty() {
+        return Err(bad("dir", &value, "must be HOST or HOST::GUEST"));
+    }
+    Ok(Grant { host: PathBuf::from(OsStr::from_bytes(host)), guest })
+}
+
+fn parse_env(value: OsString) -> Result<EnvVar, OptionError> {
+    let text = parse_guest_string("env", value)?;
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (text.clone(), None),
+    };
+    match name.is_empty() {
+        true => Err(bad("env", OsStr::new(&text), "must be NAME=VALUE or NAME")),
+        false => Ok(EnvVar { name, value }),
+    }
+}
+
+/// A number of bytes: decimal, with an optional binary suffix K, M or G.
+fn parse_size(option: &'static str, value: &OsStr) -> Result<u64, OptionError> {
+    let text = value.to_string_lossy();
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (&text[..], 0),
+    };
+    let number = digits.parse::<u64>().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+    number
+        .and_then(|n| n.checked_mul(1 << shift))
+        .ok_or_else(|| bad(option, value, "is not a number of bytes (such as 1048576, 1024K, 1M or 4G)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(s: &str) -> Result<Options, OptionError> {
+        Options::parse_opts(OsStr::new(s))
+    }
+
+    #[test]
+    fn every_option_survives_the_round_trip() {
+        let text = "--dir /a --dir '/b c::/x' --env A=1 --env B --argv0 p --checkpoint-on TERM,SIGUSR1 --checkpoint-to \"it's\" \
+                    --resume=r --invoke 'f g' --stack-size 1M --max-memory 2G --no-control";
+        let o = parse(text).unwrap();
+        assert_eq!(o.dirs[0], Grant { host: "/a".into(), guest: "/a".into() });
+        assert_eq!(o.dirs[1], Grant { host: "/b c".into(), guest: "/x".into() });
+        assert_eq!(o.env[0], EnvVar { name: "A".into(), value: Some("1".into()) });
+        assert_eq!(o.env[1], EnvVar { name: "B".into(), value: None });
+        assert_eq!(o.checkpoint_on, [Signal::from_name("TERM").unwrap(), Signal::from_name("USR1").unwrap()]);
+        assert_eq!(o.checkpoint_to.as_deref(), Some("it's".as_ref()));
+        assert_eq!((o.stack_size, o.max_memory), (Some(1 << 20), Some(2 << 30)));
+        assert_eq!(o.invoke.as_deref(), Some("f g"));
+        assert!(o.no_control && !o.commands);
+        assert_eq!(Options::parse_opts(&o.to_opts_string()).unwrap(), o);
+        let tests = Options { commands: true, argv0: Some("\n--x".into()), ..Options::default() };
+        assert_eq!(Options::parse_opts(&tests.to_opts_string()).unwrap(), tests);
+        assert_eq!(Options::default().to_opts_string(), "");
+    }
+
+    #[test]
+    fn paths_need_not_be_utf8() {
+        let path = PathBuf::from(OsStr::from_bytes(b"/\xff x"));
+        let o = Options { resume: Some(path.clone()), ..Options::default() };
+        assert_eq!(Options::parse_opts(&o.to_opts_string()).unwrap().resume, Some(path));
+    }
+
+    #[test]
+    fn bad_options_are_refused_by_name() {
+        for (text, part) in [
+            ("--nope", "--nope"),
+            ("-d x", "-d"),
+            ("--dir", "--dir"),
+            ("--no-control=1", "no-control"),
+            ("prog", "'prog'"),
+            ("'open", "quote"),
+            ("--dir ::x", "HOST"),
+            ("--env =x", "NAME"),
+            ("--checkpoint-on KILL --checkpoint-to x", "KILL"),
+            ("--checkpoint-on TERM", "--checkpoint-to"),
+            ("--checkpoint-to x", "--checkpoint-on"),
+            ("--commands --invoke f", "--invoke"),
+            ("--stack-size 1", "range"),
+            ("--stack-size +1M", "number"),
+            ("--max-memory 99999999999G", "number"),
+            ("--max-memory 5é", "number"),
+            ("--resume ''", "path"),
+        ] {
+            let message = parse(text).expect_err(text).to_string();
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn leading_options_stop_at_the_program() {
+        let words = ["--dir", "/a", "prog", "--dir", "x"].map(OsString::from);
+        let (o, rest) = Options::parse_leading(words).unwrap();
+        assert_eq!((o.dirs.len(), rest), (1, ["prog", "--dir", "x"].map(OsString::from).to_vec()));
+    }
+
+    #[test]
+    fn the_guest_sees_only_what_is_granted() {
+        let o = parse("--env A=1 --env A=2 --dir /a").unwrap();
+        let config = o.wasi_config("prog", ["x".into()]).unwrap();
+        assert_eq!(config.args, ["prog", "x"]);
+        assert_eq!(config.env, [("A".to_owned(), "2".to_owned())]);
+        assert_eq!(config.grants.len(), 1);
+        let e = parse("--env DUNLIN_SURELY_NOT_SET").unwrap().wasi_config("prog", []).unwrap_err();
+        assert_eq!(e, OptionError::NoSuchVariable("DUNLIN_SURELY_NOT_SET".into()));
+        let e = o.wasi_config("prog", [OsString::from_vec(vec![0xff])]).unwrap_err();
+        assert!(e.to_string().contains("UTF-8"));
+    }
+}

@@ -1,0 +1,88 @@
+//! Ping-pong: a program runs a while on one architecture, is stopped at a migration point, goes on on the other, and so on until it
+//! ends. Standard output of all legs together must be that of an undisturbed run.
+
+use crate::process::{Input, Outcome};
+use crate::program::{CHECKPOINTED, Run, scratch};
+use dunlin_migrate::arch::Arch;
+use std::path::PathBuf;
+
+/// How a ping-pong went.
+#[derive(Debug)]
+pub struct Journey {
+    /// How often the program moved.
+    pub moves: usize,
+    /// Exit code of the last leg.
+    pub code: i32,
+    /// Standard output of all legs.
+    pub stdout: Vec<u8>,
+    /// Standard error of the last leg.
+    pub stderr: Vec<u8>,
+    /// Snapshot sizes in bytes, one per move.
+    pub sizes: Vec<u64>,
+}
+
+/// The other architecture.
+pub fn other(arch: Arch) -> Arch {
+    match arch {
+        Arch::X86_64 => Arch::Aarch64,
+        Arch::Aarch64 => Arch::X86_64,
+    }
+}
+
+/// Moves a program after each of `legs` (numbers of migration points to pass), starting on `first`; after the last of them it
+/// runs to its end. `run` makes a run on an architecture, with grants and arguments; `input` a leg's standard input.
+#[track_caller]
+pub fn ping_pong(
+    first: Arch,
+    legs: impl IntoIterator<Item = u64>,
+    run: impl Fn(Arch) -> Run,
+    mut input: impl FnMut() -> Input,
+) -> Journey {
+    let dir = scratch();
+    let mut journey = Journey {
+        moves: 0,
+        code: 0,
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+        sizes: Vec::new(),
+    };
+    let mut arch = first;
+    let mut from: Option<PathBuf> = None;
+    let mut legs = legs.into_iter();
+    loop {
+        let leg = legs.next();
+        let to = dir.path().join(format!("{}.snap", journey.moves));
+        let mut next = run(arch).stdin(input());
+        if let Some(from) = &from {
+            next = next.resume(from);
+        }
+        if let Some(points) = leg {
+            next = next.stop_at(points, &to);
+        }
+        let outcome: Outcome = next.output();
+        journey.stdout.extend_from_slice(&outcome.stdout);
+        if outcome.code() != CHECKPOINTED || leg.is_none() {
+            journey.code = outcome.code();
+            journey.stderr = outcome.stderr;
+            return journey;
+        }
+        let size = std::fs::metadata(&to)
+            .unwrap_or_else(|e| panic!("no snapshot ({e}) after {outcome}"))
+            .len();
+        journey.sizes.push(size);
+        journey.moves += 1;
+        from = Some(to);
+        arch = other(arch);
+    }
+}
+
+/// Legs for programs of unknown length: short ones first, then growing, `count` of them.
+pub fn growing(count: usize) -> impl Iterator<Item = u64> {
+    let mut leg = 1.0_f64;
+    (0..count).map(move |i| {
+        if i > 1 {
+            leg = leg * 1.7 + 1.0;
+        }
+        leg as u64
+    })
+}

@@ -1,0 +1,87 @@
+//! Every guest, three ways on both architectures: undisturbed, with a forced migration at every point, and moved between the
+//! architectures. It must print, leave behind and exit with the same each time.
+
+use dunlin_migrate::arch::Arch;
+use dunlin_tests::guest::{Guest, all, guest};
+use dunlin_tests::moves::{growing, ping_pong};
+use dunlin_tests::process::Input;
+use std::io::Write;
+
+fn plain(guest: &Guest, arch: Arch) {
+    let data = guest.data();
+    let outcome = guest.on(arch, data.as_ref()).stdin(guest.input()).output();
+    guest.check(&outcome, data.as_ref());
+}
+
+fn forced(guest: &Guest, arch: Arch) {
+    let data = guest.data();
+    let outcome = guest
+        .on(arch, data.as_ref())
+        .stdin(guest.input())
+        .forced(guest.directives.force)
+        .output();
+    guest.check(&outcome, data.as_ref());
+}
+
+fn moved(guest: &Guest, first: Arch) {
+    let data = guest.data();
+    // All legs read from one pipe: what one has not read, the next one gets.
+    let (pipe, mut writer) = std::io::pipe().expect("a pipe");
+    writer
+        .write_all(guest.directives.stdin.as_deref().unwrap_or("").as_bytes())
+        .expect("the pipe takes a short text");
+    drop(writer);
+    let journey = ping_pong(
+        first,
+        growing(12),
+        |arch| guest.on(arch, data.as_ref()),
+        || Input::Fd(pipe.try_clone().expect("a pipe can be duplicated").into()),
+    );
+    let what = format!(
+        "{} moves starting on {first}; stderr: {}",
+        journey.moves,
+        String::from_utf8_lossy(&journey.stderr)
+    );
+    guest.check_verdict(&guest.verdict(journey.code, &journey.stdout, data.as_ref()), &what);
+    assert!(journey.moves >= 5, "only {what}");
+}
+
+macro_rules! guests {
+    ($($name:ident)*) => {
+        $(mod $name {
+            #[test]
+            fn undisturbed() {
+                let guest = super::guest(stringify!($name));
+                super::Arch::ALL.into_iter().for_each(|arch| super::plain(&guest, arch));
+            }
+
+            #[test]
+            fn forced() {
+                let guest = super::guest(stringify!($name));
+                super::Arch::ALL.into_iter().for_each(|arch| super::forced(&guest, arch));
+            }
+
+            #[test]
+            fn moved() {
+                let guest = super::guest(stringify!($name));
+                super::Arch::ALL.into_iter().for_each(|arch| super::moved(&guest, arch));
+            }
+        })*
+
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+guests! {
+    address_taken all_types append_mode args_env big_frame block_params br_table bulk_memory bulk_trap clocks constructors
+    conversions deep_recursion directory exit_code file_offset float_math function_pointers globals hash_table
+    indirect_recursion int64_math malloc_heavy many_files many_locals many_params memory_grow multi_value mutual_recursion
+    nan_bits nested_loops operand_stack paths poll_stdin printf_floats qsort random read_at renamed_open sha256 sleeping
+    slot_types sparse_memory stacked_loop start_section stdin_lines stdio_buffers strings switch table_trap tables tight_loop
+    trap_deep tree
+}
+
+#[test]
+fn every_guest_is_listed() {
+    assert_eq!(all(), NAMES);
+}
