@@ -33,12 +33,19 @@ pub fn run(args: &Checkpoint) -> Outcome {
     }
     let to = absolute(&args.output).map_err(|why| fail(format!("cannot write {}: {why}", args.output.display())))?;
     // Read while the program is still there.
-    let resume = program::resume_command(info.pid, &info.name, &args.output);
-    let request = Request::Checkpoint { to, leave_running: args.leave_running };
+    let resume = program::resume_command(&info, &args.output);
+    let request = Request::Checkpoint {
+        to,
+        leave_running: args.leave_running,
+    };
     let done = match sockets::ask(&socket.path, &request, None) {
         Ok(Reply::Checkpointed(done)) => done,
         Ok(Reply::Failed { error }) => return Err(fail(format!("{}; it runs on", show::clean(&error)))),
-        Ok(Reply::Info(_)) => return Err(fail("it answered another question; is it of another version of Dunlin?".into())),
+        Ok(Reply::Info(_)) => {
+            return Err(fail(
+                "it answered another question; is it of another version of Dunlin?".into(),
+            ));
+        }
         Err(e) => return Err(fail(format!("{e}; `dunlin ps` shows whether it still runs"))),
     };
     if args.json {
@@ -57,7 +64,10 @@ fn find(who: &str, programs: Vec<(Socket, Asked)>) -> Result<(Socket, Info), Str
         match asked {
             Asked::Running(info) if pid == Some(socket.pid) || (pid.is_none() && info.name == who) => found.push((socket, info)),
             Asked::Silent(why) if pid == Some(socket.pid) => {
-                return Err(format!("it does not answer ({}); if it was stopped with Ctrl-Z, let it go on first", show::clean(&why)));
+                return Err(format!(
+                    "it does not answer ({}); if it was stopped with Ctrl-Z, let it go on first",
+                    show::clean(&why)
+                ));
             }
             _ => {}
         }
@@ -65,7 +75,9 @@ fn find(who: &str, programs: Vec<(Socket, Asked)>) -> Result<(Socket, Info), Str
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => Err("no such program of yours runs (or it was started with --no-control); `dunlin ps` lists them".into()),
-        n => Err(format!("{n} programs of that name run; give the process id, `dunlin ps` lists them")),
+        n => Err(format!(
+            "{n} programs of that name run; give the process id, `dunlin ps` lists them"
+        )),
     }
 }
 
@@ -80,17 +92,31 @@ fn absolute(file: &Path) -> Result<PathBuf, String> {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    let parent = parent.canonicalize().map_err(|e| format!("its directory cannot be used: {e}"))?;
+    let parent = parent
+        .canonicalize()
+        .map_err(|e| format!("its directory cannot be used: {e}"))?;
     let path = parent.join(name);
     // The request is JSON, which carries text only.
-    if path.to_str().is_none() { Err("its path is not valid UTF-8".into()) } else { Ok(path) }
+    if path.to_str().is_none() {
+        Err("its path is not valid UTF-8".into())
+    } else {
+        Ok(path)
+    }
 }
 
 /// What a person is told after a checkpoint.
 fn report(info: &Info, done: &Checkpointed, args: &Checkpoint, resume: &str) -> String {
     let (name, pid, file) = (show::clean(&info.name), info.pid, args.output.display());
-    let frames = if done.frames == 1 { "1 frame".into() } else { format!("{} frames", done.frames) };
-    let after = if args.leave_running { "it runs on" } else { "it has stopped, exit code 85" };
+    let frames = if done.frames == 1 {
+        "1 frame".into()
+    } else {
+        format!("{} frames", done.frames)
+    };
+    let after = if args.leave_running {
+        "it runs on"
+    } else {
+        "it has stopped, exit code 85"
+    };
     format!(
         "{name} (process {pid}) is checkpointed; {after}\n  \
          snapshot   {file}, {size}, {frames}\n  \
@@ -121,7 +147,13 @@ mod tests {
     }
 
     fn running(pid: u32, name: &str) -> (Socket, Asked) {
-        (Socket { pid, path: PathBuf::new() }, Asked::Running(info(pid, name)))
+        (
+            Socket {
+                pid,
+                path: PathBuf::new(),
+            },
+            Asked::Running(info(pid, name)),
+        )
     }
 
     #[test]
@@ -131,31 +163,67 @@ mod tests {
         assert_eq!(find("a", all()).unwrap().0.pid, 3);
         assert!(find("b", all()).unwrap_err().contains("2 programs"));
         assert!(find("9", all()).unwrap_err().contains("no such program"));
-        assert!(find("7", all()).unwrap_err().contains("no such program"), "a number is a process id, never a name");
+        assert!(
+            find("7", all()).unwrap_err().contains("no such program"),
+            "a number is a process id, never a name"
+        );
     }
 
     #[test]
     fn a_silent_program_is_named() {
-        let silent = vec![(Socket { pid: 3, path: PathBuf::new() }, Asked::Silent("no answer within 2 s".into()))];
-        assert!(find("3", silent).unwrap_err().contains("does not answer (no answer within 2 s)"));
+        let silent = vec![(
+            Socket {
+                pid: 3,
+                path: PathBuf::new(),
+            },
+            Asked::Silent("no answer within 2 s".into()),
+        )];
+        assert!(
+            find("3", silent)
+                .unwrap_err()
+                .contains("does not answer (no answer within 2 s)")
+        );
     }
 
     #[test]
     fn the_output_is_checked_before_anything_stops() {
         let dir = tempfile::tempdir().unwrap();
         assert!(absolute(dir.path()).unwrap_err().contains("is a directory"));
-        assert!(absolute(&dir.path().join("none/x.snap")).unwrap_err().contains("directory cannot be used"));
+        assert!(
+            absolute(&dir.path().join("none/x.snap"))
+                .unwrap_err()
+                .contains("directory cannot be used")
+        );
         assert!(absolute(Path::new("/")).unwrap_err().contains("not the name of a file"));
-        assert_eq!(absolute(Path::new("x.snap")).unwrap(), std::env::current_dir().unwrap().canonicalize().unwrap().join("x.snap"));
+        assert_eq!(
+            absolute(Path::new("x.snap")).unwrap(),
+            std::env::current_dir().unwrap().canonicalize().unwrap().join("x.snap")
+        );
     }
 
     #[test]
     fn the_report_ends_with_the_command_that_resumes() {
-        let args = Checkpoint { who: "7".into(), output: "x.snap".into(), leave_running: false, json: false };
-        let done = Checkpointed { bytes: 70_000, frames: 1, stop_us: 310, write_us: 4_100 };
+        let args = Checkpoint {
+            who: "7".into(),
+            output: "x.snap".into(),
+            leave_running: false,
+            json: false,
+        };
+        let done = Checkpointed {
+            bytes: 70_000,
+            frames: 1,
+            stop_us: 310,
+            write_us: 4_100,
+        };
         let text = report(&info(7, "hanoi"), &done, &args, "dunlin resume x.snap");
-        assert!(text.contains("hanoi (process 7) is checkpointed; it has stopped, exit code 85"), "{text}");
-        assert!(text.contains("x.snap, 68.4 KiB, 1 frame\n") && text.contains("310 us to stop, 4.1 ms to write"), "{text}");
+        assert!(
+            text.contains("hanoi (process 7) is checkpointed; it has stopped, exit code 85"),
+            "{text}"
+        );
+        assert!(
+            text.contains("x.snap, 68.4 KiB, 1 frame\n") && text.contains("310 us to stop, 4.1 ms to write"),
+            "{text}"
+        );
         assert!(text.ends_with("\n  dunlin resume x.snap\n"), "{text}");
     }
 }

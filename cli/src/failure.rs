@@ -21,17 +21,26 @@ pub struct Failure {
 impl Failure {
     /// A failure with [`FAILED`].
     pub fn new(message: impl Into<String>) -> Failure {
-        Failure { code: FAILED, message: message.into() }
+        Failure {
+            code: FAILED,
+            message: message.into(),
+        }
     }
 
     /// A failure with [`USAGE`].
     pub fn usage(message: impl Into<String>) -> Failure {
-        Failure { code: USAGE, message: message.into() }
+        Failure {
+            code: USAGE,
+            message: message.into(),
+        }
     }
 
     /// A failure with [`BAD_SNAPSHOT`].
     pub fn bad_snapshot(message: impl Into<String>) -> Failure {
-        Failure { code: BAD_SNAPSHOT, message: message.into() }
+        Failure {
+            code: BAD_SNAPSHOT,
+            message: message.into(),
+        }
     }
 }
 

@@ -80,9 +80,14 @@ mod tests {
     #[test]
     fn the_programs_arguments_are_its_own() {
         for line in ["dunlin run --dir . p -- --dir x", "dunlin run --dir . p --dir x"] {
-            let Verb::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().verb else { panic!("not run") };
+            let Verb::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().verb else {
+                panic!("not run")
+            };
             let debug = format!("{run:?}");
-            assert!(debug.contains(r#"dir: ["."]"#) && debug.contains(r#""--dir", "x"]"#), "{debug}");
+            assert!(
+                debug.contains(r#"dir: ["."]"#) && debug.contains(r#""--dir", "x"]"#),
+                "{debug}"
+            );
         }
     }
 }

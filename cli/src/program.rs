@@ -10,7 +10,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,7 +60,11 @@ pub fn without_arch(path: &Path) -> PathBuf {
 /// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`.
 pub fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
     let suffixed = with_arch(path, host);
-    let chosen = if !path.is_file() && suffixed.is_file() { suffixed } else { path.to_owned() };
+    let chosen = if !path.is_file() && suffixed.is_file() {
+        suffixed
+    } else {
+        path.to_owned()
+    };
     match kind(&chosen) {
         Kind::Program(header) => Ok((chosen, header)),
         Kind::Other => Err("it is no program built by `dunlin build`".into()),
@@ -85,7 +89,9 @@ impl Search {
         if beside != Path::new(".") {
             directories.push(".".into());
         }
-        let path = env::var_os("PATH").map(|p| env::split_paths(&p).collect()).unwrap_or_default();
+        let path = env::var_os("PATH")
+            .map(|p| env::split_paths(&p).collect())
+            .unwrap_or_default();
         Search { directories, path }
     }
 
@@ -99,7 +105,10 @@ impl Search {
                 let same_name = without_arch(&path).file_name() == Some(OsStr::new(name));
                 same_name.then(|| format!("{shown} is another program, or was built from another version of its module"))
             } else if header.arch != host {
-                Some(format!("{shown} is the right program, but for {}, and this machine is {host}", header.arch))
+                Some(format!(
+                    "{shown} is the right program, but for {}, and this machine is {host}",
+                    header.arch
+                ))
             } else if !header.migratable {
                 Some(format!("{shown} was built with --no-migration"))
             } else {
@@ -107,7 +116,10 @@ impl Search {
             });
             None
         };
-        let on_path = self.path.iter().flat_map(|dir| [dir.join(format!("{name}.{host}")), dir.join(name)]);
+        let on_path = self
+            .path
+            .iter()
+            .flat_map(|dir| [dir.join(format!("{name}.{host}")), dir.join(name)]);
         // A name is a file's name here, never a way out of a directory.
         let on_path = on_path.filter(|_| Path::new(name).file_name() == Some(OsStr::new(name)));
         let candidates = self.directories.iter().flat_map(|dir| executables(dir, name)).chain(on_path);
@@ -116,13 +128,17 @@ impl Search {
                 return Ok(found);
             }
         }
-        Err(near.unwrap_or_else(|| format!("found none named *.{host} beside it or in the current directory, and no {name} on the PATH")))
+        Err(near.unwrap_or_else(|| {
+            format!("found none named *.{host} beside it or in the current directory, and no {name} on the PATH")
+        }))
     }
 }
 
 /// The files of a directory that may be executables of Dunlin's: `*.ARCH` and `NAME`, those called `NAME` first.
 fn executables(directory: &Path, name: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
     let named = |p: &Path| without_arch(p).file_name() == Some(OsStr::new(name));
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
     paths.retain(|p| (without_arch(p) != *p || named(p)) && p.is_file());
@@ -133,15 +149,25 @@ fn executables(directory: &Path, name: &str) -> Vec<PathBuf> {
 /// Becomes an executable, with these runtime options. Returns only if that fails.
 pub fn become_program(path: &Path, options: &Options, args: &[OsString], doing: &str) -> Failure {
     // A bare name would be looked up on the PATH.
-    let path = if path.components().count() == 1 && path.is_relative() { Path::new(".").join(path) } else { path.to_owned() };
+    let path = if path.components().count() == 1 && path.is_relative() {
+        Path::new(".").join(path)
+    } else {
+        path.to_owned()
+    };
     let mut command = Command::new(&path);
     command.args(args);
     let opts = options.to_opts_string();
-    if opts.is_empty() { command.env_remove(OPTS_VARIABLE) } else { command.env(OPTS_VARIABLE, &opts) };
+    if opts.is_empty() {
+        command.env_remove(OPTS_VARIABLE)
+    } else {
+        command.env(OPTS_VARIABLE, &opts)
+    };
     let error = command.exec();
     let why = match (error.raw_os_error().map(rustix::io::Errno::from_raw_os_error), kind(&path)) {
         (Some(rustix::io::Errno::NOEXEC), Kind::Program(h)) if Some(h.arch) != Arch::host() => {
-            let right = Arch::host().map(|a| with_arch(&without_arch(&path), a).display().to_string()).unwrap_or_default();
+            let right = Arch::host()
+                .map(|a| with_arch(&without_arch(&path), a).display().to_string())
+                .unwrap_or_default();
             format!("it is for {}, and this machine is {}; run {right}", h.arch, env::consts::ARCH)
         }
         _ if error.kind() == io::ErrorKind::PermissionDenied => format!("{error}; is it executable (chmod +x)?"),
@@ -157,7 +183,9 @@ pub fn resume_command(info: &Info, file: &Path) -> String {
     let module = parse_hash(&info.module);
     let proc = Path::new("/proc").join(info.pid.to_string());
     let host = Arch::host();
-    let found = module.zip(host).is_some_and(|(m, host)| Search::for_snapshot(file).find(m, &info.name, host).is_ok());
+    let found = module
+        .zip(host)
+        .is_some_and(|(m, host)| Search::for_snapshot(file).find(m, &info.name, host).is_ok());
     if !found
         && let Ok(exe) = fs::read_link(proc.join("exe"))
         && let Kind::Program(header) = kind(&exe)
@@ -179,8 +207,16 @@ fn granted(proc: &Path) -> Options {
     let environ = fs::read(proc.join("environ")).unwrap_or_default();
     let key = format!("{OPTS_VARIABLE}=");
     let value = environ.split(|&b| b == 0).find_map(|v| v.strip_prefix(key.as_bytes()));
-    let given = value.and_then(|v| Options::parse_opts(OsStr::from_bytes(v)).ok()).unwrap_or_default();
-    let mut options = Options { env: Vec::new(), argv0: None, invoke: None, resume: None, ..given };
+    let given = value
+        .and_then(|v| Options::parse_opts(OsStr::from_bytes(v)).ok())
+        .unwrap_or_default();
+    let mut options = Options {
+        env: Vec::new(),
+        argv0: None,
+        invoke: None,
+        resume: None,
+        ..given
+    };
     let theirs = fs::read_link(proc.join("cwd")).ok();
     if let Some(theirs) = theirs.filter(|t| env::current_dir().ok().as_ref() != Some(t)) {
         options.dirs.iter_mut().for_each(|d| d.host = theirs.join(&d.host));
@@ -204,9 +240,4 @@ fn parse_hash(hex: &str) -> Option<ModuleHash> {
         *byte = u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).ok()?;
     }
     Some(ModuleHash(hash))
-}
-
-/// A path from an environment variable's or argument's bytes, for a message.
-pub fn shown(path: &OsStr) -> String {
-    OsString::from_vec(path.as_bytes().to_vec()).to_string_lossy().into_owned()
 }

@@ -18,10 +18,17 @@ pub fn run(args: &Ps) -> Outcome {
     let programs = sockets::programs();
     for (socket, asked) in &programs {
         if let Asked::Silent(why) = asked {
-            show::complain(&format!("dunlin: process {} does not say who it is: {}", socket.pid, show::clean(why)));
+            show::complain(&format!(
+                "dunlin: process {} does not say who it is: {}",
+                socket.pid,
+                show::clean(why)
+            ));
         }
     }
-    let infos: Vec<_> = programs.into_iter().filter_map(|(_, a)| if let Asked::Running(i) = a { Some(i) } else { None }).collect();
+    let infos: Vec<_> = programs
+        .into_iter()
+        .filter_map(|(_, a)| if let Asked::Running(i) = a { Some(i) } else { None })
+        .collect();
     if args.json {
         // Serialising plain structs of strings and numbers can't fail.
         show::print(&format!("{}\n", serde_json::to_string_pretty(&infos).unwrap_or_default()));
@@ -31,7 +38,11 @@ pub fn run(args: &Ps) -> Outcome {
     for i in infos {
         let args: Vec<&str> = i.args.iter().skip(1).map(String::as_str).collect();
         let args = shlex::try_join(args.iter().copied()).unwrap_or_else(|_| args.join(" "));
-        let note = if i.migratable { "" } else { " (built with --no-migration: cannot be checkpointed)" };
+        let note = if i.migratable {
+            ""
+        } else {
+            " (built with --no-migration: cannot be checkpointed)"
+        };
         rows.push(vec![
             i.pid.to_string(),
             show::clean(&i.name),

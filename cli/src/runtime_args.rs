@@ -113,17 +113,45 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_runtime() {
         let words = [
-            "--dir", "/data::/d", "--dir=.", "--env", "A=b c", "--argv0=x y", "--checkpoint-on", "TERM,USR1", "--checkpoint-to", "s.snap",
-            "--invoke", "f", "--stack-size", "64M", "--max-memory", "1G", "--no-control",
+            "--dir",
+            "/data::/d",
+            "--dir=.",
+            "--env",
+            "A=b c",
+            "--argv0=x y",
+            "--checkpoint-on",
+            "TERM,USR1",
+            "--checkpoint-to",
+            "s.snap",
+            "--invoke",
+            "f",
+            "--stack-size",
+            "64M",
+            "--max-memory",
+            "1G",
+            "--no-control",
         ];
         let o = parse(&words, "").unwrap();
         assert_eq!(o.dirs.len(), 2);
-        assert_eq!((o.dirs[0].host.clone(), o.dirs[0].guest.as_str()), (PathBuf::from("/data"), "/d"));
+        assert_eq!(
+            (o.dirs[0].host.clone(), o.dirs[0].guest.as_str()),
+            (PathBuf::from("/data"), "/d")
+        );
         assert_eq!((o.env[0].name.as_str(), o.env[0].value.as_deref()), ("A", Some("b c")));
         assert_eq!((o.argv0.as_deref(), o.invoke.as_deref()), (Some("x y"), Some("f")));
-        assert_eq!((o.checkpoint_on.len(), o.checkpoint_to.clone()), (2, Some(PathBuf::from("s.snap"))));
-        assert_eq!((o.stack_size, o.max_memory, o.no_control), (Some(64 << 20), Some(1 << 30), true));
-        assert_eq!(Options::parse_opts(&o.to_opts_string()).unwrap(), o, "what the executable reads is what was given");
+        assert_eq!(
+            (o.checkpoint_on.len(), o.checkpoint_to.clone()),
+            (2, Some(PathBuf::from("s.snap")))
+        );
+        assert_eq!(
+            (o.stack_size, o.max_memory, o.no_control),
+            (Some(64 << 20), Some(1 << 30), true)
+        );
+        assert_eq!(
+            Options::parse_opts(&o.to_opts_string()).unwrap(),
+            o,
+            "what the executable reads is what was given"
+        );
     }
 
     #[test]

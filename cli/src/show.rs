@@ -60,7 +60,13 @@ pub fn uptime(seconds: u64) -> String {
 /// Lines of cells, each column as wide as its widest cell; the last column is not padded.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
+    let width = |c: usize| {
+        rows.iter()
+            .filter_map(|r| r.get(c))
+            .map(|s| s.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for row in rows {
@@ -80,7 +86,15 @@ pub fn table(rows: &[Vec<String>]) -> String {
 
 /// Text from outside, safe to print on a terminal: control characters are escaped.
 pub fn clean(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect::<Vec<_>>()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -89,7 +103,14 @@ mod tests {
 
     #[test]
     fn sizes_are_in_binary_units() {
-        let cases = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (1 << 20, "1.0 MiB"), (5 << 30, "5.0 GiB")];
+        let cases = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (5 << 30, "5.0 GiB"),
+        ];
         for (bytes, text) in cases {
             assert_eq!(size(bytes), text);
         }
@@ -109,7 +130,11 @@ mod tests {
 
     #[test]
     fn tables_align_and_do_not_trail() {
-        let rows = [vec!["PID".into(), "NAME".into()], vec!["7".into(), "a".into()], vec!["12345".into(), "b".into()]];
+        let rows = [
+            vec!["PID".into(), "NAME".into()],
+            vec!["7".into(), "a".into()],
+            vec!["12345".into(), "b".into()],
+        ];
         assert_eq!(table(&rows), "PID    NAME\n7      a\n12345  b\n");
     }
 

@@ -31,7 +31,9 @@ pub struct Socket {
 /// made them in `/tmp`.
 pub fn directories() -> Vec<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
-    let runtime = env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty()).map(|d| PathBuf::from(d).join("dunlin"));
+    let runtime = env::var_os("XDG_RUNTIME_DIR")
+        .filter(|d| !d.is_empty())
+        .map(|d| PathBuf::from(d).join("dunlin"));
     let fallback = PathBuf::from(format!("/tmp/dunlin-{uid}"));
     let own = |d: &PathBuf| fs::symlink_metadata(d).is_ok_and(|m| m.is_dir() && m.uid() == uid);
     runtime.into_iter().chain([fallback]).filter(own).collect()
@@ -87,7 +89,10 @@ pub fn ask(socket: &Path, request: &Request, timeout: Option<Duration>) -> io::R
     let mut reply = String::new();
     BufReader::new(stream.take(MAX_REPLY)).read_line(&mut reply)?;
     if !reply.ends_with('\n') {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the program ended before it had answered"));
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the program ended before it had answered",
+        ));
     }
     Ok(serde_json::from_str(&reply)?)
 }
@@ -136,7 +141,10 @@ pub mod tests {
     );
 
     fn socket(dir: &tempfile::TempDir, name: &str) -> Socket {
-        Socket { pid: 7, path: dir.path().join(name) }
+        Socket {
+            pid: 7,
+            path: dir.path().join(name),
+        }
     }
 
     #[test]

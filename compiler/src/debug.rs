@@ -5,8 +5,9 @@
 
 use crate::error::Error;
 use crate::image::LinkedImage;
-use cranelift_codegen::isa::{self, unwind::UnwindInfo};
-use cranelift_codegen::settings;
+use crate::isa;
+use crate::settings::OptLevel;
+use cranelift_codegen::isa::unwind::UnwindInfo;
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::image::TEXT_ADDR;
 use gimli::constants::{DW_EH_PE_pcrel, DW_EH_PE_sdata4};
@@ -68,11 +69,8 @@ fn frame_table(image: &LinkedImage, encoding: Option<DwEhPe>, address: impl Fn(u
 
 /// What all functions have in common: where the frame and the return address are at a function's first instruction.
 fn common_entry(arch: Arch) -> Result<CommonInformationEntry, Error> {
-    let fail = |e: &dyn ToString| Error::write("unwind information", e.to_string());
-    let triple: target_lexicon::Triple = format!("{}-unknown-linux-gnu", arch.name()).parse().map_err(|e| fail(&e))?;
-    let isa = isa::lookup(triple).map_err(|e| fail(&e))?;
-    let isa = isa.finish(settings::Flags::new(settings::builder())).map_err(|e| fail(&e))?;
-    isa.create_systemv_cie().ok_or_else(|| fail(&"the code generator offers none"))
+    let cie = isa::isa(arch, OptLevel::default())?.create_systemv_cie();
+    cie.ok_or_else(|| Error::write("unwind information", "the code generator offers none"))
 }
 
 /// Collects bytes and relocations.

@@ -6,7 +6,7 @@
 
 use crate::error::Error;
 use dunlin_migrate::types::ValType;
-use wasmparser::{BlockType, Operator, RefType, Validator, WasmFeatures};
+use wasmparser::{BlockType, FunctionBody, Operator, RefType, Validator, WasmFeatures};
 
 /// The features that validation runs with: WebAssembly 1.0 plus what clang and rustc emit by default.
 pub const SUPPORTED: WasmFeatures = WasmFeatures::WASM1
@@ -116,6 +116,16 @@ fn ref_name(ty: RefType) -> String {
         RefType::EXTERNREF => "externref".into(),
         other => other.to_string(),
     }
+}
+
+/// Refuses locals other than numbers. To be called for every body, before its operators.
+pub fn check_locals(body: &FunctionBody<'_>) -> Result<(), Error> {
+    let mut locals = body.get_locals_reader()?;
+    for _ in 0..locals.get_count() {
+        let offset = locals.original_position();
+        number_type(locals.read()?.1, offset)?;
+    }
+    Ok(())
 }
 
 /// Refuses the operators that [`SUPPORTED`] validates but Dunlin doesn't compile: those that make, take or yield references.

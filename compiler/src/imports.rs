@@ -5,15 +5,12 @@ use crate::module::Module;
 use dunlin_migrate::imports;
 use dunlin_migrate::types::{FuncType, ValType};
 
-/// Module name of the imports that only the specification's test suite uses.
-const SPECTEST: &str = "spectest";
-
 /// Every import must be known to the runtime, with the same signature. `spectest` admits the test suite's host module as well.
 pub fn check(module: &Module<'_>, spectest: bool) -> Result<(), Error> {
     let mut unknown = Vec::new();
     let mut mismatch = None;
     for (func, import) in (0..).zip(&module.info.imports) {
-        let offered = if import.module == SPECTEST && !spectest { None } else { imports::signature(&import.module, &import.name) };
+        let offered = if import.module == imports::SPECTEST && !spectest { None } else { imports::signature(&import.module, &import.name) };
         let found = module.info.func_type(func);
         match offered {
             None => unknown.push(UnknownImport { module: import.module.clone(), name: import.name.clone() }),
@@ -34,4 +31,41 @@ pub fn check(module: &Module<'_>, spectest: bool) -> Result<(), Error> {
 fn show(ty: &FuncType) -> String {
     let list = |types: &[ValType]| types.iter().map(ValType::to_string).collect::<Vec<_>>().join(", ");
     format!("({}) -> ({})", list(&ty.params), list(&ty.results))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_text(text: &str, spectest: bool) -> Result<(), Error> {
+        let wasm = wat::parse_str(text).unwrap();
+        check(&Module::parse(&wasm, "test").unwrap(), spectest)
+    }
+
+    fn import(module: &str, name: &str, ty: &str) -> String {
+        format!("(import \"{module}\" \"{name}\" (func {ty}))")
+    }
+
+    #[test]
+    fn wasi_is_known() {
+        let exit = import("wasi_snapshot_preview1", "proc_exit", "(param i32)");
+        assert_eq!(check_text(&format!("(module {exit})"), false), Ok(()));
+    }
+
+    #[test]
+    fn all_unknown_imports_are_listed() {
+        let (exit, puts) = (import("wasi_snapshot_preview1", "proc_exit", ""), import("env", "puts", "(param i32)"));
+        let text = format!("(module {exit} {puts} {})", import("spectest", "print_i32", "(param i32)"));
+        let unknown = |module: &str, name: &str| UnknownImport { module: module.into(), name: name.into() };
+        let expected = vec![unknown("env", "puts"), unknown("spectest", "print_i32")];
+        assert_eq!(check_text(&text, false), Err(Error::UnknownImports(expected)));
+        assert_eq!(check_text(&text, true), Err(Error::UnknownImports(vec![unknown("env", "puts")])));
+    }
+
+    #[test]
+    fn signatures_must_match() {
+        let text = format!("(module {})", import("wasi_snapshot_preview1", "proc_exit", "(param i64) (result i32)"));
+        let error = check_text(&text, false).unwrap_err().to_string();
+        assert!(error.contains("\"proc_exit\" has type (i64) -> (i32), but the host function's is (i32) -> ()"), "{error}");
+    }
 }

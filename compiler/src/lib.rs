@@ -1,16 +1,114 @@
 //! WebAssembly to images and executables.
-pub mod abi;
-pub mod analysis;
-pub mod callgraph;
-pub mod codegen;
-pub mod isa;
-pub mod rule;
-pub mod translate;
-pub mod wasm_types;
+//!
+//! ```text
+//! wasm or wat  --module-->  Module  --driver, codegen-->  functions  --link, image-->  LinkedImage per architecture
+//!                                                          |                            |--executable--> static ELF executable
+//!                                                          `--> CLIF, assembly          `--object------> relocatable ELF object
+//! ```
+//!
+//! [`compile`] does all but the last step, which needs a prebuilt runtime:
+//!
+//! ```no_run
+//! use dunlin_compiler::{CompileOptions, compile, executable::write_executable};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let options = CompileOptions { name: "prog".into(), ..CompileOptions::default() };
+//! let compiled = compile(&std::fs::read("prog.wasm")?, &options)?;
+//! for image in &compiled.images {
+//!     let runtime = std::fs::read(format!("dunlin-runtime.{}", image.arch))?;
+//!     std::fs::write(format!("prog.{}", image.arch), write_executable(&runtime, image)?)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The output is a function of the input and the options: the number of threads, the host and the time don't matter.
+
+mod abi;
+mod analysis;
+mod callgraph;
+mod codegen;
+mod debug;
+mod driver;
+#[cfg(test)]
+mod golden;
 pub mod error;
-pub mod features;
+pub mod executable;
+mod features;
 pub mod image;
-pub mod link;
-pub mod module;
-pub mod output;
+mod imports;
+mod isa;
+mod link;
+mod module;
+pub mod object;
+mod output;
+mod rule;
 pub mod settings;
+mod translate;
+mod wasm_types;
+
+pub use error::Error;
+pub use image::LinkedImage;
+pub use settings::{OptLevel, Settings};
+
+use dunlin_migrate::arch::Arch;
+use dunlin_migrate::module::ModuleHash;
+use module::Module;
+use output::CompiledFunction;
+use std::fmt::Write;
+
+/// What to compile, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileOptions {
+    /// The program's name: its `argv[0]`, the same on every architecture.
+    pub name: String,
+    /// Targets, optimisation, migration points, and which texts to keep.
+    pub settings: Settings,
+    /// Admit the imports of the specification's test suite.
+    pub spectest: bool,
+    /// Keep functions' names in the image, for backtraces, `dunlin inspect` and symbol tables.
+    pub names: bool,
+}
+
+impl Default for CompileOptions {
+    fn default() -> CompileOptions {
+        CompileOptions { name: "main".into(), settings: Settings::default(), spectest: false, names: true }
+    }
+}
+
+/// A compiled program.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// Identity of the module: snapshots carry it.
+    pub hash: ModuleHash,
+    /// One per target, in the order asked for.
+    pub images: Vec<LinkedImage>,
+    /// The optimised CLIF of every function, the same for all targets; empty unless [`Settings::want_clif`].
+    pub clif: String,
+    /// The assembly of every function per target; empty unless [`Settings::want_asm`].
+    pub asm: Vec<(Arch, String)>,
+}
+
+/// Compiles a module in the binary or the text format.
+pub fn compile(wasm_or_wat: &[u8], options: &CompileOptions) -> Result<Compiled, Error> {
+    let wasm = wat::parse_bytes(wasm_or_wat).map_err(|e| Error::Text(e.to_string()))?;
+    let module = Module::parse(&wasm, &options.name)?;
+    imports::check(&module, options.spectest)?;
+    let settings = &options.settings;
+    let functions = driver::compile(&module, settings)?;
+    let images = image::build(&module, settings, &functions, options.names)?;
+    let clif = if settings.want_clif { listing(&module, &functions, |f| f.clif.as_deref()) } else { String::new() };
+    let asm_of = |arch: Arch| listing(&module, &functions, |f| f.machine.iter().find(|m| m.arch == arch)?.asm.as_deref());
+    let asm = if settings.want_asm { settings.targets.iter().map(|&arch| (arch, asm_of(arch))).collect() } else { Vec::new() };
+    Ok(Compiled { hash: module.hash, images, clif, asm })
+}
+
+/// The functions' texts, each below a line with its name.
+fn listing(module: &Module<'_>, functions: &[CompiledFunction], text: impl Fn(&CompiledFunction) -> Option<&str>) -> String {
+    let mut out = String::new();
+    for function in functions {
+        if let Some(text) = text(function) {
+            let _ = writeln!(out, "; {}: {}\n{}\n", function.code_index, module.symbol_name(function.code_index), text.trim_end());
+        }
+    }
+    out
+}

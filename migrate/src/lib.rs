@@ -24,4 +24,6 @@ pub mod inspect;
 pub mod module;
 pub mod snapshot;
 pub mod state;
+#[cfg(test)]
+mod testing;
 pub mod types;

@@ -33,7 +33,7 @@ mod write;
 mod tests;
 
 pub use atomic::atomic_write;
-pub use header::Header;
+pub use header::{Header, VERSION};
 pub use pages::{PAGE_SIZE, PageRun};
 pub use read::{Snapshot, header_only};
 pub use write::{WriteStats, write, write_sparse};

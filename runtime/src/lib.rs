@@ -4,3 +4,4 @@ pub mod embedded;
 pub mod options;
 pub mod request;
 pub mod signals;
+pub mod wasi;

@@ -8,9 +8,6 @@ use std::path::PathBuf;
 /// The environment variable that holds the options.
 pub const OPTS_VARIABLE: &str = "DUNLIN_OPTS";
 
-/// The environment variable that turns on the forced-migration test mode.
-pub const FORCE_VARIABLE: &str = "DUNLIN_FORCE_MIGRATE";
-
 /// Size of the WebAssembly stack unless `--stack-size` says otherwise, in bytes: that of a Linux main thread.
 pub const DEFAULT_STACK_SIZE: u64 = 8 << 20;
 
@@ -115,9 +112,14 @@ pub enum OptionError {
         /// The value, made printable.
         value: String,
     },
-    /// `DUNLIN_FORCE_MIGRATE` is not a positive number.
-    #[error("DUNLIN_FORCE_MIGRATE must be a positive number, not '{0}'")]
-    Force(String),
+    /// A variable that turns on a test mode is not a positive number.
+    #[error("{variable} must be a positive number, not '{value}'")]
+    NotPositive {
+        /// The variable.
+        variable: &'static str,
+        /// Its value, made printable.
+        value: String,
+    },
 }
 
 fn bad(option: &'static str, value: &OsStr, problem: impl Into<String>) -> OptionError {
@@ -201,7 +203,6 @@ impl Options {
     pub fn check(&self) -> Result<(), OptionError> {
         match (&self.checkpoint_to, self.checkpoint_on.is_empty()) {
             (None, false) => Err(OptionError::Needs("checkpoint-on", "checkpoint-to")),
-            (Some(_), true) => Err(OptionError::Needs("checkpoint-to", "checkpoint-on")),
             _ if self.commands && self.checkpoint_to.is_some() => Err(OptionError::Conflict("commands", "checkpoint-to")),
             _ if self.commands && self.resume.is_some() => Err(OptionError::Conflict("commands", "resume")),
             _ if self.commands && self.invoke.is_some() => Err(OptionError::Conflict("commands", "invoke")),
@@ -271,15 +272,6 @@ impl Options {
             config.env.push((var.name.clone(), value));
         }
         Ok(config)
-    }
-}
-
-/// The period of the forced-migration mode from `DUNLIN_FORCE_MIGRATE`, in migration points; `None` if it is unset.
-pub fn force_from_env() -> Result<Option<u64>, OptionError> {
-    let Some(value) = std::env::var_os(FORCE_VARIABLE) else { return Ok(None) };
-    match value.to_str().and_then(|v| v.parse().ok()) {
-        Some(n) if n > 0 => Ok(Some(n)),
-        _ => Err(OptionError::Force(value.to_string_lossy().into_owned())),
     }
 }
 
@@ -385,7 +377,6 @@ mod tests {
             ("--env =x", "NAME"),
             ("--checkpoint-on KILL --checkpoint-to x", "KILL"),
             ("--checkpoint-on TERM", "--checkpoint-to"),
-            ("--checkpoint-to x", "--checkpoint-on"),
             ("--commands --invoke f", "--invoke"),
             ("--stack-size 1", "range"),
             ("--stack-size +1M", "number"),

@@ -13,8 +13,8 @@ pub mod guest;
 pub mod moves;
 pub mod process;
 pub mod program;
-
+pub mod real;
 pub mod sources;
-
+pub mod spec;
 pub mod tools;
 pub mod tree;

@@ -8,6 +8,7 @@
 use super::{Block, BlockId, CTX, Event, NONE, PointInfo, Var, VarInfo};
 use crate::abi;
 use crate::error::Error;
+use crate::features;
 use crate::module::Module;
 use crate::wasm_types::{block_type, val_type};
 use dunlin_migrate::framemap::{Callee, HomeKind};
@@ -119,6 +120,7 @@ pub fn scan<'a>(
     let mut reader = body.get_binary_reader();
     let body_offset = reader.original_position() as u32;
     validator.read_locals(&mut reader)?;
+    features::check_locals(body)?;
     let mut sc = Scanner {
         s: Scan { entry_point: NONE, body_offset, ..Scan::default() },
         rq,
@@ -138,6 +140,7 @@ pub fn scan<'a>(
         // The arity is a matter of the control stack *before* the operator.
         let arity = if sc.live { wasmparser_arity(&op, validator) } else { (0, 0) };
         validator.op(offset, &op)?;
+        features::check_operator(&op, offset)?;
         sc.op(op, offset as u32, arity, validator)?;
     }
     let end = reader.original_position();

@@ -7,9 +7,7 @@ fn validate_bodies(module: &Module<'_>) -> Result<(), Error> {
     for body in &module.bodies {
         let mut validator = body.clone().validator.into_validator(Default::default());
         validator.read_locals(&mut body.body.get_binary_reader())?;
-        for local in body.body.get_locals_reader()? {
-            features::number_type(local?.1, body.body.range().start)?;
-        }
+        features::check_locals(&body.body)?;
         let mut ops = body.body.get_operators_reader()?;
         while !ops.eof() {
             let (op, offset) = ops.read_with_offset()?;
@@ -82,7 +80,8 @@ fn reference_values_are_refused() {
     refused(&with_table("table.size 0 drop"), "reference types (table.size)", &[0xfc, 16, 0]);
     refused(&with_table("block (result funcref) unreachable end drop"), "reference types (values of type funcref)", &[2, 0x70]);
     refused(&with_table("unreachable select (result externref) drop"), "reference types (values of type externref)", &[0x1c, 1, 0x6f]);
-    refused("(module (func (local externref)))", "reference types (values of type externref)", &[1, 1, 0x6f]);
+    refused("(module (func (local externref)))", "reference types (values of type externref)", &[1, 0x6f]);
+    refused("(module (func (local i32 funcref)))", "reference types (values of type funcref)", &[1, 0x70]);
 }
 
 #[test]

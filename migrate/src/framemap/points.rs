@@ -345,6 +345,53 @@ mod tests {
     }
 
     #[test]
+    fn any_function_comes_back() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        let mut random = |below: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed % below
+        };
+        for _ in 0..300 {
+            let mut function = FunctionPoints::default();
+            for _ in 0..random(40) {
+                let ty = ValType::from_u8(random(7) as u8).unwrap();
+                let (kind, ty) = match (random(9), random(1 << 32) as u32) {
+                    (0, _) => (HomeKind::Context, ValType::I64),
+                    (1..5, n) => (HomeKind::Slot(Slot::Local(n)), ty),
+                    (_, n) => (HomeKind::Slot(Slot::Stack(n >> 24)), ty),
+                };
+                let offset = function.record_size.next_multiple_of(ty.size());
+                function.record_size = offset + ty.size();
+                function.homes.push(Home { kind, ty, offset });
+            }
+            function.record_size = function.record_size.next_multiple_of(16);
+            let mut offset = 0;
+            for _ in 0..random(30) {
+                offset += 1 + random(1 << 20) as u32;
+                let callee = match random(3) {
+                    0 => Callee::None,
+                    1 => Callee::Func(random(1 << 32) as u32),
+                    _ => Callee::Type(random(1 << 10) as u32),
+                };
+                let live = (0..function.homes.len() as u32).filter(|_| random(3) > 0).collect();
+                function.points.push(Point {
+                    offset,
+                    kind: PointKind::from_u8(random(4) as u8).unwrap(),
+                    callee,
+                    live,
+                });
+            }
+            let mut builder = PointsBuilder::new();
+            builder.push(&function);
+            builder.push(&function);
+            let bytes = builder.finish();
+            assert_eq!(Points::parse(&bytes).unwrap().get(1).unwrap(), function);
+        }
+    }
+
+    #[test]
     fn empty_section() {
         let bytes = PointsBuilder::new().finish();
         assert!(Points::parse(&bytes).unwrap().is_empty());

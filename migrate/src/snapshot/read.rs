@@ -48,9 +48,10 @@ impl<R: Read + Seek> Snapshot<R> {
             });
         }
         let mut table = vec![0; header.sections as usize * ENTRY_LEN];
-        reader
-            .read_exact(&mut table)
-            .map_err(|_| SnapshotError::Damaged("the section table is too short"))?;
+        if ((HEADER_LEN + table.len()) as u64) > header.total_len {
+            return Err(SnapshotError::Damaged("the section table is too short"));
+        }
+        reader.read_exact(&mut table).map_err(failed())?;
         let sections = parse_table(&header, &table)?;
         for section in &sections {
             let name = match section.id {

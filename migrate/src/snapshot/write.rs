@@ -26,7 +26,7 @@ pub fn write(out: &mut impl Write, state: &State, memories: &[&[u8]]) -> Result<
     write_sparse(out, state, memories, &|_, _| true)
 }
 
-/// As [`write`], for large memories of which little was touched: where `may_be_used(memory index, page)` is false, the page is
+/// As [`write()`], for large memories of which little was touched: where `may_be_used(memory index, page)` is false, the page is
 /// taken for zero without being read. The result is the same if that is true.
 pub fn write_sparse(
     out: &mut impl Write,

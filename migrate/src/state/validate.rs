@@ -4,8 +4,8 @@
 //! it is restored, against the machine's own grants), and whether this architecture has code at every point (the optimiser may
 //! have proved one unreachable: [`crate::frames::rebuild`] then refuses it).
 
-use super::{Frame, Invocation, PointKind, Slot, State};
-use crate::framemap::{Callee, HomeKind, Point};
+use super::{Invocation, PointKind, Slot, State};
+use crate::framemap::{Callee, Home, HomeKind, Point};
 use crate::frames::{FrameError, FrameMaps};
 use crate::module::{ConstExpr, ModuleInfo};
 use crate::types::{NULL_REF, ValType, Value};
@@ -110,7 +110,11 @@ pub fn validate(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) ->
         let references = found.elements.iter().enumerate().filter_map(|(n, e)| Some((n, (*e)?)));
         for (element, reference) in references {
             if !is_reference(table.ty, reference, module) {
-                return Err(StateError::Element { table: index, element, reference });
+                return Err(StateError::Element {
+                    table: index,
+                    element,
+                    reference,
+                });
             }
         }
     }
@@ -118,11 +122,26 @@ pub fn validate(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) ->
 }
 
 fn count(what: &'static str, expected: usize, found: usize) -> Result<(), StateError> {
-    if expected == found { Ok(()) } else { Err(StateError::Count { what, expected, found }) }
+    if expected == found {
+        Ok(())
+    } else {
+        Err(StateError::Count { what, expected, found })
+    }
 }
 
 fn size(what: &'static str, index: usize, size: u64, unit: &'static str, min: u64, max: u64) -> Result<(), StateError> {
-    if (min..=max).contains(&size) { Ok(()) } else { Err(StateError::Size { what, index, size, unit, min, max }) }
+    if (min..=max).contains(&size) {
+        Ok(())
+    } else {
+        Err(StateError::Size {
+            what,
+            index,
+            size,
+            unit,
+            min,
+            max,
+        })
+    }
 }
 
 fn globals(state: &State, module: &ModuleInfo) -> Result<(), StateError> {
@@ -175,20 +194,28 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
         Invocation::Export(name) => (module.exported_func(name), format!("the exported function {name:?}")),
     };
     if invoked != Some(outermost) {
-        return Err(StateError::Invocation { func: outermost, invoked: name });
+        return Err(StateError::Invocation {
+            func: outermost,
+            invoked: name,
+        });
     }
-    let canonical: Vec<u32> = (0..module.types.len() as u32).map(|ty| module.canonical_type(ty)).collect();
     let mut wanted = Callee::Func(outermost);
     for (depth, frame) in state.frames.iter_mut().enumerate() {
         let (func, offset) = (frame.func, frame.offset);
-        let wrong = |what: String| StateError::Frame { depth, func, offset, what };
+        let wrong = |what: String| StateError::Frame {
+            depth,
+            func,
+            offset,
+            what,
+        };
         let Some(&ty) = module.funcs.get(func as usize) else {
             return Err(wrong("the function doesn't exist".into()));
         };
         match wanted {
             Callee::Func(called) if called == func => {}
             Callee::Func(called) => return Err(wrong(format!("its caller called function {called}"))),
-            Callee::Type(called) if canonical.get(ty as usize) == Some(&called) => {}
+            // What `call_indirect` compares: equal types, whatever their indices.
+            Callee::Type(called) if module.types.get(called as usize) == module.types.get(ty as usize) => {}
             Callee::Type(called) => return Err(wrong(format!("its caller called a function of type {called}"))),
             Callee::None => return Err(wrong("its caller called nothing".into())),
         }
@@ -197,48 +224,51 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
         let point = point.ok_or_else(|| wrong(format!("there is no migration point of kind {} there", frame.kind)))?;
         let innermost = depth + 1 == total;
         if innermost == (point.kind == PointKind::Call) {
-            let place = if innermost { "the innermost frame" } else { "a frame that waits for another" };
+            let place = if innermost {
+                "the innermost frame"
+            } else {
+                "a frame that waits for another"
+            };
             return Err(wrong(format!("{place} can't be at a point of kind {}", point.kind)));
         }
-        let live: Vec<(Slot, ValType)> = live_slots(point, &function.points.homes);
-        let values = std::mem::take(&mut frame.values);
-        frame.values = live_values(live, values, module).map_err(wrong)?;
+        normalise(&mut frame.values, point, &function.points.homes, module).map_err(wrong)?;
         wanted = point.callee;
     }
     Ok(())
 }
 
-/// The slots that are live at a point, ascending.
-fn live_slots(point: &Point, homes: &[crate::framemap::Home]) -> Vec<(Slot, ValType)> {
-    let homes = point.live.iter().filter_map(|&h| homes.get(h as usize));
-    let slots = homes.filter_map(|h| match h.kind {
-        HomeKind::Slot(slot) => Some((slot, h.ty)),
-        HomeKind::Context => None,
-    });
-    let mut slots: Vec<_> = slots.collect();
-    slots.sort_unstable();
-    slots
-}
-
-/// Of `values`, those that are live; an error tells what is wrong.
-fn live_values(live: Vec<(Slot, ValType)>, values: Vec<(Slot, Value)>, module: &ModuleInfo) -> Result<Vec<(Slot, Value)>, String> {
+/// Keeps of a frame's values those that are live at the point; an error tells what is wrong.
+fn normalise(values: &mut Vec<(Slot, Value)>, point: &Point, homes: &[Home], module: &ModuleInfo) -> Result<(), String> {
     if !values.is_sorted_by(|a, b| a.0 < b.0) {
         return Err("its values are out of order, or one occurs twice".into());
     }
-    let mut given = values.into_iter();
-    let mut kept = Vec::with_capacity(live.len());
-    for (slot, ty) in live {
-        let value = given.find(|v| v.0 >= slot).filter(|v| v.0 == slot);
-        let Some((_, value)) = value else { return Err(format!("{slot} has no value")) };
-        if value.ty() != ty {
-            return Err(format!("{slot} is of type {}, not {ty}", value.ty()));
+    let live = || {
+        let homes = point.live.iter().filter_map(|&h| homes.get(h as usize));
+        homes.filter_map(|h| match h.kind {
+            HomeKind::Slot(slot) => Some((slot, h.ty)),
+            HomeKind::Context => None,
+        })
+    };
+    // The usual case: a state that was captured, not made up, with homes in the order of slots.
+    if !live().eq(values.iter().map(|v| (v.0, v.1.ty()))) {
+        let mut kept = Vec::with_capacity(point.live.len());
+        for (slot, ty) in live() {
+            let found = values
+                .binary_search_by_key(&slot, |v| v.0)
+                .map_err(|_| format!("{slot} has no value"))?;
+            let value = values[found].1;
+            if value.ty() != ty {
+                return Err(format!("{slot} is of type {}, not {ty}", value.ty()));
+            }
+            kept.push((slot, value));
         }
-        if !is_value(value, module) {
-            return Err(format!("{slot} refers to a function that doesn't exist"));
-        }
-        kept.push((slot, value));
+        kept.sort_unstable_by_key(|v| v.0);
+        *values = kept;
     }
-    Ok(kept)
+    match values.iter().find(|v| !is_value(v.1, module)) {
+        Some((slot, _)) => Err(format!("{slot} refers to a function that doesn't exist")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

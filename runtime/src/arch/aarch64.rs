@@ -3,6 +3,7 @@
 use crate::dispatch::dispatch;
 use dunlin_migrate::context::{OFF_HOST_SP, OFF_WASM_FP};
 use std::arch::global_asm;
+use std::ops::Range;
 
 // Callee-saved: x19 to x30, and the low halves of v8 to v15.
 global_asm!(
@@ -140,6 +141,11 @@ impl<'a> Interrupted<'a> {
     /// The frame pointer.
     pub fn fp(&self) -> u64 {
         self.0.uc_mcontext.regs[29]
+    }
+
+    /// The return address, if the program counter is at a function's first instruction.
+    pub fn return_address(&self, _stack: Range<u64>) -> u64 {
+        self.0.uc_mcontext.regs[30]
     }
 
     /// Goes on, when the handler returns, at the end of `enter`, which returns `status`.

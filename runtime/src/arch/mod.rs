@@ -72,7 +72,7 @@ pub fn enter_return() -> u64 {
     dunlin_enter_return as *const () as u64
 }
 
-/// Is the instruction at `pc` one of the leave thunk's?
-pub fn in_leave(pc: u64) -> bool {
-    (leave()..dunlin_exit as *const () as u64).contains(&pc)
+/// Is the instruction at `pc` the first of the leave thunk, which pushes its frame?
+pub fn first_of_leave(pc: u64) -> bool {
+    pc == leave()
 }

@@ -3,6 +3,7 @@
 use crate::dispatch::dispatch;
 use dunlin_migrate::context::{OFF_HOST_SP, OFF_WASM_FP};
 use std::arch::global_asm;
+use std::ops::Range;
 
 // Callee-saved: rbx, rbp, r12 to r15. The pad keeps the noted stack pointer a multiple of 16, as calls from it need.
 global_asm!(
@@ -137,6 +138,17 @@ impl<'a> Interrupted<'a> {
     /// The frame pointer.
     pub fn fp(&self) -> u64 {
         self.get(libc::REG_RBP)
+    }
+
+    /// The return address, if the program counter is at a function's first instruction and the stack pointer points into `stack`,
+    /// whose bytes are readable; else 0.
+    pub fn return_address(&self, stack: Range<u64>) -> u64 {
+        let sp = self.sp();
+        if !stack.contains(&sp) || !sp.is_multiple_of(8) {
+            return 0;
+        }
+        // SAFETY: the address lies in the stack, is aligned, and its owner is interrupted.
+        unsafe { (sp as *const u64).read() }
     }
 
     /// Goes on, when the handler returns, at the end of `enter`, which returns `status`.

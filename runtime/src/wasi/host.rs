@@ -3,9 +3,7 @@
 use super::errno::Errno;
 use super::rights;
 use cap_primitives::fs::MetadataExt as _;
-use std::fs::Metadata;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::MetadataExt as _;
 
 /// WASI's `filetype`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,20 +122,6 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> u64 {
 }
 
 impl Stat {
-    /// From an open file's metadata.
-    pub(super) fn of(m: &Metadata) -> Stat {
-        Stat {
-            dev: m.dev(),
-            ino: m.ino(),
-            file_type: FileType::from_mode(m.mode()),
-            links: m.nlink(),
-            size: m.size(),
-            accessed: nanoseconds(m.atime(), m.atime_nsec()),
-            modified: nanoseconds(m.mtime(), m.mtime_nsec()),
-            changed: nanoseconds(m.ctime(), m.ctime_nsec()),
-        }
-    }
-
     /// From the metadata that a sandboxed look-up returned.
     pub(super) fn of_path(m: &cap_primitives::fs::Metadata) -> Stat {
         Stat {
@@ -152,11 +136,15 @@ impl Stat {
         }
     }
 
-    /// Of an open descriptor. (The fields' types differ between architectures, hence the casts.)
-    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+    /// Of an open descriptor.
     pub(super) fn of_fd(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
-        let m = rustix::fs::fstat(fd)?;
-        Ok(Stat {
+        Ok(Stat::of_host(&rustix::fs::fstat(fd)?))
+    }
+
+    /// From the host's structure. (The fields' types differ between architectures, hence the casts.)
+    #[allow(clippy::unnecessary_cast)]
+    pub(super) fn of_host(m: &rustix::fs::Stat) -> Stat {
+        Stat {
             dev: m.st_dev as u64,
             ino: m.st_ino as u64,
             file_type: FileType::from_mode(m.st_mode as u32),
@@ -165,7 +153,7 @@ impl Stat {
             accessed: nanoseconds(m.st_atime as i64, m.st_atime_nsec as i64),
             modified: nanoseconds(m.st_mtime as i64, m.st_mtime_nsec as i64),
             changed: nanoseconds(m.st_ctime as i64, m.st_ctime_nsec as i64),
-        })
+        }
     }
 
     /// Of something that has no attributes but its kind.

@@ -121,9 +121,7 @@ impl Descriptor {
     /// What the host says of it; zeros for what isn't a file.
     pub(super) fn stat(&self) -> Result<Stat, Errno> {
         match (&self.resource, self.kind) {
-            (Resource::File { file, .. }, _) => Ok(Stat::of(&file.metadata()?)),
-            (Resource::Directory(dir), _) => Ok(Stat::of(&dir.file.metadata()?)),
-            (_, HostKind::Regular) => Ok(Stat::of_fd(self.host())?),
+            (Resource::File { .. } | Resource::Directory(_), _) | (_, HostKind::Regular) => Stat::of_fd(self.host()),
             (_, kind) => Ok(Stat::unknown(kind)),
         }
     }

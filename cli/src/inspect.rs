@@ -1,0 +1,74 @@
+//! `dunlin inspect`: shows what a snapshot holds.
+
+use crate::failure::{Failure, Outcome};
+use crate::program::{self, Kind, Search};
+use crate::{resume, show};
+use clap::Args;
+use dunlin_migrate::arch::Arch;
+use dunlin_migrate::image::{Image, find_in_elf};
+use dunlin_migrate::inspect;
+use dunlin_migrate::module::ModuleHash;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Shows a snapshot: the call stack with its values, memory, globals, tables, open files. Function names come from the program's
+/// executable, which is looked for as `dunlin resume` does; any architecture's will do.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The snapshot
+    file: PathBuf,
+    /// The executable to take function names from (NAME stands for NAME.x86_64 or NAME.aarch64)
+    #[arg(long, value_name = "PROGRAM")]
+    exe: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &Inspect) -> Outcome {
+    let doing = format!("inspect {}", args.file.display());
+    let (snapshot, name) = resume::open(&args.file, &doing)?;
+    let module = snapshot.header().module;
+    let meta = match &args.exe {
+        Some(exe) => Some(named_image(exe, module, &doing)?),
+        None => Arch::ALL.into_iter().find_map(|arch| {
+            let path = Search::for_snapshot(&args.file).find(module, &name, arch).ok()?;
+            image(&path).ok()
+        }),
+    };
+    let image = meta.as_deref().and_then(|bytes| Image::parse(bytes).ok());
+    let names = image.and_then(|i| i.names().ok());
+    if args.json {
+        show::print(&format!("{:#}\n", inspect::json(&snapshot, names.as_ref())));
+    } else {
+        show::print(&inspect::text(&snapshot, names.as_ref()));
+    }
+    Ok(())
+}
+
+/// The image of the executable that the person names.
+fn named_image(exe: &Path, module: ModuleHash, doing: &str) -> Result<Vec<u8>, Failure> {
+    let fail = |why: String| Failure::new(format!("{doing} with {}: {why}", exe.display()));
+    let candidates = Arch::ALL.map(|arch| program::with_arch(exe, arch));
+    let path = std::iter::once(exe.to_owned())
+        .chain(candidates)
+        .find(|p| p.is_file())
+        .unwrap_or_else(|| exe.to_owned());
+    match program::kind(&path) {
+        Kind::Program(header) if header.module == module => image(&path).map_err(fail),
+        Kind::Program(_) => Err(Failure::bad_snapshot(format!(
+            "{doing}: it is not a snapshot of {}",
+            path.display()
+        ))),
+        Kind::Other => Err(fail("it is no program built by `dunlin build`".into())),
+        Kind::Unusable(why) => Err(fail(why)),
+    }
+}
+
+/// The bytes of an executable's image.
+fn image(path: &Path) -> Result<Vec<u8>, String> {
+    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    let found = find_in_elf(&mut file).map_err(|e| e.to_string())?.ok_or("it has no image")?;
+    found.read(&mut file).map_err(|e| e.to_string())
+}

@@ -1,0 +1,55 @@
+//! Writes an image as a relocatable ELF object (`--emit obj`), for tools that look at code.
+//!
+//! Calls within the text are resolved already; what remains to be relocated are the functions' addresses in `.eh_frame`. The
+//! metadata is in a section of its own, as in an executable.
+
+use crate::debug;
+use crate::error::Error;
+use crate::image::LinkedImage;
+use dunlin_migrate::arch::Arch;
+use dunlin_migrate::image::META_SECTION;
+use object::elf::{R_AARCH64_PREL32, R_X86_64_PC32};
+use object::write::{Object, Relocation, StandardSection, Symbol, SymbolSection};
+use object::{Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
+
+/// The object's bytes.
+pub fn write_object(image: &LinkedImage) -> Result<Vec<u8>, Error> {
+    let (architecture, pc_relative) = match image.arch {
+        Arch::X86_64 => (Architecture::X86_64, R_X86_64_PC32),
+        Arch::Aarch64 => (Architecture::Aarch64, R_AARCH64_PREL32),
+    };
+    let fail = |e: object::write::Error| Error::write("the object file", e);
+    let mut object = Object::new(BinaryFormat::Elf, architecture, Endianness::Little);
+    object.add_file_symbol(image.name.clone().into_bytes());
+
+    let text = object.section_id(StandardSection::Text);
+    object.append_section_data(text, &image.text, 16);
+    for symbol in image.symbols.iter().filter(|s| s.len > 0) {
+        object.add_symbol(Symbol {
+            name: symbol.name.bytes().map(|b| if b < b' ' { b'?' } else { b }).collect(),
+            value: symbol.start.into(),
+            size: symbol.len.into(),
+            kind: SymbolKind::Text,
+            scope: SymbolScope::Compilation,
+            weak: false,
+            section: SymbolSection::Section(text),
+            flags: SymbolFlags::None,
+        });
+    }
+
+    let meta = object.add_section(Vec::new(), META_SECTION.into(), SectionKind::ReadOnlyData);
+    object.append_section_data(meta, &image.meta, 16);
+
+    // Tells linkers that the code needs no executable stack.
+    object.add_section(Vec::new(), b".note.GNU-stack".to_vec(), SectionKind::Other);
+
+    let (frames, relocs) = debug::eh_frame(image)?;
+    let eh_frame = object.section_id(StandardSection::EhFrame);
+    object.append_section_data(eh_frame, &frames, debug::ALIGN);
+    let symbol = object.section_symbol(text);
+    for reloc in relocs {
+        let flags = RelocationFlags::Elf { r_type: pc_relative };
+        object.add_relocation(eh_frame, Relocation { offset: reloc.offset, symbol, addend: reloc.text, flags }).map_err(fail)?;
+    }
+    object.write().map_err(fail)
+}

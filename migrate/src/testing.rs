@@ -1,0 +1,273 @@
+//! A made-up module with frame maps for two made-up architectures, for this crate's tests.
+
+use crate::framemap::{
+    Callee, Code, CodeBuilder, FunctionCode, FunctionPoints, Home, HomeKind, Point, Points, PointsBuilder, Site, SiteKind,
+};
+use crate::frames::FrameMaps;
+use crate::hostcalls::Trap;
+use crate::module::{
+    ConstExpr, Data, Element, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, SegmentMode, Table,
+};
+use crate::state::{Frame, Invocation, MemoryState, PointKind, Slot, State, TableState};
+use crate::types::{FuncType, ValType, Value};
+
+/// Functions: the imported one, `main`, and one that calls itself, the import and (indirectly) others.
+pub const HOST: u32 = 0;
+pub const MAIN: u32 = 1;
+pub const REC: u32 = 2;
+
+/// Points of the functions.
+pub const MAIN_ENTRY: u32 = 0x20;
+pub const MAIN_CALLS_REC: u32 = 0x24;
+pub const MAIN_CALLS_TYPE: u32 = 0x28;
+pub const REC_LOOP: u32 = 0x40;
+pub const REC_CALLS_REC: u32 = 0x44;
+pub const REC_CALLS_HOST: u32 = 0x48;
+/// A call in REC that is no migration point, and a point there that has no code.
+pub const REC_GROWS: u32 = 0x4c;
+pub const REC_UNREACHABLE: u32 = 0x50;
+/// Where REC traps.
+pub const REC_LOADS: u32 = 0x42;
+
+/// The module. Types 1 and 2 are equal.
+pub fn module() -> ModuleInfo {
+    let unary = FuncType {
+        params: vec![ValType::I32],
+        results: vec![ValType::I32],
+    };
+    let global = |ty, mutable, init| Global { ty, mutable, init };
+    ModuleInfo {
+        name: "made-up".into(),
+        types: vec![FuncType::default(), unary.clone(), unary],
+        imports: vec![Import {
+            module: "wasi_snapshot_preview1".into(),
+            name: "sched_yield".into(),
+        }],
+        funcs: vec![1, 0, 2],
+        globals: vec![
+            global(ValType::I32, true, ConstExpr::Value(Value::I32(7))),
+            global(ValType::FuncRef, true, ConstExpr::RefFunc(MAIN)),
+            global(ValType::I64, false, ConstExpr::Value(Value::I64(8))),
+            global(ValType::I64, false, ConstExpr::GlobalGet(2)),
+        ],
+        memories: vec![Memory { min: 2, max: Some(9) }],
+        tables: vec![Table {
+            ty: ValType::FuncRef,
+            min: 2,
+            max: Some(4),
+        }],
+        exports: vec![Export {
+            name: "_start".into(),
+            kind: ExportKind::Func,
+            index: MAIN,
+        }],
+        start: None,
+        elements: vec![Element {
+            mode: SegmentMode::Passive,
+            ty: ValType::FuncRef,
+            items: vec![],
+        }],
+        data: vec![
+            Data {
+                mode: SegmentMode::Passive,
+                bytes: 0..3
+            };
+            2
+        ],
+    }
+}
+
+/// A state of the module: `main` called REC, that itself twice, and the innermost is at its loop.
+pub fn state() -> State {
+    let reference = |n| Some(n);
+    State {
+        module: ModuleHash::of(b"made-up"),
+        invocation: Invocation::Export("_start".into()),
+        frames: frames(3, false),
+        globals: vec![Value::I32(1), Value::FuncRef(Some(REC)), Value::I64(8), Value::I64(8)],
+        memories: vec![MemoryState { pages: 5 }],
+        tables: vec![TableState {
+            elements: vec![None, reference(MAIN), reference(HOST)],
+        }],
+        dropped_elements: vec![true],
+        dropped_data: vec![false, true],
+        wasi: Default::default(),
+    }
+}
+
+/// `main`, `depth` activations of REC with different values, and at the end the undone host call if `host`.
+pub fn frames(depth: u32, host: bool) -> Vec<Frame> {
+    let main = vec![
+        (Slot::Local(0), Value::I32(0xfeed)),
+        (Slot::Local(3), Value::V128(0x0123_4567_89ab_cdef_fedc_ba98_7654_3210)),
+        (Slot::Stack(0), Value::FuncRef(None)),
+    ];
+    let mut frames = vec![Frame {
+        func: MAIN,
+        offset: MAIN_CALLS_TYPE,
+        kind: PointKind::Call,
+        values: main,
+    }];
+    for n in 0..depth {
+        let local = (Slot::Local(0), Value::I32(n));
+        let stack = (Slot::Stack(1), Value::F64(u64::from(n) | 0x7ff8_0000_0000_0000));
+        let (offset, kind) = match n + 1 {
+            last if last < depth => (REC_CALLS_REC, PointKind::Call),
+            _ if host => (REC_CALLS_HOST, PointKind::Call),
+            _ => (REC_LOOP, PointKind::Loop),
+        };
+        let values = if offset == REC_CALLS_HOST {
+            vec![stack]
+        } else {
+            vec![local, stack]
+        };
+        frames.push(Frame {
+            func: REC,
+            offset,
+            kind,
+            values,
+        });
+    }
+    if host {
+        let values = vec![(Slot::Local(0), Value::I32(99))];
+        frames.push(Frame {
+            func: HOST,
+            offset: 0,
+            kind: PointKind::Host,
+            values,
+        });
+    }
+    frames
+}
+
+/// The `points` section.
+pub fn points() -> Vec<u8> {
+    let context = Home {
+        kind: HomeKind::Context,
+        ty: ValType::I64,
+        offset: 0,
+    };
+    let slot = |slot, ty, offset| Home {
+        kind: HomeKind::Slot(slot),
+        ty,
+        offset,
+    };
+    let point = |offset, kind, callee, live: &[u32]| Point {
+        offset,
+        kind,
+        callee,
+        live: live.to_vec(),
+    };
+    let host = FunctionPoints {
+        record_size: 16,
+        homes: vec![context, slot(Slot::Local(0), ValType::I32, 8)],
+        points: vec![point(0, PointKind::Host, Callee::None, &[0, 1])],
+    };
+    let main = FunctionPoints {
+        record_size: 64,
+        // Slots out of order, one of them with two types.
+        homes: vec![
+            context,
+            slot(Slot::Stack(0), ValType::FuncRef, 8),
+            slot(Slot::Stack(0), ValType::I32, 12),
+            slot(Slot::Local(0), ValType::I32, 16),
+            slot(Slot::Local(3), ValType::V128, 32),
+            slot(Slot::Local(4), ValType::F32, 48),
+        ],
+        points: vec![
+            point(MAIN_ENTRY, PointKind::Entry, Callee::None, &[0]),
+            point(MAIN_CALLS_REC, PointKind::Call, Callee::Func(REC), &[2]),
+            point(MAIN_CALLS_TYPE, PointKind::Call, Callee::Type(1), &[1, 3, 4]),
+        ],
+    };
+    let rec = FunctionPoints {
+        record_size: 32,
+        homes: vec![
+            slot(Slot::Local(0), ValType::I32, 0),
+            slot(Slot::Stack(1), ValType::F64, 8),
+            Home { offset: 24, ..context },
+        ],
+        points: vec![
+            point(REC_LOOP, PointKind::Loop, Callee::None, &[0, 1, 2]),
+            point(REC_CALLS_REC, PointKind::Call, Callee::Func(REC), &[0, 1, 2]),
+            point(REC_CALLS_HOST, PointKind::Call, Callee::Func(HOST), &[1]),
+            point(REC_UNREACHABLE, PointKind::Call, Callee::Type(0), &[]),
+        ],
+    };
+    let trampoline = FunctionPoints {
+        record_size: 16,
+        homes: vec![context],
+        points: vec![],
+    };
+    let mut builder = PointsBuilder::new();
+    [host, main, rec, trampoline.clone(), trampoline.clone(), trampoline]
+        .iter()
+        .for_each(|f| builder.push(f));
+    builder.finish()
+}
+
+/// A made-up architecture.
+pub struct MadeUp {
+    /// Where its text lies.
+    pub text_base: u64,
+    /// Its `code` section.
+    pub code: Vec<u8>,
+}
+
+impl MadeUp {
+    /// Number 0 or 1: their frames, records and code sizes differ.
+    pub fn new(number: u32) -> MadeUp {
+        let call = |text, wasm| Site {
+            text: text * (number + 1),
+            kind: SiteKind::Call,
+            wasm,
+        };
+        let trap = |text, trap, wasm| Site {
+            text: text * (number + 1),
+            kind: SiteKind::Trap(trap),
+            wasm,
+        };
+        let sites = [
+            vec![call(8, 0)],
+            vec![call(4, MAIN_ENTRY), call(12, MAIN_CALLS_TYPE), call(20, MAIN_CALLS_REC)],
+            vec![
+                call(8, REC_LOOP),
+                trap(12, Trap::MemoryOutOfBounds, REC_LOADS),
+                call(16, REC_CALLS_REC),
+                call(20, REC_GROWS),
+                // The last instruction of its function.
+                call(24, REC_CALLS_HOST),
+            ],
+            vec![call(8, 0)],
+            vec![call(8, 0)],
+            vec![call(8, 0)],
+        ];
+        let frames = if number == 0 {
+            [32, 80, 48, 32, 16, 64]
+        } else {
+            [48, 144, 32, 16, 48, 32]
+        };
+        let mut builder = CodeBuilder::new();
+        for (n, sites) in sites.into_iter().enumerate() {
+            let len = sites.last().map_or(0, |s| s.text);
+            let record = if number == 0 || frames[n] < 48 { 0 } else { 16 };
+            builder.push(&FunctionCode {
+                start: 0x80 * n as u32,
+                len,
+                frame_to_fp: frames[n],
+                record,
+                sites,
+            });
+        }
+        MadeUp {
+            text_base: 0x4000_0000 + 0x1000_0000 * u64::from(number),
+            code: builder.finish(),
+        }
+    }
+
+    /// Its maps.
+    pub fn maps<'a>(&'a self, points: &'a [u8]) -> FrameMaps<'a> {
+        let (points, code) = (Points::parse(points).unwrap(), Code::parse(&self.code).unwrap());
+        FrameMaps::new(points, code, self.text_base, 3, 3).unwrap()
+    }
+}

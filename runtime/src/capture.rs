@@ -1,0 +1,73 @@
+//! From a stopped program to its uniform state, and to a snapshot.
+
+use crate::running::Running;
+use dunlin_migrate::frames::{self, FrameError};
+use dunlin_migrate::snapshot::{self, SnapshotError, WriteStats, atomic_write};
+use dunlin_migrate::state::{MemoryState, State, TableState};
+use dunlin_migrate::types::NULL_REF;
+use std::io::Write;
+use std::path::Path;
+
+use crate::memory::WASM_PAGE;
+
+/// Why no snapshot was made. The program can go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The stack can't be read: a bug, or memory corruption.
+    #[error(transparent)]
+    Frames(#[from] FrameError),
+    /// The snapshot can't be written.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// The state of a program that is stopped at a migration point, inside a call of the leave thunk.
+pub fn capture(running: &Running) -> Result<State, FrameError> {
+    let instance = &running.instance;
+    let program = instance.program;
+    let frames = frames::capture(&program.maps, instance.stack.usable().start, instance.stack.bytes(), instance.leave_fp())?;
+    let memory = MemoryState { pages: instance.memory.size() / WASM_PAGE };
+    let elements = |table: &[dunlin_migrate::context::TableEntry]| TableState {
+        elements: table.iter().map(|e| Some(e.func).filter(|&f| f != NULL_REF)).collect(),
+    };
+    Ok(State {
+        module: program.image().module_hash(),
+        invocation: running.invocation.clone(),
+        frames,
+        globals: (0..program.module.globals.len() as u32).map(|g| instance.global(g)).collect(),
+        memories: program.module.memories.iter().map(|_| memory.clone()).collect(),
+        tables: instance.tables.iter().map(|t| elements(t)).collect(),
+        dropped_elements: instance.dropped_elements.clone(),
+        dropped_data: instance.dropped_data.clone(),
+        wasi: running.wasi.capture(),
+    })
+}
+
+/// What a checkpoint amounted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// Frames of the stack.
+    pub frames: u64,
+    /// What was written.
+    pub stats: WriteStats,
+}
+
+/// Writes a snapshot of a program that is stopped at a migration point.
+pub fn write_to(running: &Running, out: &mut impl Write) -> Result<Captured, CaptureError> {
+    let state = capture(running)?;
+    Ok(write_state(running, &state, out)?)
+}
+
+/// Writes a snapshot file. When anything fails, a file that was there before is as it was.
+pub fn write_file(running: &Running, path: &Path) -> Result<Captured, CaptureError> {
+    let state = capture(running)?;
+    Ok(atomic_write(path, |file| write_state(running, &state, file))?)
+}
+
+fn write_state(running: &Running, state: &State, out: &mut impl Write) -> Result<Captured, SnapshotError> {
+    let memory = running.instance.memory.bytes();
+    // At most one memory; with none there is nothing to write.
+    let memories: &[&[u8]] = if state.memories.is_empty() { &[] } else { &[memory] };
+    let stats = snapshot::write(out, state, memories)?;
+    Ok(Captured { frames: state.frames.len() as u64, stats })
+}

@@ -1,0 +1,256 @@
+//! The control thread: a private unix socket on which `dunlin ps` and `dunlin checkpoint` talk to this process (messages:
+//! [`dunlin_migrate::control`]). Whatever goes wrong here is never fatal to the program: then it just can't be reached.
+
+use crate::shared::{Job, Shared, send};
+use dunlin_migrate::control::{Reply, Request};
+use std::fs::{self, DirBuilder};
+use std::io::{self, BufRead, BufReader, Read};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long a client may take to send its request or to take its reply.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest request in bytes.
+const MAX_REQUEST: u64 = 64 << 10;
+
+/// Stack of the control thread in bytes.
+const THREAD_STACK: usize = 256 << 10;
+
+/// The socket's life: it may be asked to go away before it is there.
+#[derive(Debug, Default)]
+enum Socket {
+    #[default]
+    Coming,
+    At(PathBuf),
+    Gone,
+}
+
+/// The control socket of this process. The socket is removed when this is dropped.
+#[derive(Debug)]
+pub struct Control(Arc<Mutex<Socket>>);
+
+impl Control {
+    /// Starts the control thread, with every signal blocked. Creating the socket is left to the thread: the program needn't wait.
+    pub fn start(shared: &'static Shared) -> io::Result<Control> {
+        let socket = Arc::new(Mutex::new(Socket::Coming));
+        let theirs = socket.clone();
+        let thread = std::thread::Builder::new().name("dunlin-control".into()).stack_size(THREAD_STACK);
+        with_signals_blocked(|| {
+            thread.spawn(move || {
+                if let Some(listener) = create(&theirs) {
+                    listen(&listener, shared);
+                }
+            })
+        })?;
+        Ok(Control(socket))
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let mut socket = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        if let Socket::At(path) = std::mem::replace(&mut *socket, Socket::Gone) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Runs `f` with every signal blocked; a thread it starts inherits that, so that all signals go to the program's thread.
+fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
+    let mut all = MaybeUninit::uninit();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: `sigfillset` initialises `all`; `pthread_sigmask` reads it and initialises `before`.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let result = f();
+    // SAFETY: `before` was initialised above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), null_mut()) };
+    result
+}
+
+/// The directories where a socket may be, best first.
+pub fn directories() -> Vec<PathBuf> {
+    let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|d| d.is_absolute());
+    let fallback = PathBuf::from(format!("/tmp/dunlin-{}", rustix::process::getuid().as_raw()));
+    run.map(|d| d.join("dunlin")).into_iter().chain([fallback]).collect()
+}
+
+fn create(socket: &Mutex<Socket>) -> Option<UnixListener> {
+    let mut socket = socket.lock().unwrap_or_else(|e| e.into_inner());
+    if !matches!(*socket, Socket::Coming) {
+        return None;
+    }
+    for directory in directories() {
+        if let Ok((listener, path)) = bind(&directory) {
+            *socket = Socket::At(path);
+            return Some(listener);
+        }
+    }
+    None
+}
+
+/// Binds this process's socket in a directory, which is made if need be, and must be private to this user.
+fn bind(directory: &Path) -> io::Result<(UnixListener, PathBuf)> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(directory)?;
+    if !found.is_dir() || found.uid() != rustix::process::getuid().as_raw() || found.mode() & 0o077 != 0 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let path = directory.join(format!("{}.sock", std::process::id()));
+    // Left behind by a process of the same number that was killed.
+    let _ = fs::remove_file(&path);
+    Ok((UnixListener::bind(&path)?, path))
+}
+
+fn listen(listener: &UnixListener, shared: &'static Shared) {
+    for stream in listener.incoming() {
+        match stream {
+            Ok(stream) => {
+                let _ = answer(stream, shared);
+            }
+            // Out of descriptors, most likely: the program may free some.
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// Reads one request and answers it, or hands it on to the program's thread.
+fn answer(mut stream: UnixStream, shared: &'static Shared) -> io::Result<()> {
+    let asked = Instant::now();
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    // The directory is private already; this also holds if someone opens it up.
+    let own = rustix::process::getuid();
+    if let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream)
+        && peer.uid != own
+        && !peer.uid.is_root()
+    {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let mut line = String::new();
+    BufReader::new(Read::take(&stream, MAX_REQUEST)).read_line(&mut line)?;
+    let failed = |error: &str| Reply::Failed { error: error.into() };
+    let reply = match serde_json::from_str(&line) {
+        Ok(Request::Info) => shared.info().map_or_else(|| failed("the program is still starting"), Reply::Info),
+        Ok(Request::Checkpoint { to, leave_running }) => match shared.info() {
+            Some(info) if !info.migratable => failed("the program was built with --no-migration: it can't be checkpointed"),
+            _ if !to.is_absolute() => failed("the snapshot's path must be absolute"),
+            _ => {
+                shared.ask(Job { stream, to, leave_running, asked });
+                return Ok(());
+            }
+        },
+        Err(e) => failed(&format!("not a request: {e}")),
+    };
+    send(&mut stream, &reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_migrate::control::Info;
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn shared(migratable: bool) -> &'static Shared {
+        let shared = Shared::new().unwrap();
+        shared.set_info(Info {
+            pid: 7,
+            name: "p".into(),
+            module: "00".into(),
+            arch: "x86_64".into(),
+            args: vec!["p".into()],
+            uptime_seconds: 0,
+            memory_bytes: 0,
+            migratable,
+        });
+        Box::leak(Box::new(shared))
+    }
+
+    fn ask(shared: &'static Shared, request: &str) -> String {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(request.as_bytes()).unwrap();
+        client.write_all(b"\n").unwrap();
+        let _ = answer(server, shared);
+        let mut line = String::new();
+        BufReader::new(client).read_line(&mut line).unwrap();
+        line
+    }
+
+    #[test]
+    fn info_is_answered_with_what_changes_filled_in() {
+        let shared = shared(true);
+        shared.set_memory_size(65536);
+        let Ok(Reply::Info(info)) = serde_json::from_str(&ask(shared, r#"{"request":"info"}"#)) else { panic!() };
+        assert_eq!((info.pid, info.memory_bytes), (7, 65536));
+    }
+
+    #[test]
+    fn nonsense_is_answered_with_an_error() {
+        for request in ["", "x", "{}", r#"{"request":"explode"}"#, r#"{"request":"checkpoint","to":"rel","leave_running":true}"#] {
+            let reply = serde_json::from_str(&ask(shared(true), request)).unwrap();
+            assert!(matches!(reply, Reply::Failed { .. }), "{request}: {reply:?}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_request_reaches_the_program() {
+        let shared = shared(true);
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(b"{\"request\":\"checkpoint\",\"to\":\"/x/y\",\"leave_running\":true}\n").unwrap();
+        answer(server, shared).unwrap();
+        assert!(shared.wake.pending());
+        let mut jobs = shared.take_jobs();
+        let job = jobs.pop().unwrap();
+        assert!(jobs.is_empty() && job.leave_running && job.to == Path::new("/x/y") && !job.abandoned());
+        job.reply(&Reply::Failed { error: "no".into() });
+        let mut line = String::new();
+        BufReader::new(client).read_line(&mut line).unwrap();
+        assert!(line.contains("\"no\""), "{line}");
+    }
+
+    #[test]
+    fn a_requester_that_hung_up_is_noticed() {
+        let shared = shared(true);
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(b"{\"request\":\"checkpoint\",\"to\":\"/x/y\",\"leave_running\":true}\n").unwrap();
+        answer(server, shared).unwrap();
+        drop(client);
+        assert!(shared.take_jobs()[0].abandoned());
+    }
+
+    #[test]
+    fn a_program_without_migration_points_says_so() {
+        let reply = ask(shared(false), r#"{"request":"checkpoint","to":"/x","leave_running":false}"#);
+        assert!(reply.contains("--no-migration"), "{reply}");
+    }
+
+    #[test]
+    fn sockets_live_in_private_directories_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let private = dir.path().join("private");
+        let (_listener, path) = bind(&private).unwrap();
+        assert!(path.exists());
+        assert_eq!(fs::metadata(&private).unwrap().mode() & 0o777, 0o700);
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(bind(&private).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        std::os::unix::fs::symlink(&private, dir.path().join("link")).unwrap();
+        assert!(bind(&dir.path().join("link")).is_err());
+    }
+
+    #[test]
+    fn a_socket_that_comes_too_late_never_comes() {
+        assert!(create(&Mutex::new(Socket::Gone)).is_none());
+    }
+}

@@ -1,0 +1,135 @@
+//! The Rust side of the leave thunk: every call that compiled code makes of the runtime.
+
+use crate::context;
+use crate::exit::{Ending, Failure, NO_PROGRAM};
+use crate::host::HostFunc;
+use crate::instantiate::{memory_init, table_copy, table_init};
+use crate::memory::WASM_PAGE;
+use crate::running::{Flow, Running};
+use crate::trap::{self, Fault};
+use crate::wasi::Outcome;
+use dunlin_migrate::hostcalls::{
+    DATA_DROP, ELEM_DROP, IMPORT_BASE, MEMORY_GROW, MEMORY_INIT, POLL, TABLE_COPY, TABLE_INIT, Trap,
+};
+use dunlin_migrate::types::Value;
+use std::ptr::null_mut;
+
+/// Most parameters of an imported function.
+const MAX_ARGS: usize = 16;
+
+/// Serves a call that came through the leave thunk; returns the context to go on with, or null if the program has ended.
+///
+/// # Safety
+///
+/// Called by the leave thunk only: `ctx` is the context of the instance that runs, and nothing else refers to its [`Running`].
+pub unsafe extern "C" fn dispatch(ctx: *mut u8, call: u32) -> *mut u8 {
+    // SAFETY: the context's header is mapped, and `Running::enter` put the address of the `Running` there that it borrows
+    // exclusively until compiled code returns.
+    let running = unsafe { &mut *((*context::header(ctx)).runtime as *mut Running) };
+    match running.serve_call(call) {
+        Flow::Go => running.instance.ctx(),
+        Flow::End => null_mut(),
+    }
+}
+
+impl Running {
+    fn serve_call(&mut self, call: u32) -> Flow {
+        let arg = |n: u32| self.instance.slot(n) as u32;
+        let address = |n: u32| self.instance.slot(n) as u64;
+        let result = match call {
+            POLL => return self.at_point(),
+            MEMORY_GROW => {
+                let old = self.grow_memory(address(1));
+                self.instance.set_slot(0, u128::from(old));
+                Ok(())
+            }
+            MEMORY_INIT => {
+                let (segment, dst, src, len) = (arg(1), address(2), arg(3), arg(4));
+                memory_init(&mut self.instance, segment, dst, src.into(), len.into())
+            }
+            DATA_DROP => {
+                let segment = arg(0);
+                if let Some(dropped) = self.instance.dropped_data.get_mut(segment as usize) {
+                    *dropped = true;
+                }
+                Ok(())
+            }
+            TABLE_INIT => {
+                let (table, segment, dst, src, len) = (arg(0), arg(1), arg(2), arg(3), arg(4));
+                table_init(&mut self.instance, table, segment, dst.into(), src.into(), len.into())
+            }
+            ELEM_DROP => {
+                let segment = arg(0);
+                if let Some(dropped) = self.instance.dropped_elements.get_mut(segment as usize) {
+                    *dropped = true;
+                }
+                Ok(())
+            }
+            TABLE_COPY => {
+                let (to, from, dst, src, len) = (arg(0), arg(1), arg(2), arg(3), arg(4));
+                table_copy(&mut self.instance, to, from, dst.into(), src.into(), len.into())
+            }
+            _ if call >= IMPORT_BASE => {
+                return match self.at_point() {
+                    Flow::Go => self.call_import(call - IMPORT_BASE),
+                    Flow::End => Flow::End,
+                };
+            }
+            _ => return self.end(Ending::Failed(Failure::new(NO_PROGRAM, format!("the program makes an unknown call, number {call}")))),
+        };
+        match result {
+            Ok(()) => Flow::Go,
+            Err(trap) => self.trap(trap, trap.message()),
+        }
+    }
+
+    /// `memory.grow`: the old size in pages, or -1.
+    fn grow_memory(&mut self, delta: u64) -> u64 {
+        let old = self.instance.memory.size();
+        let new = delta.checked_mul(WASM_PAGE).and_then(|bytes| old.checked_add(bytes));
+        match new.map(|new| self.instance.grow_memory_to(new)) {
+            Some(Ok(())) => {
+                self.shared.set_memory_size(self.instance.memory.size());
+                old / WASM_PAGE
+            }
+            _ => u64::MAX,
+        }
+    }
+
+    /// Calls an imported function whose arguments are in the slots.
+    pub(crate) fn call_import(&mut self, index: u32) -> Flow {
+        let program = self.instance.program;
+        let Some(&HostFunc::Wasi(func)) = program.imports.get(index as usize) else { return Flow::Go };
+        let params = &program.module.func_type(index).params;
+        loop {
+            let mut args = [0; MAX_ARGS];
+            for ((arg, slot), &ty) in args.iter_mut().zip(0..).zip(params) {
+                *arg = Value::from_bits(ty, self.instance.slot(slot)).to_bits() as u64;
+            }
+            let args = &args[..params.len().min(MAX_ARGS)];
+            let memory = self.instance.memory.bytes_mut();
+            match self.wasi.call(func, args, memory, &self.shared.wake) {
+                Outcome::Return(value) => {
+                    self.instance.set_slot(0, value.into());
+                    return Flow::Go;
+                }
+                Outcome::ReturnNothing => return Flow::Go,
+                Outcome::Exit(code) => return self.end(Ending::Exited(code)),
+                Outcome::Trap(message) => return self.trap(Trap::Unreachable, &message),
+                // Nothing has happened. Serve the request; the arguments are in the slots again afterwards.
+                Outcome::Interrupted => {
+                    if let Flow::End = self.serve_requests() {
+                        return Flow::End;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the program with a trap raised on the host's side.
+    fn trap(&mut self, trap: Trap, message: &str) -> Flow {
+        let fault = Fault { trap, pc: 0, fp: self.instance.leave_fp(), pending_return: 0 };
+        let backtrace = trap::describe(&self.instance, &fault);
+        self.end(Ending::Trapped { message: message.to_owned(), backtrace })
+    }
+}

@@ -1,0 +1,223 @@
+//! One instance of the program: its context, memory, stack and tables. Everything that a migration replaces.
+
+use crate::memory::{MAX_PAGES, Memory, MemoryError, WASM_PAGE};
+use crate::options::{DEFAULT_STACK_SIZE, Options};
+use crate::program::Program;
+use crate::stack::WasmStack;
+use crate::{arch, context};
+use dunlin_migrate::context::{ContextHeader, TableEntry};
+use dunlin_migrate::module::ConstExpr;
+use dunlin_migrate::types::Value;
+
+/// The most elements a table may have, as in wasmtime.
+pub const MAX_TABLE: u64 = 10_000_000;
+
+/// What the user allows a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Size of the WebAssembly stack in bytes.
+    pub stack: u64,
+    /// The most linear memory, in bytes.
+    pub memory: Option<u64>,
+}
+
+impl Limits {
+    /// The limits that options set.
+    pub fn new(options: &Options) -> Limits {
+        Limits { stack: options.stack_size.unwrap_or(DEFAULT_STACK_SIZE), memory: options.max_memory }
+    }
+}
+
+/// Why an instance can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InstanceError {
+    /// Memory can't be had.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A table can't be had.
+    #[error("a table of {0} elements is too large: at most {MAX_TABLE} are possible")]
+    Table(u64),
+}
+
+/// An instance. Compiled code knows it by its context pointer.
+#[derive(Debug)]
+pub struct Instance {
+    /// What it is an instance of.
+    pub program: &'static Program,
+    /// Context and linear memory 0.
+    pub memory: Memory,
+    /// Where its frames live.
+    pub stack: WasmStack,
+    /// Its tables. Their lengths never change: the context holds their addresses.
+    pub tables: Vec<Box<[TableEntry]>>,
+    /// Which element segments were dropped.
+    pub dropped_elements: Vec<bool>,
+    /// Which data segments were dropped.
+    pub dropped_data: Vec<bool>,
+    /// The most linear memory, in bytes: the least of the module's, the user's and the architecture's limit.
+    max_memory: u64,
+}
+
+impl Instance {
+    /// An instance before instantiation: memory of its least size, everything zero or null.
+    pub fn new(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
+        let module = &program.module;
+        let declared = module.memories.first();
+        let max_pages = declared.map_or(0, |m| m.max.unwrap_or(MAX_PAGES).min(MAX_PAGES));
+        let allowed = limits.memory.map_or(u64::MAX, |bytes| bytes / WASM_PAGE * WASM_PAGE);
+        let stack = WasmStack::new(limits.stack as usize)?;
+        let memory = Memory::reserve(program.layout.size())?;
+        let max_memory = (max_pages * WASM_PAGE).min(allowed);
+        let mut instance = Instance {
+            program,
+            memory,
+            stack,
+            tables: Vec::with_capacity(module.tables.len()),
+            dropped_elements: vec![false; module.elements.len()],
+            dropped_data: vec![false; module.data.len()],
+            max_memory,
+        };
+        instance.write_header();
+        for (index, global) in (0..).zip(&module.globals) {
+            instance.set_global(index, Value::zero(global.ty));
+        }
+        for table in &module.tables {
+            instance.add_table(table.min)?;
+        }
+        let min = declared.map_or(0, |m| m.min).saturating_mul(WASM_PAGE);
+        if min > max_memory {
+            return Err(MemoryError::Limit { needed: min, limit: max_memory }.into());
+        }
+        instance.grow_memory_to(min)?;
+        Ok(instance)
+    }
+
+    /// Appends a table of nulls and makes it known to compiled code.
+    fn add_table(&mut self, len: u64) -> Result<(), InstanceError> {
+        if len > MAX_TABLE {
+            return Err(InstanceError::Table(len));
+        }
+        let table = vec![self.program.table_entry(None); len as usize].into_boxed_slice();
+        let index = self.tables.len() as u32;
+        self.tables.push(table);
+        self.write_table(index);
+        Ok(())
+    }
+
+    /// Replaces a table's elements, of any number that validation allows.
+    pub fn set_table(&mut self, index: u32, elements: &[Option<u32>]) -> Result<(), InstanceError> {
+        if elements.len() as u64 > MAX_TABLE {
+            return Err(InstanceError::Table(elements.len() as u64));
+        }
+        if let Some(table) = self.tables.get_mut(index as usize) {
+            *table = elements.iter().map(|&f| self.program.table_entry(f)).collect();
+            self.write_table(index);
+        }
+        Ok(())
+    }
+
+    fn write_table(&mut self, index: u32) {
+        let layout = &self.program.layout;
+        let table = &mut self.tables[index as usize];
+        let (base, len) = (table.as_mut_ptr() as u64, table.len() as u64);
+        self.write_context(layout.table_base(index), base.to_le_bytes());
+        self.write_context(layout.table_len(index), len.to_le_bytes());
+    }
+
+    fn write_header(&mut self) {
+        let header = ContextHeader {
+            runtime: 0,
+            host_sp: 0,
+            wasm_fp: 0,
+            leave: arch::leave(),
+            memmove: libc::memmove as *const () as u64,
+            memset: libc::memset as *const () as u64,
+            memory_size: 0,
+            poll: 0,
+            reserved: 0,
+        };
+        // SAFETY: the context begins below the base and is this instance's alone; nothing runs on it yet.
+        unsafe { context::header(self.memory.base()).write(header) };
+    }
+
+    /// Writes bytes of the context at a (negative) offset that its layout gave.
+    fn write_context<const N: usize>(&mut self, offset: i32, bytes: [u8; N]) {
+        assert!(offset < 0 && offset as i64 >= -(self.program.layout.size() as i64));
+        // SAFETY: the offset lies in the context, which is writable and this instance's alone; the program is stopped.
+        unsafe { self.memory.base().wrapping_offset(offset as isize).cast::<[u8; N]>().write_unaligned(bytes) };
+    }
+
+    fn read_context<const N: usize>(&self, offset: i32) -> [u8; N] {
+        assert!(offset < 0 && offset as i64 >= -(self.program.layout.size() as i64));
+        // SAFETY: the offset lies in the context, which is readable; the program is stopped.
+        unsafe { self.memory.base().wrapping_offset(offset as isize).cast::<[u8; N]>().read_unaligned() }
+    }
+
+    /// The raw bits of a slot.
+    pub fn slot(&self, slot: u32) -> u128 {
+        assert!(slot < self.program.layout.num_slots());
+        u128::from_le_bytes(self.read_context(self.program.layout.slot(slot)))
+    }
+
+    /// Sets the raw bits of a slot.
+    pub fn set_slot(&mut self, slot: u32, bits: u128) {
+        assert!(slot < self.program.layout.num_slots());
+        self.write_context(self.program.layout.slot(slot), bits.to_le_bytes());
+    }
+
+    /// The value of a global.
+    pub fn global(&self, index: u32) -> Value {
+        let ty = self.program.module.globals[index as usize].ty;
+        Value::from_bits(ty, u128::from_le_bytes(self.read_context(self.program.layout.global(index))))
+    }
+
+    /// Sets the value of a global.
+    pub fn set_global(&mut self, index: u32, value: Value) {
+        assert!((index as usize) < self.program.module.globals.len());
+        self.write_context(self.program.layout.global(index), value.to_bits().to_le_bytes());
+    }
+
+    /// The value of a constant expression.
+    pub fn constant(&self, expr: &ConstExpr) -> Value {
+        match *expr {
+            ConstExpr::Value(value) => value,
+            ConstExpr::GlobalGet(global) => self.global(global),
+            ConstExpr::RefFunc(func) => Value::FuncRef(Some(func)),
+        }
+    }
+
+    /// Grows linear memory 0 to this many bytes, and tells compiled code.
+    pub fn grow_memory_to(&mut self, bytes: u64) -> Result<(), MemoryError> {
+        if bytes > self.max_memory {
+            return Err(MemoryError::Limit { needed: bytes, limit: self.max_memory });
+        }
+        self.memory.grow_to(bytes)?;
+        let size = self.memory.size();
+        // SAFETY: the header lies below the base, and the program is stopped.
+        unsafe { (&raw mut (*context::header(self.memory.base())).memory_size).write(size) };
+        Ok(())
+    }
+
+    /// The context pointer.
+    pub fn ctx(&self) -> *mut u8 {
+        self.memory.base()
+    }
+
+    /// Frame pointer of the leave thunk's frame, while the host runs.
+    pub fn leave_fp(&self) -> u64 {
+        // SAFETY: the header lies below the base, and the program is stopped.
+        unsafe { (&raw const (*context::header(self.ctx())).wasm_fp).read() }
+    }
+
+    /// Sets the frame pointer at which the program goes on.
+    pub fn set_leave_fp(&mut self, fp: u64) {
+        // SAFETY: as in `leave_fp`.
+        unsafe { (&raw mut (*context::header(self.ctx())).wasm_fp).write(fp) };
+    }
+
+    /// The word that compiled code polls.
+    pub fn poll_word(&self) -> *mut u32 {
+        // SAFETY: the header lies below the base; no reference to it is made.
+        unsafe { &raw mut (*context::header(self.ctx())).poll }
+    }
+}

@@ -1,0 +1,124 @@
+//! The program as it never changes: module, code and maps, shared by every instance in a process.
+
+use crate::embedded::{self, Embedded, EmbeddedError};
+use crate::host::{self, HostFunc, ImportError};
+use dunlin_migrate::context::{ContextLayout, TableEntry};
+use dunlin_migrate::frames::{FrameError, FrameMaps, TraceFrame};
+use dunlin_migrate::image::{Image, ImageError};
+use dunlin_migrate::module::ModuleInfo;
+use dunlin_migrate::types::{FuncType, NULL_REF};
+use std::collections::HashMap;
+
+/// What an executable runs.
+#[derive(Debug)]
+pub struct Program {
+    /// Its metadata and code.
+    pub embedded: Embedded,
+    /// The module.
+    pub module: ModuleInfo,
+    /// Where things lie in its context.
+    pub layout: ContextLayout,
+    /// Frame maps, decoded on demand.
+    pub maps: FrameMaps<'static>,
+    /// Imported functions, in order.
+    pub imports: Vec<HostFunc>,
+    /// First equal type of every type index.
+    canonical: Vec<u32>,
+}
+
+/// Why a program can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// The executable has none, or is damaged.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The image is damaged.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The frame maps are damaged.
+    #[error(transparent)]
+    Maps(#[from] FrameError),
+    /// It imports what isn't there.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+}
+
+impl Program {
+    /// Loads the program of this executable.
+    pub fn load() -> Result<Program, ProgramError> {
+        let embedded = embedded::load()?;
+        let image = &embedded.image;
+        let module = image.module()?;
+        let (functions, types) = (module.funcs.len() as u32, module.types.len() as u32);
+        let maps = FrameMaps::new(image.points()?, image.code()?, embedded.text.start(), functions, types)?;
+        let imports = host::resolve(&module)?;
+        let canonical = canonical_types(&module.types);
+        let layout = ContextLayout::new(&module);
+        Ok(Program { embedded, module, layout, maps, imports, canonical })
+    }
+
+    /// Its metadata.
+    pub fn image(&self) -> &Image<'static> {
+        &self.embedded.image
+    }
+
+    /// A function as a table holds it; `None` is null. An index out of range, which validation excludes, is null too.
+    pub fn table_entry(&self, func: Option<u32>) -> TableEntry {
+        let null = TableEntry { code: 0, sig: NULL_REF, func: NULL_REF };
+        let entry = |func: u32| {
+            let ty = *self.module.funcs.get(func as usize)?;
+            let sig = *self.canonical.get(ty as usize)?;
+            Some(TableEntry { code: self.maps.address(func)?, sig, func })
+        };
+        func.and_then(entry).unwrap_or(null)
+    }
+
+    /// Code index of the trampoline through which a function is entered from the host.
+    pub fn trampoline(&self, func: u32) -> Option<u32> {
+        let ty = *self.module.funcs.get(func as usize)?;
+        (self.module.funcs.len() as u32).checked_add(ty)
+    }
+
+    /// A line of a backtrace, without its number: the place, and the function's name.
+    pub fn describe(&self, frame: &TraceFrame) -> String {
+        let place = frame.offset.map_or("?".into(), |offset| format!("{offset:#x}"));
+        let name = self.image().names().ok().and_then(|names| names.get(frame.func));
+        match name {
+            Some(name) => format!("{place} - {}", printable(name)),
+            None => format!("{place} - <wasm function {}>", frame.func),
+        }
+    }
+}
+
+/// A name that can't drive a terminal.
+fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// For every type the index of the first equal one.
+fn canonical_types(types: &[FuncType]) -> Vec<u32> {
+    let mut first: HashMap<&FuncType, u32> = HashMap::with_capacity(types.len());
+    (0..).zip(types).map(|(index, ty)| *first.entry(ty).or_insert(index)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_migrate::types::ValType;
+
+    #[test]
+    fn canonical_types_are_those_the_compiler_uses() {
+        let unit = FuncType::default();
+        let other = FuncType { params: vec![ValType::I32], results: vec![] };
+        let types = vec![unit.clone(), other.clone(), unit, other];
+        let module = ModuleInfo { types, ..ModuleInfo::default() };
+        let expected: Vec<u32> = (0..4).map(|ty| module.canonical_type(ty)).collect();
+        assert_eq!(canonical_types(&module.types), expected);
+        assert_eq!(expected, [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn names_cannot_drive_a_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    }
+}

@@ -1,0 +1,91 @@
+//! Serving requests at a migration point, with the program stopped.
+
+use crate::capture::{self, CaptureError};
+use crate::exit::{Ending, FAILED, Failure};
+use crate::force::Due;
+use crate::running::{Flow, Running};
+use crate::shared::Job;
+use dunlin_migrate::control::{Checkpointed, Reply};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+impl Running {
+    /// At every migration point that compiled code reports: whatever is pending is served, and the test modes have their turn.
+    pub(crate) fn at_point(&mut self) -> Flow {
+        if self.shared.wake.pending()
+            && let Flow::End = self.serve_requests()
+        {
+            return Flow::End;
+        }
+        match self.ticks.pass() {
+            Due::Nothing => Flow::Go,
+            Due::Migrate => self.migrate_in_place(),
+            Due::Stop => self.stop_here(),
+        }
+    }
+
+    /// Serves what is pending: a `--checkpoint-on` signal, and other processes' requests. The program ends if one of them wants it.
+    pub(crate) fn serve_requests(&mut self) -> Flow {
+        self.shared.wake.clear();
+        let mut gone_to = if self.shared.take_signal() { self.serve_signal() } else { None };
+        for job in self.shared.take_jobs() {
+            if gone_to.is_some() {
+                job.reply(&Reply::Failed { error: "the program has just been checkpointed and has stopped".into() });
+            } else if !job.abandoned() {
+                gone_to = self.serve_job(job);
+            }
+        }
+        match gone_to {
+            Some(path) => self.end(Ending::Checkpointed(path)),
+            None => Flow::Go,
+        }
+    }
+
+    /// Serves a signal; returns the snapshot if the program is to stop.
+    fn serve_signal(&self) -> Option<PathBuf> {
+        let to = self.setup.checkpoint_to.as_ref()?;
+        match capture::write_file(self, to) {
+            Ok(_) => Some(to.clone()),
+            Err(e) => {
+                crate::complain(&format!("cannot checkpoint to {}: {e}; the program runs on", to.display()));
+                None
+            }
+        }
+    }
+
+    /// Serves another process's request; returns the snapshot if the program is to stop.
+    fn serve_job(&self, job: Job) -> Option<PathBuf> {
+        let stop_us = micros(job.asked);
+        match self.checkpoint(&job.to, stop_us) {
+            Ok(done) => {
+                let stop = (!job.leave_running).then(|| job.to.clone());
+                job.reply(&Reply::Checkpointed(done));
+                stop
+            }
+            Err(e) => {
+                job.reply(&Reply::Failed { error: e.to_string() });
+                None
+            }
+        }
+    }
+
+    fn checkpoint(&self, to: &Path, stop_us: u64) -> Result<Checkpointed, CaptureError> {
+        let begun = Instant::now();
+        let done = capture::write_file(self, to)?;
+        Ok(Checkpointed { bytes: done.stats.bytes, frames: done.frames, stop_us, write_us: micros(begun) })
+    }
+
+    /// The point that `DUNLIN_CHECKPOINT_AT` names: checkpoints and stops.
+    fn stop_here(&mut self) -> Flow {
+        let Some(to) = self.setup.checkpoint_to.clone() else { return Flow::Go };
+        let ending = match capture::write_file(self, &to) {
+            Ok(_) => Ending::Checkpointed(to),
+            Err(e) => Ending::Failed(Failure::new(FAILED, format!("cannot checkpoint to {}: {e}", to.display()))),
+        };
+        self.end(ending)
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,114 @@
+//! What the thread that runs the program shares with the control thread and with signal handlers.
+
+use crate::request::Wake;
+use dunlin_migrate::control::{Info, Reply};
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+/// A checkpoint that another process has asked for.
+#[derive(Debug)]
+pub struct Job {
+    /// Where the reply goes.
+    pub stream: UnixStream,
+    /// Where the snapshot goes.
+    pub to: PathBuf,
+    /// Go on afterwards?
+    pub leave_running: bool,
+    /// When it was asked for.
+    pub asked: Instant,
+}
+
+impl Job {
+    /// Sends the reply. A requester that is gone doesn't matter.
+    pub fn reply(mut self, reply: &Reply) {
+        let _ = send(&mut self.stream, reply);
+    }
+
+    /// Has the requester hung up?
+    pub fn abandoned(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&self.stream, PollFlags::empty())];
+        let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        polled.is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+}
+
+/// Sends one reply line.
+pub fn send(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shared {
+    /// The pending-request flag.
+    pub wake: Wake,
+    signalled: AtomicBool,
+    jobs: Mutex<Vec<Job>>,
+    memory_size: AtomicU64,
+    info: Mutex<Option<Info>>,
+    started: Instant,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Shared {
+    /// Nothing asked for, nothing known.
+    pub fn new() -> io::Result<Shared> {
+        Ok(Shared {
+            wake: Wake::new()?,
+            signalled: AtomicBool::new(false),
+            jobs: Mutex::new(Vec::new()),
+            memory_size: AtomicU64::new(0),
+            info: Mutex::new(None),
+            started: Instant::now(),
+        })
+    }
+
+    /// A `--checkpoint-on` signal arrived on the thread that runs the program; async-signal-safe.
+    pub fn signal(&self) {
+        self.signalled.store(true, SeqCst);
+        self.wake.raise_in_handler();
+    }
+
+    /// Did a signal arrive since this was last asked?
+    pub fn take_signal(&self) -> bool {
+        self.signalled.swap(false, SeqCst)
+    }
+
+    /// Asks the program for a checkpoint, from another thread.
+    pub fn ask(&self, job: Job) {
+        lock(&self.jobs).push(job);
+        self.wake.raise();
+    }
+
+    /// The checkpoints asked for since this was last asked, oldest first.
+    pub fn take_jobs(&self) -> Vec<Job> {
+        std::mem::take(&mut lock(&self.jobs))
+    }
+
+    /// Notes the size of the linear memory in bytes.
+    pub fn set_memory_size(&self, bytes: u64) {
+        self.memory_size.store(bytes, SeqCst);
+    }
+
+    /// Notes who the program is; its changing parts are filled in by [`Shared::info`].
+    pub fn set_info(&self, info: Info) {
+        *lock(&self.info) = Some(info);
+    }
+
+    /// Who the program is, now.
+    pub fn info(&self) -> Option<Info> {
+        let uptime_seconds = self.started.elapsed().as_secs();
+        let memory_bytes = self.memory_size.load(SeqCst);
+        lock(&self.info).clone().map(|info| Info { uptime_seconds, memory_bytes, ..info })
+    }
+}

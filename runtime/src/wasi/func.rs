@@ -1,0 +1,212 @@
+//! Imported functions by name, and the call of one with its arguments from the slots.
+
+use super::mem::Memory;
+use super::open::Open;
+use super::wait::Stop;
+use super::{Outcome, Wasi};
+use crate::request::Wake;
+use dunlin_migrate::imports::{PREVIEW1, SPECTEST, UNSTABLE};
+
+/// Which of WASI's two layouts a function uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Abi {
+    /// `wasi_snapshot_preview1`.
+    Preview1,
+    /// `wasi_unstable`.
+    Unstable,
+}
+
+/// A function that programs may import. Get one by [`resolve`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WasiFunc {
+    name: Name,
+    abi: Abi,
+}
+
+macro_rules! names {
+    ($($variant:ident = $name:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        enum Name {
+            $($variant,)*
+            /// Any of the test suite's print functions, which print nothing: no test looks at it.
+            Print,
+        }
+
+        impl Name {
+            fn from_str(name: &str) -> Option<Name> {
+                match name {
+                    $($name => Some(Name::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+names! {
+    ArgsGet = "args_get",
+    ArgsSizesGet = "args_sizes_get",
+    ClockResGet = "clock_res_get",
+    ClockTimeGet = "clock_time_get",
+    EnvironGet = "environ_get",
+    EnvironSizesGet = "environ_sizes_get",
+    FdAdvise = "fd_advise",
+    FdAllocate = "fd_allocate",
+    FdClose = "fd_close",
+    FdDatasync = "fd_datasync",
+    FdFdstatGet = "fd_fdstat_get",
+    FdFdstatSetFlags = "fd_fdstat_set_flags",
+    FdFdstatSetRights = "fd_fdstat_set_rights",
+    FdFilestatGet = "fd_filestat_get",
+    FdFilestatSetSize = "fd_filestat_set_size",
+    FdFilestatSetTimes = "fd_filestat_set_times",
+    FdPread = "fd_pread",
+    FdPrestatDirName = "fd_prestat_dir_name",
+    FdPrestatGet = "fd_prestat_get",
+    FdPwrite = "fd_pwrite",
+    FdRead = "fd_read",
+    FdReaddir = "fd_readdir",
+    FdRenumber = "fd_renumber",
+    FdSeek = "fd_seek",
+    FdSync = "fd_sync",
+    FdTell = "fd_tell",
+    FdWrite = "fd_write",
+    PathCreateDirectory = "path_create_directory",
+    PathFilestatGet = "path_filestat_get",
+    PathFilestatSetTimes = "path_filestat_set_times",
+    PathLink = "path_link",
+    PathOpen = "path_open",
+    PathReadlink = "path_readlink",
+    PathRemoveDirectory = "path_remove_directory",
+    PathRename = "path_rename",
+    PathSymlink = "path_symlink",
+    PathUnlinkFile = "path_unlink_file",
+    PollOneoff = "poll_oneoff",
+    ProcExit = "proc_exit",
+    ProcRaise = "proc_raise",
+    RandomGet = "random_get",
+    SchedYield = "sched_yield",
+    SockAccept = "sock_accept",
+    SockRecv = "sock_recv",
+    SockSend = "sock_send",
+    SockShutdown = "sock_shutdown",
+}
+
+/// The function that an import names; `Some` for everything that [`dunlin_migrate::imports::signature`] knows.
+pub fn resolve(module: &str, name: &str) -> Option<WasiFunc> {
+    dunlin_migrate::imports::signature(module, name)?;
+    let (name, abi) = match module {
+        PREVIEW1 => (Name::from_str(name)?, Abi::Preview1),
+        UNSTABLE => (Name::from_str(name)?, Abi::Unstable),
+        SPECTEST => (Name::Print, Abi::Preview1),
+        _ => return None,
+    };
+    Some(WasiFunc { name, abi })
+}
+
+/// Arguments as the slots hold them. The compiler has checked the import's type, so there are as many as the function has.
+struct Args<'a>(&'a [u64]);
+
+impl Args<'_> {
+    fn long(&self, i: usize) -> u64 {
+        self.0.get(i).copied().unwrap_or(0)
+    }
+
+    fn int(&self, i: usize) -> u32 {
+        self.long(i) as u32
+    }
+
+    fn pair(&self, i: usize) -> (u32, u32) {
+        (self.int(i), self.int(i + 1))
+    }
+}
+
+impl Wasi {
+    /// Calls a function.
+    ///
+    /// `args` are the arguments as the slots hold them, one each; `memory` is linear memory 0 at its present size. Functions that
+    /// block wait for `wake` too.
+    pub fn call(&mut self, f: WasiFunc, args: &[u64], memory: &mut [u8], wake: &Wake) -> Outcome {
+        let (a, m, abi) = (Args(args), &mut Memory::new(memory), f.abi);
+        // The start of an undone poll belongs to the next poll, if that is the next call; it is, unless someone else is at work.
+        if f.name != Name::PollOneoff {
+            self.poll_started = None;
+        }
+        let done = match f.name {
+            Name::ArgsGet => self.args_get(m, a.int(0), a.int(1)),
+            Name::ArgsSizesGet => self.args_sizes_get(m, a.int(0), a.int(1)),
+            Name::ClockResGet => self.clock_res_get(m, a.int(0), a.int(1)),
+            Name::ClockTimeGet => self.clock_time_get(m, a.int(0), a.int(2)),
+            Name::EnvironGet => self.environ_get(m, a.int(0), a.int(1)),
+            Name::EnvironSizesGet => self.environ_sizes_get(m, a.int(0), a.int(1)),
+            Name::FdAdvise => self.fd_advise(a.int(0), a.long(1), a.long(2), a.int(3)),
+            Name::FdAllocate => self.fd_allocate(a.int(0), a.long(1), a.long(2)),
+            Name::FdClose => self.fd_close(a.int(0)),
+            Name::FdDatasync => self.fd_sync(a.int(0), true),
+            Name::FdFdstatGet => self.fd_fdstat_get(m, a.int(0), a.int(1)),
+            Name::FdFdstatSetFlags => self.fd_fdstat_set_flags(a.int(0), a.int(1)),
+            Name::FdFdstatSetRights => self.fd_fdstat_set_rights(a.int(0), a.long(1), a.long(2)),
+            Name::FdFilestatGet => self.fd_filestat_get(m, abi, a.int(0), a.int(1)),
+            Name::FdFilestatSetSize => self.fd_filestat_set_size(a.int(0), a.long(1)),
+            Name::FdFilestatSetTimes => self.fd_filestat_set_times(a.int(0), a.long(1), a.long(2), a.int(3)),
+            Name::FdPread => self.fd_pread(m, a.int(0), a.int(1), a.int(2), a.long(3), a.int(4)),
+            Name::FdPrestatDirName => self.fd_prestat_dir_name(m, a.int(0), a.int(1), a.int(2)),
+            Name::FdPrestatGet => self.fd_prestat_get(m, a.int(0), a.int(1)),
+            Name::FdPwrite => self.fd_pwrite(m, a.int(0), a.int(1), a.int(2), a.long(3), a.int(4)),
+            Name::FdRead => self.fd_read(m, wake, a.int(0), a.int(1), a.int(2), a.int(3)),
+            Name::FdReaddir => self.fd_readdir(m, a.int(0), a.int(1), a.int(2), a.long(3), a.int(4)),
+            Name::FdRenumber => self.fd_renumber(a.int(0), a.int(1)),
+            Name::FdSeek => self.fd_seek(m, abi, a.int(0), a.long(1), a.int(2), a.int(3)),
+            Name::FdSync => self.fd_sync(a.int(0), false),
+            Name::FdTell => self.fd_tell(m, a.int(0), a.int(1)),
+            Name::FdWrite => self.fd_write(m, wake, a.int(0), a.int(1), a.int(2), a.int(3)),
+            Name::PathCreateDirectory => self.path_create_directory(m, a.int(0), a.pair(1)),
+            Name::PathFilestatGet => self.path_filestat_get(m, abi, a.int(0), a.int(1), a.pair(2), a.int(4)),
+            Name::PathFilestatSetTimes => {
+                self.path_filestat_set_times(m, a.int(0), a.int(1), a.pair(2), (a.long(4), a.long(5)), a.int(6))
+            }
+            Name::PathLink => self.path_link(m, a.int(0), a.int(1), a.pair(2), a.int(4), a.pair(5)),
+            Name::PathOpen => {
+                let (lookup, path, oflags, rights) = (a.int(1), a.pair(2), a.int(4), a.long(5));
+                self.path_open(m, a.int(0), &Open { lookup, path, oflags, rights, fdflags: a.int(7), out: a.int(8) })
+            }
+            Name::PathReadlink => self.path_readlink(m, a.int(0), a.pair(1), a.pair(3), a.int(5)),
+            Name::PathRemoveDirectory => self.path_remove_directory(m, a.int(0), a.pair(1)),
+            Name::PathRename => self.path_rename(m, a.int(0), a.pair(1), a.int(3), a.pair(4)),
+            Name::PathSymlink => self.path_symlink(m, a.pair(0), a.int(2), a.pair(3)),
+            Name::PathUnlinkFile => self.path_unlink_file(m, a.int(0), a.pair(1)),
+            Name::PollOneoff => self.poll_oneoff(m, wake, abi, a.int(0), a.int(1), a.pair(2)),
+            Name::ProcExit => return Outcome::Exit(a.int(0)),
+            Name::ProcRaise => match self.proc_raise(a.int(0)) {
+                Ok(done) => done,
+                Err(message) => return Outcome::Trap(message),
+            },
+            Name::RandomGet => self.random_get(m, a.int(0), a.int(1)),
+            Name::SchedYield => self.sched_yield(),
+            Name::SockAccept => self.sock_accept(m, wake, a.int(0), a.int(1), a.int(2)),
+            Name::SockRecv => self.sock_recv(m, wake, a.int(0), a.pair(1), a.int(3), a.pair(4)),
+            Name::SockSend => self.sock_send(m, wake, a.int(0), a.pair(1), a.int(3), a.int(4)),
+            Name::SockShutdown => self.sock_shutdown(a.int(0), a.int(1)),
+            Name::Print => return Outcome::ReturnNothing,
+        };
+        match done {
+            Ok(()) => Outcome::Return(0),
+            Err(Stop::Errno(errno)) => Outcome::Return(errno as u64),
+            Err(Stop::Interrupted) => Outcome::Interrupted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_may_be_imported_is_there() {
+        let all: std::collections::HashSet<_> = dunlin_migrate::imports::all().map(|(m, n)| resolve(m, n).expect(n)).collect();
+        // The seven print functions are one.
+        assert_eq!(all.len(), 46 + 45 + 1);
+        assert_eq!(resolve(PREVIEW1, "fd_dup"), None);
+        assert_eq!(resolve(UNSTABLE, "sock_accept"), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! WASI preview1: our own implementation, whose state can be taken out, carried elsewhere and put back.
+//!
+//! Everything of `wasi_snapshot_preview1` is there, and its predecessor `wasi_unstable` with its own layouts. One thread, no async
+//! runtime: a function that blocks polls its descriptor and the migration request at once (see [`wait`]); a request that comes
+//! first undoes the call, and it is issued again after the move.
+//!
+//! | file | functions |
+//! |------|-----------|
+//! | `args_env` | `args_get`, `args_sizes_get`, `environ_get`, `environ_sizes_get` |
+//! | `clock` | `clock_res_get`, `clock_time_get` (realtime, monotonic, process and thread CPU time) |
+//! | `random` | `random_get` |
+//! | `io` | `fd_read`, `fd_pread`, `fd_write`, `fd_pwrite` |
+//! | `fd` | the other `fd_*` but for `fd_readdir` |
+//! | `dir` | `fd_readdir` |
+//! | `open` | `path_open` |
+//! | `path` | the other `path_*` |
+//! | `poll` | `poll_oneoff` |
+//! | `sock` | `sock_accept`, `sock_recv`, `sock_send`, `sock_shutdown` |
+//! | `proc` | `proc_raise`, `sched_yield`; `proc_exit` is in `func` |
+//!
+//! No function returns `ENOSYS`. Limits, all visible to the program as errors: `fd_fdstat_set_flags` can't turn synchronous writes
+//! on after opening (`EINVAL`, as on Linux); `proc_raise` can't stop the program (`ENOTSUP`); `poll_oneoff` knows no CPU clocks
+//! (`ENOTSUP`). What can't move yet is listed by [`Wasi::blockers`].
+
+mod args_env;
+mod clock;
+mod dir;
+mod errno;
+mod fd;
+mod func;
+mod host;
+mod io;
+mod mem;
+mod open;
+mod path;
+mod persist;
+mod poll;
+mod proc;
+mod random;
+mod rights;
+mod sock;
+mod table;
+mod wait;
+
+pub use func::{WasiFunc, resolve};
+pub use persist::{CaptureError, RestoreError, RestoreProblem};
+
+use crate::options::{Grant, WasiConfig};
+use clock::Clocks;
+use dunlin_migrate::state::wasi::{Stdio, Times};
+use func::Abi;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use table::{Descriptor, Table};
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It returns this value (an errno, zero for success).
+    Return(u64),
+    /// It returns, and has no result.
+    ReturnNothing,
+    /// The program ends with this code.
+    Exit(u32),
+    /// Nothing has happened, because a migration was requested: issue the same call again, here or elsewhere.
+    Interrupted,
+    /// The program ends with this message, as a trap does.
+    Trap(String),
+}
+
+/// Inside, a call either is done or stops; [`Wasi::call`] makes an [`Outcome`] of it.
+type Done = Result<(), wait::Stop>;
+
+/// A granted directory.
+#[derive(Debug)]
+struct GrantedDir {
+    /// The program's name for it.
+    guest: String,
+    /// The directory; `None` if nothing refers to it and it could not be opened again after a move.
+    dir: Option<Arc<File>>,
+}
+
+/// The host as one program sees it.
+#[derive(Debug)]
+pub struct Wasi {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    grants: Vec<GrantedDir>,
+    table: Table,
+    clocks: Clocks,
+    /// See [`Times::poll_started`].
+    poll_started: Option<u64>,
+    /// Files, by the host's device and inode, that the program knew by another inode number before it was moved here.
+    aliases: HashMap<(u64, u64), u64>,
+    warnings: Vec<String>,
+}
+
+/// Why a program can't be given what its options say.
+#[derive(Debug, thiserror::Error)]
+pub enum WasiError {
+    /// A directory can't be opened.
+    #[error("--dir {host}::{guest}: cannot open the directory {host}: {error}")]
+    Grant {
+        /// The directory on the host.
+        host: PathBuf,
+        /// The program's name for it.
+        guest: String,
+        /// The host's error.
+        error: std::io::Error,
+    },
+    /// More directories than descriptors.
+    #[error("too many --dir options")]
+    TooManyGrants,
+}
+
+impl Wasi {
+    /// The host for a program that starts: standard streams as descriptors 0 to 2, granted directories from 3 on.
+    pub fn new(config: &WasiConfig) -> Result<Wasi, WasiError> {
+        let mut table = Table::default();
+        let mut grants = Vec::with_capacity(config.grants.len());
+        for stream in [Stdio::Stdin, Stdio::Stdout, Stdio::Stderr] {
+            table.insert(Descriptor::stdio(stream)).map_err(|_| WasiError::TooManyGrants)?;
+        }
+        for (index, grant) in (0u32..).zip(&config.grants) {
+            let dir = Arc::new(open_grant(grant)?);
+            grants.push(GrantedDir { guest: grant.guest.clone(), dir: Some(dir.clone()) });
+            table.insert(Descriptor::preopened(index, dir)).map_err(|_| WasiError::TooManyGrants)?;
+        }
+        Ok(Wasi {
+            args: config.args.clone(),
+            env: config.env.clone(),
+            grants,
+            table,
+            clocks: Clocks::from(&Times::default()),
+            poll_started: None,
+            aliases: HashMap::new(),
+            warnings: Vec::new(),
+        })
+    }
+
+    /// What a person should know about a restored program: files that are not as they were when its state was captured.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+/// Opens the directory that the person who runs the program granted.
+fn open_grant(grant: &Grant) -> Result<File, WasiError> {
+    let authority = cap_primitives::ambient_authority();
+    match cap_primitives::fs::open_ambient_dir(&grant.host, authority) {
+        Ok(dir) => Ok(open::readable(dir)),
+        Err(error) => Err(WasiError::Grant { host: grant.host.clone(), guest: grant.guest.clone(), error }),
+    }
+}
