@@ -15,7 +15,9 @@ const STACK_SIZE: usize = 16 << 20;
 /// Compiles every code index of the module, in that order. Of several errors the one of the lowest code index is returned.
 pub fn compile(module: &Module<'_>, settings: &Settings) -> Result<Vec<CompiledFunction>, Error> {
     let prepared = codegen::prepare(module, settings).map_err(|e| explain(module, e))?;
-    let threads = settings.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let threads = settings
+        .threads
+        .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let compiler = || FunctionCompiler::new(module, settings, &prepared);
     let work = |compiler: &mut FunctionCompiler<'_>, index| compiler.compile(index, module.body(index).cloned());
     parallel(&largest_first(module), threads, compiler, work).map_err(|e| explain(module, e))
@@ -32,12 +34,17 @@ fn largest_first(module: &Module<'_>) -> Vec<u32> {
 /// Names the feature or the function behind an error.
 fn explain(module: &Module<'_>, error: Error) -> Error {
     match error {
-        Error::Internal { func, name, message } if name.is_empty() => {
-            Error::Internal { func, name: module.symbol_name(func), message }
-        }
+        Error::Internal { func, name, message } if name.is_empty() => Error::Internal {
+            func,
+            name: module.symbol_name(func),
+            message,
+        },
         other => features::diagnose(module.wasm, other),
     }
 }
+
+/// The jobs a thread did, with their results.
+type Done<T> = Vec<(u32, Result<T, Error>)>;
 
 /// Does every job of `order` (a permutation of `0..order.len()`) on up to `threads` threads, each with its own worker, and
 /// returns the results by job number, or the error of the lowest job number.
@@ -50,7 +57,7 @@ fn parallel<W, T: Send>(
     let next = AtomicUsize::new(0);
     // The lowest job that failed so far. Jobs above it needn't be done; jobs below it must, as they may fail as well.
     let failed = AtomicU32::new(u32::MAX);
-    let run = || -> Result<Vec<(u32, Result<T, Error>)>, Error> {
+    let run = || -> Result<Done<T>, Error> {
         let mut worker = worker()?;
         let mut done = Vec::new();
         while let Some(&job) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -68,7 +75,12 @@ fn parallel<W, T: Send>(
 
     let threads = threads.clamp(1, order.len().max(1));
     let parts = thread::scope(|scope| {
-        let spawn = |n| thread::Builder::new().name(format!("compile {n}")).stack_size(STACK_SIZE).spawn_scoped(scope, run);
+        let spawn = |n| {
+            thread::Builder::new()
+                .name(format!("compile {n}"))
+                .stack_size(STACK_SIZE)
+                .spawn_scoped(scope, run)
+        };
         let handles: Vec<_> = (0..threads).filter_map(|n| spawn(n).ok()).collect();
         if handles.is_empty() {
             // No thread to be had: do it all here.
@@ -103,10 +115,15 @@ mod tests {
     fn results_come_in_order() {
         let order: Vec<u32> = (0..1000).rev().collect();
         for threads in [1, 2, 7] {
-            let counted = parallel(&order, threads, || Ok(0), |seen: &mut u32, job| {
-                *seen += 1;
-                Ok((job * 2, *seen))
-            });
+            let counted = parallel(
+                &order,
+                threads,
+                || Ok(0),
+                |seen: &mut u32, job| {
+                    *seen += 1;
+                    Ok((job * 2, *seen))
+                },
+            );
             let counted = counted.unwrap();
             assert!(counted.iter().zip(0..).all(|((twice, _), n)| *twice == 2 * n));
             assert!(counted.iter().all(|(_, seen)| *seen >= 1), "each thread has its own worker");
@@ -117,7 +134,13 @@ mod tests {
     fn the_lowest_error_wins() {
         let order: Vec<u32> = (0..500).rev().collect();
         for threads in [1, 2, 8] {
-            let fail = |_: &mut (), job| if job % 100 == 37 { Err(Error::internal(job, "x")) } else { Ok(job) };
+            let fail = |_: &mut (), job| {
+                if job % 100 == 37 {
+                    Err(Error::internal(job, "x"))
+                } else {
+                    Ok(job)
+                }
+            };
             assert_eq!(parallel(&order, threads, || Ok(()), fail), Err(Error::internal(37, "x")));
         }
     }

@@ -97,27 +97,44 @@ pub struct UnknownImport {
 impl Error {
     /// The module breaks the specification at `offset`.
     pub fn invalid(message: impl Into<String>, offset: usize) -> Error {
-        Error::Invalid { message: message.into(), offset }
+        Error::Invalid {
+            message: message.into(),
+            offset,
+        }
     }
 
     /// The module uses `feature` at `offset`.
     pub fn unsupported(feature: impl Into<String>, offset: usize) -> Error {
-        Error::Unsupported { feature: feature.into(), offset }
+        Error::Unsupported {
+            feature: feature.into(),
+            offset,
+        }
     }
 
     /// A bug in the compiler, met while compiling the function of code index `func` (the driver adds its name).
     pub fn internal(func: u32, message: impl Into<String>) -> Error {
-        Error::Internal { func, name: String::new(), message: message.into() }
+        Error::Internal {
+            func,
+            name: String::new(),
+            message: message.into(),
+        }
     }
 
     /// An error of the ELF or DWARF writer.
     pub(crate) fn write(what: &'static str, message: impl ToString) -> Error {
-        Error::Write { what, message: message.to_string() }
+        Error::Write {
+            what,
+            message: message.to_string(),
+        }
     }
 }
 
 fn quoted(name: &str) -> String {
-    if name.is_empty() { String::new() } else { format!(" \"{name}\"") }
+    if name.is_empty() {
+        String::new()
+    } else {
+        format!(" \"{name}\"")
+    }
 }
 
 fn unknown_imports(imports: &[UnknownImport]) -> String {
@@ -134,11 +151,27 @@ mod tests {
 
     #[test]
     fn messages_say_what_and_where() {
-        assert_eq!(Error::invalid("type mismatch", 0x1f).to_string(), "invalid WebAssembly module: type mismatch (at offset 0x1f)");
-        assert_eq!(Error::unsupported("SIMD", 16).to_string(), "unsupported WebAssembly feature: SIMD (at offset 0x10)");
-        let unknown = UnknownImport { module: "env".into(), name: "puts".into() };
+        assert_eq!(
+            Error::invalid("type mismatch", 0x1f).to_string(),
+            "invalid WebAssembly module: type mismatch (at offset 0x1f)"
+        );
+        assert_eq!(
+            Error::unsupported("SIMD", 16).to_string(),
+            "unsupported WebAssembly feature: SIMD (at offset 0x10)"
+        );
+        let unknown = UnknownImport {
+            module: "env".into(),
+            name: "puts".into(),
+        };
         let text = Error::UnknownImports(vec![unknown]).to_string();
-        assert_eq!(text, "the runtime does not offer 1 of the module's imports:\n  \"env\" \"puts\"");
-        assert!(Error::internal(3, "x").to_string().starts_with("internal compiler error in function 3: x"));
+        assert_eq!(
+            text,
+            "the runtime does not offer 1 of the module's imports:\n  \"env\" \"puts\""
+        );
+        assert!(
+            Error::internal(3, "x")
+                .to_string()
+                .starts_with("internal compiler error in function 3: x")
+        );
     }
 }

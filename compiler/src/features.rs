@@ -28,9 +28,15 @@ const REFUSED: &[(&str, WasmFeatures)] = &[
     ("memory64", WasmFeatures::MEMORY64),
     ("extended constant expressions", WasmFeatures::EXTENDED_CONST),
     ("exception handling", WasmFeatures::EXCEPTIONS),
-    ("legacy exception handling", WasmFeatures::LEGACY_EXCEPTIONS.union(WasmFeatures::EXCEPTIONS)),
+    (
+        "legacy exception handling",
+        WasmFeatures::LEGACY_EXCEPTIONS.union(WasmFeatures::EXCEPTIONS),
+    ),
     ("typed function references", WasmFeatures::FUNCTION_REFERENCES),
-    ("garbage collection", WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES)),
+    (
+        "garbage collection",
+        WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES),
+    ),
     ("custom page sizes", WasmFeatures::CUSTOM_PAGE_SIZES),
     ("wide arithmetic", WasmFeatures::WIDE_ARITHMETIC),
     ("memory control", WasmFeatures::MEMORY_CONTROL),
@@ -42,7 +48,12 @@ const REFUSED: &[(&str, WasmFeatures)] = &[
             .union(WasmFeatures::FUNCTION_REFERENCES)
             .union(WasmFeatures::EXCEPTIONS),
     ),
-    ("custom descriptors", WasmFeatures::CUSTOM_DESCRIPTORS.union(WasmFeatures::GC).union(WasmFeatures::FUNCTION_REFERENCES)),
+    (
+        "custom descriptors",
+        WasmFeatures::CUSTOM_DESCRIPTORS
+            .union(WasmFeatures::GC)
+            .union(WasmFeatures::FUNCTION_REFERENCES),
+    ),
     (
         "shared-everything threads",
         WasmFeatures::SHARED_EVERYTHING_THREADS
@@ -55,7 +66,10 @@ const REFUSED: &[(&str, WasmFeatures)] = &[
 /// The feature's name if wasmparser says which flag is missing.
 fn name_of(missing: WasmFeatures) -> Option<&'static str> {
     // The first entry with this flag is the feature itself; later ones only build on it.
-    REFUSED.iter().find(|(_, flags)| flags.contains(missing)).map(|(name, _)| *name)
+    REFUSED
+        .iter()
+        .find(|(_, flags)| flags.contains(missing))
+        .map(|(name, _)| *name)
 }
 
 impl From<wasmparser::Error> for Error {
@@ -97,7 +111,10 @@ pub fn number_type(ty: wasmparser::ValType, offset: usize) -> Result<ValType, Er
         wasmparser::ValType::F32 => Ok(ValType::F32),
         wasmparser::ValType::F64 => Ok(ValType::F64),
         wasmparser::ValType::V128 => Err(Error::unsupported("SIMD (v128)", offset)),
-        wasmparser::ValType::Ref(ty) => Err(Error::unsupported(format!("reference types (values of type {})", ref_name(ty)), offset)),
+        wasmparser::ValType::Ref(ty) => Err(Error::unsupported(
+            format!("reference types (values of type {})", ref_name(ty)),
+            offset,
+        )),
     }
 }
 
@@ -106,7 +123,10 @@ pub fn element_type(ty: RefType, offset: usize) -> Result<ValType, Error> {
     if ty == RefType::FUNCREF {
         Ok(ValType::FuncRef)
     } else {
-        Err(Error::unsupported(format!("reference types (elements of type {})", ref_name(ty)), offset))
+        Err(Error::unsupported(
+            format!("reference types (elements of type {})", ref_name(ty)),
+            offset,
+        ))
     }
 }
 
@@ -142,9 +162,15 @@ pub fn check_operator(op: &Operator<'_>, offset: usize) -> Result<(), Error> {
         Operator::TableSize { .. } => refuse("table.size"),
         Operator::TableFill { .. } => refuse("table.fill"),
         Operator::TypedSelect { ty }
-        | Operator::Block { blockty: BlockType::Type(ty) }
-        | Operator::Loop { blockty: BlockType::Type(ty) }
-        | Operator::If { blockty: BlockType::Type(ty) } => number_type(*ty, offset).map(drop),
+        | Operator::Block {
+            blockty: BlockType::Type(ty),
+        }
+        | Operator::Loop {
+            blockty: BlockType::Type(ty),
+        }
+        | Operator::If {
+            blockty: BlockType::Type(ty),
+        } => number_type(*ty, offset).map(drop),
         _ => Ok(()),
     }
 }

@@ -40,7 +40,12 @@ pub struct Symbol {
 
 /// Builds one image per target from the module's compiled functions (one per code index). `names` keeps function names in the
 /// image; without, backtraces and snapshots show indices only.
-pub fn build(module: &Module<'_>, settings: &Settings, functions: &[CompiledFunction], names: bool) -> Result<Vec<LinkedImage>, Error> {
+pub fn build(
+    module: &Module<'_>,
+    settings: &Settings,
+    functions: &[CompiledFunction],
+    names: bool,
+) -> Result<Vec<LinkedImage>, Error> {
     let mut points = PointsBuilder::new();
     for function in functions {
         check_points(&function.points).map_err(|message| Error::internal(function.code_index, message))?;
@@ -74,24 +79,51 @@ pub fn build(module: &Module<'_>, settings: &Settings, functions: &[CompiledFunc
         let meta = builder.finish().map_err(|e| Error::write("the image", e))?;
         let (size, max) = (meta.len() as u64, TEXT_ADDR - META_ADDR);
         if size > max {
-            return Err(Error::TooLarge { what: "its metadata".into(), size, max });
+            return Err(Error::TooLarge {
+                what: "its metadata".into(),
+                size,
+                max,
+            });
         }
-        let symbols = (0..).zip(&text.functions).map(|(i, f)| Symbol { name: symbol(module, i, names), start: f.start, len: f.len });
-        let unwind = text.functions.iter().zip(&text.unwind).filter_map(|(f, u)| Some((f.start, (*u)?.clone())));
+        let symbols = (0..).zip(&text.functions).map(|(i, f)| Symbol {
+            name: symbol(module, i, names),
+            start: f.start,
+            len: f.len,
+        });
+        let unwind = text
+            .functions
+            .iter()
+            .zip(&text.unwind)
+            .filter_map(|(f, u)| Some((f.start, (*u)?.clone())));
         let (symbols, unwind) = (symbols.collect(), unwind.collect());
-        Ok(LinkedImage { arch, name: module.info.name.clone(), text: text.bytes, meta, symbols, unwind })
+        Ok(LinkedImage {
+            arch,
+            name: module.info.name.clone(),
+            text: text.bytes,
+            meta,
+            symbols,
+            unwind,
+        })
     };
     settings.targets.iter().map(one).collect()
 }
 
 fn symbol(module: &Module<'_>, code_index: u32, names: bool) -> String {
-    if !names && module.body(code_index).is_some() { format!("wasm[{code_index}]") } else { module.symbol_name(code_index) }
+    if !names && module.body(code_index).is_some() {
+        format!("wasm[{code_index}]")
+    } else {
+        module.symbol_name(code_index)
+    }
 }
 
 /// What the frame maps' readers rely on. A breach is a bug in the function compiler, to be told rather than written.
 fn check_points(function: &FunctionPoints) -> Result<(), String> {
     let end = |home: &dunlin_migrate::framemap::Home| home.offset.checked_add(home.ty.size());
-    if let Some(home) = function.homes.iter().find(|h| end(h).is_none_or(|end| end > function.record_size)) {
+    if let Some(home) = function
+        .homes
+        .iter()
+        .find(|h| end(h).is_none_or(|end| end > function.record_size))
+    {
         return Err(format!("a home lies outside of the record: {home:?}"));
     }
     if !function.points.is_sorted_by(|a, b| a.offset < b.offset) {
@@ -141,12 +173,30 @@ mod tests {
             unwind: None,
             asm: None,
         };
-        let home = Home { kind: HomeKind::Slot(Slot::Local(0)), ty: ValType::I64, offset: 8 };
-        let point = |offset| Point { offset, kind: PointKind::Call, callee: Callee::None, live: vec![0] };
-        let points = FunctionPoints { record_size: 16, homes: vec![home], points: vec![point(3), point(9)] };
+        let home = Home {
+            kind: HomeKind::Slot(Slot::Local(0)),
+            ty: ValType::I64,
+            offset: 8,
+        };
+        let point = |offset| Point {
+            offset,
+            kind: PointKind::Call,
+            callee: Callee::None,
+            live: vec![0],
+        };
+        let points = FunctionPoints {
+            record_size: 16,
+            homes: vec![home],
+            points: vec![point(3), point(9)],
+        };
         let one = |code_index| {
             let machine = Arch::ALL.into_iter().map(machine).collect();
-            CompiledFunction { code_index, points: points.clone(), clif: None, machine }
+            CompiledFunction {
+                code_index,
+                points: points.clone(),
+                clif: None,
+                machine,
+            }
         };
         (0..count).map(one).collect()
     }
@@ -175,7 +225,14 @@ mod tests {
             assert_eq!(image.code().unwrap().range(2), Some((64, 20)));
             let names: Vec<_> = linked.symbols.iter().map(|s| s.name.as_str()).collect();
             assert_eq!(names, ["import env.f", "main", "wasm[2]", "enter type[0]", "enter type[1]"]);
-            assert_eq!(linked.symbols[3], Symbol { name: "enter type[0]".into(), start: 96, len: 20 });
+            assert_eq!(
+                linked.symbols[3],
+                Symbol {
+                    name: "enter type[0]".into(),
+                    start: 96,
+                    len: 20
+                }
+            );
         }
     }
 

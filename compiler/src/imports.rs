@@ -10,13 +10,25 @@ pub fn check(module: &Module<'_>, spectest: bool) -> Result<(), Error> {
     let mut unknown = Vec::new();
     let mut mismatch = None;
     for (func, import) in (0..).zip(&module.info.imports) {
-        let offered = if import.module == imports::SPECTEST && !spectest { None } else { imports::signature(&import.module, &import.name) };
+        let offered = if import.module == imports::SPECTEST && !spectest {
+            None
+        } else {
+            imports::signature(&import.module, &import.name)
+        };
         let found = module.info.func_type(func);
         match offered {
-            None => unknown.push(UnknownImport { module: import.module.clone(), name: import.name.clone() }),
+            None => unknown.push(UnknownImport {
+                module: import.module.clone(),
+                name: import.name.clone(),
+            }),
             Some(expected) if expected != *found && mismatch.is_none() => {
                 let (module, name) = (import.module.clone(), import.name.clone());
-                mismatch = Some(Error::ImportType { module, name, expected: show(&expected), found: show(found) });
+                mismatch = Some(Error::ImportType {
+                    module,
+                    name,
+                    expected: show(&expected),
+                    found: show(found),
+                });
             }
             Some(_) => {}
         }
@@ -54,18 +66,33 @@ mod tests {
 
     #[test]
     fn all_unknown_imports_are_listed() {
-        let (exit, puts) = (import("wasi_snapshot_preview1", "proc_exit", ""), import("env", "puts", "(param i32)"));
+        let (exit, puts) = (
+            import("wasi_snapshot_preview1", "proc_exit", ""),
+            import("env", "puts", "(param i32)"),
+        );
         let text = format!("(module {exit} {puts} {})", import("spectest", "print_i32", "(param i32)"));
-        let unknown = |module: &str, name: &str| UnknownImport { module: module.into(), name: name.into() };
+        let unknown = |module: &str, name: &str| UnknownImport {
+            module: module.into(),
+            name: name.into(),
+        };
         let expected = vec![unknown("env", "puts"), unknown("spectest", "print_i32")];
         assert_eq!(check_text(&text, false), Err(Error::UnknownImports(expected)));
-        assert_eq!(check_text(&text, true), Err(Error::UnknownImports(vec![unknown("env", "puts")])));
+        assert_eq!(
+            check_text(&text, true),
+            Err(Error::UnknownImports(vec![unknown("env", "puts")]))
+        );
     }
 
     #[test]
     fn signatures_must_match() {
-        let text = format!("(module {})", import("wasi_snapshot_preview1", "proc_exit", "(param i64) (result i32)"));
+        let text = format!(
+            "(module {})",
+            import("wasi_snapshot_preview1", "proc_exit", "(param i64) (result i32)")
+        );
         let error = check_text(&text, false).unwrap_err().to_string();
-        assert!(error.contains("\"proc_exit\" has type (i64) -> (i32), but the host function's is (i32) -> ()"), "{error}");
+        assert!(
+            error.contains("\"proc_exit\" has type (i64) -> (i32), but the host function's is (i32) -> ()"),
+            "{error}"
+        );
     }
 }

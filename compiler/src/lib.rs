@@ -29,11 +29,11 @@ mod callgraph;
 mod codegen;
 mod debug;
 mod driver;
-#[cfg(test)]
-mod golden;
 pub mod error;
 pub mod executable;
 mod features;
+#[cfg(test)]
+mod golden;
 pub mod image;
 mod imports;
 mod isa;
@@ -56,6 +56,9 @@ use module::Module;
 use output::CompiledFunction;
 use std::fmt::Write;
 
+#[cfg(test)]
+mod tests;
+
 /// What to compile, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompileOptions {
@@ -71,7 +74,12 @@ pub struct CompileOptions {
 
 impl Default for CompileOptions {
     fn default() -> CompileOptions {
-        CompileOptions { name: "main".into(), settings: Settings::default(), spectest: false, names: true }
+        CompileOptions {
+            name: "main".into(),
+            settings: Settings::default(),
+            spectest: false,
+            names: true,
+        }
     }
 }
 
@@ -80,6 +88,8 @@ impl Default for CompileOptions {
 pub struct Compiled {
     /// Identity of the module: snapshots carry it.
     pub hash: ModuleHash,
+    /// Every function of the module, in index order: what `--names` prints.
+    pub functions: Vec<FunctionName>,
     /// One per target, in the order asked for.
     pub images: Vec<LinkedImage>,
     /// The optimised CLIF of every function, the same for all targets; empty unless [`Settings::want_clif`].
@@ -88,18 +98,57 @@ pub struct Compiled {
     pub asm: Vec<(Arch, String)>,
 }
 
+/// A function, as a person looks it up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionName {
+    /// Function index.
+    pub index: u32,
+    /// Its name, or what tables and backtraces show in its place.
+    pub name: String,
+    /// Byte offset of its body in the module's binary; none for an imported function.
+    pub offset: Option<usize>,
+}
+
 /// Compiles a module in the binary or the text format.
 pub fn compile(wasm_or_wat: &[u8], options: &CompileOptions) -> Result<Compiled, Error> {
-    let wasm = wat::parse_bytes(wasm_or_wat).map_err(|e| Error::Text(e.to_string()))?;
+    let wasm = wat::parse_bytes(wasm_or_wat).map_err(|mut e| {
+        e.set_path(&options.name);
+        Error::Text(e.to_string())
+    })?;
     let module = Module::parse(&wasm, &options.name)?;
     imports::check(&module, options.spectest)?;
     let settings = &options.settings;
     let functions = driver::compile(&module, settings)?;
     let images = image::build(&module, settings, &functions, options.names)?;
-    let clif = if settings.want_clif { listing(&module, &functions, |f| f.clif.as_deref()) } else { String::new() };
-    let asm_of = |arch: Arch| listing(&module, &functions, |f| f.machine.iter().find(|m| m.arch == arch)?.asm.as_deref());
-    let asm = if settings.want_asm { settings.targets.iter().map(|&arch| (arch, asm_of(arch))).collect() } else { Vec::new() };
-    Ok(Compiled { hash: module.hash, images, clif, asm })
+    let clif = if settings.want_clif {
+        listing(&module, &functions, |f| f.clif.as_deref())
+    } else {
+        String::new()
+    };
+    let asm_of = |arch: Arch| {
+        listing(&module, &functions, |f| {
+            f.machine.iter().find(|m| m.arch == arch)?.asm.as_deref()
+        })
+    };
+    let asm = if settings.want_asm {
+        settings.targets.iter().map(|&arch| (arch, asm_of(arch))).collect()
+    } else {
+        Vec::new()
+    };
+    let offset = |index| module.body(index).map(|b| b.body.range().start);
+    let name = |index| FunctionName {
+        index,
+        name: module.symbol_name(index),
+        offset: offset(index),
+    };
+    let functions = (0..module.num_funcs()).map(name).collect();
+    Ok(Compiled {
+        hash: module.hash,
+        functions,
+        images,
+        clif,
+        asm,
+    })
 }
 
 /// The functions' texts, each below a line with its name.
@@ -107,7 +156,13 @@ fn listing(module: &Module<'_>, functions: &[CompiledFunction], text: impl Fn(&C
     let mut out = String::new();
     for function in functions {
         if let Some(text) = text(function) {
-            let _ = writeln!(out, "; {}: {}\n{}\n", function.code_index, module.symbol_name(function.code_index), text.trim_end());
+            let _ = writeln!(
+                out,
+                "; {}: {}\n{}\n",
+                function.code_index,
+                module.symbol_name(function.code_index),
+                text.trim_end()
+            );
         }
     }
     out

@@ -30,12 +30,27 @@ pub struct Text<'f> {
 
 /// Links the code that `functions` (one per code index) have for `arch`.
 pub fn link(functions: &[CompiledFunction], arch: Arch) -> Result<Text<'_>, Error> {
-    let machine = functions.iter().map(|f| machine_code(f, arch)).collect::<Result<Vec<_>, _>>()?;
-    let size: u64 = machine.iter().map(|m| (m.bytes.len() + ALIGN.max(m.align as usize)) as u64).sum();
+    let machine = functions
+        .iter()
+        .map(|f| machine_code(f, arch))
+        .collect::<Result<Vec<_>, _>>()?;
+    let size: u64 = machine
+        .iter()
+        .map(|m| (m.bytes.len() + ALIGN.max(m.align as usize)) as u64)
+        .sum();
     if size > MAX_TEXT {
-        return Err(Error::TooLarge { what: format!("its {arch} code"), size, max: MAX_TEXT });
+        return Err(Error::TooLarge {
+            what: format!("its {arch} code"),
+            size,
+            max: MAX_TEXT,
+        });
     }
-    let mut text = Text { arch, bytes: Vec::with_capacity(size as usize), functions: Vec::new(), unwind: Vec::new() };
+    let mut text = Text {
+        arch,
+        bytes: Vec::with_capacity(size as usize),
+        functions: Vec::new(),
+        unwind: Vec::new(),
+    };
     for m in &machine {
         text.pad_to(ALIGN.max(m.align as usize));
         text.functions.push(FunctionCode {
@@ -79,10 +94,19 @@ impl Text<'_> {
         if reloc.offset.checked_add(4).is_none_or(|end| end > function.len) {
             return Err(bug("a relocation lies outside of the function"));
         }
-        let target = self.functions.get(reloc.target as usize).ok_or_else(|| bug("a relocation has no target"))?.start;
+        let target = self
+            .functions
+            .get(reloc.target as usize)
+            .ok_or_else(|| bug("a relocation has no target"))?
+            .start;
         let place = function.start + reloc.offset;
         let distance = i64::from(target) + reloc.addend - i64::from(place);
-        let out_of_reach = Error::OutOfReach { arch: self.arch, from, to: reloc.target, distance };
+        let out_of_reach = Error::OutOfReach {
+            arch: self.arch,
+            from,
+            to: reloc.target,
+            distance,
+        };
         let field = &mut self.bytes[place as usize..place as usize + 4];
         let word = match (self.arch, reloc.kind) {
             (Arch::X86_64, RelocKind::X86Rel32) => i32::try_from(distance).map_err(|_| out_of_reach)? as u32,
@@ -123,11 +147,21 @@ mod tests {
             unwind: None,
             asm: None,
         };
-        CompiledFunction { code_index, points: FunctionPoints::default(), clif: None, machine: vec![machine] }
+        CompiledFunction {
+            code_index,
+            points: FunctionPoints::default(),
+            clif: None,
+            machine: vec![machine],
+        }
     }
 
     fn reloc(offset: u32, kind: RelocKind, target: u32, addend: i64) -> Reloc {
-        Reloc { offset, kind, target, addend }
+        Reloc {
+            offset,
+            kind,
+            target,
+            addend,
+        }
     }
 
     #[test]
@@ -139,7 +173,10 @@ mod tests {
             function(2, Arch::X86_64, &call, &[reloc(1, RelocKind::X86Rel32, 0, -4)]),
         ];
         let text = link(&functions, Arch::X86_64).unwrap();
-        assert_eq!(text.functions.iter().map(|f| (f.start, f.len)).collect::<Vec<_>>(), [(0, 6), (16, 0), (16, 6)]);
+        assert_eq!(
+            text.functions.iter().map(|f| (f.start, f.len)).collect::<Vec<_>>(),
+            [(0, 6), (16, 0), (16, 6)]
+        );
         assert_eq!(text.bytes[..8], [0xe8, 11, 0, 0, 0, 0xc3, 0xcc, 0xcc]); // 16 - 5
         assert_eq!(text.bytes[16..22], [0xe8, 0xeb, 0xff, 0xff, 0xff, 0xc3]); // 0 - 21
         assert_eq!(text.bytes.len(), 32);
@@ -166,7 +203,15 @@ mod tests {
             function(1, Arch::Aarch64, &bl, &[]),
         ];
         let error = link(&functions, Arch::Aarch64).unwrap_err();
-        assert_eq!(error, Error::OutOfReach { arch: Arch::Aarch64, from: 0, to: 1, distance: 16 + (1 << 27) });
+        assert_eq!(
+            error,
+            Error::OutOfReach {
+                arch: Arch::Aarch64,
+                from: 0,
+                to: 1,
+                distance: 16 + (1 << 27)
+            }
+        );
         let just = [
             function(0, Arch::Aarch64, &bl, &[reloc(0, RelocKind::Arm64Call26, 0, (1 << 27) - 4)]),
             function(1, Arch::Aarch64, &bl, &[reloc(0, RelocKind::Arm64Call26, 1, -(1 << 27))]),
@@ -190,6 +235,9 @@ mod tests {
             let result = link(&functions, arch);
             assert!(matches!(result, Err(Error::Internal { func: 0, .. })), "{bad:?}: {result:?}");
         }
-        assert!(matches!(link(&[function(0, Arch::X86_64, &bl, &[])], Arch::Aarch64), Err(Error::Internal { .. })));
+        assert!(matches!(
+            link(&[function(0, Arch::X86_64, &bl, &[])], Arch::Aarch64),
+            Err(Error::Internal { .. })
+        ));
     }
 }

@@ -12,8 +12,8 @@ use dunlin_migrate::module::{ConstExpr, Export, ExportKind, Global, Import, Memo
 use dunlin_migrate::types::{FuncType, ValType, Value};
 use std::collections::HashMap;
 use wasmparser::{
-    CompositeInnerType, ExternalKind, FuncToValidate, FunctionBody, Operator, Parser, Payload, TableInit, TypeRef, ValidPayload, Validator,
-    ValidatorResources,
+    CompositeInnerType, ExternalKind, FuncToValidate, FunctionBody, Operator, Parser, Payload, TableInit, TypeRef, ValidPayload,
+    Validator, ValidatorResources,
 };
 
 /// A decoded module. Borrows its binary.
@@ -51,8 +51,17 @@ pub struct Body<'a> {
 impl Clone for Body<'_> {
     fn clone(&self) -> Self {
         let v = &self.validator;
-        let validator = FuncToValidate { resources: v.resources.clone(), index: v.index, ty: v.ty, features: v.features };
-        Body { func: self.func, body: self.body.clone(), validator }
+        let validator = FuncToValidate {
+            resources: v.resources.clone(),
+            index: v.index,
+            ty: v.ty,
+            features: v.features,
+        };
+        Body {
+            func: self.func,
+            body: self.body.clone(),
+            validator,
+        }
     }
 }
 
@@ -90,7 +99,9 @@ impl<'a> Module<'a> {
         }
         match code_index.checked_sub(self.num_funcs()) {
             Some(ty) => format!("enter type[{ty}]"),
-            None => self.func_name(code_index).map_or_else(|| format!("wasm[{code_index}]"), str::to_owned),
+            None => self
+                .func_name(code_index)
+                .map_or_else(|| format!("wasm[{code_index}]"), str::to_owned),
         }
     }
 }
@@ -107,7 +118,10 @@ impl<'a> Reader<'a> {
     fn new(wasm: &'a [u8], name: &str) -> Reader<'a> {
         let module = Module {
             wasm,
-            info: ModuleInfo { name: name.to_owned(), ..ModuleInfo::default() },
+            info: ModuleInfo {
+                name: name.to_owned(),
+                ..ModuleInfo::default()
+            },
             data: &[],
             names: Vec::new(),
             hash: ModuleHash::of(wasm),
@@ -115,21 +129,33 @@ impl<'a> Reader<'a> {
             address_taken: Vec::new(),
             bodies: Vec::new(),
         };
-        Reader { module, validator: Validator::new_with_features(features::SUPPORTED), names: Vec::new() }
+        Reader {
+            module,
+            validator: Validator::new_with_features(features::SUPPORTED),
+            names: Vec::new(),
+        }
     }
 
     fn read(mut self) -> Result<Module<'a>, Error> {
         let size = self.module.wasm.len() as u64;
         if size > u32::MAX as u64 {
             // Code positions are 32-bit offsets.
-            return Err(Error::TooLarge { what: "the module's binary".into(), size, max: u32::MAX as u64 });
+            return Err(Error::TooLarge {
+                what: "the module's binary".into(),
+                size,
+                max: u32::MAX as u64,
+            });
         }
         let mut parser = Parser::new(0);
         parser.set_features(features::SUPPORTED);
         for payload in parser.parse_all(self.module.wasm) {
             let payload = payload?;
             match self.validator.payload(&payload)? {
-                ValidPayload::Func(validator, body) => self.module.bodies.push(Body { func: validator.index, body, validator }),
+                ValidPayload::Func(validator, body) => self.module.bodies.push(Body {
+                    func: validator.index,
+                    body,
+                    validator,
+                }),
                 ValidPayload::Ok => self.payload(payload)?,
                 ValidPayload::Parser(_) | ValidPayload::End(_) => {}
             }
@@ -157,7 +183,10 @@ impl<'a> Reader<'a> {
                     let (offset, import) = import?;
                     let kind = match import.ty {
                         TypeRef::Func(ty) => {
-                            info.imports.push(Import { module: import.module.to_owned(), name: import.name.to_owned() });
+                            info.imports.push(Import {
+                                module: import.module.to_owned(),
+                                name: import.name.to_owned(),
+                            });
                             info.funcs.push(ty);
                             continue;
                         }
@@ -183,7 +212,11 @@ impl<'a> Reader<'a> {
                     if !matches!(table.init, TableInit::RefNull) {
                         return Err(Error::unsupported("tables with initial values", offset));
                     }
-                    info.tables.push(Table { ty, min: table.ty.initial, max: table.ty.maximum });
+                    info.tables.push(Table {
+                        ty,
+                        min: table.ty.initial,
+                        max: table.ty.maximum,
+                    });
                 }
             }
             Payload::MemorySection(section) => {
@@ -192,7 +225,10 @@ impl<'a> Reader<'a> {
                     if memory.memory64 || memory.shared || memory.page_size_log2.is_some() || !info.memories.is_empty() {
                         return Err(Error::unsupported("memories other than one, unshared, 32-bit", offset));
                     }
-                    info.memories.push(Memory { min: memory.initial, max: memory.maximum });
+                    info.memories.push(Memory {
+                        min: memory.initial,
+                        max: memory.maximum,
+                    });
                 }
             }
             Payload::GlobalSection(section) => {
@@ -200,7 +236,11 @@ impl<'a> Reader<'a> {
                     let (offset, global) = global?;
                     let ty = features::number_type(global.ty.content_type, offset)?;
                     let init = const_expr(&global.init_expr, offset)?;
-                    info.globals.push(Global { ty, mutable: global.ty.mutable, init });
+                    info.globals.push(Global {
+                        ty,
+                        mutable: global.ty.mutable,
+                        init,
+                    });
                 }
             }
             Payload::ExportSection(section) => {
@@ -214,7 +254,11 @@ impl<'a> Reader<'a> {
                         ExternalKind::Tag => return Err(Error::unsupported("exception handling", offset)),
                         ExternalKind::FuncExact => return Err(Error::unsupported("custom descriptors", offset)),
                     };
-                    info.exports.push(Export { name: export.name.to_owned(), kind, index: export.index });
+                    info.exports.push(Export {
+                        name: export.name.to_owned(),
+                        kind,
+                        index: export.index,
+                    });
                 }
             }
             Payload::StartSection { func, .. } => info.start = Some(func),
@@ -238,7 +282,10 @@ impl<'a> Reader<'a> {
     fn finish(self) -> Result<Module<'a>, Error> {
         let mut module = self.module;
         let mut first: HashMap<&FuncType, u32> = HashMap::with_capacity(module.info.types.len());
-        module.canonical = (0..).zip(&module.info.types).map(|(i, ty)| *first.entry(ty).or_insert(i)).collect();
+        module.canonical = (0..)
+            .zip(&module.info.types)
+            .map(|(i, ty)| *first.entry(ty).or_insert(i))
+            .collect();
         module.address_taken = vec![false; module.info.funcs.len()];
         for item in module.info.elements.iter().flat_map(|e| &e.items) {
             if let ConstExpr::RefFunc(func) = item {
@@ -255,7 +302,10 @@ fn func_type(ty: &wasmparser::FuncType, offset: usize) -> Result<FuncType, Error
     let types = |list: &[wasmparser::ValType]| -> Result<Vec<ValType>, Error> {
         list.iter().map(|ty| features::number_type(*ty, offset)).collect()
     };
-    Ok(FuncType { params: types(ty.params())?, results: types(ty.results())? })
+    Ok(FuncType {
+        params: types(ty.params())?,
+        results: types(ty.results())?,
+    })
 }
 
 /// A validated constant expression; `offset` is where its owner lies.

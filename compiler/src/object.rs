@@ -49,7 +49,45 @@ pub fn write_object(image: &LinkedImage) -> Result<Vec<u8>, Error> {
     let symbol = object.section_symbol(text);
     for reloc in relocs {
         let flags = RelocationFlags::Elf { r_type: pc_relative };
-        object.add_relocation(eh_frame, Relocation { offset: reloc.offset, symbol, addend: reloc.text, flags }).map_err(fail)?;
+        object
+            .add_relocation(
+                eh_frame,
+                Relocation {
+                    offset: reloc.offset,
+                    symbol,
+                    addend: reloc.text,
+                    flags,
+                },
+            )
+            .map_err(fail)?;
     }
     object.write().map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CompileOptions, compile};
+    use object::read::elf::ElfFile64;
+    use object::read::{Object as _, ObjectSection as _, ObjectSymbol as _};
+
+    #[test]
+    fn an_object_holds_the_image() {
+        let compiled = compile(b"(module (func $loop call $loop))", &CompileOptions::default()).unwrap();
+        for image in &compiled.images {
+            let bytes = write_object(image).unwrap();
+            let elf = ElfFile64::<Endianness>::parse(&bytes[..]).unwrap();
+            let text = elf.section_by_name(".text").unwrap();
+            assert_eq!(text.data().unwrap(), &image.text[..]);
+            assert_eq!(elf.section_by_name(META_SECTION).unwrap().data().unwrap(), &image.meta[..]);
+            let symbol = elf.symbol_by_name("loop").unwrap();
+            assert_eq!(
+                (symbol.address(), symbol.size()),
+                (image.symbols[0].start.into(), image.symbols[0].len.into())
+            );
+            assert_eq!(symbol.section_index(), Some(text.index()));
+            let frames = elf.section_by_name(".eh_frame").unwrap();
+            assert_eq!(frames.relocations().count(), image.symbols.len());
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! From a stopped program to its uniform state, and to a snapshot.
 
+use crate::memory::WASM_PAGE;
 use crate::running::Running;
 use dunlin_migrate::frames::{self, FrameError};
 use dunlin_migrate::snapshot::{self, SnapshotError, WriteStats, atomic_write};
@@ -8,25 +9,33 @@ use dunlin_migrate::types::NULL_REF;
 use std::io::Write;
 use std::path::Path;
 
-use crate::memory::WASM_PAGE;
-
 /// Why no snapshot was made. The program can go on.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// The stack can't be read: a bug, or memory corruption.
     #[error(transparent)]
     Frames(#[from] FrameError),
+    /// The program uses something of its host that can't move.
+    #[error(transparent)]
+    Wasi(#[from] crate::wasi::CaptureError),
     /// The snapshot can't be written.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
 }
 
 /// The state of a program that is stopped at a migration point, inside a call of the leave thunk.
-pub fn capture(running: &Running) -> Result<State, FrameError> {
+pub fn capture(running: &Running) -> Result<State, CaptureError> {
     let instance = &running.instance;
     let program = instance.program;
-    let frames = frames::capture(&program.maps, instance.stack.usable().start, instance.stack.bytes(), instance.leave_fp())?;
-    let memory = MemoryState { pages: instance.memory.size() / WASM_PAGE };
+    let frames = frames::capture(
+        &program.maps,
+        instance.stack.usable().start,
+        instance.stack.bytes(),
+        instance.leave_fp(),
+    )?;
+    let memory = MemoryState {
+        pages: instance.memory.size() / WASM_PAGE,
+    };
     let elements = |table: &[dunlin_migrate::context::TableEntry]| TableState {
         elements: table.iter().map(|e| Some(e.func).filter(|&f| f != NULL_REF)).collect(),
     };
@@ -39,7 +48,7 @@ pub fn capture(running: &Running) -> Result<State, FrameError> {
         tables: instance.tables.iter().map(|t| elements(t)).collect(),
         dropped_elements: instance.dropped_elements.clone(),
         dropped_data: instance.dropped_data.clone(),
-        wasi: running.wasi.capture(),
+        wasi: running.wasi.capture()?,
     })
 }
 
@@ -69,5 +78,8 @@ fn write_state(running: &Running, state: &State, out: &mut impl Write) -> Result
     // At most one memory; with none there is nothing to write.
     let memories: &[&[u8]] = if state.memories.is_empty() { &[] } else { &[memory] };
     let stats = snapshot::write(out, state, memories)?;
-    Ok(Captured { frames: state.frames.len() as u64, stats })
+    Ok(Captured {
+        frames: state.frames.len() as u64,
+        stats,
+    })
 }

@@ -40,7 +40,9 @@ impl Control {
     pub fn start(shared: &'static Shared) -> io::Result<Control> {
         let socket = Arc::new(Mutex::new(Socket::Coming));
         let theirs = socket.clone();
-        let thread = std::thread::Builder::new().name("dunlin-control".into()).stack_size(THREAD_STACK);
+        let thread = std::thread::Builder::new()
+            .name("dunlin-control".into())
+            .stack_size(THREAD_STACK);
         with_signals_blocked(|| {
             thread.spawn(move || {
                 if let Some(listener) = create(&theirs) {
@@ -78,7 +80,9 @@ fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
 
 /// The directories where a socket may be, best first.
 pub fn directories() -> Vec<PathBuf> {
-    let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|d| d.is_absolute());
+    let run = std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|d| d.is_absolute());
     let fallback = PathBuf::from(format!("/tmp/dunlin-{}", rustix::process::getuid().as_raw()));
     run.map(|d| d.join("dunlin")).into_iter().chain([fallback]).collect()
 }
@@ -142,12 +146,19 @@ fn answer(mut stream: UnixStream, shared: &'static Shared) -> io::Result<()> {
     BufReader::new(Read::take(&stream, MAX_REQUEST)).read_line(&mut line)?;
     let failed = |error: &str| Reply::Failed { error: error.into() };
     let reply = match serde_json::from_str(&line) {
-        Ok(Request::Info) => shared.info().map_or_else(|| failed("the program is still starting"), Reply::Info),
+        Ok(Request::Info) => shared
+            .info()
+            .map_or_else(|| failed("the program is still starting"), Reply::Info),
         Ok(Request::Checkpoint { to, leave_running }) => match shared.info() {
             Some(info) if !info.migratable => failed("the program was built with --no-migration: it can't be checkpointed"),
             _ if !to.is_absolute() => failed("the snapshot's path must be absolute"),
             _ => {
-                shared.ask(Job { stream, to, leave_running, asked });
+                shared.ask(Job {
+                    stream,
+                    to,
+                    leave_running,
+                    asked,
+                });
                 return Ok(());
             }
         },
@@ -192,13 +203,21 @@ mod tests {
     fn info_is_answered_with_what_changes_filled_in() {
         let shared = shared(true);
         shared.set_memory_size(65536);
-        let Ok(Reply::Info(info)) = serde_json::from_str(&ask(shared, r#"{"request":"info"}"#)) else { panic!() };
+        let Ok(Reply::Info(info)) = serde_json::from_str(&ask(shared, r#"{"request":"info"}"#)) else {
+            panic!()
+        };
         assert_eq!((info.pid, info.memory_bytes), (7, 65536));
     }
 
     #[test]
     fn nonsense_is_answered_with_an_error() {
-        for request in ["", "x", "{}", r#"{"request":"explode"}"#, r#"{"request":"checkpoint","to":"rel","leave_running":true}"#] {
+        for request in [
+            "",
+            "x",
+            "{}",
+            r#"{"request":"explode"}"#,
+            r#"{"request":"checkpoint","to":"rel","leave_running":true}"#,
+        ] {
             let reply = serde_json::from_str(&ask(shared(true), request)).unwrap();
             assert!(matches!(reply, Reply::Failed { .. }), "{request}: {reply:?}");
         }
@@ -208,7 +227,9 @@ mod tests {
     fn a_checkpoint_request_reaches_the_program() {
         let shared = shared(true);
         let (mut client, server) = UnixStream::pair().unwrap();
-        client.write_all(b"{\"request\":\"checkpoint\",\"to\":\"/x/y\",\"leave_running\":true}\n").unwrap();
+        client
+            .write_all(b"{\"request\":\"checkpoint\",\"to\":\"/x/y\",\"leave_running\":true}\n")
+            .unwrap();
         answer(server, shared).unwrap();
         assert!(shared.wake.pending());
         let mut jobs = shared.take_jobs();
@@ -224,7 +245,9 @@ mod tests {
     fn a_requester_that_hung_up_is_noticed() {
         let shared = shared(true);
         let (mut client, server) = UnixStream::pair().unwrap();
-        client.write_all(b"{\"request\":\"checkpoint\",\"to\":\"/x/y\",\"leave_running\":true}\n").unwrap();
+        client
+            .write_all(b"{\"request\":\"checkpoint\",\"to\":\"/x/y\",\"leave_running\":true}\n")
+            .unwrap();
         answer(server, shared).unwrap();
         drop(client);
         assert!(shared.take_jobs()[0].abandoned());

@@ -8,9 +8,7 @@ use crate::memory::WASM_PAGE;
 use crate::running::{Flow, Running};
 use crate::trap::{self, Fault};
 use crate::wasi::Outcome;
-use dunlin_migrate::hostcalls::{
-    DATA_DROP, ELEM_DROP, IMPORT_BASE, MEMORY_GROW, MEMORY_INIT, POLL, TABLE_COPY, TABLE_INIT, Trap,
-};
+use dunlin_migrate::hostcalls::{DATA_DROP, ELEM_DROP, IMPORT_BASE, MEMORY_GROW, MEMORY_INIT, POLL, TABLE_COPY, TABLE_INIT, Trap};
 use dunlin_migrate::types::Value;
 use std::ptr::null_mut;
 
@@ -75,7 +73,12 @@ impl Running {
                     Flow::End => Flow::End,
                 };
             }
-            _ => return self.end(Ending::Failed(Failure::new(NO_PROGRAM, format!("the program makes an unknown call, number {call}")))),
+            _ => {
+                return self.end(Ending::Failed(Failure::new(
+                    NO_PROGRAM,
+                    format!("the program makes an unknown call, number {call}"),
+                )));
+            }
         };
         match result {
             Ok(()) => Flow::Go,
@@ -99,7 +102,9 @@ impl Running {
     /// Calls an imported function whose arguments are in the slots.
     pub(crate) fn call_import(&mut self, index: u32) -> Flow {
         let program = self.instance.program;
-        let Some(&HostFunc::Wasi(func)) = program.imports.get(index as usize) else { return Flow::Go };
+        let Some(&HostFunc::Wasi(func)) = program.imports.get(index as usize) else {
+            return Flow::Go;
+        };
         let params = &program.module.func_type(index).params;
         loop {
             let mut args = [0; MAX_ARGS];
@@ -128,8 +133,16 @@ impl Running {
 
     /// Ends the program with a trap raised on the host's side.
     fn trap(&mut self, trap: Trap, message: &str) -> Flow {
-        let fault = Fault { trap, pc: 0, fp: self.instance.leave_fp(), pending_return: 0 };
+        let fault = Fault {
+            trap,
+            pc: 0,
+            fp: self.instance.leave_fp(),
+            pending_return: 0,
+        };
         let backtrace = trap::describe(&self.instance, &fault);
-        self.end(Ending::Trapped { message: message.to_owned(), backtrace })
+        self.end(Ending::Trapped {
+            message: message.to_owned(),
+            backtrace,
+        })
     }
 }

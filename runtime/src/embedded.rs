@@ -102,16 +102,30 @@ pub fn load() -> Result<Embedded, EmbeddedError> {
     }
     let found = text.end - text.start;
     if image.text_len() > found {
-        return Err(EmbeddedError::Text { found, expected: image.text_len() });
+        return Err(EmbeddedError::Text {
+            found,
+            expected: image.text_len(),
+        });
     }
-    Ok(Embedded { image, text: Text { start: text.start, len: image.text_len() } })
+    Ok(Embedded {
+        image,
+        text: Text {
+            start: text.start,
+            len: image.text_len(),
+        },
+    })
 }
 
 /// The addresses of the load segment that begins at `address`, from the program headers the kernel passed on.
 fn segment(address: u64) -> Option<Range<u64>> {
     // SAFETY: `getauxval` has no preconditions.
-    let (at, count, size) =
-        unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM), libc::getauxval(libc::AT_PHENT)) };
+    let (at, count, size) = unsafe {
+        (
+            libc::getauxval(libc::AT_PHDR),
+            libc::getauxval(libc::AT_PHNUM),
+            libc::getauxval(libc::AT_PHENT),
+        )
+    };
     if at == 0 || size as usize != size_of::<libc::Elf64_Phdr>() {
         return None;
     }
@@ -133,14 +147,23 @@ mod tests {
     #[test]
     fn the_linker_script_agrees_with_the_image_format() {
         let script = include_str!("../image-sections.ld");
-        for (section, address) in [(dunlin_migrate::image::META_SECTION, META_ADDR), (dunlin_migrate::image::TEXT_SECTION, TEXT_ADDR)] {
-            assert!(script.contains(&format!("{section} {address:#x} :")), "{section} is not at {address:#x} in image-sections.ld");
+        for (section, address) in [
+            (dunlin_migrate::image::META_SECTION, META_ADDR),
+            (dunlin_migrate::image::TEXT_SECTION, TEXT_ADDR),
+        ] {
+            assert!(
+                script.contains(&format!("{section} {address:#x} :")),
+                "{section} is not at {address:#x} in image-sections.ld"
+            );
         }
     }
 
     #[test]
     fn text_offsets() {
         let text = Text { start: 0x1000, len: 16 };
-        assert_eq!((text.address(15), text.offset(0x100f), text.offset(0x1010), text.offset(0xfff)), (0x100f, Some(15), None, None));
+        assert_eq!(
+            (text.address(15), text.offset(0x100f), text.offset(0x1010), text.offset(0xfff)),
+            (0x100f, Some(15), None, None)
+        );
     }
 }

@@ -27,7 +27,10 @@ pub struct Failure {
 impl Failure {
     /// A failure with this code.
     pub fn new(code: i32, message: impl std::fmt::Display) -> Failure {
-        Failure { code, message: message.to_string() }
+        Failure {
+            code,
+            message: message.to_string(),
+        }
     }
 }
 

@@ -44,7 +44,11 @@ pub enum Due {
 impl Ticks {
     /// Migrate at every `force`th point, checkpoint at point number `stop_at` (from 1).
     pub fn new(force: Option<u64>, stop_at: Option<u64>) -> Ticks {
-        Ticks { passed: 0, force, stop_at }
+        Ticks {
+            passed: 0,
+            force,
+            stop_at,
+        }
     }
 
     /// The modes that the environment asks for.
@@ -76,10 +80,15 @@ impl Ticks {
 }
 
 fn positive(variable: &'static str) -> Result<Option<u64>, OptionError> {
-    let Some(value) = std::env::var_os(variable) else { return Ok(None) };
+    let Some(value) = std::env::var_os(variable) else {
+        return Ok(None);
+    };
     match value.to_str().and_then(|v| v.parse().ok()) {
         Some(n) if n > 0 => Ok(Some(n)),
-        _ => Err(OptionError::NotPositive { variable, value: value.to_string_lossy().into_owned() }),
+        _ => Err(OptionError::NotPositive {
+            variable,
+            value: value.to_string_lossy().into_owned(),
+        }),
     }
 }
 
@@ -133,7 +142,17 @@ mod tests {
     fn points_are_counted_from_one() {
         let mut ticks = Ticks::new(Some(2), Some(5));
         let due: Vec<_> = (0..6).map(|_| ticks.pass()).collect();
-        assert_eq!(due, [Due::Nothing, Due::Migrate, Due::Nothing, Due::Migrate, Due::Stop, Due::Migrate]);
+        assert_eq!(
+            due,
+            [
+                Due::Nothing,
+                Due::Migrate,
+                Due::Nothing,
+                Due::Migrate,
+                Due::Stop,
+                Due::Migrate
+            ]
+        );
         assert!(ticks.every_point() && ticks.stops());
         assert!(!Ticks::default().every_point());
         assert_eq!(Ticks::default().pass(), Due::Nothing);

@@ -34,7 +34,9 @@ pub fn resolve(module: &ModuleInfo) -> Result<Vec<HostFunc>, ImportError> {
         }
         match import.module.as_str() {
             SPECTEST => Ok(HostFunc::Nothing),
-            _ => wasi::resolve(&import.module, &import.name).map(HostFunc::Wasi).ok_or_else(unknown),
+            _ => wasi::resolve(&import.module, &import.name)
+                .map(HostFunc::Wasi)
+                .ok_or_else(unknown),
         }
     };
     module.imports.iter().enumerate().map(resolve).collect()
@@ -48,7 +50,10 @@ mod tests {
     fn module(module: &str, name: &str, ty: dunlin_migrate::types::FuncType) -> ModuleInfo {
         ModuleInfo {
             types: vec![ty],
-            imports: vec![Import { module: module.into(), name: name.into() }],
+            imports: vec![Import {
+                module: module.into(),
+                name: name.into(),
+            }],
             funcs: vec![0],
             ..ModuleInfo::default()
         }
@@ -65,7 +70,13 @@ mod tests {
     #[test]
     fn unknown_names_and_wrong_types_are_refused() {
         let ty = imports::signature(SPECTEST, "print_i32").unwrap();
-        assert_eq!(resolve(&module("env", "f", ty.clone())).unwrap_err(), ImportError::Unknown("env".into(), "f".into()));
-        assert_eq!(resolve(&module(SPECTEST, "print", ty)).unwrap_err(), ImportError::Type("spectest".into(), "print".into()));
+        assert_eq!(
+            resolve(&module("env", "f", ty.clone())).unwrap_err(),
+            ImportError::Unknown("env".into(), "f".into())
+        );
+        assert_eq!(
+            resolve(&module(SPECTEST, "print", ty)).unwrap_err(),
+            ImportError::Type("spectest".into(), "print".into())
+        );
     }
 }

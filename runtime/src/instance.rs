@@ -24,7 +24,10 @@ pub struct Limits {
 impl Limits {
     /// The limits that options set.
     pub fn new(options: &Options) -> Limits {
-        Limits { stack: options.stack_size.unwrap_or(DEFAULT_STACK_SIZE), memory: options.max_memory }
+        Limits {
+            stack: options.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
+            memory: options.max_memory,
+        }
     }
 }
 
@@ -86,7 +89,11 @@ impl Instance {
         }
         let min = declared.map_or(0, |m| m.min).saturating_mul(WASM_PAGE);
         if min > max_memory {
-            return Err(MemoryError::Limit { needed: min, limit: max_memory }.into());
+            return Err(MemoryError::Limit {
+                needed: min,
+                limit: max_memory,
+            }
+            .into());
         }
         instance.grow_memory_to(min)?;
         Ok(instance)
@@ -144,13 +151,25 @@ impl Instance {
     fn write_context<const N: usize>(&mut self, offset: i32, bytes: [u8; N]) {
         assert!(offset < 0 && offset as i64 >= -(self.program.layout.size() as i64));
         // SAFETY: the offset lies in the context, which is writable and this instance's alone; the program is stopped.
-        unsafe { self.memory.base().wrapping_offset(offset as isize).cast::<[u8; N]>().write_unaligned(bytes) };
+        unsafe {
+            self.memory
+                .base()
+                .wrapping_offset(offset as isize)
+                .cast::<[u8; N]>()
+                .write_unaligned(bytes)
+        };
     }
 
     fn read_context<const N: usize>(&self, offset: i32) -> [u8; N] {
         assert!(offset < 0 && offset as i64 >= -(self.program.layout.size() as i64));
         // SAFETY: the offset lies in the context, which is readable; the program is stopped.
-        unsafe { self.memory.base().wrapping_offset(offset as isize).cast::<[u8; N]>().read_unaligned() }
+        unsafe {
+            self.memory
+                .base()
+                .wrapping_offset(offset as isize)
+                .cast::<[u8; N]>()
+                .read_unaligned()
+        }
     }
 
     /// The raw bits of a slot.
@@ -189,7 +208,10 @@ impl Instance {
     /// Grows linear memory 0 to this many bytes, and tells compiled code.
     pub fn grow_memory_to(&mut self, bytes: u64) -> Result<(), MemoryError> {
         if bytes > self.max_memory {
-            return Err(MemoryError::Limit { needed: bytes, limit: self.max_memory });
+            return Err(MemoryError::Limit {
+                needed: bytes,
+                limit: self.max_memory,
+            });
         }
         self.memory.grow_to(bytes)?;
         let size = self.memory.size();

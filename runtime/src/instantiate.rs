@@ -45,7 +45,9 @@ pub fn table_init(instance: &mut Instance, table: u32, segment: u32, dst: u64, s
         Some(Element { items, .. }) if !instance.dropped_elements[segment as usize] => items,
         _ => &[],
     };
-    let items = range(items.len(), src, len).and_then(|r| items.get(r)).ok_or(Trap::TableOutOfBounds)?;
+    let items = range(items.len(), src, len)
+        .and_then(|r| items.get(r))
+        .ok_or(Trap::TableOutOfBounds)?;
     let entries: Vec<_> = items
         .iter()
         .map(|item| match instance.constant(item) {
@@ -54,7 +56,9 @@ pub fn table_init(instance: &mut Instance, table: u32, segment: u32, dst: u64, s
         })
         .collect();
     let table = instance.tables.get_mut(table as usize).ok_or(Trap::TableOutOfBounds)?;
-    let place = range(table.len(), dst, len).and_then(|r| table.get_mut(r)).ok_or(Trap::TableOutOfBounds)?;
+    let place = range(table.len(), dst, len)
+        .and_then(|r| table.get_mut(r))
+        .ok_or(Trap::TableOutOfBounds)?;
     place.copy_from_slice(&entries);
     Ok(())
 }
@@ -62,9 +66,14 @@ pub fn table_init(instance: &mut Instance, table: u32, segment: u32, dst: u64, s
 /// `table.copy`: copies `len` elements, as if through a buffer.
 pub fn table_copy(instance: &mut Instance, to: u32, from: u32, dst: u64, src: u64, len: u64) -> Result<(), Trap> {
     let source = instance.tables.get(from as usize).ok_or(Trap::TableOutOfBounds)?;
-    let entries = range(source.len(), src, len).and_then(|r| source.get(r)).ok_or(Trap::TableOutOfBounds)?.to_vec();
+    let entries = range(source.len(), src, len)
+        .and_then(|r| source.get(r))
+        .ok_or(Trap::TableOutOfBounds)?
+        .to_vec();
     let table = instance.tables.get_mut(to as usize).ok_or(Trap::TableOutOfBounds)?;
-    let place = range(table.len(), dst, len).and_then(|r| table.get_mut(r)).ok_or(Trap::TableOutOfBounds)?;
+    let place = range(table.len(), dst, len)
+        .and_then(|r| table.get_mut(r))
+        .ok_or(Trap::TableOutOfBounds)?;
     place.copy_from_slice(&entries);
     Ok(())
 }
@@ -79,9 +88,13 @@ pub fn memory_init(instance: &mut Instance, segment: u32, dst: u64, src: u64, le
         }
         _ => &[],
     };
-    let bytes = range(bytes.len(), src, len).and_then(|r| bytes.get(r)).ok_or(Trap::MemoryOutOfBounds)?;
+    let bytes = range(bytes.len(), src, len)
+        .and_then(|r| bytes.get(r))
+        .ok_or(Trap::MemoryOutOfBounds)?;
     let memory = instance.memory.bytes_mut();
-    let place = range(memory.len(), dst, len).and_then(|r| memory.get_mut(r)).ok_or(Trap::MemoryOutOfBounds)?;
+    let place = range(memory.len(), dst, len)
+        .and_then(|r| memory.get_mut(r))
+        .ok_or(Trap::MemoryOutOfBounds)?;
     place.copy_from_slice(bytes);
     Ok(())
 }

@@ -1,7 +1,41 @@
 //! What runs inside an executable.
+//!
+//! - [`embedded`], [`program`], [`host`]: the program in this executable: image, module, imports.
+//! - [`memory`], [`stack`], [`context`], [`instance`], [`instantiate`]: one instance of it.
+//! - [`arch`], [`dispatch`], [`trap`]: how compiled code is entered, calls the runtime, and traps.
+//! - [`running`], [`invoke`], [`commands`]: the program while it runs, and what is called when.
+//! - [`request`], [`shared`], [`control`], [`checkpoint_on`], [`signals`], [`serve`]: requests to checkpoint, and serving them.
+//! - [`capture`], [`resume`], [`force`]: from the running program to a snapshot, and back.
+//! - [`options`], [`exit`], [`start`]: `DUNLIN_OPTS`, exit codes, and the order of things at start and end.
+//! - [`wasi`]: the host functions.
+//!
+//! `unsafe` is confined to the files that own raw memory or registers: [`embedded`], [`memory`], [`stack`], [`instance`], [`arch`],
+//! [`dispatch`], [`running`], [`trap`], [`request`], [`control`] and [`checkpoint_on`] (signal masks and handlers).
 
+pub mod arch;
+pub mod capture;
+pub mod checkpoint_on;
+pub mod commands;
+pub mod context;
+pub mod control;
+pub mod dispatch;
 pub mod embedded;
+pub mod exit;
+pub mod force;
+pub mod host;
+pub mod instance;
+pub mod instantiate;
+pub mod invoke;
+pub mod memory;
 pub mod options;
+pub mod program;
 pub mod request;
+pub mod resume;
+pub mod running;
+pub mod serve;
+pub mod shared;
 pub mod signals;
+pub mod stack;
+pub mod start;
+pub mod trap;
 pub mod wasi;

@@ -1,6 +1,5 @@
 //! The program every executable is made of.
 
-fn main() -> std::process::ExitCode {
-    dunlin_runtime::embedded::touch();
-    println!("bare"); std::process::ExitCode::from(88)
+fn main() {
+    std::process::exit(dunlin_runtime::start::main());
 }

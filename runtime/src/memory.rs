@@ -67,8 +67,14 @@ impl Memory {
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
         let start = unsafe { mmap_anonymous(null_mut(), len, ProtFlags::empty(), flags) };
         let start = start.map_err(|e| MemoryError::Reserve(len as u64, e.into()))?;
-        let memory = Memory { start: start.cast(), context, size: 0 };
-        memory.allow(start, context).map_err(|e| MemoryError::Commit(context as u64, e))?;
+        let memory = Memory {
+            start: start.cast(),
+            context,
+            size: 0,
+        };
+        memory
+            .allow(start, context)
+            .map_err(|e| MemoryError::Commit(context as u64, e))?;
         Ok(memory)
     }
 
@@ -92,7 +98,8 @@ impl Memory {
         debug_assert!(size.is_multiple_of(WASM_PAGE) && size <= MAX_PAGES * WASM_PAGE);
         if size > self.size {
             let at = self.base().wrapping_add(self.size as usize);
-            self.allow(at.cast(), (size - self.size) as usize).map_err(|e| MemoryError::Commit(size, e))?;
+            self.allow(at.cast(), (size - self.size) as usize)
+                .map_err(|e| MemoryError::Commit(size, e))?;
             self.size = size;
         }
         Ok(())
@@ -129,7 +136,16 @@ impl Memory {
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         // SAFETY: the range lies in the accessible part of this reservation, which nothing else refers to while `self` is
         // mutably borrowed.
-        let mapped = unsafe { mmap(place, len as usize, ProtFlags::READ | ProtFlags::WRITE, flags, file, file_offset) };
+        let mapped = unsafe {
+            mmap(
+                place,
+                len as usize,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+                file,
+                file_offset,
+            )
+        };
         mapped.map(|_| true).map_err(|e| MemoryError::Map(e.into()))
     }
 }

@@ -123,11 +123,18 @@ pub enum OptionError {
 }
 
 fn bad(option: &'static str, value: &OsStr, problem: impl Into<String>) -> OptionError {
-    OptionError::Value { option, value: value.to_string_lossy().into_owned(), problem: problem.into() }
+    OptionError::Value {
+        option,
+        value: value.to_string_lossy().into_owned(),
+        problem: problem.into(),
+    }
 }
 
 fn utf8(what: &'static str, value: OsString) -> Result<String, OptionError> {
-    value.into_string().map_err(|v| OptionError::NotUtf8 { what, value: v.to_string_lossy().into_owned() })
+    value.into_string().map_err(|v| OptionError::NotUtf8 {
+        what,
+        value: v.to_string_lossy().into_owned(),
+    })
 }
 
 impl Options {
@@ -166,7 +173,11 @@ impl Options {
                     for name in value.to_string_lossy().split(',') {
                         let signal = Signal::from_name(name).ok_or_else(|| {
                             let known: Vec<_> = Signal::ALL.iter().map(|s| s.name()).collect();
-                            bad("checkpoint-on", OsStr::new(name), format!("is not a signal to use here; use one of {}", known.join(", ")))
+                            bad(
+                                "checkpoint-on",
+                                OsStr::new(name),
+                                format!("is not a signal to use here; use one of {}", known.join(", ")),
+                            )
                         })?;
                         if !o.checkpoint_on.contains(&signal) {
                             o.checkpoint_on.push(signal);
@@ -215,7 +226,10 @@ impl Options {
         let mut words: Vec<Vec<u8>> = Vec::new();
         let mut put = |name: &str, value: &[u8]| words.push([b"--", name.as_bytes(), b"=", value].concat());
         for dir in &self.dirs {
-            put("dir", &[dir.host.as_os_str().as_bytes(), b"::", dir.guest.as_bytes()].concat());
+            put(
+                "dir",
+                &[dir.host.as_os_str().as_bytes(), b"::", dir.guest.as_bytes()].concat(),
+            );
         }
         for var in &self.env {
             match &var.value {
@@ -249,13 +263,18 @@ impl Options {
             }
         }
         // A NUL can't occur: no argument or path of a process holds one, and the parser refuses it elsewhere.
-        let joined = shlex::bytes::Quoter::new().allow_nul(true).join(words.iter().map(Vec::as_slice));
+        let joined = shlex::bytes::Quoter::new()
+            .allow_nul(true)
+            .join(words.iter().map(Vec::as_slice));
         OsString::from_vec(joined.unwrap_or_default())
     }
 
     /// What the guest may see: `args` are the arguments after `argv[0]`, which is `--argv0` or else `name`.
     pub fn wasi_config(&self, name: &str, args: impl IntoIterator<Item = OsString>) -> Result<WasiConfig, OptionError> {
-        let mut config = WasiConfig { grants: self.dirs.clone(), ..WasiConfig::default() };
+        let mut config = WasiConfig {
+            grants: self.dirs.clone(),
+            ..WasiConfig::default()
+        };
         config.args.push(self.argv0.clone().unwrap_or_else(|| name.to_owned()));
         for arg in args {
             config.args.push(utf8("an argument of the program", arg)?);
@@ -299,7 +318,10 @@ fn parse_dir(value: OsString) -> Result<Grant, OptionError> {
     if host.is_empty() || guest.is_empty() {
         return Err(bad("dir", &value, "must be HOST or HOST::GUEST"));
     }
-    Ok(Grant { host: PathBuf::from(OsStr::from_bytes(host)), guest })
+    Ok(Grant {
+        host: PathBuf::from(OsStr::from_bytes(host)),
+        guest,
+    })
 }
 
 fn parse_env(value: OsString) -> Result<EnvVar, OptionError> {
@@ -323,7 +345,10 @@ fn parse_size(option: &'static str, value: &OsStr) -> Result<u64, OptionError> {
         Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
         _ => (&text[..], 0),
     };
-    let number = digits.parse::<u64>().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+    let number = digits
+        .parse::<u64>()
+        .ok()
+        .filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
     number
         .and_then(|n| n.checked_mul(1 << shift))
         .ok_or_else(|| bad(option, value, "is not a number of bytes (such as 1048576, 1024K, 1M or 4G)"))
@@ -342,17 +367,48 @@ mod tests {
         let text = "--dir /a --dir '/b c::/x' --env A=1 --env B --argv0 p --checkpoint-on TERM,SIGUSR1 --checkpoint-to \"it's\" \
                     --resume=r --invoke 'f g' --stack-size 1M --max-memory 2G --no-control";
         let o = parse(text).unwrap();
-        assert_eq!(o.dirs[0], Grant { host: "/a".into(), guest: "/a".into() });
-        assert_eq!(o.dirs[1], Grant { host: "/b c".into(), guest: "/x".into() });
-        assert_eq!(o.env[0], EnvVar { name: "A".into(), value: Some("1".into()) });
-        assert_eq!(o.env[1], EnvVar { name: "B".into(), value: None });
-        assert_eq!(o.checkpoint_on, [Signal::from_name("TERM").unwrap(), Signal::from_name("USR1").unwrap()]);
+        assert_eq!(
+            o.dirs[0],
+            Grant {
+                host: "/a".into(),
+                guest: "/a".into()
+            }
+        );
+        assert_eq!(
+            o.dirs[1],
+            Grant {
+                host: "/b c".into(),
+                guest: "/x".into()
+            }
+        );
+        assert_eq!(
+            o.env[0],
+            EnvVar {
+                name: "A".into(),
+                value: Some("1".into())
+            }
+        );
+        assert_eq!(
+            o.env[1],
+            EnvVar {
+                name: "B".into(),
+                value: None
+            }
+        );
+        assert_eq!(
+            o.checkpoint_on,
+            [Signal::from_name("TERM").unwrap(), Signal::from_name("USR1").unwrap()]
+        );
         assert_eq!(o.checkpoint_to.as_deref(), Some("it's".as_ref()));
         assert_eq!((o.stack_size, o.max_memory), (Some(1 << 20), Some(2 << 30)));
         assert_eq!(o.invoke.as_deref(), Some("f g"));
         assert!(o.no_control && !o.commands);
         assert_eq!(Options::parse_opts(&o.to_opts_string()).unwrap(), o);
-        let tests = Options { commands: true, argv0: Some("\n--x".into()), ..Options::default() };
+        let tests = Options {
+            commands: true,
+            argv0: Some("\n--x".into()),
+            ..Options::default()
+        };
         assert_eq!(Options::parse_opts(&tests.to_opts_string()).unwrap(), tests);
         assert_eq!(Options::default().to_opts_string(), "");
     }
@@ -360,7 +416,10 @@ mod tests {
     #[test]
     fn paths_need_not_be_utf8() {
         let path = PathBuf::from(OsStr::from_bytes(b"/\xff x"));
-        let o = Options { resume: Some(path.clone()), ..Options::default() };
+        let o = Options {
+            resume: Some(path.clone()),
+            ..Options::default()
+        };
         assert_eq!(Options::parse_opts(&o.to_opts_string()).unwrap().resume, Some(path));
     }
 
@@ -403,7 +462,10 @@ mod tests {
         assert_eq!(config.args, ["prog", "x"]);
         assert_eq!(config.env, [("A".to_owned(), "2".to_owned())]);
         assert_eq!(config.grants.len(), 1);
-        let e = parse("--env DUNLIN_SURELY_NOT_SET").unwrap().wasi_config("prog", []).unwrap_err();
+        let e = parse("--env DUNLIN_SURELY_NOT_SET")
+            .unwrap()
+            .wasi_config("prog", [])
+            .unwrap_err();
         assert_eq!(e, OptionError::NoSuchVariable("DUNLIN_SURELY_NOT_SET".into()));
         let e = o.wasi_config("prog", [OsString::from_vec(vec![0xff])]).unwrap_err();
         assert!(e.to_string().contains("UTF-8"));

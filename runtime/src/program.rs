@@ -54,7 +54,14 @@ impl Program {
         let imports = host::resolve(&module)?;
         let canonical = canonical_types(&module.types);
         let layout = ContextLayout::new(&module);
-        Ok(Program { embedded, module, layout, maps, imports, canonical })
+        Ok(Program {
+            embedded,
+            module,
+            layout,
+            maps,
+            imports,
+            canonical,
+        })
     }
 
     /// Its metadata.
@@ -64,11 +71,19 @@ impl Program {
 
     /// A function as a table holds it; `None` is null. An index out of range, which validation excludes, is null too.
     pub fn table_entry(&self, func: Option<u32>) -> TableEntry {
-        let null = TableEntry { code: 0, sig: NULL_REF, func: NULL_REF };
+        let null = TableEntry {
+            code: 0,
+            sig: NULL_REF,
+            func: NULL_REF,
+        };
         let entry = |func: u32| {
             let ty = *self.module.funcs.get(func as usize)?;
             let sig = *self.canonical.get(ty as usize)?;
-            Some(TableEntry { code: self.maps.address(func)?, sig, func })
+            Some(TableEntry {
+                code: self.maps.address(func)?,
+                sig,
+                func,
+            })
         };
         func.and_then(entry).unwrap_or(null)
     }
@@ -98,7 +113,10 @@ fn printable(name: &str) -> String {
 /// For every type the index of the first equal one.
 fn canonical_types(types: &[FuncType]) -> Vec<u32> {
     let mut first: HashMap<&FuncType, u32> = HashMap::with_capacity(types.len());
-    (0..).zip(types).map(|(index, ty)| *first.entry(ty).or_insert(index)).collect()
+    (0..)
+        .zip(types)
+        .map(|(index, ty)| *first.entry(ty).or_insert(index))
+        .collect()
 }
 
 #[cfg(test)]
@@ -109,9 +127,15 @@ mod tests {
     #[test]
     fn canonical_types_are_those_the_compiler_uses() {
         let unit = FuncType::default();
-        let other = FuncType { params: vec![ValType::I32], results: vec![] };
+        let other = FuncType {
+            params: vec![ValType::I32],
+            results: vec![],
+        };
         let types = vec![unit.clone(), other.clone(), unit, other];
-        let module = ModuleInfo { types, ..ModuleInfo::default() };
+        let module = ModuleInfo {
+            types,
+            ..ModuleInfo::default()
+        };
         let expected: Vec<u32> = (0..4).map(|ty| module.canonical_type(ty)).collect();
         assert_eq!(canonical_types(&module.types), expected);
         assert_eq!(expected, [0, 1, 0, 1]);

@@ -167,7 +167,10 @@ mod tests {
         let other = wake.clone();
         let thread = std::thread::spawn(move || other.raise());
         let mut fds = [PollFd::from_borrowed_fd(wake.fd(), PollFlags::IN)];
-        assert_eq!(poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 60, tv_nsec: 0 })), Ok(1));
+        assert_eq!(
+            poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 60, tv_nsec: 0 })),
+            Ok(1)
+        );
         thread.join().unwrap();
         assert!(wake.pending());
     }

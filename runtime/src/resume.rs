@@ -73,7 +73,8 @@ impl Source for File {
             // A file system that can't map, or pages of another size.
             Ok(false) | Err(MemoryError::Map(_)) => {
                 let place = place(memory, at, len)?;
-                self.read_exact_at(place, offset).map_err(SnapshotError::io("read a page of the snapshot"))
+                self.read_exact_at(place, offset)
+                    .map_err(SnapshotError::io("read a page of the snapshot"))
             }
             Err(e) => Err(SnapshotError::io("read a page of the snapshot")(io::Error::other(e))),
         }
@@ -82,7 +83,9 @@ impl Source for File {
 
 impl Source for Cursor<Vec<u8>> {
     fn load(&self, memory: &mut Memory, offset: u64, at: u64, len: u64) -> Result<(), SnapshotError> {
-        let bytes = offset.checked_add(len).and_then(|end| self.get_ref().get(offset as usize..end as usize));
+        let bytes = offset
+            .checked_add(len)
+            .and_then(|end| self.get_ref().get(offset as usize..end as usize));
         let bytes = bytes.ok_or(SnapshotError::Damaged("a stored page lies beyond its end"))?;
         place(memory, at, len)?.copy_from_slice(bytes);
         Ok(())
@@ -90,7 +93,9 @@ impl Source for Cursor<Vec<u8>> {
 }
 
 fn place(memory: &mut Memory, at: u64, len: u64) -> Result<&mut [u8], SnapshotError> {
-    let place = at.checked_add(len).and_then(|end| memory.bytes_mut().get_mut(at as usize..end as usize));
+    let place = at
+        .checked_add(len)
+        .and_then(|end| memory.bytes_mut().get_mut(at as usize..end as usize));
     place.ok_or(SnapshotError::Damaged("a stored page lies beyond its memory"))
 }
 
@@ -110,7 +115,10 @@ pub fn open(path: &Path) -> Result<Snapshot<File>, ResumeError> {
 pub fn check_program(program: &Program, found: ModuleHash) -> Result<(), ResumeError> {
     let own = program.image().module_hash();
     if found != own {
-        return Err(ResumeError::OtherProgram { found: found.to_string(), own: own.to_string() });
+        return Err(ResumeError::OtherProgram {
+            found: found.to_string(),
+            own: own.to_string(),
+        });
     }
     if !program.image().migratable() {
         return Err(ResumeError::NotMigratable);
@@ -121,27 +129,45 @@ pub fn check_program(program: &Program, found: ModuleHash) -> Result<(), ResumeE
 /// An instance to be filled from a snapshot. Frame sizes differ between architectures, so its stack is half as large again: what
 /// fitted where the program comes from fits here, however often it moves.
 pub fn shell(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
-    Instance::new(program, &Limits { stack: limits.stack.saturating_add(limits.stack / 2), ..*limits })
+    Instance::new(
+        program,
+        &Limits {
+            stack: limits.stack.saturating_add(limits.stack / 2),
+            ..*limits
+        },
+    )
 }
 
 /// Fills an instance from a snapshot's state and pages. Returns the imported function whose call was undone, if that is where the
 /// program stands; its arguments are in the slots again.
 fn fill_instance<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>, state: &State) -> Result<Option<u32>, ResumeError> {
     let program = instance.program;
-    let Some(outermost) = state.frames.first() else { return Err(FrameError::Empty.into()) };
-    let trampoline = program.trampoline(outermost.func).ok_or(FrameError::NoFunction(outermost.func))?;
+    let Some(outermost) = state.frames.first() else {
+        return Err(FrameError::Empty.into());
+    };
+    let trampoline = program
+        .trampoline(outermost.func)
+        .ok_or(FrameError::NoFunction(outermost.func))?;
     // The frames first: they are what can fail here and not where the snapshot was made.
-    let entry =
-        Entry { top: instance.stack.top(), enter_return: arch::enter_return(), trampoline, ctx: instance.ctx().addr() as u64 };
+    let entry = Entry {
+        top: instance.stack.top(),
+        enter_return: arch::enter_return(),
+        trampoline,
+        ctx: instance.ctx().addr() as u64,
+    };
     let base = instance.stack.usable().start;
     let leave_fp = frames::rebuild(&program.maps, base, instance.stack.bytes_mut(), &entry, &state.frames)?;
     instance.set_leave_fp(leave_fp);
     if let Some(memory) = state.memories.first() {
-        instance.grow_memory_to(memory.pages.saturating_mul(WASM_PAGE)).map_err(InstanceError::Memory)?;
+        instance
+            .grow_memory_to(memory.pages.saturating_mul(WASM_PAGE))
+            .map_err(InstanceError::Memory)?;
     }
     let mut runs: Vec<PageRun<'_>> = Vec::new();
     for run in snapshot.runs().filter(|run| run.memory == 0) {
-        snapshot.reader().load(&mut instance.memory, run.offset, run.first * PAGE_SIZE as u64, run.len())?;
+        snapshot
+            .reader()
+            .load(&mut instance.memory, run.offset, run.first * PAGE_SIZE as u64, run.len())?;
         runs.push(run);
     }
     verify(instance.memory.bytes(), &runs)?;
@@ -169,7 +195,10 @@ const PAGES_PER_THREAD: usize = 512;
 /// Checks the pages in a memory against their checksums; with several threads if there are many.
 fn verify(memory: &[u8], runs: &[PageRun<'_>]) -> Result<(), SnapshotError> {
     let total: usize = runs.iter().map(|run| run.crcs.len()).sum();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(total / PAGES_PER_THREAD).max(1);
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(total / PAGES_PER_THREAD)
+        .max(1);
     let share = total.div_ceil(threads).max(1);
     let pieces: Vec<PageRun<'_>> = runs.iter().flat_map(|run| split(run, share)).collect();
     let check = |pieces: &[PageRun<'_>]| {
@@ -184,8 +213,13 @@ fn verify(memory: &[u8], runs: &[PageRun<'_>]) -> Result<(), SnapshotError> {
     std::thread::scope(|scope| {
         // Pieces differ in size, but none is larger than a share: consecutive ones make about a share each.
         let per_thread = pieces.len().div_ceil(threads);
-        let workers: Vec<_> = pieces.chunks(per_thread).map(|chunk| scope.spawn(move || check(chunk))).collect();
-        workers.into_iter().try_for_each(|w| w.join().unwrap_or(Err(SnapshotError::Damaged("a page can't be read"))))
+        let workers: Vec<_> = pieces
+            .chunks(per_thread)
+            .map(|chunk| scope.spawn(move || check(chunk)))
+            .collect();
+        workers
+            .into_iter()
+            .try_for_each(|w| w.join().unwrap_or(Err(SnapshotError::Damaged("a page can't be read"))))
     })
 }
 
@@ -228,7 +262,13 @@ pub fn restore<R: Source>(shell: Instance, snapshot: &Snapshot<R>, config: &Wasi
     validate(&mut state, &program.module, &program.maps)?;
     let import = fill_instance(&mut instance, snapshot, &state)?;
     let wasi = Wasi::restore(&state.wasi, config)?;
-    Ok(Restored { instance, wasi, invocation: state.invocation, import, args: state.wasi.args })
+    Ok(Restored {
+        instance,
+        wasi,
+        invocation: state.invocation,
+        import,
+        args: state.wasi.args,
+    })
 }
 
 /// Fills the shell that `running` has in place of an instance, and its host side, from a snapshot's bytes.
@@ -251,6 +291,15 @@ pub fn check_args(snapshot: &[String], given: &[String]) -> Result<(), ResumeErr
     if own == given {
         return Ok(());
     }
-    let show = |args: &[String]| if args.is_empty() { "none".to_owned() } else { format!("{args:?}") };
-    Err(ResumeError::Arguments { snapshot: show(own), given: show(given) })
+    let show = |args: &[String]| {
+        if args.is_empty() {
+            "none".to_owned()
+        } else {
+            format!("{args:?}")
+        }
+    };
+    Err(ResumeError::Arguments {
+        snapshot: show(own),
+        given: show(given),
+    })
 }

@@ -66,7 +66,15 @@ impl Running {
         if ticks.every_point() {
             shared.wake.poll_always();
         }
-        Running { instance, wasi, invocation: Invocation::Start, setup, shared, ticks, ending: None }
+        Running {
+            instance,
+            wasi,
+            invocation: Invocation::Start,
+            setup,
+            shared,
+            ticks,
+            ending: None,
+        }
     }
 
     /// Runs compiled code until its outermost function returns (then its results are in the slots) or the program ends otherwise.
@@ -80,7 +88,10 @@ impl Running {
                 let trampoline = program.trampoline(func).and_then(|code| program.maps.address(code));
                 let (Some(code), Some(trampoline)) = (program.maps.address(func), trampoline) else {
                     self.detach();
-                    return Err(Ending::Failed(Failure::new(FAILED, format!("the program has no code for function {func}"))));
+                    return Err(Ending::Failed(Failure::new(
+                        FAILED,
+                        format!("the program has no code for function {func}"),
+                    )));
                 };
                 let (ctx, top) = (self.instance.ctx(), self.instance.stack.top());
                 // SAFETY: the context is complete, both addresses are those of compiled code of matching types, and nothing
@@ -140,9 +151,10 @@ impl Running {
 
     fn trapped(&self) -> Ending {
         match trap::last_fault() {
-            Some(fault) => {
-                Ending::Trapped { message: fault.trap.message().into(), backtrace: trap::describe(&self.instance, &fault) }
-            }
+            Some(fault) => Ending::Trapped {
+                message: fault.trap.message().into(),
+                backtrace: trap::describe(&self.instance, &fault),
+            },
             None => Ending::Failed(Failure::new(FAILED, "the program trapped for an unknown reason")),
         }
     }

@@ -27,10 +27,16 @@ impl Running {
     /// Serves what is pending: a `--checkpoint-on` signal, and other processes' requests. The program ends if one of them wants it.
     pub(crate) fn serve_requests(&mut self) -> Flow {
         self.shared.wake.clear();
-        let mut gone_to = if self.shared.take_signal() { self.serve_signal() } else { None };
+        let mut gone_to = if self.shared.take_signal() {
+            self.serve_signal()
+        } else {
+            None
+        };
         for job in self.shared.take_jobs() {
             if gone_to.is_some() {
-                job.reply(&Reply::Failed { error: "the program has just been checkpointed and has stopped".into() });
+                job.reply(&Reply::Failed {
+                    error: "the program has just been checkpointed and has stopped".into(),
+                });
             } else if !job.abandoned() {
                 gone_to = self.serve_job(job);
             }
@@ -47,7 +53,7 @@ impl Running {
         match capture::write_file(self, to) {
             Ok(_) => Some(to.clone()),
             Err(e) => {
-                crate::complain(&format!("cannot checkpoint to {}: {e}; the program runs on", to.display()));
+                crate::start::complain(&format!("cannot checkpoint to {}: {e}; the program runs on", to.display()));
                 None
             }
         }
@@ -72,12 +78,19 @@ impl Running {
     fn checkpoint(&self, to: &Path, stop_us: u64) -> Result<Checkpointed, CaptureError> {
         let begun = Instant::now();
         let done = capture::write_file(self, to)?;
-        Ok(Checkpointed { bytes: done.stats.bytes, frames: done.frames, stop_us, write_us: micros(begun) })
+        Ok(Checkpointed {
+            bytes: done.stats.bytes,
+            frames: done.frames,
+            stop_us,
+            write_us: micros(begun),
+        })
     }
 
     /// The point that `DUNLIN_CHECKPOINT_AT` names: checkpoints and stops.
     fn stop_here(&mut self) -> Flow {
-        let Some(to) = self.setup.checkpoint_to.clone() else { return Flow::Go };
+        let Some(to) = self.setup.checkpoint_to.clone() else {
+            return Flow::Go;
+        };
         let ending = match capture::write_file(self, &to) {
             Ok(_) => Ending::Checkpointed(to),
             Err(e) => Ending::Failed(Failure::new(FAILED, format!("cannot checkpoint to {}: {e}", to.display()))),

@@ -109,6 +109,10 @@ impl Shared {
     pub fn info(&self) -> Option<Info> {
         let uptime_seconds = self.started.elapsed().as_secs();
         let memory_bytes = self.memory_size.load(SeqCst);
-        lock(&self.info).clone().map(|info| Info { uptime_seconds, memory_bytes, ..info })
+        lock(&self.info).clone().map(|info| Info {
+            uptime_seconds,
+            memory_bytes,
+            ..info
+        })
     }
 }

@@ -1,10 +1,9 @@
 //! The WebAssembly stack: where frames of compiled code live, apart from the host's stack, with a guard below it.
 
+use crate::memory::MemoryError;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use std::ops::Range;
 use std::ptr::null_mut;
-
-use crate::memory::MemoryError;
 
 /// Size of the guard below a stack, in bytes. No frame of compiled code is larger, so a function that doesn't fit always touches it.
 pub const GUARD: usize = 16 << 20;
@@ -28,7 +27,13 @@ impl WasmStack {
         let start = start.map_err(|e| MemoryError::Reserve(len as u64, e.into()))?.cast::<u8>();
         let stack = WasmStack { start, size };
         // SAFETY: the range is the upper part of the mapping just made.
-        let allowed = unsafe { mprotect(start.wrapping_add(GUARD).cast(), size, MprotectFlags::READ | MprotectFlags::WRITE) };
+        let allowed = unsafe {
+            mprotect(
+                start.wrapping_add(GUARD).cast(),
+                size,
+                MprotectFlags::READ | MprotectFlags::WRITE,
+            )
+        };
         allowed.map_err(|e| MemoryError::Commit(size as u64, e.into()))?;
         Ok(stack)
     }

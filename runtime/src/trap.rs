@@ -6,6 +6,8 @@
 
 use crate::arch::{self, Interrupted};
 use crate::instance::Instance;
+use crate::memory::RESERVED;
+use crate::program::Program;
 use dunlin_migrate::context::{ContextHeader, HEADER_SIZE};
 use dunlin_migrate::frames::{TraceFrame, backtrace};
 use dunlin_migrate::hostcalls::Trap;
@@ -14,9 +16,6 @@ use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-
-use crate::memory::RESERVED;
-use crate::program::Program;
 
 /// Signals that compiled code raises.
 const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
@@ -64,7 +63,11 @@ pub fn install(program: &'static Program) -> std::io::Result<()> {
 /// Gives the calling thread a signal stack that outlives it.
 fn signal_stack() -> std::io::Result<()> {
     let memory = Box::leak(vec![0u8; SIGNAL_STACK].into_boxed_slice());
-    let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: memory.len() };
+    let stack = libc::stack_t {
+        ss_sp: memory.as_mut_ptr().cast(),
+        ss_flags: 0,
+        ss_size: memory.len(),
+    };
     // SAFETY: the memory is never freed and nothing else uses it.
     match unsafe { libc::sigaltstack(&stack, null_mut()) } {
         0 => Ok(()),
@@ -102,7 +105,12 @@ pub fn unwatch() {
 /// The fault because of which `enter` has just returned [`arch::TRAPPED`].
 pub fn last_fault() -> Option<Fault> {
     let trap = u8::try_from(FAULT_TRAP.load(SeqCst)).ok().and_then(Trap::from_u8)?;
-    Some(Fault { trap, pc: FAULT_PC.load(SeqCst), fp: FAULT_FP.load(SeqCst), pending_return: FAULT_RETURN.load(SeqCst) })
+    Some(Fault {
+        trap,
+        pc: FAULT_PC.load(SeqCst),
+        fp: FAULT_FP.load(SeqCst),
+        pending_return: FAULT_RETURN.load(SeqCst),
+    })
 }
 
 extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
@@ -148,7 +156,12 @@ fn classify(signal: i32, address: u64, at: &Interrupted<'_>) -> Option<Fault> {
         let first = found.is_some_and(|(_, offset)| offset == 0) || arch::first_of_leave(at.pc());
         let pending_return = if first { at.return_address(start..top) } else { 0 };
         let pc = if found.is_some() { at.pc() } else { 0 };
-        return Some(Fault { trap: Trap::StackOverflow, pc, fp: at.fp(), pending_return });
+        return Some(Fault {
+            trap: Trap::StackOverflow,
+            pc,
+            fp: at.fp(),
+            pending_return,
+        });
     }
     let (function, offset) = found?;
     let (trap, _) = program.maps.function(function).ok()?.code.trap_at(offset)?;
@@ -164,7 +177,12 @@ fn classify(signal: i32, address: u64, at: &Interrupted<'_>) -> Option<Fault> {
         }
         _ => trap != Trap::MemoryOutOfBounds,
     };
-    plausible.then_some(Fault { trap, pc: at.pc(), fp: at.fp(), pending_return: 0 })
+    plausible.then_some(Fault {
+        trap,
+        pc: at.pc(),
+        fp: at.fp(),
+        pending_return: 0,
+    })
 }
 
 /// The lines of a backtrace from a fault, innermost frame first.

@@ -5,6 +5,7 @@
 //! - [`program`]: a program built for both architectures, and its runs;
 //! - [`guest`]: the small C and text-format programs in `guests/`, with the directives in their headers;
 //! - [`moves`]: ping-pong between architectures;
+//! - [`snapshots`]: snapshots as values, to compare and to forge them;
 //! - [`sources`]: C sources and scripts that lie inside crates;
 //! - [`real`]: SQLite and Lua;
 //! - [`spec`]: the official test suite's scripts.
@@ -14,6 +15,7 @@ pub mod moves;
 pub mod process;
 pub mod program;
 pub mod real;
+pub mod snapshots;
 pub mod sources;
 pub mod spec;
 pub mod tools;

@@ -74,6 +74,11 @@ impl Program {
         Program::build(&path)
     }
 
+    /// Executables that were already built as `dir/name.*`.
+    pub fn adopt(dir: TempDir, name: &str) -> Program {
+        Program { dir, name: name.to_owned() }
+    }
+
     /// The path without the architecture's suffix.
     pub fn base(&self) -> PathBuf {
         self.dir.path().join(&self.name)

@@ -86,12 +86,24 @@ impl<'a> RuntimeFile<'a> {
         }
         if let Some(section) = sections.iter().find(|s| s.header.sh_addralign.get(LE) > SEGMENT_ALIGN) {
             let name = String::from_utf8_lossy(section.name);
-            return Err(Error::Runtime(format!("its section {name} is aligned to {:#x}", section.header.sh_addralign.get(LE))));
+            return Err(Error::Runtime(format!(
+                "its section {name} is aligned to {:#x}",
+                section.header.sh_addralign.get(LE)
+            )));
         }
         let meta = placeholder(&segments, &sections, META_ADDR, META_SECTION)?;
         let text = placeholder(&segments, &sections, TEXT_ADDR, TEXT_SECTION)?;
         let segments_at = header.e_phoff.get(LE) as usize;
-        let mut runtime = RuntimeFile { data, header, segments_at, segments, sections, meta, text, loaded_end: 0 };
+        let mut runtime = RuntimeFile {
+            data,
+            header,
+            segments_at,
+            segments,
+            sections,
+            meta,
+            text,
+            loaded_end: 0,
+        };
         runtime.loaded_end = runtime.find_loaded_end()?;
         Ok(runtime)
     }
@@ -101,10 +113,18 @@ impl<'a> RuntimeFile<'a> {
         let other = |own: fn(Placeholder) -> usize, n: usize| n != own(self.meta) && n != own(self.text);
         let segments = self.segments.iter().enumerate().filter(|(n, _)| other(|p| p.segment, *n));
         let segments = segments.map(|(_, s)| (s.p_offset.get(LE), s.p_filesz.get(LE)));
-        let sections = self.sections.iter().enumerate().filter(|(n, s)| other(|p| p.section, *n) && s.is_loaded());
+        let sections = self
+            .sections
+            .iter()
+            .enumerate()
+            .filter(|(n, s)| other(|p| p.section, *n) && s.is_loaded());
         let sections = sections.filter_map(|(_, s)| s.header.file_range(LE));
         let headers = (self.segments_at as u64, size_of_val(&self.segments[..]) as u64);
-        let end = segments.chain(sections).chain([headers]).map(|(at, len)| at.saturating_add(len)).max();
+        let end = segments
+            .chain(sections)
+            .chain([headers])
+            .map(|(at, len)| at.saturating_add(len))
+            .max();
         let end = end.unwrap_or(0).max(size_of_val(&self.header) as u64);
         let end = usize::try_from(end).ok().filter(|&end| end <= self.data.len());
         end.ok_or_else(|| Error::Runtime("a segment lies outside of the file".into()))
@@ -115,8 +135,13 @@ impl<'a> RuntimeFile<'a> {
         let start = self.segments[placeholder.segment].p_vaddr.get(LE);
         let taken = |at: u64, len: u64| at < end && at.saturating_add(len) > start;
         for (n, segment) in self.segments.iter().enumerate() {
-            if n != placeholder.segment && segment.p_type.get(LE) == PT_LOAD && taken(segment.p_vaddr.get(LE), segment.p_memsz.get(LE)) {
-                return Err(Error::Runtime(format!("its segment {n} lies between {start:#x} and {end:#x}")));
+            if n != placeholder.segment
+                && segment.p_type.get(LE) == PT_LOAD
+                && taken(segment.p_vaddr.get(LE), segment.p_memsz.get(LE))
+            {
+                return Err(Error::Runtime(format!(
+                    "its segment {n} lies between {start:#x} and {end:#x}"
+                )));
             }
         }
         for (n, section) in self.sections.iter().enumerate() {
@@ -124,7 +149,9 @@ impl<'a> RuntimeFile<'a> {
             let (at, len) = (section.header.sh_addr.get(LE), section.header.sh_size.get(LE));
             if n != placeholder.section && section.is_loaded() && !tls_zeros && taken(at, len) {
                 let name = String::from_utf8_lossy(section.name);
-                return Err(Error::Runtime(format!("its section {name} lies between {start:#x} and {end:#x}")));
+                return Err(Error::Runtime(format!(
+                    "its section {name} lies between {start:#x} and {end:#x}"
+                )));
             }
         }
         Ok(())
@@ -149,16 +176,30 @@ impl<'a> RuntimeFile<'a> {
 
 fn section<'a>(header: &SectionHeader64<LE>, names: StringTable<'a>, file: &'a [u8]) -> Result<Section<'a>, object::read::Error> {
     if header.sh_type.get(LE) == SHT_NULL {
-        return Ok(Section { name: b"", header: *header, data: &[] });
+        return Ok(Section {
+            name: b"",
+            header: *header,
+            data: &[],
+        });
     }
-    Ok(Section { name: header.name(LE, names)?, header: *header, data: header.data(LE, file)? })
+    Ok(Section {
+        name: header.name(LE, names)?,
+        header: *header,
+        data: header.data(LE, file)?,
+    })
 }
 
 fn placeholder(segments: &[ProgramHeader64<LE>], sections: &[Section<'_>], addr: u64, name: &str) -> Result<Placeholder, Error> {
-    let segment = segments.iter().position(|s| s.p_type.get(LE) == PT_LOAD && s.p_vaddr.get(LE) == addr);
-    let section = sections.iter().position(|s| s.name == name.as_bytes() && s.header.sh_addr.get(LE) == addr);
+    let segment = segments
+        .iter()
+        .position(|s| s.p_type.get(LE) == PT_LOAD && s.p_vaddr.get(LE) == addr);
+    let section = sections
+        .iter()
+        .position(|s| s.name == name.as_bytes() && s.header.sh_addr.get(LE) == addr);
     match (segment, section) {
         (Some(segment), Some(section)) => Ok(Placeholder { segment, section }),
-        _ => Err(Error::Runtime(format!("it has no {name} section in a segment of its own at {addr:#x}"))),
+        _ => Err(Error::Runtime(format!(
+            "it has no {name} section in a segment of its own at {addr:#x}"
+        ))),
     }
 }

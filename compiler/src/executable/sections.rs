@@ -31,7 +31,10 @@ impl<'a> SectionTable<'a> {
             header: s.header,
             bytes: (!s.is_loaded() && !s.data.is_empty()).then_some(Cow::Borrowed(s.data)),
         };
-        let mut table = SectionTable { entries: runtime.sections.iter().map(entry).collect(), names_at: 0 };
+        let mut table = SectionTable {
+            entries: runtime.sections.iter().map(entry).collect(),
+            names_at: 0,
+        };
         table.names_at = match runtime.header.e_shstrndx.get(LE) as usize {
             0 => table.find_or_add(b".shstrtab", SHT_STRTAB),
             at => at,
@@ -97,7 +100,11 @@ impl<'a> SectionTable<'a> {
 
     /// Number of the section of this name that isn't loaded.
     fn find_or_add(&mut self, name: &'static [u8], kind: u32) -> usize {
-        if let Some(at) = self.entries.iter().position(|e| e.name == name && e.header.sh_type.get(LE) == kind) {
+        if let Some(at) = self
+            .entries
+            .iter()
+            .position(|e| e.name == name && e.header.sh_type.get(LE) == kind)
+        {
             return at;
         }
         let zero = U64::new(LE, 0);
@@ -113,7 +120,11 @@ impl<'a> SectionTable<'a> {
             sh_addralign: U64::new(LE, 1),
             sh_entsize: zero,
         };
-        self.entries.push(Entry { name, header, bytes: None });
+        self.entries.push(Entry {
+            name,
+            header,
+            bytes: None,
+        });
         self.entries.len() - 1
     }
 }

@@ -19,13 +19,20 @@ pub(super) fn merge(runtime: &RuntimeFile<'_>, image: &LinkedImage) -> Result<(V
     let mut globals = Vec::new();
     if let Some(table) = runtime.sections.iter().find(|s| s.header.sh_type.get(LE) == SHT_SYMTAB) {
         let damaged = || Error::Runtime("its symbol table is damaged".into());
-        let names = runtime.sections.get(table.header.sh_link.get(LE) as usize).ok_or_else(damaged)?;
+        let names = runtime
+            .sections
+            .get(table.header.sh_link.get(LE) as usize)
+            .ok_or_else(damaged)?;
         strings = names.data.to_vec();
         let old: &[Sym64<LE>] = slice_from_all_bytes(table.data).map_err(|()| damaged())?;
         // The placeholders' own symbols would name the program's first function, or declare it data.
         let placeholders = [runtime.meta.section as u16, runtime.text.section as u16];
         for symbol in old.iter().skip(1).filter(|s| !placeholders.contains(&s.st_shndx.get(LE))) {
-            if symbol.is_local() { symbols.push(*symbol) } else { globals.push(*symbol) }
+            if symbol.is_local() {
+                symbols.push(*symbol)
+            } else {
+                globals.push(*symbol)
+            }
         }
     }
     let mut add = |name: &str, kind: u8, section: u16, value: u64, size: u64| {
@@ -45,11 +52,21 @@ pub(super) fn merge(runtime: &RuntimeFile<'_>, image: &LinkedImage) -> Result<(V
         add("$x", STT_NOTYPE, text, TEXT_ADDR, 0); // "code from here on", in the ABI's words
     }
     for symbol in image.symbols.iter().filter(|s| s.len > 0) {
-        add(&symbol.name, STT_FUNC, text, TEXT_ADDR + u64::from(symbol.start), symbol.len.into());
+        add(
+            &symbol.name,
+            STT_FUNC,
+            text,
+            TEXT_ADDR + u64::from(symbol.start),
+            symbol.len.into(),
+        );
     }
     symbols.append(&mut globals);
     match u32::try_from(strings.len()) {
         Ok(_) => Ok((strings, symbols)),
-        Err(_) => Err(Error::TooLarge { what: "its symbol names".into(), size: strings.len() as u64, max: u32::MAX.into() }),
+        Err(_) => Err(Error::TooLarge {
+            what: "its symbol names".into(),
+            size: strings.len() as u64,
+            max: u32::MAX.into(),
+        }),
     }
 }

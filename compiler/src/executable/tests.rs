@@ -19,17 +19,39 @@ fn image(arch: Arch) -> LinkedImage {
         // movzx eax, byte [META + 100]; ret
         Arch::X86_64 => vec![0x0f, 0xb6, 0x04, 0x25, 100, 0, 0, 0x20, 0xc3],
         // movz x0, META >> 16, lsl 16; ldrb w0, [x0, #100]; ret
-        Arch::Aarch64 => [0xd2a4_0000u32, 0x3941_9000, 0xd65f_03c0].iter().flat_map(|word| word.to_le_bytes()).collect(),
+        Arch::Aarch64 => [0xd2a4_0000u32, 0x3941_9000, 0xd65f_03c0]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect(),
     };
     let mut meta = vec![7; 123_456];
     meta[100] = 42;
     let len = text.len() as u32;
     let symbols = vec![
-        Symbol { name: "main".into(), start: 0, len },
-        Symbol { name: "odd\nname\0".into(), start: 0, len },
-        Symbol { name: "absent".into(), start: len, len: 0 },
+        Symbol {
+            name: "main".into(),
+            start: 0,
+            len,
+        },
+        Symbol {
+            name: "odd\nname\0".into(),
+            start: 0,
+            len,
+        },
+        Symbol {
+            name: "absent".into(),
+            start: len,
+            len: 0,
+        },
     ];
-    LinkedImage { arch, name: "prog".into(), text, meta, symbols, unwind: Vec::new() }
+    LinkedImage {
+        arch,
+        name: "prog".into(),
+        text,
+        meta,
+        symbols,
+        unwind: Vec::new(),
+    }
 }
 
 fn parse(bytes: &[u8]) -> ElfFile64<'_, LE> {
@@ -47,7 +69,10 @@ fn segments_hold_the_image() {
             assert_eq!((segment.p_type(LE), segment.p_flags(LE)), (PT_LOAD, flags));
             assert_eq!(segment.data(LE, &out[..]).unwrap(), &bytes[..]);
             assert_eq!(segment.p_memsz(LE), bytes.len() as u64);
-            assert_eq!((segment.p_offset(LE) % SEGMENT_ALIGN, segment.p_align(LE)), (0, SEGMENT_ALIGN));
+            assert_eq!(
+                (segment.p_offset(LE) % SEGMENT_ALIGN, segment.p_align(LE)),
+                (0, SEGMENT_ALIGN)
+            );
         }
         let text = elf.section_by_name(".dunlin.text").unwrap();
         assert_eq!((text.address(), text.data().unwrap()), (TEXT_ADDR, &image.text[..]));
@@ -67,12 +92,25 @@ fn symbols_are_merged() {
         let elf = parse(&out);
         let names: Vec<&str> = elf.symbols().map(|s| s.name().unwrap()).collect();
         let mapping: &[&str] = if arch == Arch::Aarch64 { &["$x"] } else { &[] };
-        assert_eq!(names, [&["here", "prog"][..], mapping, &["main", "odd?name?", "_start"]].concat());
+        assert_eq!(
+            names,
+            [&["here", "prog"][..], mapping, &["main", "odd?name?", "_start"]].concat()
+        );
         let main = elf.symbol_by_name("main").unwrap();
-        assert_eq!((main.address(), main.size(), main.is_local()), (TEXT_ADDR, image(arch).text.len() as u64, true));
-        assert_eq!(main.section_index(), Some(elf.section_by_name(".dunlin.text").unwrap().index()));
+        assert_eq!(
+            (main.address(), main.size(), main.is_local()),
+            (TEXT_ADDR, image(arch).text.len() as u64, true)
+        );
+        assert_eq!(
+            main.section_index(),
+            Some(elf.section_by_name(".dunlin.text").unwrap().index())
+        );
         // Local symbols come first, and the section's header says how many.
-        let table = elf.elf_section_table().iter().find(|s| s.sh_type(LE) == object::elf::SHT_SYMTAB).unwrap();
+        let table = elf
+            .elf_section_table()
+            .iter()
+            .find(|s| s.sh_type(LE) == object::elf::SHT_SYMTAB)
+            .unwrap();
         let symbols = elf.elf_symbol_table().symbols();
         let locals = symbols.iter().take_while(|s| s.is_local()).count();
         assert_eq!(table.sh_info(LE) as usize, locals);

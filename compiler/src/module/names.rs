@@ -10,7 +10,11 @@ pub(super) fn functions(reader: NameSectionReader<'_>) -> Vec<(u32, String)> {
     for subsection in reader {
         match subsection {
             Ok(Name::Function(map)) => {
-                names.extend(map.into_iter().map_while(Result::ok).map(|naming| (naming.index, naming.name.to_owned())));
+                names.extend(
+                    map.into_iter()
+                        .map_while(Result::ok)
+                        .map(|naming| (naming.index, naming.name.to_owned())),
+                );
             }
             Ok(_) => {}
             Err(_) => break,
@@ -21,7 +25,11 @@ pub(super) fn functions(reader: NameSectionReader<'_>) -> Vec<(u32, String)> {
 
 /// One name per function at most, ascending by index: the name section's, else the first export's.
 pub(super) fn merge(section: Vec<(u32, String)>, info: &ModuleInfo) -> Vec<(u32, String)> {
-    let exports = info.exports.iter().filter(|e| e.kind == ExportKind::Func).map(|e| (e.index, e.name.clone()));
+    let exports = info
+        .exports
+        .iter()
+        .filter(|e| e.kind == ExportKind::Func)
+        .map(|e| (e.index, e.name.clone()));
     let mut names: HashMap<u32, String> = HashMap::new();
     for (func, name) in section.into_iter().chain(exports) {
         if (func as usize) < info.funcs.len() && !name.is_empty() {

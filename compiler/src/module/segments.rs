@@ -14,9 +14,10 @@ pub(super) fn elements(section: ElementSectionReader<'_>) -> Result<Vec<Element>
         let element = element?;
         let offset = element.range.start;
         let mode = match element.kind {
-            ElementKind::Active { table_index, offset_expr } => {
-                SegmentMode::Active(table_index.unwrap_or(0), const_expr(&offset_expr, offset)?)
-            }
+            ElementKind::Active {
+                table_index,
+                offset_expr,
+            } => SegmentMode::Active(table_index.unwrap_or(0), const_expr(&offset_expr, offset)?),
             ElementKind::Passive => SegmentMode::Passive,
             ElementKind::Declared => SegmentMode::Declared,
         };
@@ -42,13 +43,17 @@ pub(super) fn data(section: DataSectionReader<'_>, start: usize) -> Result<Vec<D
     for segment in section {
         let segment = segment?;
         let mode = match segment.kind {
-            DataKind::Active { memory_index, offset_expr } => {
-                SegmentMode::Active(memory_index, const_expr(&offset_expr, segment.range.start)?)
-            }
+            DataKind::Active {
+                memory_index,
+                offset_expr,
+            } => SegmentMode::Active(memory_index, const_expr(&offset_expr, segment.range.start)?),
             DataKind::Passive => SegmentMode::Passive,
         };
         let end = (segment.range.end - start) as u64;
-        segments.push(Data { mode, bytes: end - segment.data.len() as u64..end });
+        segments.push(Data {
+            mode,
+            bytes: end - segment.data.len() as u64..end,
+        });
     }
     Ok(segments)
 }

@@ -35,7 +35,11 @@ fn refused(text: &str, feature: &str, at: &[u8]) {
     match check(&wasm) {
         Err(Error::Unsupported { feature: found, offset }) => {
             assert_eq!(found, feature, "{text}");
-            assert!(wasm[offset..].starts_with(at), "{text}: offset {offset:#x} is {:x?}", &wasm[offset..(offset + 4).min(wasm.len())]);
+            assert!(
+                wasm[offset..].starts_with(at),
+                "{text}: offset {offset:#x} is {:x?}",
+                &wasm[offset..(offset + 4).min(wasm.len())]
+            );
         }
         other => panic!("{text}: {other:?}"),
     }
@@ -69,19 +73,63 @@ fn the_table_index_may_take_five_bytes() {
 #[test]
 fn reference_values_are_refused() {
     let with_table = |body: &str| format!("(module (table 1 funcref) (elem declare func 0) (func {body}))");
-    refused("(module (type (func (param funcref))))", "reference types (values of type funcref)", &[0x60, 1, 0x70]);
-    refused("(module (type (func (result externref))))", "reference types (values of type externref)", &[0x60, 0, 1, 0x6f]);
-    refused("(module (global funcref (ref.null func)))", "reference types (values of type funcref)", &[0x70, 0]);
-    refused("(module (table 1 externref))", "reference types (elements of type externref)", &[0x6f, 0, 1]);
-    refused("(module (elem externref (ref.null extern)))", "reference types (elements of type externref)", &[5, 0x6f]);
+    refused(
+        "(module (type (func (param funcref))))",
+        "reference types (values of type funcref)",
+        &[0x60, 1, 0x70],
+    );
+    refused(
+        "(module (type (func (result externref))))",
+        "reference types (values of type externref)",
+        &[0x60, 0, 1, 0x6f],
+    );
+    refused(
+        "(module (global funcref (ref.null func)))",
+        "reference types (values of type funcref)",
+        &[0x70, 0],
+    );
+    refused(
+        "(module (table 1 externref))",
+        "reference types (elements of type externref)",
+        &[0x6f, 0, 1],
+    );
+    refused(
+        "(module (elem externref (ref.null extern)))",
+        "reference types (elements of type externref)",
+        &[5, 0x6f],
+    );
     refused(&with_table("ref.null func drop"), "reference types (ref.null)", &[0xd0, 0x70]);
     refused(&with_table("ref.func 0 drop"), "reference types (ref.func)", &[0xd2, 0]);
-    refused(&with_table("i32.const 0 table.get 0 drop"), "reference types (table.get)", &[0x25, 0]);
-    refused(&with_table("table.size 0 drop"), "reference types (table.size)", &[0xfc, 16, 0]);
-    refused(&with_table("block (result funcref) unreachable end drop"), "reference types (values of type funcref)", &[2, 0x70]);
-    refused(&with_table("unreachable select (result externref) drop"), "reference types (values of type externref)", &[0x1c, 1, 0x6f]);
-    refused("(module (func (local externref)))", "reference types (values of type externref)", &[1, 0x6f]);
-    refused("(module (func (local i32 funcref)))", "reference types (values of type funcref)", &[1, 0x70]);
+    refused(
+        &with_table("i32.const 0 table.get 0 drop"),
+        "reference types (table.get)",
+        &[0x25, 0],
+    );
+    refused(
+        &with_table("table.size 0 drop"),
+        "reference types (table.size)",
+        &[0xfc, 16, 0],
+    );
+    refused(
+        &with_table("block (result funcref) unreachable end drop"),
+        "reference types (values of type funcref)",
+        &[2, 0x70],
+    );
+    refused(
+        &with_table("unreachable select (result externref) drop"),
+        "reference types (values of type externref)",
+        &[0x1c, 1, 0x6f],
+    );
+    refused(
+        "(module (func (local externref)))",
+        "reference types (values of type externref)",
+        &[1, 0x6f],
+    );
+    refused(
+        "(module (func (local i32 funcref)))",
+        "reference types (values of type funcref)",
+        &[1, 0x70],
+    );
 }
 
 #[test]
@@ -90,7 +138,11 @@ fn other_proposals_are_refused_by_name() {
     refused("(module (func (local v128)))", "SIMD", &[1, 0x7b]);
     refused("(module (func i32.const 0 i8x16.splat drop))", "SIMD", &[0xfd, 0x0f]);
     refused("(module (func return_call 0))", "tail calls", &[0x12, 0]);
-    refused("(module (memory 1) (func i32.const 0 i32.atomic.load drop))", "threads", &[0xfe, 0x10]);
+    refused(
+        "(module (memory 1) (func i32.const 0 i32.atomic.load drop))",
+        "threads",
+        &[0xfe, 0x10],
+    );
     refused("(module (memory 1 1 shared))", "threads", &[3, 1, 1]);
     refused("(module (memory 1) (memory 1))", "multi-memory", &[2, 0, 1, 0, 1]);
     refused("(module (memory i64 1))", "memory64", &[4, 1]);
@@ -98,17 +150,33 @@ fn other_proposals_are_refused_by_name() {
     refused("(module (tag))", "exception handling", &[1, 0, 0]);
     refused("(module (func try_table end))", "exception handling", &[0x1f]);
     refused("(module (func try end))", "legacy exception handling", &[6, 0x40]);
-    refused("(module (global i32 (i32.add (i32.const 1) (i32.const 2))))", "extended constant expressions", &[0x6a]);
-    refused("(module (func (param (ref func))))", "typed function references", &[0x60, 1, 0x64]);
+    refused(
+        "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
+        "extended constant expressions",
+        &[0x6a],
+    );
+    refused(
+        "(module (func (param (ref func))))",
+        "typed function references",
+        &[0x60, 1, 0x64],
+    );
     refused("(module (type (struct)))", "garbage collection", &[0x5f]);
-    refused("(module (func i64.const 1 i64.const 2 i64.mul_wide_s drop drop))", "wide arithmetic", &[0xfc, 21]);
+    refused(
+        "(module (func i64.const 1 i64.const 2 i64.mul_wide_s drop drop))",
+        "wide arithmetic",
+        &[0xfc, 21],
+    );
 }
 
 #[test]
 fn imports_other_than_functions_are_refused() {
     for (what, text) in [("memory", "memory 1"), ("table", "table 1 funcref"), ("global", "global i32")] {
         let feature = format!("imported {what} (\"env\" \"x\")");
-        refused(&format!("(module (import \"env\" \"x\" ({text})))"), &feature, b"\x03env\x01x");
+        refused(
+            &format!("(module (import \"env\" \"x\" ({text})))"),
+            &feature,
+            b"\x03env\x01x",
+        );
     }
 }
 
@@ -136,7 +204,9 @@ fn invalid_modules_are_invalid() {
         assert!(matches!(&found, Err(Error::Invalid { .. })), "{text}: {found:?}");
     }
     let wasm = wat::parse_str("(module (func i64.const 0 i32.eqz drop))").unwrap();
-    let Err(Error::Invalid { offset, .. }) = check(&wasm) else { panic!() };
+    let Err(Error::Invalid { offset, .. }) = check(&wasm) else {
+        panic!()
+    };
     assert_eq!(wasm[offset], 0x45);
 }
 
@@ -175,9 +245,22 @@ fn a_module_is_decoded() {
     let info = &module.info;
     assert_eq!(info.name, "prog");
     assert_eq!(info.types[info.funcs[1] as usize], FuncType::default());
-    assert_eq!(info.imports, [Import { module: "wasi_snapshot_preview1".into(), name: "proc_exit".into() }]);
+    assert_eq!(
+        info.imports,
+        [Import {
+            module: "wasi_snapshot_preview1".into(),
+            name: "proc_exit".into()
+        }]
+    );
     assert_eq!(info.memories, [Memory { min: 1, max: Some(9) }]);
-    assert_eq!(info.tables, [Table { ty: ValType::FuncRef, min: 2, max: Some(5) }]);
+    assert_eq!(
+        info.tables,
+        [Table {
+            ty: ValType::FuncRef,
+            min: 2,
+            max: Some(5)
+        }]
+    );
     assert_eq!(info.globals[0].init, ConstExpr::Value(Value::F64(0x7ff0_0000_0000_1234)));
     assert!(info.globals[0].mutable && !info.globals[1].mutable);
     assert_eq!(info.start, Some(1));

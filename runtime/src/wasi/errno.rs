@@ -1,6 +1,6 @@
 //! WASI's error numbers, and the host's errors translated into them.
 
-use std::io;
+use std::{fmt, io};
 
 macro_rules! errnos {
     ($($name:ident = $n:literal $($host:ident)?;)*) => {
@@ -17,6 +17,14 @@ macro_rules! errnos {
                 match raw {
                     $($(libc::$host => Errno::$name,)?)*
                     _ => Errno::Io,
+                }
+            }
+
+            /// The host's `errno` of the same meaning.
+            fn to_host(self) -> Option<i32> {
+                match self {
+                    $($(Errno::$name => Some(libc::$host),)?)*
+                    _ => None,
                 }
             }
         }
@@ -103,6 +111,16 @@ errnos! {
     TxtBsy = 74 ETXTBSY;
     Xdev = 75 EXDEV;
     NotCapable = 76;
+}
+
+/// In words for a person; the program itself only gets the number.
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_host() {
+            Some(raw) => io::Error::from_raw_os_error(raw).fmt(f),
+            None => write!(f, "{self:?}"),
+        }
+    }
 }
 
 impl From<rustix::io::Errno> for Errno {

@@ -16,7 +16,7 @@ use super::{Abi, Done, Wasi};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks, OpenOptions, OpenOptionsExt};
 use rustix::fs::{AtFlags, OFlags};
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -74,7 +74,7 @@ impl Wasi {
         let mut options = OpenOptions::new();
         options.read(true)._cap_fs_ext_follow(follow(flags)?).custom_flags(OFlags::PATH.bits() as i32);
         let file = sandbox::open(&dir.file, Path::new(&path), &options)?;
-        rustix::fs::utimensat(rustix::fs::CWD, proc_path(&file), &times, AtFlags::empty())?;
+        rustix::fs::utimensat(rustix::fs::CWD, proc_path(file.as_fd()), &times, AtFlags::empty())?;
         Ok(())
     }
 
@@ -137,6 +137,6 @@ pub(super) fn stat(dir: &File, path: &str, follow: FollowSymlinks) -> Result<Sta
 }
 
 /// The path under which the kernel shows an open descriptor of this process.
-pub(super) fn proc_path(file: &impl AsRawFd) -> String {
+pub(super) fn proc_path(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }

@@ -20,7 +20,7 @@ use dunlin_migrate::state::wasi::{self as state, FileTimes, MAX_DESCRIPTORS, Std
 use rustix::fs::SeekFrom;
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
@@ -48,14 +48,14 @@ pub enum RestoreProblem {
     #[error(transparent)]
     Grant(#[from] super::WasiError),
     /// An open file or directory isn't there or may not be opened.
-    #[error("'{path}' in the directory '{guest}' was open and can't be opened again: {error}")]
+    #[error("'{path}' in the directory '{guest}' was open and can't be opened again: {why}")]
     Open {
         /// The grant's name.
         guest: String,
         /// The path below it.
         path: String,
-        /// The host's error.
-        error: std::io::Error,
+        /// Why.
+        why: String,
     },
     /// An open file is something else here.
     #[error("'{path}' in the directory '{guest}' was open as a {was} and is none here")]
@@ -120,17 +120,17 @@ impl Wasi {
             }
             Resource::Directory(dir) => {
                 let (path, stat) = match dir.preopened {
-                    true => (String::new(), d.stat().map_err(|e| format!("descriptor {fd}: {e:?}"))?),
-                    false => self.path_of(fd, dir.grant, &*dir.file)?,
+                    true => (String::new(), d.stat().map_err(|e| format!("descriptor {fd}: {e}"))?),
+                    false => self.path_of(fd, dir.grant, d.host())?,
                 };
                 let listing = dir.listing.as_ref().map(Listing::names);
                 Ok((state::Resource::Directory { grant: dir.grant, path, preopened: dir.preopened, listing }, Some(stat)))
             }
-            Resource::File { grant, file } => {
+            Resource::File { grant, .. } => {
                 if d.kind != HostKind::Regular {
                     return Err(format!("descriptor {fd} is an open device or named pipe, which can't move"));
                 }
-                let (path, stat) = self.path_of(fd, *grant, file)?;
+                let (path, stat) = self.path_of(fd, *grant, d.host())?;
                 Ok((state::Resource::File { grant: *grant, path, offset: position()?, size: stat.size }, Some(stat)))
             }
             Resource::Listener(_) => Err(format!("descriptor {fd} is a listening socket, which can't move yet")),
@@ -140,20 +140,20 @@ impl Wasi {
 
     /// The path below its grant under which an open file or directory can be found again, checked by finding it; or why there is
     /// none. The kernel knows the path even if the file was renamed since it was opened.
-    fn path_of(&self, fd: u32, grant: u32, file: &(impl AsFd + AsRawFd)) -> Result<(String, Stat), String> {
+    fn path_of(&self, fd: u32, grant: u32, file: BorrowedFd<'_>) -> Result<(String, Stat), String> {
         let Some(GrantedDir { guest, dir: Some(root) }) = self.grants.get(grant as usize) else {
             return Err(format!("descriptor {fd} was opened through a directory that isn't granted any more"));
         };
-        let real = |file: &dyn AsRawFdDyn| {
-            let path = rustix::fs::readlink(file.proc_path(), Vec::new());
+        let real = |file: BorrowedFd<'_>| {
+            let path = rustix::fs::readlink(proc_path(file), Vec::new());
             path.map(std::ffi::CString::into_bytes).map_err(|e| format!("descriptor {fd}: /proc/self/fd can't be read: {e}"))
         };
-        let stat_now = Stat::of_fd(file.as_fd()).map_err(|e| format!("descriptor {fd}: {e:?}"))?;
-        let (root_path, path) = (real(&**root)?, real(file)?);
+        let stat_now = Stat::of_fd(file).map_err(|e| format!("descriptor {fd}: {e}"))?;
+        let (root_path, path) = (real(root.as_fd())?, real(file)?);
         let shown = String::from_utf8_lossy(&path).into_owned();
         if stat_now.links == 0 {
             let name = shown.strip_suffix(" (deleted)").unwrap_or(&shown);
-            return Err(format!("descriptor {fd}: the file {name} was deleted while it is open; it can't be opened again elsewhere"));
+            return Err(format!("descriptor {fd}: {name} is open but deleted, so it can't be opened again elsewhere"));
         }
         let below = match path.strip_prefix(&root_path[..]) {
             Some([]) => Some(Vec::new()),
@@ -207,17 +207,6 @@ impl Wasi {
             aliases,
             warnings,
         })
-    }
-}
-
-/// `path_of` takes files of two types and needs both as one.
-trait AsRawFdDyn {
-    fn proc_path(&self) -> String;
-}
-
-impl<T: AsRawFd> AsRawFdDyn for T {
-    fn proc_path(&self) -> String {
-        proc_path(self)
     }
 }
 
@@ -361,13 +350,11 @@ impl Restore<'_> {
     }
 
     fn open_failed(&self, grant: u32, path: &str, errno: Errno) -> Option<RestoreProblem> {
-        let error = std::io::Error::other(match errno {
-            Errno::NoEnt => "there is no such file here".to_owned(),
-            Errno::Acces => "permission denied".to_owned(),
+        let why = match errno {
             Errno::Perm => "its path leads out of the directory".to_owned(),
-            errno => format!("{errno:?}"),
-        });
-        Some(RestoreProblem::Open { guest: self.guest(grant), path: path.to_owned(), error })
+            errno => errno.to_string(),
+        };
+        Some(RestoreProblem::Open { guest: self.guest(grant), path: path.to_owned(), why })
     }
 
     fn kind(&self, grant: u32, path: &str, was: &'static str) -> Option<RestoreProblem> {

@@ -5,7 +5,8 @@ use dunlin_migrate::arch::Arch;
 use dunlin_migrate::image::{META_ADDR, TEXT_ADDR};
 use object::Endianness;
 use object::elf::{
-    EM_AARCH64, EM_X86_64, ET_EXEC, PF_R, PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, SHT_PROGBITS, STB_GLOBAL, STB_LOCAL, STT_FUNC, STT_NOTYPE,
+    EM_AARCH64, EM_X86_64, ET_EXEC, PF_R, PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, SHT_PROGBITS, STB_GLOBAL, STB_LOCAL, STT_FUNC,
+    STT_NOTYPE,
 };
 use object::write::elf::{FileHeader, ProgramHeader, SectionHeader, Sym, Writer};
 
@@ -16,11 +17,18 @@ pub const START_ADDR: u64 = 0x40_1000;
 pub fn runtime(arch: Arch) -> Vec<u8> {
     let (machine, start): (u16, Vec<u8>) = match arch {
         // mov eax, TEXT; call rax; mov edi, eax; mov eax, exit; syscall
-        Arch::X86_64 => (EM_X86_64, vec![0xb8, 0, 0, 0, 0x40, 0xff, 0xd0, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05]),
+        Arch::X86_64 => (
+            EM_X86_64,
+            vec![0xb8, 0, 0, 0, 0x40, 0xff, 0xd0, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05],
+        ),
         // movz x1, TEXT >> 16, lsl 16; blr x1; mov x8, exit; svc 0
-        Arch::Aarch64 => {
-            (EM_AARCH64, [0xd2a8_0001u32, 0xd63f_0020, 0xd280_0ba8, 0xd400_0001].iter().flat_map(|w| w.to_le_bytes()).collect())
-        }
+        Arch::Aarch64 => (
+            EM_AARCH64,
+            [0xd2a8_0001u32, 0xd63f_0020, 0xd280_0ba8, 0xd400_0001]
+                .iter()
+                .flat_map(|w| w.to_le_bytes())
+                .collect(),
+        ),
     };
     let mut out = Vec::new();
     let mut w = Writer::new(Endianness::Little, true, &mut out);
@@ -31,8 +39,17 @@ pub fn runtime(arch: Arch) -> Vec<u8> {
     w.reserve_symtab_section_index();
     w.reserve_strtab_section_index();
     w.reserve_shstrtab_section_index();
-    let symbols = [("$d", STB_LOCAL, STT_NOTYPE, 2, TEXT_ADDR), ("here", STB_LOCAL, STT_FUNC, 0, START_ADDR)];
-    let symbols = [&symbols[..], &[("dunlin_text", STB_GLOBAL, STT_NOTYPE, 2, TEXT_ADDR), ("_start", STB_GLOBAL, STT_FUNC, 0, START_ADDR)]];
+    let symbols = [
+        ("$d", STB_LOCAL, STT_NOTYPE, 2, TEXT_ADDR),
+        ("here", STB_LOCAL, STT_FUNC, 0, START_ADDR),
+    ];
+    let symbols = [
+        &symbols[..],
+        &[
+            ("dunlin_text", STB_GLOBAL, STT_NOTYPE, 2, TEXT_ADDR),
+            ("_start", STB_GLOBAL, STT_FUNC, 0, START_ADDR),
+        ],
+    ];
     let symbols = symbols.concat().into_iter().map(|(name, bind, kind, section, value)| Sym {
         name: Some(w.add_string(name.as_bytes())),
         section: Some(indices[section]),
@@ -58,7 +75,14 @@ pub fn runtime(arch: Arch) -> Vec<u8> {
     w.reserve_shstrtab();
     w.reserve_section_headers();
 
-    let header = FileHeader { os_abi: 0, abi_version: 0, e_type: ET_EXEC, e_machine: machine, e_entry: START_ADDR, e_flags: 0 };
+    let header = FileHeader {
+        os_abi: 0,
+        abi_version: 0,
+        e_type: ET_EXEC,
+        e_machine: machine,
+        e_entry: START_ADDR,
+        e_flags: 0,
+    };
     w.write_file_header(&header).unwrap();
     w.write_align_program_headers();
     for (n, (addr, p_flags)) in places.into_iter().enumerate().take(3) {
@@ -84,7 +108,11 @@ pub fn runtime(arch: Arch) -> Vec<u8> {
     w.write_shstrtab();
     w.write_null_section_header();
     for n in 0..4 {
-        let flags = if places[n].1 & PF_X != 0 { SHF_ALLOC | SHF_EXECINSTR } else { SHF_ALLOC };
+        let flags = if places[n].1 & PF_X != 0 {
+            SHF_ALLOC | SHF_EXECINSTR
+        } else {
+            SHF_ALLOC
+        };
         w.write_section_header(&SectionHeader {
             name: Some(names[n].0),
             sh_type: SHT_PROGBITS,

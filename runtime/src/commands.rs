@@ -1,0 +1,170 @@
+//! `--commands`, for tests: calls exports as told on standard input, so that the specification's test scripts run through real
+//! executables. One line each:
+//!
+//! ```text
+//!   ready                               instantiated (or: trap MESSAGE, and that is the end)
+//!   invoke NAME TYPE:BITS ...           ok TYPE:BITS ...
+//!   get NAME                            ok TYPE:BITS
+//!                                       trap MESSAGE    the instance goes on
+//!                                       err MESSAGE     not possible
+//! ```
+//!
+//! `NAME` is an export's name as hexadecimal bytes (`-` if empty); `BITS` are hexadecimal digits.
+
+use crate::exit::Ending;
+use crate::instantiate::instantiate;
+use crate::running::Running;
+use dunlin_migrate::module::ExportKind;
+use dunlin_migrate::state::Invocation;
+use dunlin_migrate::types::{ValType, Value};
+use std::io::{BufRead, Write};
+
+/// Why serving ends before the input does.
+enum Stop {
+    /// The program ended in a way that leaves nothing to serve.
+    Ended(Ending),
+    /// Nobody talks or listens any more.
+    Pipe,
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(_: std::io::Error) -> Stop {
+        Stop::Pipe
+    }
+}
+
+impl Running {
+    /// Instantiates the program and serves commands until the input ends.
+    pub fn serve_commands(&mut self, input: impl BufRead, output: impl Write) -> Ending {
+        match self.serve_lines(input, output) {
+            Ok(()) | Err(Stop::Pipe) => Ending::Returned,
+            Err(Stop::Ended(ending)) => ending,
+        }
+    }
+
+    fn serve_lines(&mut self, input: impl BufRead, mut output: impl Write) -> Result<(), Stop> {
+        let first = match instantiate(&mut self.instance) {
+            Err(trap) => Err(trap.message().to_owned()),
+            Ok(()) => match self.instance.program.module.start {
+                Some(start) => self.command_call(start, &[])?.map(|_| ()),
+                None => Ok(()),
+            },
+        };
+        if let Err(message) = first {
+            writeln!(output, "trap {message}")?;
+            return Ok(());
+        }
+        writeln!(output, "ready")?;
+        output.flush()?;
+        for line in input.lines() {
+            let line = line?;
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let reply = match words.as_slice() {
+                ["invoke", name, args @ ..] => self.command_invoke(name, args)?,
+                ["get", name] => self.command_get(name),
+                [] => continue,
+                _ => format!("err no such command: {line:?}"),
+            };
+            writeln!(output, "{reply}")?;
+            output.flush()?;
+        }
+        Ok(())
+    }
+
+    fn command_invoke(&mut self, name: &str, args: &[&str]) -> Result<String, Stop> {
+        let module = &self.instance.program.module;
+        let Some(name) = parse_name(name) else {
+            return Ok(format!("err not a name: {name:?}"));
+        };
+        let Some(func) = module.exported_func(&name) else {
+            return Ok(format!("err no function {name:?} is exported"));
+        };
+        let args: Option<Vec<Value>> = args.iter().map(|arg| parse_value(arg)).collect();
+        let Some(args) = args else {
+            return Ok("err not a list of TYPE:BITS".into());
+        };
+        let params = &module.func_type(func).params;
+        if !args.iter().map(|arg| arg.ty()).eq(params.iter().copied()) {
+            return Ok("err these are not the function's parameter types".into());
+        }
+        self.invocation = Invocation::Export(name);
+        Ok(match self.command_call(func, &args)? {
+            Ok(results) => results.iter().fold("ok".into(), |line, &value| line + " " + &show(value)),
+            Err(message) => format!("trap {message}"),
+        })
+    }
+
+    /// Calls a function. A trap is an inner error: the instance can still be used.
+    fn command_call(&mut self, func: u32, args: &[Value]) -> Result<Result<Vec<Value>, String>, Stop> {
+        match self.call(func, args) {
+            Ok(results) => Ok(Ok(results)),
+            Err(Ending::Trapped { message, .. }) => Ok(Err(message)),
+            Err(ending) => Err(Stop::Ended(ending)),
+        }
+    }
+
+    fn command_get(&self, name: &str) -> String {
+        let Some(name) = parse_name(name) else {
+            return format!("err not a name: {name:?}");
+        };
+        let exports = &self.instance.program.module.exports;
+        match exports.iter().find(|e| e.kind == ExportKind::Global && e.name == name) {
+            Some(export) => format!("ok {}", show(self.instance.global(export.index))),
+            None => format!("err no global {name:?} is exported"),
+        }
+    }
+}
+
+fn parse_name(hex: &str) -> Option<String> {
+    if hex == "-" {
+        return Some(String::new());
+    }
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    String::from_utf8(pairs.iter().map(byte).collect::<Option<_>>()?).ok()
+}
+
+fn parse_value(text: &str) -> Option<Value> {
+    let (ty, bits) = text.split_once(':')?;
+    let ty = (0..).map_while(ValType::from_u8).find(|t| t.to_string() == ty)?;
+    let bits = u128::from_str_radix(bits.strip_prefix("0x").unwrap_or(bits), 16).ok()?;
+    (bits >> (8 * ty.size() - 1) <= 1).then(|| Value::from_bits(ty, bits))
+}
+
+fn show(value: Value) -> String {
+    format!("{}:{:x}", value.ty(), value.to_bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bytes() {
+        assert_eq!(parse_name("612d20c3a9").as_deref(), Some("a- é"));
+        assert_eq!(parse_name("-").as_deref(), Some(""));
+        assert_eq!(parse_name("6"), None);
+        assert_eq!(parse_name("zz"), None);
+        assert_eq!(parse_name("ff"), None);
+    }
+
+    #[test]
+    fn values_keep_their_bits() {
+        for value in [
+            Value::I32(7),
+            Value::I64(u64::MAX),
+            Value::F32(0x7fa0_0000),
+            Value::F64(1),
+            Value::V128(u128::MAX),
+        ] {
+            assert_eq!(parse_value(&show(value)), Some(value));
+        }
+        assert_eq!(show(Value::FuncRef(None)), "funcref:ffffffff");
+        assert_eq!(parse_value("i32:100000000"), None);
+        assert_eq!(parse_value("i33:1"), None);
+        assert_eq!(parse_value("i32"), None);
+    }
+}

@@ -1,0 +1,10 @@
+//! WASI through its calls, as a program makes them: semantics, path escapes, blocking, moving, and hostile states.
+
+mod dirs;
+mod escapes;
+mod files;
+mod guest;
+mod hostile;
+mod layouts;
+mod moving;
+mod streams;

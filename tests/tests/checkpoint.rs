@@ -1,0 +1,233 @@
+//! Checkpoints asked for from outside, at any time: by command and by signal, of programs that compute, call, wait and sleep.
+
+use dunlin_migrate::arch::Arch;
+use dunlin_tests::process::{Input, Running};
+use dunlin_tests::program::{CHECKPOINTED, Program, dunlin, scratch};
+use dunlin_tests::guest::clang;
+use dunlin_tests::moves::other;
+use rustix::process::Signal;
+use std::io::Write;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The program of these tests: `programs/waiter.c`.
+fn waiter() -> &'static Program {
+    static PROGRAM: OnceLock<Program> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let dir = scratch();
+        let module = dir.path().join("waiter.wasm");
+        clang(&[dunlin_tests::tools::root().join("tests/programs/waiter.c")], &["-Wl,-z,stack-size=8388608".into()], &module);
+        Program::build(&module)
+    })
+}
+
+/// How long a request may take here, qemu and a busy machine included.
+const PROMPT: Duration = Duration::from_secs(5);
+
+/// `dunlin checkpoint PID -o FILE`.
+#[track_caller]
+fn checkpoint(running: &Running, to: &Path, more: &[&str]) {
+    let started = Instant::now();
+    let pid = running.pid().to_string();
+    dunlin(&["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()], more).expect_code(0);
+    assert!(started.elapsed() < PROMPT, "it took {:?}", started.elapsed());
+}
+
+fn start(arch: Arch, what: &str) -> Running {
+    let mut running = waiter().on(arch).args([what]).stdin(Input::Held).start();
+    running.wait_for("ready\n");
+    running
+}
+
+/// Checkpoints while the program is in the middle of `what`, resumes elsewhere; `feed` goes to standard input after the move.
+#[track_caller]
+fn interrupted(what: &str, feed: &str, expected: &str) {
+    for arch in Arch::ALL {
+        let dir = scratch();
+        let snapshot = dir.path().join("x.snap");
+        let running = start(arch, what);
+        std::thread::sleep(Duration::from_millis(100));
+        checkpoint(&running, &snapshot, &[]);
+        let first = running.finish().expect_code(CHECKPOINTED);
+        let mut second = waiter().on(other(arch)).args([what]).resume(&snapshot).stdin(Input::Held).start();
+        if !feed.is_empty() {
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(second.is_running(), "it didn't wait for input after the move");
+            second.stdin().as_mut().expect("a pipe").write_all(feed.as_bytes()).expect("it reads");
+        }
+        let second = second.finish().expect_code(0);
+        assert_eq!(first.out() + &second.out(), expected, "{second}");
+    }
+}
+
+#[test]
+fn in_a_tight_loop() {
+    interrupted("loop", "", "ready\nlooped 0c69e100a0b6b000\n");
+}
+
+#[test]
+fn deep_in_recursion() {
+    interrupted("recurse", "", "ready\nrecursed 50005000\n");
+}
+
+#[test]
+fn calling_through_pointers() {
+    interrupted("pointers", "", "ready\ncalled 7ab9d8f8\n");
+}
+
+#[test]
+fn blocked_in_a_read() {
+    interrupted("read", "hello\n", "ready\nread hello\n");
+}
+
+#[test]
+fn blocked_in_poll() {
+    interrupted("poll", "x", "ready\npolled 1 x\n");
+}
+
+#[test]
+fn asleep() {
+    for arch in Arch::ALL {
+        let dir = scratch();
+        let snapshot = dir.path().join("x.snap");
+        let started = Instant::now();
+        let running = start(arch, "sleep");
+        std::thread::sleep(Duration::from_millis(300));
+        checkpoint(&running, &snapshot, &[]);
+        let first = running.finish().expect_code(CHECKPOINTED);
+        let before = started.elapsed();
+        // The pause is not part of the sleep, and the sleep isn't started anew.
+        std::thread::sleep(Duration::from_millis(500));
+        let resumed = Instant::now();
+        let second = waiter().on(other(arch)).args(["sleep"]).resume(&snapshot).output().expect_code(0);
+        let after = resumed.elapsed();
+        assert_eq!(first.out() + &second.out(), "ready\nslept\n", "{second}");
+        assert!(before + after >= Duration::from_millis(1500), "slept too short: {before:?} and {after:?}");
+        assert!(after < Duration::from_millis(1500), "slept anew: {before:?} and {after:?}");
+    }
+}
+
+#[test]
+fn leave_running() {
+    for arch in Arch::ALL {
+        let dir = scratch();
+        let snapshot = dir.path().join("x.snap");
+        let mut running = start(arch, "read");
+        checkpoint(&running, &snapshot, &["--leave-running"]);
+        assert!(running.is_running());
+        running.stdin().as_mut().expect("a pipe").write_all(b"first\n").expect("it reads");
+        assert_eq!(running.finish().expect_code(0).out(), "ready\nread first\n");
+        // The copy goes its own way.
+        let copy = waiter().on(other(arch)).args(["read"]).resume(&snapshot).stdin(Input::Bytes(b"second\n".into())).output();
+        assert_eq!(copy.expect_code(0).out(), "read second\n");
+    }
+}
+
+#[test]
+fn by_signal() {
+    for (arch, name, signal) in [(Arch::X86_64, "TERM", Signal::TERM), (Arch::Aarch64, "USR1", Signal::USR1), (Arch::X86_64, "USR2", Signal::USR2)] {
+        let dir = scratch();
+        let snapshot = dir.path().join("x.snap");
+        let options = ["--checkpoint-on".to_owned(), format!("{name},INT"), "--checkpoint-to".to_owned(), snapshot.display().to_string()];
+        let mut running = waiter().on(arch).args(["read"]).opts(options.clone()).stdin(Input::Held).start();
+        running.wait_for("ready\n");
+        running.signal(signal);
+        let started = Instant::now();
+        running.finish().expect_code(CHECKPOINTED);
+        assert!(started.elapsed() < PROMPT);
+        // Started again with the same options it goes on from there, on whichever machine.
+        let again = waiter().on(other(arch)).args(["read"]).opts(options).stdin(Input::Bytes(b"again\n".into())).output();
+        assert_eq!(again.expect_code(0).out(), "read again\n");
+    }
+}
+
+/// Many moves at random times in one run, computing all the while.
+#[test]
+fn many_moves_at_any_time() {
+    let dir = scratch();
+    let mut out = String::new();
+    let mut arch = Arch::X86_64;
+    let mut from = None;
+    let mut moves = 0;
+    for n in 0.. {
+        let mut run = waiter().on(arch).args(["print"]);
+        if let Some(from) = &from {
+            run = run.resume(from);
+        }
+        let mut running = run.start();
+        if n == 0 {
+            running.wait_for("ready\n");
+        }
+        std::thread::sleep(Duration::from_millis(40 + (n * 37) % 120));
+        let to = dir.path().join(format!("{n}.snap"));
+        let pid = running.pid().to_string();
+        if running.is_running() && moves < 12 {
+            let asked = dunlin(&["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()], &[]);
+            moves += usize::from(asked.code() == 0);
+        }
+        let outcome = running.finish();
+        out += &outcome.out();
+        if outcome.code() != CHECKPOINTED {
+            outcome.expect_code(0);
+            break;
+        }
+        from = Some(to);
+        arch = other(arch);
+    }
+    let whole = waiter().on(Arch::X86_64).args(["print"]).output().expect_code(0);
+    assert_eq!(out, whole.out(), "after {moves} moves");
+    assert!(moves >= 5, "only {moves} moves");
+}
+
+/// A crash while a snapshot is written leaves the previous one or the new one, whole.
+#[test]
+fn killed_while_writing() {
+    let dir = scratch();
+    let snapshot = dir.path().join("x.snap");
+    let options = ["--checkpoint-on".to_owned(), "TERM".to_owned(), "--checkpoint-to".to_owned(), snapshot.display().to_string()];
+    let start = || {
+        let mut running = waiter().on(Arch::X86_64).args(["touch"]).opts(options.clone()).stdin(Input::Held).start();
+        running.wait_for("ready\n");
+        running
+    };
+    let running = start();
+    running.signal(Signal::TERM);
+    running.finish().expect_code(CHECKPOINTED);
+    let mut interrupted = 0;
+    for n in 0..14_u64 {
+        let before = std::fs::read(&snapshot).unwrap();
+        // It goes on from the snapshot, answers, and is asked to write the next one.
+        let mut running = waiter().on(Arch::X86_64).args(["touch"]).opts(options.clone()).stdin(Input::Held).start();
+        running.stdin().as_mut().expect("a pipe").write_all(b"a").expect("it reads");
+        running.wait_for("touched");
+        running.signal(Signal::TERM);
+        std::thread::sleep(Duration::from_micros(n * n * 500));
+        running.signal(Signal::KILL);
+        let code = running.finish().code();
+        let after = std::fs::read(&snapshot).unwrap();
+        interrupted += usize::from(code == 137 && after == before);
+        if after != before {
+            dunlin_tests::snapshots::load(&snapshot);
+        }
+    }
+    assert!(interrupted >= 1, "no write was interrupted");
+    let last = waiter().on(Arch::Aarch64).args(["touch"]).resume(&snapshot).stdin(Input::Bytes(b"a".into())).output();
+    assert_eq!(last.expect_code(0).out(), "touched 6fff1ffbd96b2000\n");
+}
+
+/// A program whose open file was removed can't be carried: it is told so, and goes on.
+#[test]
+fn an_unlinked_open_file_is_said_and_the_program_goes_on() {
+    let (dir, data) = (scratch(), scratch());
+    let snapshot = dir.path().join("x.snap");
+    let mut running = waiter().on(Arch::X86_64).args(["unlinked"]).dir(data.path(), "/data").stdin(Input::Held).start();
+    running.wait_for("ready\n");
+    let pid = running.pid().to_string();
+    let asked = dunlin(&["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), snapshot.as_os_str()], &[]);
+    assert_ne!(asked.code(), 0, "{asked}");
+    assert!(asked.err().contains("gone"), "the message must name the file: {asked}");
+    assert!(!snapshot.exists());
+    running.stdin().as_mut().expect("a pipe").write_all(b"on\n").expect("it reads");
+    assert_eq!(running.finish().expect_code(0).out(), "ready\nread on\n");
+}

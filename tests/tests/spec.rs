@@ -1,0 +1,101 @@
+//! The official test suite, through real executables: WebAssembly 1.0's scripts and 2.0's (without vectors). Each module is run on
+//! x86_64, on aarch64 under qemu, and on both with a forced migration at every point. What is left out is listed one by one in
+//! `spec-skips.txt`.
+
+use dunlin_tests::sources;
+use dunlin_tests::spec::run::{Built, Mode, build, check, is_refused};
+use dunlin_tests::spec::script::{Case, Script, read};
+use dunlin_tests::spec::skips;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The folders of the suite.
+const FOLDERS: [&str; 2] = ["wasm-v1", "wasm-v2"];
+
+fn scripts(folder: &str) -> Vec<Script> {
+    let dir = sources::spec().join(folder);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&dir)
+        .unwrap_or_else(|e| panic!("cannot read {}: {e}", dir.display()))
+        .map(|e| e.expect("a directory entry").path())
+        .filter(|p| p.extension().is_some_and(|x| x == "wast"))
+        .collect();
+    files.sort();
+    assert!(files.len() > 50, "only {} scripts in {}", files.len(), dir.display());
+    files.iter().map(|file| read(folder, file)).collect()
+}
+
+/// Calls `each` for every item, on all cores.
+fn in_parallel<T: Sync>(items: &[T], each: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    each(item);
+                }
+            });
+        }
+    });
+}
+
+/// Why a module is left out before anything is tried.
+fn out_of_scope(case: &Case) -> Option<String> {
+    match &case.wasm {
+        Err(e) => Some(format!("the text parser refuses it: {}", e.lines().next().unwrap_or(""))),
+        Ok(_) => None,
+    }
+}
+
+#[test]
+fn modules_behave() {
+    let scripts: Vec<Script> = FOLDERS.into_iter().flat_map(scripts).collect();
+    let left_out = Mutex::new(BTreeMap::new());
+    let wrong = Mutex::new(Vec::new());
+    let (modules, assertions) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let cases: Vec<&Case> = scripts.iter().flat_map(|s| &s.modules).collect();
+    in_parallel(&cases, |case| {
+        let skip = |reason: String| drop(left_out.lock().unwrap().insert(case.id.clone(), reason));
+        if let Some(reason) = out_of_scope(case) {
+            return skip(reason);
+        }
+        let program = match build(case.wasm.as_ref().expect("in scope")) {
+            Built::Program(program) => program,
+            Built::Refused(reason) => return skip(reason),
+        };
+        modules.fetch_add(1, Ordering::Relaxed);
+        for mode in Mode::ALL {
+            let (held, bad) = check(case, &program, mode);
+            assertions.fetch_add(held, Ordering::Relaxed);
+            wrong.lock().unwrap().extend(bad);
+        }
+    });
+    let mut left_out = left_out.into_inner().unwrap();
+    for (id, reason) in scripts.into_iter().flat_map(|s| s.unsupported) {
+        left_out.insert(id, reason);
+    }
+    let wrong = wrong.into_inner().unwrap();
+    println!("{} modules, {} calls as expected, {} left out, {} wrong", modules.into_inner(), assertions.into_inner(), left_out.len(), wrong.len());
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+    skips::check(&left_out);
+}
+
+/// What 1.0 calls invalid may be valid in 2.0, so only the newer folder is used here.
+#[test]
+fn bad_modules_are_refused() {
+    let refused: Vec<_> = scripts("wasm-v2").into_iter().flat_map(|s| s.refused).collect();
+    assert!(refused.len() > 1000, "only {} modules to refuse", refused.len());
+    let wrong = Mutex::new(Vec::new());
+    let binaries = AtomicUsize::new(0);
+    in_parallel(&refused, |module| {
+        binaries.fetch_add(usize::from(module.wasm.is_some()), Ordering::Relaxed);
+        if !is_refused(module) {
+            wrong.lock().unwrap().push(format!("{}: {}", module.id, module.message));
+        }
+    });
+    println!("{} modules refused, {} of them as binaries", refused.len(), binaries.into_inner());
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "accepted:\n{}", wrong.join("\n"));
+}
