@@ -57,18 +57,18 @@ pub fn without_arch(path: &Path) -> PathBuf {
     if has { path.with_extension("") } else { path.to_owned() }
 }
 
-/// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`.
+/// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`. A `NAME` that is something else (the module's
+/// folder, another compiler's output) doesn't hide `NAME.ARCH`.
 pub fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
-    let suffixed = with_arch(path, host);
-    let chosen = if !path.is_file() && suffixed.is_file() {
-        suffixed
-    } else {
-        path.to_owned()
+    let why = match kind(path) {
+        Kind::Program(header) => return Ok((path.to_owned(), header)),
+        Kind::Other => "it is no program built by `dunlin build`".into(),
+        Kind::Unusable(why) => why,
     };
-    match kind(&chosen) {
-        Kind::Program(header) => Ok((chosen, header)),
-        Kind::Other => Err("it is no program built by `dunlin build`".into()),
-        Kind::Unusable(why) => Err(why),
+    let suffixed = with_arch(path, host);
+    match kind(&suffixed) {
+        Kind::Program(header) => Ok((suffixed, header)),
+        _ => Err(why),
     }
 }
 
@@ -162,18 +162,30 @@ pub fn become_program(path: &Path, options: &Options, args: &[OsString], doing: 
     } else {
         command.env(OPTS_VARIABLE, &opts)
     };
+    // The C library hands what the kernel refuses to a shell, which would make nonsense of it: so this is found out before.
+    if let Kind::Program(header) = kind(&path)
+        && let Some(host) = Arch::host().filter(|&h| h != header.arch)
+        && !emulated(header.arch)
+    {
+        let right = with_arch(&without_arch(&path), host);
+        return Failure::new(format!(
+            "{doing}: it is for {}, and this machine is {host}; use {}",
+            header.arch,
+            right.display()
+        ));
+    }
     let error = command.exec();
-    let why = match (error.raw_os_error().map(rustix::io::Errno::from_raw_os_error), kind(&path)) {
-        (Some(rustix::io::Errno::NOEXEC), Kind::Program(h)) if Some(h.arch) != Arch::host() => {
-            let right = Arch::host()
-                .map(|a| with_arch(&without_arch(&path), a).display().to_string())
-                .unwrap_or_default();
-            format!("it is for {}, and this machine is {}; run {right}", h.arch, env::consts::ARCH)
-        }
-        _ if error.kind() == io::ErrorKind::PermissionDenied => format!("{error}; is it executable (chmod +x)?"),
+    let why = match error.kind() {
+        io::ErrorKind::PermissionDenied => format!("{error}; is it executable (chmod +x)?"),
         _ => error.to_string(),
     };
     Failure::new(format!("{doing}: {why}"))
+}
+
+/// Does the kernel hand executables of another architecture to qemu (binfmt_misc)?
+fn emulated(arch: Arch) -> bool {
+    let entry = format!("/proc/sys/fs/binfmt_misc/qemu-{arch}");
+    fs::read_to_string(entry).is_ok_and(|text| text.starts_with("enabled"))
 }
 
 /// The command that resumes a program's snapshot, with what the program was granted: as exact as can be known from outside.

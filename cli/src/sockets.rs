@@ -4,7 +4,7 @@
 //! `/tmp/dunlin-UID`. A program may have been started with other variables than this command, so both are searched.
 
 use dunlin_migrate::control::{Info, Reply, Request};
-use std::env;
+use dunlin_runtime::control;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -31,12 +31,8 @@ pub struct Socket {
 /// made them in `/tmp`.
 pub fn directories() -> Vec<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
-    let runtime = env::var_os("XDG_RUNTIME_DIR")
-        .filter(|d| !d.is_empty())
-        .map(|d| PathBuf::from(d).join("dunlin"));
-    let fallback = PathBuf::from(format!("/tmp/dunlin-{uid}"));
     let own = |d: &PathBuf| fs::symlink_metadata(d).is_ok_and(|m| m.is_dir() && m.uid() == uid);
-    runtime.into_iter().chain([fallback]).filter(own).collect()
+    control::directories().into_iter().filter(own).collect()
 }
 
 /// Every socket in a directory, by process id. What is not named `PID.sock` is not ours and is left alone.

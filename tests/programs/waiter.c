@@ -13,7 +13,7 @@
 // No calls inside: only polls can stop it.
 static void loop(void) {
     uint64_t x = 1;
-    for (uint32_t i = 0; i < 400000000u; i++) x = x * 3 + (x >> 7);
+    for (uint32_t i = 0; i < 1500000000u; i++) x = x * 3 + (x >> 7);
     printf("looped %016llx\n", (unsigned long long)x);
 }
 
@@ -27,7 +27,7 @@ static NOINLINE uint32_t down(uint32_t n, volatile uint32_t *sum) {
 static void recurse(void) {
     volatile uint32_t sum = 0;
     uint32_t total = 0;
-    for (int i = 0; i < 8000; i++) total = down(10000, &sum) + (total & 1) * 0;
+    for (int i = 0; i < 40000; i++) total = down(10000, &sum) + (total & 1) * 0;
     printf("recursed %u\n", total);
 }
 
@@ -37,7 +37,7 @@ static uint32_t f2(uint32_t x) { return x + 0x1234567; }
 static uint32_t (*volatile table[3])(uint32_t) = {f0, f1, f2};
 static void pointers(void) {
     uint32_t x = 1;
-    for (uint32_t i = 0; i < 60000000u; i++) x = table[i % 3](x);
+    for (uint32_t i = 0; i < 100000000u; i++) x = table[i % 3](x);
     printf("called %08x\n", x);
 }
 

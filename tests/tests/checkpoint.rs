@@ -7,7 +7,7 @@ use dunlin_tests::guest::clang;
 use dunlin_tests::moves::other;
 use rustix::process::Signal;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -148,7 +148,7 @@ fn many_moves_at_any_time() {
     let dir = scratch();
     let mut out = String::new();
     let mut arch = Arch::X86_64;
-    let mut from = None;
+    let mut from: Option<PathBuf> = None;
     let mut moves = 0;
     for n in 0.. {
         let mut run = waiter().on(arch).args(["print"]);

@@ -6,7 +6,12 @@ use super::{Done, Wasi};
 
 impl Wasi {
     pub(super) fn args_get(&mut self, m: &mut Memory<'_>, pointers: u32, bytes: u32) -> Done {
-        Ok(set_strings(m, pointers, bytes, self.args.iter().map(|a| a.as_bytes().to_vec()))?)
+        Ok(set_strings(
+            m,
+            pointers,
+            bytes,
+            self.args.iter().map(|a| a.as_bytes().to_vec()),
+        )?)
     }
 
     pub(super) fn args_sizes_get(&mut self, m: &mut Memory<'_>, count: u32, size: u32) -> Done {
@@ -14,11 +19,21 @@ impl Wasi {
     }
 
     pub(super) fn environ_get(&mut self, m: &mut Memory<'_>, pointers: u32, bytes: u32) -> Done {
-        Ok(set_strings(m, pointers, bytes, self.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes()))?)
+        Ok(set_strings(
+            m,
+            pointers,
+            bytes,
+            self.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes()),
+        )?)
     }
 
     pub(super) fn environ_sizes_get(&mut self, m: &mut Memory<'_>, count: u32, size: u32) -> Done {
-        Ok(set_sizes(m, count, size, self.env.iter().map(|(name, value)| name.len() + 1 + value.len()))?)
+        Ok(set_sizes(
+            m,
+            count,
+            size,
+            self.env.iter().map(|(name, value)| name.len() + 1 + value.len()),
+        )?)
     }
 }
 

@@ -20,7 +20,10 @@ pub(super) enum Clock {
 
 impl Clock {
     pub(super) fn from_number(n: u32) -> Result<Clock, Errno> {
-        [Clock::Realtime, Clock::Monotonic, Clock::ProcessCpu, Clock::ThreadCpu].get(n as usize).copied().ok_or(Errno::Inval)
+        [Clock::Realtime, Clock::Monotonic, Clock::ProcessCpu, Clock::ThreadCpu]
+            .get(n as usize)
+            .copied()
+            .ok_or(Errno::Inval)
     }
 
     fn host(self) -> ClockId {
@@ -35,7 +38,9 @@ impl Clock {
 
 fn nanoseconds(t: Timespec) -> u64 {
     let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0))
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0))
 }
 
 fn host_now(clock: Clock) -> u64 {
@@ -52,7 +57,11 @@ struct Continued {
 
 impl Continued {
     fn from(clock: Clock, base: u64) -> Continued {
-        Continued { clock, base, origin: host_now(clock) }
+        Continued {
+            clock,
+            base,
+            origin: host_now(clock),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -108,12 +117,24 @@ mod tests {
     #[test]
     fn clocks_go_on_from_where_they_stood() {
         let hour = 3_600_000_000_000;
-        let clocks = Clocks::from(&Times { monotonic: hour, process_cpu: 2 * hour, thread_cpu: 3 * hour, ..Times::default() });
-        for (clock, base) in [(Clock::Monotonic, hour), (Clock::ProcessCpu, 2 * hour), (Clock::ThreadCpu, 3 * hour)] {
+        let clocks = Clocks::from(&Times {
+            monotonic: hour,
+            process_cpu: 2 * hour,
+            thread_cpu: 3 * hour,
+            ..Times::default()
+        });
+        for (clock, base) in [
+            (Clock::Monotonic, hour),
+            (Clock::ProcessCpu, 2 * hour),
+            (Clock::ThreadCpu, 3 * hour),
+        ] {
             let (a, b) = (clocks.now(clock), clocks.now(clock));
             assert!(base <= a && a <= b && b < base + hour / 60, "{clock:?}: {a} {b}");
         }
-        let far = Clocks::from(&Times { monotonic: u64::MAX, ..Times::default() });
+        let far = Clocks::from(&Times {
+            monotonic: u64::MAX,
+            ..Times::default()
+        });
         assert_eq!(far.now(Clock::Monotonic), u64::MAX);
     }
 }

@@ -37,7 +37,10 @@ impl Listing {
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
                 let known = FileType::from_entry(entry.file_type()).map(|ty| (ty, entry.ino()));
-                entries.push(Entry { name: name.to_owned(), known });
+                entries.push(Entry {
+                    name: name.to_owned(),
+                    known,
+                });
             }
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -52,7 +55,12 @@ impl Listing {
     /// A listing from its names, if each could be a name in a directory.
     pub(super) fn from_names(names: &[Vec<u8>]) -> Option<Listing> {
         let valid = |n: &[u8]| !n.is_empty() && n.len() <= 255 && n != b"." && n != b".." && !n.contains(&b'/') && !n.contains(&0);
-        let entries = names.iter().map(|n| valid(n).then(|| Entry { name: n.clone(), known: None }));
+        let entries = names.iter().map(|n| {
+            valid(n).then(|| Entry {
+                name: n.clone(),
+                known: None,
+            })
+        });
         entries.collect::<Option<Vec<_>>>().map(|entries| Listing { entries })
     }
 }
@@ -63,7 +71,9 @@ impl Wasi {
         let buffer = m.range(buf, len)?;
         let d = self.table.get_mut(fd)?;
         let may = d.need(FD_READDIR);
-        let Resource::Directory(dir) = &mut d.resource else { return Err(Errno::NotDir.into()) };
+        let Resource::Directory(dir) = &mut d.resource else {
+            return Err(Errno::NotDir.into());
+        };
         may?;
         if cookie == 0 || dir.listing.is_none() {
             dir.listing = Some(Listing::take(&dir.file)?);

@@ -19,7 +19,9 @@ impl Wasi {
         use rustix::fs::Advice::*;
         let d = self.table.get(fd)?;
         d.need_file(FD_ADVISE)?;
-        let advice = *[Normal, Sequential, Random, WillNeed, DontNeed, NoReuse].get(advice as usize).ok_or(Errno::Inval)?;
+        let advice = *[Normal, Sequential, Random, WillNeed, DontNeed, NoReuse]
+            .get(advice as usize)
+            .ok_or(Errno::Inval)?;
         retry(|| rustix::fs::fadvise(d.host(), signed(offset)?, NonZeroU64::new(signed(len)?), advice))?;
         Ok(())
     }
@@ -197,13 +199,25 @@ pub(super) fn fdflags(flags: u32) -> Result<u16, Errno> {
 /// The times to set, from WASI's `fstflags` (1 accessed, 2 accessed now, 4 modified, 8 modified now).
 pub(super) fn timestamps(accessed: u64, modified: u64, flags: u32) -> Result<Timestamps, Errno> {
     let one = |time: u64, flags: u32| match flags {
-        0 => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ }),
-        1 => Ok(Timespec { tv_sec: (time / 1_000_000_000) as _, tv_nsec: (time % 1_000_000_000) as _ }),
-        2 => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_NOW as _ }),
+        0 => Ok(Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT as _,
+        }),
+        1 => Ok(Timespec {
+            tv_sec: (time / 1_000_000_000) as _,
+            tv_nsec: (time % 1_000_000_000) as _,
+        }),
+        2 => Ok(Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW as _,
+        }),
         _ => Err(Errno::Inval),
     };
     if flags & !15 != 0 {
         return Err(Errno::Inval);
     }
-    Ok(Timestamps { last_access: one(accessed, flags & 3)?, last_modification: one(modified, flags >> 2)? })
+    Ok(Timestamps {
+        last_access: one(accessed, flags & 3)?,
+        last_modification: one(modified, flags >> 2)?,
+    })
 }

@@ -19,23 +19,23 @@ pub(super) enum Abi {
 /// A function that programs may import. Get one by [`resolve`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WasiFunc {
-    name: Name,
+    name: Function,
     abi: Abi,
 }
 
 macro_rules! names {
     ($($variant:ident = $name:literal,)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        enum Name {
+        enum Function {
             $($variant,)*
             /// Any of the test suite's print functions, which print nothing: no test looks at it.
             Print,
         }
 
-        impl Name {
-            fn from_str(name: &str) -> Option<Name> {
+        impl Function {
+            fn from_str(name: &str) -> Option<Function> {
                 match name {
-                    $($name => Some(Name::$variant),)*
+                    $($name => Some(Function::$variant),)*
                     _ => None,
                 }
             }
@@ -96,9 +96,9 @@ names! {
 pub fn resolve(module: &str, name: &str) -> Option<WasiFunc> {
     dunlin_migrate::imports::signature(module, name)?;
     let (name, abi) = match module {
-        PREVIEW1 => (Name::from_str(name)?, Abi::Preview1),
-        UNSTABLE => (Name::from_str(name)?, Abi::Unstable),
-        SPECTEST => (Name::Print, Abi::Preview1),
+        PREVIEW1 => (Function::from_str(name)?, Abi::Preview1),
+        UNSTABLE => (Function::from_str(name)?, Abi::Unstable),
+        SPECTEST => (Function::Print, Abi::Preview1),
         _ => return None,
     };
     Some(WasiFunc { name, abi })
@@ -129,65 +129,76 @@ impl Wasi {
     pub fn call(&mut self, f: WasiFunc, args: &[u64], memory: &mut [u8], wake: &Wake) -> Outcome {
         let (a, m, abi) = (Args(args), &mut Memory::new(memory), f.abi);
         // The start of an undone poll belongs to the next poll, if that is the next call; it is, unless someone else is at work.
-        if f.name != Name::PollOneoff {
+        if f.name != Function::PollOneoff {
             self.poll_started = None;
         }
         let done = match f.name {
-            Name::ArgsGet => self.args_get(m, a.int(0), a.int(1)),
-            Name::ArgsSizesGet => self.args_sizes_get(m, a.int(0), a.int(1)),
-            Name::ClockResGet => self.clock_res_get(m, a.int(0), a.int(1)),
-            Name::ClockTimeGet => self.clock_time_get(m, a.int(0), a.int(2)),
-            Name::EnvironGet => self.environ_get(m, a.int(0), a.int(1)),
-            Name::EnvironSizesGet => self.environ_sizes_get(m, a.int(0), a.int(1)),
-            Name::FdAdvise => self.fd_advise(a.int(0), a.long(1), a.long(2), a.int(3)),
-            Name::FdAllocate => self.fd_allocate(a.int(0), a.long(1), a.long(2)),
-            Name::FdClose => self.fd_close(a.int(0)),
-            Name::FdDatasync => self.fd_sync(a.int(0), true),
-            Name::FdFdstatGet => self.fd_fdstat_get(m, a.int(0), a.int(1)),
-            Name::FdFdstatSetFlags => self.fd_fdstat_set_flags(a.int(0), a.int(1)),
-            Name::FdFdstatSetRights => self.fd_fdstat_set_rights(a.int(0), a.long(1), a.long(2)),
-            Name::FdFilestatGet => self.fd_filestat_get(m, abi, a.int(0), a.int(1)),
-            Name::FdFilestatSetSize => self.fd_filestat_set_size(a.int(0), a.long(1)),
-            Name::FdFilestatSetTimes => self.fd_filestat_set_times(a.int(0), a.long(1), a.long(2), a.int(3)),
-            Name::FdPread => self.fd_pread(m, a.int(0), a.int(1), a.int(2), a.long(3), a.int(4)),
-            Name::FdPrestatDirName => self.fd_prestat_dir_name(m, a.int(0), a.int(1), a.int(2)),
-            Name::FdPrestatGet => self.fd_prestat_get(m, a.int(0), a.int(1)),
-            Name::FdPwrite => self.fd_pwrite(m, a.int(0), a.int(1), a.int(2), a.long(3), a.int(4)),
-            Name::FdRead => self.fd_read(m, wake, a.int(0), a.int(1), a.int(2), a.int(3)),
-            Name::FdReaddir => self.fd_readdir(m, a.int(0), a.int(1), a.int(2), a.long(3), a.int(4)),
-            Name::FdRenumber => self.fd_renumber(a.int(0), a.int(1)),
-            Name::FdSeek => self.fd_seek(m, abi, a.int(0), a.long(1), a.int(2), a.int(3)),
-            Name::FdSync => self.fd_sync(a.int(0), false),
-            Name::FdTell => self.fd_tell(m, a.int(0), a.int(1)),
-            Name::FdWrite => self.fd_write(m, wake, a.int(0), a.int(1), a.int(2), a.int(3)),
-            Name::PathCreateDirectory => self.path_create_directory(m, a.int(0), a.pair(1)),
-            Name::PathFilestatGet => self.path_filestat_get(m, abi, a.int(0), a.int(1), a.pair(2), a.int(4)),
-            Name::PathFilestatSetTimes => {
+            Function::ArgsGet => self.args_get(m, a.int(0), a.int(1)),
+            Function::ArgsSizesGet => self.args_sizes_get(m, a.int(0), a.int(1)),
+            Function::ClockResGet => self.clock_res_get(m, a.int(0), a.int(1)),
+            Function::ClockTimeGet => self.clock_time_get(m, a.int(0), a.int(2)),
+            Function::EnvironGet => self.environ_get(m, a.int(0), a.int(1)),
+            Function::EnvironSizesGet => self.environ_sizes_get(m, a.int(0), a.int(1)),
+            Function::FdAdvise => self.fd_advise(a.int(0), a.long(1), a.long(2), a.int(3)),
+            Function::FdAllocate => self.fd_allocate(a.int(0), a.long(1), a.long(2)),
+            Function::FdClose => self.fd_close(a.int(0)),
+            Function::FdDatasync => self.fd_sync(a.int(0), true),
+            Function::FdFdstatGet => self.fd_fdstat_get(m, a.int(0), a.int(1)),
+            Function::FdFdstatSetFlags => self.fd_fdstat_set_flags(a.int(0), a.int(1)),
+            Function::FdFdstatSetRights => self.fd_fdstat_set_rights(a.int(0), a.long(1), a.long(2)),
+            Function::FdFilestatGet => self.fd_filestat_get(m, abi, a.int(0), a.int(1)),
+            Function::FdFilestatSetSize => self.fd_filestat_set_size(a.int(0), a.long(1)),
+            Function::FdFilestatSetTimes => self.fd_filestat_set_times(a.int(0), a.long(1), a.long(2), a.int(3)),
+            Function::FdPread => self.fd_pread(m, a.int(0), a.int(1), a.int(2), a.long(3), a.int(4)),
+            Function::FdPrestatDirName => self.fd_prestat_dir_name(m, a.int(0), a.int(1), a.int(2)),
+            Function::FdPrestatGet => self.fd_prestat_get(m, a.int(0), a.int(1)),
+            Function::FdPwrite => self.fd_pwrite(m, a.int(0), a.int(1), a.int(2), a.long(3), a.int(4)),
+            Function::FdRead => self.fd_read(m, wake, a.int(0), a.int(1), a.int(2), a.int(3)),
+            Function::FdReaddir => self.fd_readdir(m, a.int(0), a.int(1), a.int(2), a.long(3), a.int(4)),
+            Function::FdRenumber => self.fd_renumber(a.int(0), a.int(1)),
+            Function::FdSeek => self.fd_seek(m, abi, a.int(0), a.long(1), a.int(2), a.int(3)),
+            Function::FdSync => self.fd_sync(a.int(0), false),
+            Function::FdTell => self.fd_tell(m, a.int(0), a.int(1)),
+            Function::FdWrite => self.fd_write(m, wake, a.int(0), a.int(1), a.int(2), a.int(3)),
+            Function::PathCreateDirectory => self.path_create_directory(m, a.int(0), a.pair(1)),
+            Function::PathFilestatGet => self.path_filestat_get(m, abi, a.int(0), a.int(1), a.pair(2), a.int(4)),
+            Function::PathFilestatSetTimes => {
                 self.path_filestat_set_times(m, a.int(0), a.int(1), a.pair(2), (a.long(4), a.long(5)), a.int(6))
             }
-            Name::PathLink => self.path_link(m, a.int(0), a.int(1), a.pair(2), a.int(4), a.pair(5)),
-            Name::PathOpen => {
+            Function::PathLink => self.path_link(m, a.int(0), a.int(1), a.pair(2), a.int(4), a.pair(5)),
+            Function::PathOpen => {
                 let (lookup, path, oflags, rights) = (a.int(1), a.pair(2), a.int(4), a.long(5));
-                self.path_open(m, a.int(0), &Open { lookup, path, oflags, rights, fdflags: a.int(7), out: a.int(8) })
+                self.path_open(
+                    m,
+                    a.int(0),
+                    &Open {
+                        lookup,
+                        path,
+                        oflags,
+                        rights,
+                        fdflags: a.int(7),
+                        out: a.int(8),
+                    },
+                )
             }
-            Name::PathReadlink => self.path_readlink(m, a.int(0), a.pair(1), a.pair(3), a.int(5)),
-            Name::PathRemoveDirectory => self.path_remove_directory(m, a.int(0), a.pair(1)),
-            Name::PathRename => self.path_rename(m, a.int(0), a.pair(1), a.int(3), a.pair(4)),
-            Name::PathSymlink => self.path_symlink(m, a.pair(0), a.int(2), a.pair(3)),
-            Name::PathUnlinkFile => self.path_unlink_file(m, a.int(0), a.pair(1)),
-            Name::PollOneoff => self.poll_oneoff(m, wake, abi, a.int(0), a.int(1), a.pair(2)),
-            Name::ProcExit => return Outcome::Exit(a.int(0)),
-            Name::ProcRaise => match self.proc_raise(a.int(0)) {
+            Function::PathReadlink => self.path_readlink(m, a.int(0), a.pair(1), a.pair(3), a.int(5)),
+            Function::PathRemoveDirectory => self.path_remove_directory(m, a.int(0), a.pair(1)),
+            Function::PathRename => self.path_rename(m, a.int(0), a.pair(1), a.int(3), a.pair(4)),
+            Function::PathSymlink => self.path_symlink(m, a.pair(0), a.int(2), a.pair(3)),
+            Function::PathUnlinkFile => self.path_unlink_file(m, a.int(0), a.pair(1)),
+            Function::PollOneoff => self.poll_oneoff(m, wake, abi, a.int(0), a.int(1), a.pair(2)),
+            Function::ProcExit => return Outcome::Exit(a.int(0)),
+            Function::ProcRaise => match self.proc_raise(a.int(0)) {
                 Ok(done) => done,
                 Err(message) => return Outcome::Trap(message),
             },
-            Name::RandomGet => self.random_get(m, a.int(0), a.int(1)),
-            Name::SchedYield => self.sched_yield(),
-            Name::SockAccept => self.sock_accept(m, wake, a.int(0), a.int(1), a.int(2)),
-            Name::SockRecv => self.sock_recv(m, wake, a.int(0), a.pair(1), a.int(3), a.pair(4)),
-            Name::SockSend => self.sock_send(m, wake, a.int(0), a.pair(1), a.int(3), a.int(4)),
-            Name::SockShutdown => self.sock_shutdown(a.int(0), a.int(1)),
-            Name::Print => return Outcome::ReturnNothing,
+            Function::RandomGet => self.random_get(m, a.int(0), a.int(1)),
+            Function::SchedYield => self.sched_yield(),
+            Function::SockAccept => self.sock_accept(m, wake, a.int(0), a.int(1), a.int(2)),
+            Function::SockRecv => self.sock_recv(m, wake, a.int(0), a.pair(1), a.int(3), a.pair(4)),
+            Function::SockSend => self.sock_send(m, wake, a.int(0), a.pair(1), a.int(3), a.int(4)),
+            Function::SockShutdown => self.sock_shutdown(a.int(0), a.int(1)),
+            Function::Print => return Outcome::ReturnNothing,
         };
         match done {
             Ok(()) => Outcome::Return(0),

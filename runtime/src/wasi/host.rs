@@ -75,7 +75,10 @@ impl HostKind {
 
     /// Whether a transfer may have to wait for someone else.
     pub(super) fn blocks(self) -> bool {
-        matches!(self, HostKind::Stream | HostKind::Terminal | HostKind::Device | HostKind::Socket)
+        matches!(
+            self,
+            HostKind::Stream | HostKind::Terminal | HostKind::Device | HostKind::Socket
+        )
     }
 
     /// The rights that make sense for it.
@@ -116,7 +119,9 @@ pub(super) struct Stat {
 
 fn nanoseconds(seconds: i64, nanoseconds: i64) -> u64 {
     match u64::try_from(seconds) {
-        Ok(s) => s.saturating_mul(1_000_000_000).saturating_add(u64::try_from(nanoseconds).unwrap_or(0)),
+        Ok(s) => s
+            .saturating_mul(1_000_000_000)
+            .saturating_add(u64::try_from(nanoseconds).unwrap_or(0)),
         Err(_) => 0,
     }
 }
@@ -158,7 +163,16 @@ impl Stat {
 
     /// Of something that has no attributes but its kind.
     pub(super) fn unknown(kind: HostKind) -> Stat {
-        Stat { dev: 0, ino: 0, file_type: kind.file_type(), links: 0, size: 0, accessed: 0, modified: 0, changed: 0 }
+        Stat {
+            dev: 0,
+            ino: 0,
+            file_type: kind.file_type(),
+            links: 0,
+            size: 0,
+            accessed: 0,
+            modified: 0,
+            changed: 0,
+        }
     }
 }
 

@@ -45,7 +45,9 @@ impl<'a> Memory<'a> {
 
     /// A string of WASI: UTF-8, by pointer and length.
     pub(super) fn string(&self, ptr: u32, len: u32) -> Result<String, Errno> {
-        std::str::from_utf8(self.bytes(ptr, len)?).map(str::to_owned).map_err(|_| Errno::IlSeq)
+        std::str::from_utf8(self.bytes(ptr, len)?)
+            .map(str::to_owned)
+            .map_err(|_| Errno::IlSeq)
     }
 
     fn get<const N: usize>(&self, ptr: u32) -> Result<[u8; N], Errno> {
@@ -122,8 +124,12 @@ impl<'a> Memory<'a> {
         let (mut rest, mut at) = (&mut *self.bytes, 0);
         for i in order {
             let range = &buffers[i];
-            let Some((_, from)) = std::mem::take(&mut rest).split_at_mut_checked(range.start - at) else { break };
-            let Some((piece, tail)) = from.split_at_mut_checked(range.len()) else { break };
+            let Some((_, from)) = std::mem::take(&mut rest).split_at_mut_checked(range.start - at) else {
+                break;
+            };
+            let Some((piece, tail)) = from.split_at_mut_checked(range.len()) else {
+                break;
+            };
             pieces.push((i, piece));
             (rest, at) = (tail, range.end);
         }
@@ -141,7 +147,10 @@ mod tests {
         let mut bytes = [0u8; 16];
         let mut m = Memory::new(&mut bytes);
         assert_eq!(m.set_u64(8, 0x0102_0304_0506_0708), Ok(()));
-        assert_eq!((m.u8(8), m.u16(8), m.u32(8), m.u64(8)), (Ok(8), Ok(0x0708), Ok(0x0506_0708), Ok(0x0102_0304_0506_0708)));
+        assert_eq!(
+            (m.u8(8), m.u16(8), m.u32(8), m.u64(8)),
+            (Ok(8), Ok(0x0708), Ok(0x0506_0708), Ok(0x0102_0304_0506_0708))
+        );
         assert_eq!(m.set_u64(9, 0), Err(Errno::Fault));
         assert_eq!(m.u32(u32::MAX), Err(Errno::Fault));
         assert_eq!(m.bytes(16, 0), Ok(&[][..]));
@@ -155,10 +164,12 @@ mod tests {
         let mut bytes: Vec<u8> = (0..64).collect();
         let mut m = Memory::new(&mut bytes);
         for (i, (buf, len)) in [(40u32, 4u32), (0, 0), (20, 2)].into_iter().enumerate() {
-            m.set_u32(48 + 8 * i as u32, buf).and_then(|()| m.set_u32(52 + 8 * i as u32, len)).ok();
+            m.set_u32(48 + 8 * i as u32, buf)
+                .and_then(|()| m.set_u32(52 + 8 * i as u32, len))
+                .ok();
         }
         let buffers = m.buffers(48, 2).unwrap();
-        assert_eq!(buffers, [40..44]);
+        assert_eq!((buffers.len(), buffers[0].clone()), (1, 40..44));
         let buffers = [40..44, 20..22];
         assert_eq!(m.slices(&buffers).map(<[u8]>::len).collect::<Vec<_>>(), [4, 2]);
         let pieces = m.slices_mut(&buffers);

@@ -121,12 +121,19 @@ impl Wasi {
         let mut table = Table::default();
         let mut grants = Vec::with_capacity(config.grants.len());
         for stream in [Stdio::Stdin, Stdio::Stdout, Stdio::Stderr] {
-            table.insert(Descriptor::stdio(stream)).map_err(|_| WasiError::TooManyGrants)?;
+            table
+                .insert(Descriptor::stdio(stream))
+                .map_err(|_| WasiError::TooManyGrants)?;
         }
         for (index, grant) in (0u32..).zip(&config.grants) {
             let dir = Arc::new(open_grant(grant)?);
-            grants.push(GrantedDir { guest: grant.guest.clone(), dir: Some(dir.clone()) });
-            table.insert(Descriptor::preopened(index, dir)).map_err(|_| WasiError::TooManyGrants)?;
+            grants.push(GrantedDir {
+                guest: grant.guest.clone(),
+                dir: Some(dir.clone()),
+            });
+            table
+                .insert(Descriptor::preopened(index, dir))
+                .map_err(|_| WasiError::TooManyGrants)?;
         }
         Ok(Wasi {
             args: config.args.clone(),
@@ -151,6 +158,10 @@ fn open_grant(grant: &Grant) -> Result<File, WasiError> {
     let authority = cap_primitives::ambient_authority();
     match cap_primitives::fs::open_ambient_dir(&grant.host, authority) {
         Ok(dir) => Ok(open::readable(dir)),
-        Err(error) => Err(WasiError::Grant { host: grant.host.clone(), guest: grant.guest.clone(), error }),
+        Err(error) => Err(WasiError::Grant {
+            host: grant.host.clone(),
+            guest: grant.guest.clone(),
+            error,
+        }),
     }
 }

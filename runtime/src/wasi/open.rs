@@ -67,7 +67,12 @@ impl Wasi {
         if wanted & !inheriting != 0 {
             return Err(Errno::NotCapable.into());
         }
-        let access = Access { read: wanted & FD_READ != 0, write: wanted & FD_WRITE != 0, flags, follow: follow(open.lookup)? };
+        let access = Access {
+            read: wanted & FD_READ != 0,
+            write: wanted & FD_WRITE != 0,
+            flags,
+            follow: follow(open.lookup)?,
+        };
         let file = open_file(&dir.file, &path, open.oflags, access)?;
         let descriptor = new_descriptor(dir.grant, file, wanted, inheriting, flags)?;
         let fd = self.table.insert(descriptor)?;
@@ -82,15 +87,32 @@ fn new_descriptor(grant: u32, file: File, wanted: u64, inheriting: u64, flags: u
         if wanted & FD_WRITE != 0 {
             return Err(Errno::IsDir);
         }
-        let resource = Resource::Directory(Directory { grant, preopened: false, file: Arc::new(file), listing: None });
-        return Ok(Descriptor { resource, kind, rights: inheriting & rights::DIRECTORY, inheriting, flags });
+        let resource = Resource::Directory(Directory {
+            grant,
+            preopened: false,
+            file: Arc::new(file),
+            listing: None,
+        });
+        return Ok(Descriptor {
+            resource,
+            kind,
+            rights: inheriting & rights::DIRECTORY,
+            inheriting,
+            flags,
+        });
     }
     let unwanted = match wanted & FD_WRITE {
         0 => (FD_READ | rights::WRITER) & !wanted,
         _ => FD_READ & !wanted,
     };
     let rights = inheriting & kind.rights() & !unwanted;
-    Ok(Descriptor { resource: Resource::File { grant, file }, kind, rights, inheriting: 0, flags })
+    Ok(Descriptor {
+        resource: Resource::File { grant, file },
+        kind,
+        rights,
+        inheriting: 0,
+        flags,
+    })
 }
 
 /// Opens, creates or truncates a file, or opens a directory, below `dir`.
@@ -129,11 +151,19 @@ pub(super) fn open_existing(dir: &File, path: &str, access: Access) -> Result<Fi
 fn options(access: Access) -> OpenOptions {
     // Non-blocking, so that opening a named pipe doesn't hang; files don't care, and other kinds are polled before each transfer.
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    for (fdflag, flag) in [(APPEND, OFlags::APPEND), (DSYNC, OFlags::DSYNC), (RSYNC, OFlags::RSYNC), (SYNC, OFlags::SYNC)] {
+    for (fdflag, flag) in [
+        (APPEND, OFlags::APPEND),
+        (DSYNC, OFlags::DSYNC),
+        (RSYNC, OFlags::RSYNC),
+        (SYNC, OFlags::SYNC),
+    ] {
         flags.set(flag, flags.contains(flag) || access.flags & fdflag != 0);
     }
     let mut options = OpenOptions::new();
-    options.read(access.read || !access.write).write(access.write)._cap_fs_ext_follow(access.follow);
+    options
+        .read(access.read || !access.write)
+        .write(access.write)
+        ._cap_fs_ext_follow(access.follow);
     options.custom_flags(flags.bits() as i32);
     options
 }

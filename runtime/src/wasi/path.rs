@@ -51,7 +51,15 @@ impl Wasi {
         Ok(sandbox::create_dir(&dir.file, Path::new(&path), &sandbox::DirOptions::new())?)
     }
 
-    pub(super) fn path_filestat_get(&mut self, m: &mut Memory<'_>, abi: Abi, fd: u32, flags: u32, path: GuestPath, out: u32) -> Done {
+    pub(super) fn path_filestat_get(
+        &mut self,
+        m: &mut Memory<'_>,
+        abi: Abi,
+        fd: u32,
+        flags: u32,
+        path: GuestPath,
+        out: u32,
+    ) -> Done {
         let dir = self.directory(fd, PATH_FILESTAT_GET)?;
         let path = m.string(path.0, path.1)?;
         let stat = stat(&dir.file, &path, follow(flags)?)?;
@@ -72,7 +80,10 @@ impl Wasi {
         let times = timestamps(times.0, times.1, fstflags)?;
         // An O_PATH descriptor needs no permission on the file and never blocks; the link to it in /proc leads nowhere else.
         let mut options = OpenOptions::new();
-        options.read(true)._cap_fs_ext_follow(follow(flags)?).custom_flags(OFlags::PATH.bits() as i32);
+        options
+            .read(true)
+            ._cap_fs_ext_follow(follow(flags)?)
+            .custom_flags(OFlags::PATH.bits() as i32);
         let file = sandbox::open(&dir.file, Path::new(&path), &options)?;
         rustix::fs::utimensat(rustix::fs::CWD, proc_path(file.as_fd()), &times, AtFlags::empty())?;
         Ok(())
@@ -85,7 +96,12 @@ impl Wasi {
         if follow(flags)? == FollowSymlinks::Yes {
             return Err(Errno::Inval.into());
         }
-        Ok(sandbox::hard_link(&source.file, Path::new(&old), &target.file, Path::new(&new))?)
+        Ok(sandbox::hard_link(
+            &source.file,
+            Path::new(&old),
+            &target.file,
+            Path::new(&new),
+        )?)
     }
 
     pub(super) fn path_readlink(&mut self, m: &mut Memory<'_>, fd: u32, path: GuestPath, buf: (u32, u32), out: u32) -> Done {
@@ -103,7 +119,12 @@ impl Wasi {
     pub(super) fn path_remove_directory(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Done {
         let dir = self.directory(fd, PATH_REMOVE_DIRECTORY)?;
         let path = m.string(path.0, path.1)?;
-        Ok(sandbox::remove_dir(&dir.file, Path::new(&path))?)
+        // cap-primitives takes a trailing slash for a trailing dot, which can't be removed.
+        let name = path.trim_end_matches('/');
+        Ok(sandbox::remove_dir(
+            &dir.file,
+            Path::new(if name.is_empty() { path.as_str() } else { name }),
+        )?)
     }
 
     pub(super) fn path_rename(&mut self, m: &Memory<'_>, from: u32, old: GuestPath, to: u32, new: GuestPath) -> Done {

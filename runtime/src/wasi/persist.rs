@@ -80,7 +80,10 @@ pub enum RestoreProblem {
 impl Wasi {
     /// All that stands in the way of moving the program now, in words for a person; empty if it can be moved.
     pub fn blockers(&self) -> Vec<String> {
-        self.table.iter().filter_map(|(fd, d)| self.capture_descriptor(fd, d).err()).collect()
+        self.table
+            .iter()
+            .filter_map(|(fd, d)| self.capture_descriptor(fd, d).err())
+            .collect()
     }
 
     /// The state. Nothing changes; the program may go on here.
@@ -91,8 +94,18 @@ impl Wasi {
                 Err(blocker) => blockers.push(blocker),
                 Ok((resource, stat)) => {
                     let (rights, inheriting, flags) = (d.rights, d.inheriting, d.flags);
-                    descriptors.push(state::Descriptor { fd, rights, inheriting, flags, resource });
-                    files.extend(stat.map(|s| FileTimes { fd, modified: s.modified, inode: self.inode(s.dev, s.ino) }));
+                    descriptors.push(state::Descriptor {
+                        fd,
+                        rights,
+                        inheriting,
+                        flags,
+                        resource,
+                    });
+                    files.extend(stat.map(|s| FileTimes {
+                        fd,
+                        modified: s.modified,
+                        inode: self.inode(s.dev, s.ino),
+                    }));
                 }
             }
         }
@@ -107,7 +120,13 @@ impl Wasi {
             files,
         };
         let grants = self.grants.iter().map(|g| g.guest.clone()).collect();
-        Ok(WasiState { args: self.args.clone(), env: self.env.clone(), grants, descriptors, times })
+        Ok(WasiState {
+            args: self.args.clone(),
+            env: self.env.clone(),
+            grants,
+            descriptors,
+            times,
+        })
     }
 
     /// One descriptor's state and, of a file or directory, its attributes; or why it can't move.
@@ -115,7 +134,9 @@ impl Wasi {
         let position = || rustix::fs::tell(d.host()).map_err(|e| format!("descriptor {fd}: its position is unknown: {e}"));
         match &d.resource {
             Resource::Stdio(stream) => {
-                let offset = (*stream == Stdio::Stdin && d.kind == HostKind::Regular).then(position).transpose()?;
+                let offset = (*stream == Stdio::Stdin && d.kind == HostKind::Regular)
+                    .then(position)
+                    .transpose()?;
                 Ok((state::Resource::Stdio { stream: *stream, offset }, None))
             }
             Resource::Directory(dir) => {
@@ -124,14 +145,30 @@ impl Wasi {
                     false => self.path_of(fd, dir.grant, d.host())?,
                 };
                 let listing = dir.listing.as_ref().map(Listing::names);
-                Ok((state::Resource::Directory { grant: dir.grant, path, preopened: dir.preopened, listing }, Some(stat)))
+                Ok((
+                    state::Resource::Directory {
+                        grant: dir.grant,
+                        path,
+                        preopened: dir.preopened,
+                        listing,
+                    },
+                    Some(stat),
+                ))
             }
             Resource::File { grant, .. } => {
                 if d.kind != HostKind::Regular {
                     return Err(format!("descriptor {fd} is an open device or named pipe, which can't move"));
                 }
                 let (path, stat) = self.path_of(fd, *grant, d.host())?;
-                Ok((state::Resource::File { grant: *grant, path, offset: position()?, size: stat.size }, Some(stat)))
+                Ok((
+                    state::Resource::File {
+                        grant: *grant,
+                        path,
+                        offset: position()?,
+                        size: stat.size,
+                    },
+                    Some(stat),
+                ))
             }
             Resource::Listener(_) => Err(format!("descriptor {fd} is a listening socket, which can't move yet")),
             Resource::Connection(_) => Err(format!("descriptor {fd} is a connected socket, which can't move")),
@@ -142,18 +179,23 @@ impl Wasi {
     /// none. The kernel knows the path even if the file was renamed since it was opened.
     fn path_of(&self, fd: u32, grant: u32, file: BorrowedFd<'_>) -> Result<(String, Stat), String> {
         let Some(GrantedDir { guest, dir: Some(root) }) = self.grants.get(grant as usize) else {
-            return Err(format!("descriptor {fd} was opened through a directory that isn't granted any more"));
+            return Err(format!(
+                "descriptor {fd} was opened through a directory that isn't granted any more"
+            ));
         };
         let real = |file: BorrowedFd<'_>| {
             let path = rustix::fs::readlink(proc_path(file), Vec::new());
-            path.map(std::ffi::CString::into_bytes).map_err(|e| format!("descriptor {fd}: /proc/self/fd can't be read: {e}"))
+            path.map(std::ffi::CString::into_bytes)
+                .map_err(|e| format!("descriptor {fd}: /proc/self/fd can't be read: {e}"))
         };
         let stat_now = Stat::of_fd(file).map_err(|e| format!("descriptor {fd}: {e}"))?;
         let (root_path, path) = (real(root.as_fd())?, real(file)?);
         let shown = String::from_utf8_lossy(&path).into_owned();
         if stat_now.links == 0 {
             let name = shown.strip_suffix(" (deleted)").unwrap_or(&shown);
-            return Err(format!("descriptor {fd}: {name} is open but deleted, so it can't be opened again elsewhere"));
+            return Err(format!(
+                "descriptor {fd}: {name} is open but deleted, so it can't be opened again elsewhere"
+            ));
         }
         let below = match path.strip_prefix(&root_path[..]) {
             Some([]) => Some(Vec::new()),
@@ -168,14 +210,20 @@ impl Wasi {
         let found = stat(root, if below.is_empty() { "." } else { &below }, FollowSymlinks::No);
         match found {
             Ok(found) if (found.dev, found.ino) == (stat_now.dev, stat_now.ino) => Ok((below, stat_now)),
-            _ => Err(format!("descriptor {fd}: {shown} can't be found again in the directory '{guest}' (deleted or replaced?)")),
+            _ => Err(format!(
+                "descriptor {fd}: {shown} can't be found again in the directory '{guest}' (deleted or replaced?)"
+            )),
         }
     }
 
     /// Puts a state back: the program's own arguments and environment, the grants of `config`.
     pub fn restore(state: &WasiState, config: &WasiConfig) -> Result<Wasi, RestoreError> {
         let mut problems = Vec::new();
-        let mut restore = Restore { state, grants: open_grants(state, config, &mut problems), warnings: Vec::new() };
+        let mut restore = Restore {
+            state,
+            grants: open_grants(state, config, &mut problems),
+            warnings: Vec::new(),
+        };
         let mut table = Table::default();
         let mut aliases = HashMap::new();
         for d in &state.descriptors {
@@ -186,7 +234,10 @@ impl Wasi {
                         aliases.insert((stat.dev, stat.ino), known.inode);
                     }
                     if !table.insert_at(d.fd, descriptor) {
-                        problems.push(RestoreProblem::Invalid { fd: d.fd, what: "its number is too great or occurs twice" });
+                        problems.push(RestoreProblem::Invalid {
+                            fd: d.fd,
+                            what: "its number is too great or occurs twice",
+                        });
                     }
                 }
             }
@@ -214,8 +265,15 @@ impl Wasi {
 fn open_grants(state: &WasiState, config: &WasiConfig, problems: &mut Vec<RestoreProblem>) -> Vec<GrantedDir> {
     let mut taken = vec![false; config.grants.len()];
     let mut open = |(index, guest): (u32, &String)| {
-        let mut granted = GrantedDir { guest: guest.clone(), dir: None };
-        let ours = config.grants.iter().zip(&mut taken).find(|(g, taken)| g.guest == *guest && !**taken);
+        let mut granted = GrantedDir {
+            guest: guest.clone(),
+            dir: None,
+        };
+        let ours = config
+            .grants
+            .iter()
+            .zip(&mut taken)
+            .find(|(g, taken)| g.guest == *guest && !**taken);
         let ours = ours.map(|(g, taken)| {
             *taken = true;
             g
@@ -261,7 +319,12 @@ impl Restore<'_> {
                 }
                 Ok(descriptor)
             }
-            state::Resource::Directory { grant, path, preopened, listing } => {
+            state::Resource::Directory {
+                grant,
+                path,
+                preopened,
+                listing,
+            } => {
                 if !valid_path(path) || (*preopened && !path.is_empty()) {
                     return invalid("not a path below a granted directory");
                 }
@@ -282,14 +345,24 @@ impl Restore<'_> {
                     }
                 };
                 Ok(Descriptor {
-                    resource: Resource::Directory(Directory { grant: *grant, preopened: *preopened, file, listing }),
+                    resource: Resource::Directory(Directory {
+                        grant: *grant,
+                        preopened: *preopened,
+                        file,
+                        listing,
+                    }),
                     kind: HostKind::Directory,
                     rights: d.rights & rights::DIRECTORY,
                     inheriting: d.inheriting & rights::ALL,
                     flags: d.flags,
                 })
             }
-            state::Resource::File { grant, path, offset, size } => {
+            state::Resource::File {
+                grant,
+                path,
+                offset,
+                size,
+            } => {
                 if !valid_path(path) || path.is_empty() {
                     return invalid("not a path below a granted directory");
                 }
@@ -298,7 +371,12 @@ impl Restore<'_> {
                 }
                 let root = self.grant(d.fd, *grant)?;
                 let (read, write) = (d.rights & FD_READ != 0, d.rights & FD_WRITE != 0);
-                let access = Access { read, write, flags: d.flags, follow: FollowSymlinks::No };
+                let access = Access {
+                    read,
+                    write,
+                    flags: d.flags,
+                    follow: FollowSymlinks::No,
+                };
                 let file = open_existing(&root, path, access).map_err(|e| match e {
                     Errno::Loop | Errno::IsDir => self.kind(*grant, path, "file"),
                     e => self.open_failed(*grant, path, e),
@@ -310,7 +388,13 @@ impl Restore<'_> {
                 let unused = if write { 0 } else { rights::WRITER };
                 let rights = d.rights & rights::FILE & !unused;
                 let resource = Resource::File { grant: *grant, file };
-                Ok(Descriptor { resource, kind: HostKind::Regular, rights, inheriting: 0, flags: d.flags })
+                Ok(Descriptor {
+                    resource,
+                    kind: HostKind::Regular,
+                    rights,
+                    inheriting: 0,
+                    flags: d.flags,
+                })
             }
         }
     }
@@ -318,7 +402,10 @@ impl Restore<'_> {
     fn grant(&self, fd: u32, grant: u32) -> Result<Arc<File>, Option<RestoreProblem>> {
         match self.grants.get(grant as usize) {
             Some(granted) => granted.dir.clone().ok_or(None),
-            None => Err(Some(RestoreProblem::Invalid { fd, what: "no such granted directory in the state" })),
+            None => Err(Some(RestoreProblem::Invalid {
+                fd,
+                what: "no such granted directory in the state",
+            })),
         }
     }
 
@@ -327,7 +414,10 @@ impl Restore<'_> {
         match Stat::of_fd(file.as_fd()) {
             Ok(now) if now.size != size => {
                 let guest = self.guest(grant);
-                self.warnings.push(format!("'{path}' in the directory '{guest}' has {} bytes, and had {size} when it was open", now.size));
+                self.warnings.push(format!(
+                    "'{path}' in the directory '{guest}' has {} bytes, and had {size} when it was open",
+                    now.size
+                ));
             }
             _ => {}
         }
@@ -341,7 +431,9 @@ impl Restore<'_> {
         if rustix::fs::tell(fd) == Ok(0) && offset <= size {
             let _ = rustix::fs::seek(fd, SeekFrom::Start(offset));
         } else if offset > size {
-            self.warnings.push(format!("standard input has {size} bytes, and the program had already read {offset}"));
+            self.warnings.push(format!(
+                "standard input has {size} bytes, and the program had already read {offset}"
+            ));
         }
     }
 
@@ -354,15 +446,26 @@ impl Restore<'_> {
             Errno::Perm => "its path leads out of the directory".to_owned(),
             errno => errno.to_string(),
         };
-        Some(RestoreProblem::Open { guest: self.guest(grant), path: path.to_owned(), why })
+        Some(RestoreProblem::Open {
+            guest: self.guest(grant),
+            path: path.to_owned(),
+            why,
+        })
     }
 
     fn kind(&self, grant: u32, path: &str, was: &'static str) -> Option<RestoreProblem> {
-        Some(RestoreProblem::Kind { guest: self.guest(grant), path: path.to_owned(), was })
+        Some(RestoreProblem::Kind {
+            guest: self.guest(grant),
+            path: path.to_owned(),
+            was,
+        })
     }
 }
 
 /// Whether a state's path is in the one form that a captured path has: names joined by `/`.
 fn valid_path(path: &str) -> bool {
-    path.is_empty() || path.split('/').all(|name| !matches!(name, "" | "." | "..") && !name.contains('\0'))
+    path.is_empty()
+        || path
+            .split('/')
+            .all(|name| !matches!(name, "" | "." | "..") && !name.contains('\0'))
 }

@@ -138,9 +138,19 @@ impl Wasi {
                     Ok(What::At(clock, deadline)) => {
                         let left = deadline.saturating_sub(self.clocks.now(clock));
                         if left == 0 {
-                            events.push(Event { userdata: s.userdata, errno: Errno::Success, ty: CLOCK, bytes: 0, flags: 0 });
+                            events.push(Event {
+                                userdata: s.userdata,
+                                errno: Errno::Success,
+                                ty: CLOCK,
+                                bytes: 0,
+                                flags: 0,
+                            });
                         }
-                        let step = if clock == Clock::Realtime { left.min(REALTIME_STEP) } else { left };
+                        let step = if clock == Clock::Realtime {
+                            left.min(REALTIME_STEP)
+                        } else {
+                            left
+                        };
                         timeout = Some(timeout.map_or(step, |t| t.min(step)));
                     }
                     Ok(What::Descriptor(fd)) => match self.pollable(fd, s.ty) {
@@ -158,7 +168,10 @@ impl Wasi {
                 timeout = Some(0);
             }
             fds.push(PollFd::from_borrowed_fd(wake.fd(), PollFlags::IN));
-            let timeout = timeout.map(|t| Timespec { tv_sec: (t / 1_000_000_000) as _, tv_nsec: (t % 1_000_000_000) as _ });
+            let timeout = timeout.map(|t| Timespec {
+                tv_sec: (t / 1_000_000_000) as _,
+                tv_nsec: (t % 1_000_000_000) as _,
+            });
             let interrupted = match poll(&mut fds, timeout.as_ref()) {
                 Ok(_) => false,
                 Err(rustix::io::Errno::INTR) => true,
@@ -192,7 +205,13 @@ impl Wasi {
 }
 
 fn failed(s: &Subscription, errno: Errno) -> Event {
-    Event { userdata: s.userdata, errno, ty: s.ty, bytes: 0, flags: 0 }
+    Event {
+        userdata: s.userdata,
+        errno,
+        ty: s.ty,
+        bytes: 0,
+        flags: 0,
+    }
 }
 
 /// Files and directories are always ready.
@@ -201,12 +220,32 @@ fn file_event(s: &Subscription, d: &Descriptor) -> Event {
         (READ, HostKind::Regular, Ok(stat)) => stat.size.saturating_sub(rustix::fs::tell(d.host()).unwrap_or(0)),
         _ => 0,
     };
-    Event { userdata: s.userdata, errno: Errno::Success, ty: s.ty, bytes, flags: 0 }
+    Event {
+        userdata: s.userdata,
+        errno: Errno::Success,
+        ty: s.ty,
+        bytes,
+        flags: 0,
+    }
 }
 
 fn stream_event(s: &Subscription, d: &Descriptor, revents: PollFlags) -> Event {
-    let bytes = if s.ty == READ { rustix::io::ioctl_fionread(d.host()).unwrap_or(0) } else { 0 };
+    let bytes = if s.ty == READ {
+        rustix::io::ioctl_fionread(d.host()).unwrap_or(0)
+    } else {
+        0
+    };
     let flags = if revents.contains(PollFlags::HUP) { HANGUP } else { 0 };
-    let errno = if revents.contains(PollFlags::NVAL) { Errno::Badf } else { Errno::Success };
-    Event { userdata: s.userdata, errno, ty: s.ty, bytes, flags }
+    let errno = if revents.contains(PollFlags::NVAL) {
+        Errno::Badf
+    } else {
+        Errno::Success
+    };
+    Event {
+        userdata: s.userdata,
+        errno,
+        ty: s.ty,
+        bytes,
+        flags,
+    }
 }

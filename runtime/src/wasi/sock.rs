@@ -23,7 +23,15 @@ impl Wasi {
     /// Gives the program a listening socket; returns its descriptor's number.
     pub fn add_listener(&mut self, listener: OwnedFd) -> Option<u32> {
         let resource = Resource::Listener(listener);
-        self.table.insert(Descriptor { resource, kind: HostKind::Socket, rights: LISTENER, inheriting: CONNECTION, flags: 0 }).ok()
+        self.table
+            .insert(Descriptor {
+                resource,
+                kind: HostKind::Socket,
+                rights: LISTENER,
+                inheriting: CONNECTION,
+                flags: 0,
+            })
+            .ok()
     }
 
     fn socket(&self, fd: u32) -> Result<&Descriptor, Errno> {
@@ -43,7 +51,11 @@ impl Wasi {
             return Err(Errno::Inval.into());
         }
         // A standard stream hands nothing on: what it accepts gets what a listener's connection gets.
-        let rights = if matches!(d.resource, Resource::Stdio(_)) { CONNECTION } else { d.inheriting };
+        let rights = if matches!(d.resource, Resource::Stdio(_)) {
+            CONNECTION
+        } else {
+            d.inheriting
+        };
         let connection = loop {
             if wait_unless_nonblocking(d, PollFlags::IN, wake)? == Wait::Woken {
                 return Err(Stop::Interrupted);
@@ -55,11 +67,25 @@ impl Wasi {
             }
         };
         let resource = Resource::Connection(connection);
-        let fd = self.table.insert(Descriptor { resource, kind: HostKind::Socket, rights, inheriting: 0, flags })?;
+        let fd = self.table.insert(Descriptor {
+            resource,
+            kind: HostKind::Socket,
+            rights,
+            inheriting: 0,
+            flags,
+        })?;
         Ok(m.set_u32(out, fd)?)
     }
 
-    pub(super) fn sock_recv(&mut self, m: &mut Memory<'_>, wake: &Wake, fd: u32, iovs: (u32, u32), flags: u32, out: (u32, u32)) -> Done {
+    pub(super) fn sock_recv(
+        &mut self,
+        m: &mut Memory<'_>,
+        wake: &Wake,
+        fd: u32,
+        iovs: (u32, u32),
+        flags: u32,
+        out: (u32, u32),
+    ) -> Done {
         let d = self.socket(fd)?;
         d.need_io(FD_READ)?;
         if flags & !(PEEK | WAITALL) != 0 {

@@ -67,15 +67,36 @@ pub(super) const ALL_FLAGS: u16 = (1 << 5) - 1;
 impl Descriptor {
     /// A standard stream of this process, with the rights it starts with.
     pub(super) fn stdio(stream: Stdio) -> Descriptor {
-        let rights = if stream == Stdio::Stdin { rights::STDIN } else { rights::STDOUT };
+        let rights = if stream == Stdio::Stdin {
+            rights::STDIN
+        } else {
+            rights::STDOUT
+        };
         let resource = Resource::Stdio(stream);
-        Descriptor { kind: HostKind::of(host_fd(&resource)), resource, rights, inheriting: 0, flags: 0 }
+        Descriptor {
+            kind: HostKind::of(host_fd(&resource)),
+            resource,
+            rights,
+            inheriting: 0,
+            flags: 0,
+        }
     }
 
     /// A granted directory, with every right.
     pub(super) fn preopened(grant: u32, file: Arc<File>) -> Descriptor {
-        let resource = Resource::Directory(Directory { grant, preopened: true, file, listing: None });
-        Descriptor { resource, kind: HostKind::Directory, rights: rights::DIRECTORY, inheriting: rights::ALL, flags: 0 }
+        let resource = Resource::Directory(Directory {
+            grant,
+            preopened: true,
+            file,
+            listing: None,
+        });
+        Descriptor {
+            resource,
+            kind: HostKind::Directory,
+            rights: rights::DIRECTORY,
+            inheriting: rights::ALL,
+            flags: 0,
+        }
     }
 
     /// The host's descriptor.
@@ -155,7 +176,10 @@ impl Table {
 
     /// Every open descriptor, ascending by number.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Descriptor)> {
-        self.slots.iter().enumerate().filter_map(|(fd, d)| Some((fd as u32, d.as_ref()?)))
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(fd, d)| Some((fd as u32, d.as_ref()?)))
     }
 
     /// Adds a descriptor under the lowest free number.
@@ -215,6 +239,13 @@ mod tests {
         assert!(!t.insert_at(3, new()) && !t.insert_at(MAX_DESCRIPTORS, new()) && t.insert_at(9, new()));
         assert_eq!(t.insert(new()), Ok(4));
         assert_eq!(t.get(u32::MAX).err(), Some(Errno::Badf));
+        while t.slots.len() < MAX_DESCRIPTORS as usize {
+            t.slots.push(Some(new()));
+        }
+        while t.insert(new()).is_ok() {}
+        assert_eq!(t.insert(new()), Err(Errno::Mfile));
+        t.remove(77).unwrap();
+        assert_eq!(t.insert(new()), Ok(77));
     }
 
     #[test]

@@ -35,7 +35,10 @@ pub(super) enum Wait {
 /// Waits until a descriptor is ready for `events`, or a migration is requested. Readiness wins.
 pub(super) fn ready(fd: BorrowedFd<'_>, events: PollFlags, wake: &Wake) -> Result<Wait, Errno> {
     loop {
-        let mut fds = [PollFd::from_borrowed_fd(fd, events), PollFd::from_borrowed_fd(wake.fd(), PollFlags::IN)];
+        let mut fds = [
+            PollFd::from_borrowed_fd(fd, events),
+            PollFd::from_borrowed_fd(wake.fd(), PollFlags::IN),
+        ];
         match poll(&mut fds, None) {
             Ok(_) if !fds[0].revents().is_empty() => return Ok(Wait::Ready),
             Ok(_) if !fds[1].revents().is_empty() => return Ok(Wait::Woken),

@@ -84,7 +84,10 @@ fn linking() {
     assert_eq!((g.u32(OUT), g.bytes(DATA, 3)), (3, &b"d/h"[..]));
     assert_eq!(g.call("path_readlink", &[ROOT, p, n, DATA.into(), 2, OUT.into()]), 0);
     assert_eq!(g.u32(OUT), 2);
-    assert_eq!(g.call("path_readlink", &[ROOT, p, n, DATA.into(), u64::from(u32::MAX), OUT.into()]), FAULT);
+    assert_eq!(
+        g.call("path_readlink", &[ROOT, p, n, DATA.into(), u64::from(u32::MAX), OUT.into()]),
+        FAULT
+    );
     let [p, n] = g.string(PATH, "f");
     assert_eq!(g.call("path_readlink", &[ROOT, p, n, DATA.into(), 100, OUT.into()]), INVAL);
     // What a link of the host's own names is none of the program's business.
@@ -141,5 +144,8 @@ fn a_listing_survives_changes_and_a_move() {
     // Read to its end: the next listing is new, and the state holds none.
     assert!(moved.names(ROOT, 4096, 0).contains(&"z".to_owned()));
     let state = moved.state();
-    assert!(matches!(&state.descriptors[3].resource, dunlin_migrate::state::wasi::Resource::Directory { listing: None, .. }));
+    assert!(matches!(
+        &state.descriptors[3].resource,
+        dunlin_migrate::state::wasi::Resource::Directory { listing: None, .. }
+    ));
 }

@@ -16,7 +16,6 @@ pub const ILSEQ: u64 = 25;
 pub const INVAL: u64 = 28;
 pub const ISDIR: u64 = 31;
 pub const LOOP: u64 = 32;
-pub const MFILE: u64 = 33;
 pub const NAMETOOLONG: u64 = 37;
 pub const NOENT: u64 = 44;
 pub const NOTDIR: u64 = 54;
@@ -56,8 +55,18 @@ pub struct Guest {
 }
 
 pub fn config(dirs: &[(&Path, &str)]) -> WasiConfig {
-    let grants = dirs.iter().map(|(host, guest)| Grant { host: host.to_path_buf(), guest: guest.to_string() }).collect();
-    WasiConfig { args: vec!["prog".into(), "é x".into()], env: vec![("A".into(), "1".into())], grants }
+    let grants = dirs
+        .iter()
+        .map(|(host, guest)| Grant {
+            host: host.to_path_buf(),
+            guest: guest.to_string(),
+        })
+        .collect();
+    WasiConfig {
+        args: vec!["prog".into(), "é x".into()],
+        env: vec![("A".into(), "1".into())],
+        grants,
+    }
 }
 
 impl Guest {
@@ -71,7 +80,11 @@ impl Guest {
     }
 
     fn of(wasi: Wasi) -> Guest {
-        Guest { wasi, memory: vec![0; 1 << 20], wake: Wake::new().unwrap() }
+        Guest {
+            wasi,
+            memory: vec![0; 1 << 20],
+            wake: Wake::new().unwrap(),
+        }
     }
 
     /// The state as it travels.
@@ -88,7 +101,10 @@ impl Guest {
         let state = self.state();
         let Guest { wasi, memory, .. } = self;
         drop(wasi);
-        Guest { memory, ..Guest::of(Wasi::restore(&state, config).unwrap()) }
+        Guest {
+            memory,
+            ..Guest::of(Wasi::restore(&state, config).unwrap())
+        }
     }
 
     /// Calls a function of preview1.
@@ -98,7 +114,11 @@ impl Guest {
 
     pub fn outcome_of(&mut self, module: &str, name: &str, args: &[u64]) -> Outcome {
         let f = resolve(module, name).unwrap_or_else(|| panic!("no function {name}"));
-        assert_eq!(dunlin_migrate::imports::signature(module, name).unwrap().params.len(), args.len(), "arguments of {name}");
+        assert_eq!(
+            dunlin_migrate::imports::signature(module, name).unwrap().params.len(),
+            args.len(),
+            "arguments of {name}"
+        );
         self.wasi.call(f, args, &mut self.memory, &self.wake)
     }
 
@@ -151,7 +171,15 @@ impl Guest {
         self.open_with(dir, 1, path, oflags, rights, fdflags)
     }
 
-    pub fn open_with(&mut self, dir: u64, lookup: u64, path: impl AsRef<[u8]>, oflags: u64, rights: u64, flags: u64) -> Result<u64, u64> {
+    pub fn open_with(
+        &mut self,
+        dir: u64,
+        lookup: u64,
+        path: impl AsRef<[u8]>,
+        oflags: u64,
+        rights: u64,
+        flags: u64,
+    ) -> Result<u64, u64> {
         let [p, n] = self.string(PATH, path);
         match self.call("path_open", &[dir, lookup, p, n, oflags, rights, 0, flags, OUT.into()]) {
             0 => Ok(self.u32(OUT).into()),
