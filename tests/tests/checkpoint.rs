@@ -63,7 +63,7 @@ fn interrupted(what: &str, feed: &str, expected: &str) {
 
 #[test]
 fn in_a_tight_loop() {
-    interrupted("loop", "", "ready\nlooped 0c69e100a0b6b000\n");
+    interrupted("loop", "", "ready\nlooped f7a716441547033d\n");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn deep_in_recursion() {
 
 #[test]
 fn calling_through_pointers() {
-    interrupted("pointers", "", "ready\ncalled 7ab9d8f8\n");
+    interrupted("pointers", "", "ready\ncalled 8c62536d\n");
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn killed_while_writing() {
     }
     assert!(interrupted >= 1, "no write was interrupted");
     let last = waiter().on(Arch::Aarch64).args(["touch"]).resume(&snapshot).stdin(Input::Bytes(b"a".into())).output();
-    assert_eq!(last.expect_code(0).out(), "touched 6fff1ffbd96b2000\n");
+    assert_eq!(last.expect_code(0).out(), "touched 6773ed6a42a00000\n");
 }
 
 /// A program whose open file was removed can't be carried: it is told so, and goes on.

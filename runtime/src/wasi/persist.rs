@@ -18,7 +18,7 @@ use crate::options::WasiConfig;
 use cap_primitives::fs::FollowSymlinks;
 use dunlin_migrate::state::wasi::{self as state, FileTimes, MAX_DESCRIPTORS, Stdio, Times, WasiState};
 use rustix::fs::SeekFrom;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -225,13 +225,14 @@ impl Wasi {
             warnings: Vec::new(),
         };
         let mut table = Table::default();
+        let known: HashMap<u32, u64> = state.times.files.iter().map(|t| (t.fd, t.inode)).collect();
         let mut aliases = HashMap::new();
         for d in &state.descriptors {
             match restore.descriptor(d) {
                 Err(problem) => problems.extend(problem),
                 Ok(descriptor) => {
-                    if let (Ok(stat), Some(known)) = (descriptor.stat(), state.times.files.iter().find(|t| t.fd == d.fd)) {
-                        aliases.insert((stat.dev, stat.ino), known.inode);
+                    if let (Ok(stat), Some(&inode)) = (descriptor.stat(), known.get(&d.fd)) {
+                        aliases.insert((stat.dev, stat.ino), inode);
                     }
                     if !table.insert_at(d.fd, descriptor) {
                         problems.push(RestoreProblem::Invalid {
@@ -263,6 +264,11 @@ impl Wasi {
 
 /// Opens the grants that the state's descriptors refer to: those of the same name among this machine's, the first for the first.
 fn open_grants(state: &WasiState, config: &WasiConfig, problems: &mut Vec<RestoreProblem>) -> Vec<GrantedDir> {
+    let used = state.descriptors.iter().filter_map(|d| match &d.resource {
+        state::Resource::Directory { grant, .. } | state::Resource::File { grant, .. } => Some(*grant),
+        state::Resource::Stdio { .. } => None,
+    });
+    let used: HashSet<u32> = used.collect();
     let mut taken = vec![false; config.grants.len()];
     let mut open = |(index, guest): (u32, &String)| {
         let mut granted = GrantedDir {
@@ -278,10 +284,7 @@ fn open_grants(state: &WasiState, config: &WasiConfig, problems: &mut Vec<Restor
             *taken = true;
             g
         });
-        let used = state.descriptors.iter().any(|d| match &d.resource {
-            state::Resource::Directory { grant, .. } | state::Resource::File { grant, .. } => *grant == index,
-            state::Resource::Stdio { .. } => false,
-        });
+        let used = used.contains(&index);
         match (ours.map(open_grant), used) {
             (Some(Ok(dir)), _) => granted.dir = Some(Arc::new(dir)),
             (Some(Err(e)), true) => problems.push(e.into()),

@@ -7,4 +7,5 @@ mod guest;
 mod hostile;
 mod layouts;
 mod moving;
+mod stdio;
 mod streams;
