@@ -27,7 +27,9 @@ pub struct Checkpoint {
 /// Runs the verb.
 pub fn run(args: &Checkpoint) -> Outcome {
     let fail = |why: String| Failure::new(format!("checkpoint {}: {why}", show::clean(&args.who)));
-    let (socket, info) = find(&args.who, sockets::programs()).map_err(fail)?;
+    let pid: Option<u32> = args.who.parse().ok();
+    let programs = sockets::programs(|other| pid.is_none_or(|pid| pid == other));
+    let (socket, info) = find(&args.who, programs).map_err(fail)?;
     if !info.migratable {
         return Err(fail("it was built with --no-migration; build it again without".into()));
     }

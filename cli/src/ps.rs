@@ -15,7 +15,7 @@ pub struct Ps {
 
 /// Runs the verb.
 pub fn run(args: &Ps) -> Outcome {
-    let programs = sockets::programs();
+    let programs = sockets::programs(|_| true);
     for (socket, asked) in &programs {
         if let Asked::Silent(why) = asked {
             show::complain(&format!(

@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 /// Longest reply that is read, in bytes: a stranger's socket can't fill our memory.
@@ -93,22 +94,29 @@ pub fn ask(socket: &Path, request: &Request, timeout: Option<Duration>) -> io::R
     Ok(serde_json::from_str(&reply)?)
 }
 
-/// Every running program of this user, asked who it is; the sockets of programs that are gone are removed.
-pub fn programs() -> Vec<(Socket, Asked)> {
+/// Every running program of this user for which `wanted` holds, asked who it is, all at once; the sockets of programs that are gone
+/// are removed.
+pub fn programs(wanted: impl Fn(u32) -> bool) -> Vec<(Socket, Asked)> {
+    let sockets = directories().into_iter().flat_map(|d| list(&d).unwrap_or_default());
+    let sockets: Vec<Socket> = sockets.filter(|s| wanted(s.pid)).collect();
+    let answers: Vec<Asked> = thread::scope(|scope| {
+        let asking: Vec<_> = sockets.iter().map(|s| scope.spawn(|| info(s))).collect();
+        let silent = |_| Asked::Silent("asking it failed".into());
+        asking.into_iter().map(|t| t.join().unwrap_or_else(silent)).collect()
+    });
     let mut found = Vec::new();
-    for directory in directories() {
-        for socket in list(&directory).unwrap_or_default() {
-            match info(&socket) {
-                Asked::Stale => {
-                    // The same process id may have been given to a new program this very moment.
-                    if !Path::new("/proc").join(socket.pid.to_string()).exists() {
-                        let _ = fs::remove_file(&socket.path);
-                    }
+    for (socket, asked) in sockets.into_iter().zip(answers) {
+        match asked {
+            Asked::Stale => {
+                // The same process id may have been given to a new program this very moment.
+                if !Path::new("/proc").join(socket.pid.to_string()).exists() {
+                    let _ = fs::remove_file(&socket.path);
                 }
-                asked => found.push((socket, asked)),
             }
+            asked => found.push((socket, asked)),
         }
     }
+    found.sort_by_key(|(socket, _)| socket.pid);
     found
 }
 
@@ -116,7 +124,7 @@ pub fn programs() -> Vec<(Socket, Asked)> {
 pub mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
-    use std::thread::{self, JoinHandle};
+    use std::thread::JoinHandle;
 
     /// A fake program: answers one connection with a fixed line and returns the request it got.
     pub fn fake_program(socket: &Path, reply: &'static str) -> JoinHandle<String> {

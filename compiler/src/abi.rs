@@ -64,7 +64,8 @@ pub fn leave_signature() -> Signature {
 /// Signature of `memmove` (`value` is I64) and `memset` (`value` is I32).
 pub fn memory_signature(value: cranelift_codegen::ir::Type) -> Signature {
     let mut sig = Signature::new(CallConv::SystemV);
-    sig.params.extend([AbiParam::new(I64), AbiParam::new(value), AbiParam::new(I64)]);
+    sig.params
+        .extend([AbiParam::new(I64), AbiParam::new(value), AbiParam::new(I64)]);
     sig.returns.push(AbiParam::new(I64));
     sig
 }

@@ -35,8 +35,15 @@ pub struct Prepared {
 
 /// The pass over the whole module.
 pub fn prepare(module: &Module<'_>, settings: &Settings) -> Result<Prepared, Error> {
-    let entry_poll = if settings.migration { callgraph::cycles(module)? } else { vec![false; module.info.funcs.len()] };
-    Ok(Prepared { layout: ContextLayout::new(&module.info), entry_poll })
+    let entry_poll = if settings.migration {
+        callgraph::cycles(module)?
+    } else {
+        vec![false; module.info.funcs.len()]
+    };
+    Ok(Prepared {
+        layout: ContextLayout::new(&module.info),
+        entry_poll,
+    })
 }
 
 /// Compiles functions one after another; one per thread.
@@ -57,7 +64,11 @@ pub struct FunctionCompiler<'m> {
 impl<'m> FunctionCompiler<'m> {
     /// A compiler for functions of `module`.
     pub fn new(module: &'m Module<'m>, settings: &'m Settings, prepared: &'m Prepared) -> Result<Self, Error> {
-        let targets = settings.targets.iter().map(|&a| Ok((a, isa::isa(a, settings.opt_level)?))).collect::<Result<_, Error>>()?;
+        let targets = settings
+            .targets
+            .iter()
+            .map(|&a| Ok((a, isa::isa(a, settings.opt_level)?)))
+            .collect::<Result<_, Error>>()?;
         Ok(FunctionCompiler {
             module,
             settings,
@@ -91,7 +102,13 @@ impl<'m> FunctionCompiler<'m> {
         let (translated, points) = if code_index >= num_funcs {
             let ty = code_index - num_funcs;
             func.signature = abi::trampoline_signature();
-            glue::trampoline(env, func, &mut self.fbc, self.module.canonical[ty as usize], &info.types[ty as usize])
+            glue::trampoline(
+                env,
+                func,
+                &mut self.fbc,
+                self.module.canonical[ty as usize],
+                &info.types[ty as usize],
+            )
         } else {
             let ty = info.func_type(code_index);
             func.signature = abi::wasm_signature(ty);
@@ -127,14 +144,25 @@ impl<'m> FunctionCompiler<'m> {
         let mut machine = vec![];
         for (arch, isa) in &self.targets {
             let code = isa
-                .compile_function(&self.ctx.func, &self.ctx.domtree, &mut self.regalloc, self.settings.want_asm, &mut self.control)
+                .compile_function(
+                    &self.ctx.func,
+                    &self.ctx.domtree,
+                    &mut self.regalloc,
+                    self.settings.want_asm,
+                    &mut self.control,
+                )
                 .map_err(|e| internal(&e))?
                 .apply_params(&self.ctx.func.params);
             let f = machine_function(*arch, isa, &self.ctx.func, &code, translated.record).map_err(|e| internal(&e))?;
             check_points(&points, &f).map_err(|e| internal(&e))?;
             machine.push(f);
         }
-        Ok(CompiledFunction { code_index, points, clif, machine })
+        Ok(CompiledFunction {
+            code_index,
+            points,
+            clif,
+            machine,
+        })
     }
 }
 
@@ -150,18 +178,34 @@ fn machine_function(
     let locations = code.buffer.get_srclocs_sorted();
     let wasm_at = |text: u32| {
         let k = locations.partition_point(|l| l.end <= text);
-        locations.get(k).filter(|l| l.start <= text && !l.loc.is_default()).map_or(0, |l| l.loc.bits())
+        locations
+            .get(k)
+            .filter(|l| l.start <= text && !l.loc.is_default())
+            .map_or(0, |l| l.loc.bits())
     };
     for call in code.buffer.call_sites() {
         // The return address may belong to the next instruction; the byte before it is the call's.
-        sites.push(Site { text: call.ret_addr, kind: SiteKind::Call, wasm: wasm_at(call.ret_addr.saturating_sub(1)) });
+        sites.push(Site {
+            text: call.ret_addr,
+            kind: SiteKind::Call,
+            wasm: wasm_at(call.ret_addr.saturating_sub(1)),
+        });
     }
     for trap in code.buffer.traps() {
         let kind = trap_of(trap.code).ok_or_else(|| format!("unknown trap code {:?}", trap.code))?;
-        sites.push(Site { text: trap.offset, kind: SiteKind::Trap(kind), wasm: wasm_at(trap.offset) });
+        sites.push(Site {
+            text: trap.offset,
+            kind: SiteKind::Trap(kind),
+            wasm: wasm_at(trap.offset),
+        });
     }
     sites.sort_by_key(|s| s.text);
-    let relocs = code.buffer.relocs().iter().map(|r| reloc(func, r)).collect::<Result<_, String>>()?;
+    let relocs = code
+        .buffer
+        .relocs()
+        .iter()
+        .map(|r| reloc(func, r))
+        .collect::<Result<_, String>>()?;
     Ok(MachineFunction {
         arch,
         bytes: code.buffer.data().to_vec(),
@@ -185,7 +229,12 @@ fn reloc(func: &Function, r: &cranelift_codegen::FinalizedMachReloc) -> Result<R
         ClifReloc::Arm64Call => RelocKind::Arm64Call26,
         other => return Err(format!("unexpected relocation {other:?}")),
     };
-    Ok(Reloc { offset: r.offset, kind, target, addend: r.addend })
+    Ok(Reloc {
+        offset: r.offset,
+        kind,
+        target,
+        addend: r.addend,
+    })
 }
 
 /// The trap that a trap code stands for, whether this translation or Cranelift itself chose it.

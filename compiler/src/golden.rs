@@ -14,10 +14,17 @@ use std::path::Path;
 
 fn compile(wasm: &[u8], migration: bool, opt_level: OptLevel) -> Vec<CompiledFunction> {
     let module = Module::parse(wasm, "test").expect("valid");
-    let settings = Settings { migration, opt_level, want_clif: true, ..Settings::default() };
+    let settings = Settings {
+        migration,
+        opt_level,
+        want_clif: true,
+        ..Settings::default()
+    };
     let prepared = prepare(&module, &settings).expect("prepares");
     let mut c = FunctionCompiler::new(&module, &settings, &prepared).expect("sets up");
-    (0..module.num_codes()).map(|i| c.compile(i, module.body(i).cloned()).expect("compiles")).collect()
+    (0..module.num_codes())
+        .map(|i| c.compile(i, module.body(i).cloned()).expect("compiles"))
+        .collect()
 }
 
 fn show_points(p: &FunctionPoints) -> String {
@@ -32,7 +39,14 @@ fn show_points(p: &FunctionPoints) -> String {
     };
     for point in &p.points {
         let live: Vec<String> = point.live.iter().map(|&k| home(k)).collect();
-        let _ = writeln!(out, "; {:#06x} {:?} {:?} [{}]", point.offset, point.kind, point.callee, live.join(" "));
+        let _ = writeln!(
+            out,
+            "; {:#06x} {:?} {:?} [{}]",
+            point.offset,
+            point.kind,
+            point.callee,
+            live.join(" ")
+        );
     }
     out
 }
@@ -41,21 +55,35 @@ fn show_points(p: &FunctionPoints) -> String {
 fn golden_clif() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let bless = std::env::var_os("BLESS").is_some();
-    let mut names: Vec<_> = std::fs::read_dir(&dir).expect("golden/").map(|e| e.expect("entry").path()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(&dir)
+        .expect("golden/")
+        .map(|e| e.expect("entry").path())
+        .collect();
     names.sort();
     let mut seen = 0;
     for wat in names.iter().filter(|p| p.extension().is_some_and(|e| e == "wat")) {
         let wasm = wat::parse_file(wat).expect("test module");
         let mut text = String::new();
         for f in compile(&wasm, true, OptLevel::O2) {
-            let _ = writeln!(text, ";; code {}\n{}{}", f.code_index, show_points(&f.points), f.clif.as_deref().unwrap_or(""));
+            let _ = writeln!(
+                text,
+                ";; code {}\n{}{}",
+                f.code_index,
+                show_points(&f.points),
+                f.clif.as_deref().unwrap_or("")
+            );
         }
         let golden = wat.with_extension("clif");
         if bless {
             std::fs::write(&golden, &text).expect("writes golden file");
         }
         let expected = std::fs::read_to_string(&golden).unwrap_or_default();
-        assert!(text == expected, "{} differs from {}; BLESS=1 writes it anew\n{text}", wat.display(), golden.display());
+        assert!(
+            text == expected,
+            "{} differs from {}; BLESS=1 writes it anew\n{text}",
+            wat.display(),
+            golden.display()
+        );
         seen += 1;
     }
     assert!(seen >= 8, "golden modules are missing");
@@ -71,7 +99,11 @@ fn points_do_not_depend_on_the_optimisation_level() {
             let best = compile(&wasm, true, OptLevel::O2);
             for level in [OptLevel::O0, OptLevel::O1] {
                 let other = compile(&wasm, true, level);
-                assert!(best.iter().zip(&other).all(|(a, b)| a.points == b.points), "{} at {level:?}", path.display());
+                assert!(
+                    best.iter().zip(&other).all(|(a, b)| a.points == b.points),
+                    "{} at {level:?}",
+                    path.display()
+                );
             }
         }
     }
@@ -92,8 +124,12 @@ fn every_function_has_both_architectures_and_its_sites() {
     for f in compile(&wasm, true, OptLevel::O2) {
         assert_eq!(f.machine.len(), 2);
         for m in &f.machine {
-            let wasm_of_calls: Vec<u32> =
-                m.sites.iter().filter(|s| s.kind == dunlin_migrate::framemap::SiteKind::Call).map(|s| s.wasm).collect();
+            let wasm_of_calls: Vec<u32> = m
+                .sites
+                .iter()
+                .filter(|s| s.kind == dunlin_migrate::framemap::SiteKind::Call)
+                .map(|s| s.wasm)
+                .collect();
             for p in &f.points.points {
                 assert!(wasm_of_calls.contains(&p.offset), "{}: no call site for {p:?}", m.arch);
             }

@@ -15,7 +15,11 @@ use target_lexicon::Triple;
 pub fn isa(arch: Arch, level: OptLevel) -> Result<OwnedTargetIsa, Error> {
     let fail = |e: &dyn std::fmt::Display| Error::internal(0, format!("cannot set up the {arch} code generator: {e}"));
     let mut flags = settings::builder();
-    let regalloc = if level == OptLevel::O0 { "single_pass" } else { "backtracking" };
+    let regalloc = if level == OptLevel::O0 {
+        "single_pass"
+    } else {
+        "backtracking"
+    };
     for (name, value) in [
         ("opt_level", opt_level_name(level)),
         ("regalloc_algorithm", regalloc),
@@ -39,7 +43,14 @@ pub fn isa(arch: Arch, level: OptLevel) -> Result<OwnedTargetIsa, Error> {
     let triple = Triple::from_str(triple).map_err(|e| fail(&e))?;
     let mut builder = isa::lookup(triple).map_err(|e| fail(&e))?;
     if arch == Arch::X86_64 {
-        for feature in ["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt", "has_cmpxchg16b"] {
+        for feature in [
+            "has_sse3",
+            "has_ssse3",
+            "has_sse41",
+            "has_sse42",
+            "has_popcnt",
+            "has_cmpxchg16b",
+        ] {
             builder.enable(feature).map_err(|e| fail(&e))?;
         }
     }

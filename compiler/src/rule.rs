@@ -30,7 +30,10 @@ pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], fu
             ValueDef::Result(inst, _) => func.dfg.display_inst(inst).to_string(),
             def => format!("{def:?}"),
         };
-        return Err(Error::internal(func_index, format!("record rule: {v} ({def}) lives across a call")));
+        return Err(Error::internal(
+            func_index,
+            format!("record rule: {v} ({def}) lives across a call"),
+        ));
     }
     if crossing.is_empty() {
         return Ok(0);
@@ -61,7 +64,12 @@ struct Segments {
 
 impl Segments {
     fn new(func: &Function, neutral: &[SigRef]) -> Segments {
-        let mut s = Segments { calls: 0, points: HashSet::new(), in_block: SecondaryMap::new(), defs: SecondaryMap::new() };
+        let mut s = Segments {
+            calls: 0,
+            points: HashSet::new(),
+            in_block: SecondaryMap::new(),
+            defs: SecondaryMap::new(),
+        };
         for b in func.layout.blocks() {
             let mut seg = 0;
             for &p in func.dfg.block_params(b) {
@@ -150,13 +158,21 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Has
 fn is_leaf(op: Opcode) -> bool {
     matches!(
         op,
-        Opcode::Iconst | Opcode::F32const | Opcode::F64const | Opcode::Vconst | Opcode::StackAddr | Opcode::SymbolValue | Opcode::FuncAddr
+        Opcode::Iconst
+            | Opcode::F32const
+            | Opcode::F64const
+            | Opcode::Vconst
+            | Opcode::StackAddr
+            | Opcode::SymbolValue
+            | Opcode::FuncAddr
     )
 }
 
 /// Can the value be computed anew anywhere: is it a constant, or a small pure tree over constants?
 fn is_constant(func: &Function, v: Value, depth: u32) -> bool {
-    let ValueDef::Result(inst, _) = func.dfg.value_def(v) else { return false };
+    let ValueDef::Result(inst, _) = func.dfg.value_def(v) else {
+        return false;
+    };
     let op = func.dfg.insts[inst].opcode();
     if is_leaf(op) {
         return true;
@@ -181,8 +197,12 @@ fn rematerialise(func: &mut Function, crossing: &HashSet<Value>, neutral: &[SigR
         insts.clear();
         insts.extend(func.layout.block_insts(b));
         for &i in &insts {
-            let used: Vec<Value> =
-                func.dfg.inst_values(i).map(|v| func.dfg.resolve_aliases(v)).filter(|v| crossing.contains(v)).collect();
+            let used: Vec<Value> = func
+                .dfg
+                .inst_values(i)
+                .map(|v| func.dfg.resolve_aliases(v))
+                .filter(|v| crossing.contains(v))
+                .collect();
             if !used.is_empty() {
                 for v in used {
                     if !here.contains_key(&v) {
@@ -190,8 +210,7 @@ fn rematerialise(func: &mut Function, crossing: &HashSet<Value>, neutral: &[SigR
                         here.insert(v, clone);
                     }
                 }
-                let resolved: HashMap<Value, Value> =
-                    func.dfg.inst_values(i).map(|v| (v, func.dfg.resolve_aliases(v))).collect();
+                let resolved: HashMap<Value, Value> = func.dfg.inst_values(i).map(|v| (v, func.dfg.resolve_aliases(v))).collect();
                 func.dfg.map_inst_values(i, |v| {
                     let r = resolved.get(&v).copied().unwrap_or(v);
                     here.get(&r).copied().unwrap_or(v)

@@ -1,7 +1,7 @@
 //! What runs inside an executable.
 //!
 //! - [`embedded`], [`program`], [`host`]: the program in this executable: image, module, imports.
-//! - [`memory`], [`stack`], [`context`], [`instance`], [`instantiate`]: one instance of it.
+//! - [`space`], [`memory`], [`stack`], [`context`], [`instance`], [`instantiate`]: one instance of it.
 //! - [`arch`], [`dispatch`], [`trap`]: how compiled code is entered, calls the runtime, and traps.
 //! - [`running`], [`invoke`], [`commands`]: the program while it runs, and what is called when.
 //! - [`request`], [`shared`], [`control`], [`checkpoint_on`], [`signals`], [`serve`]: requests to checkpoint, and serving them.
@@ -9,7 +9,7 @@
 //! - [`options`], [`exit`], [`start`]: `DUNLIN_OPTS`, exit codes, and the order of things at start and end.
 //! - [`wasi`]: the host functions.
 //!
-//! `unsafe` is confined to the files that own raw memory or registers: [`embedded`], [`memory`], [`stack`], [`instance`], [`arch`],
+//! `unsafe` is confined to the files that own raw memory or registers: [`embedded`], [`space`], [`memory`], [`stack`], [`instance`], [`arch`],
 //! [`dispatch`], [`running`], [`trap`], [`request`], [`control`] and [`checkpoint_on`] (signal masks and handlers).
 
 pub mod arch;
@@ -35,6 +35,7 @@ pub mod running;
 pub mod serve;
 pub mod shared;
 pub mod signals;
+pub mod space;
 pub mod stack;
 pub mod start;
 pub mod trap;

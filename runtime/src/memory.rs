@@ -9,10 +9,8 @@
 //! A 32-bit index plus a 32-bit constant offset plus the access itself stays below [`RESERVED`], so one reservation bounds every
 //! access. WebAssembly pages are 64 KiB, a multiple of every supported machine's page.
 
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
-use std::ffi::c_void;
+use crate::space::Space;
 use std::os::fd::AsFd;
-use std::ptr::null_mut;
 
 /// Size of a WebAssembly page in bytes.
 pub const WASM_PAGE: u64 = 64 << 10;
@@ -45,47 +43,28 @@ pub enum MemoryError {
     Map(std::io::Error),
 }
 
-/// Context and linear memory 0 in one reservation. Unmapped when dropped.
+/// Context and linear memory 0 in one reservation.
 #[derive(Debug)]
 pub struct Memory {
-    start: *mut u8,
+    space: Space,
     context: usize,
     size: u64,
-}
-
-fn round_up(n: usize, to: usize) -> usize {
-    n.next_multiple_of(to)
 }
 
 impl Memory {
     /// Reserves address space for a context of this many bytes and for a memory of size 0 (or without a memory at all).
     pub fn reserve(context_size: usize) -> Result<Memory, MemoryError> {
         let page = rustix::param::page_size();
-        let context = round_up(context_size.max(1), page);
+        let context = context_size.max(1).next_multiple_of(page);
         let len = context + RESERVED as usize;
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let start = unsafe { mmap_anonymous(null_mut(), len, ProtFlags::empty(), flags) };
-        let start = start.map_err(|e| MemoryError::Reserve(len as u64, e.into()))?;
-        let memory = Memory {
-            start: start.cast(),
-            context,
-            size: 0,
-        };
-        memory
-            .allow(start, context)
-            .map_err(|e| MemoryError::Commit(context as u64, e))?;
-        Ok(memory)
-    }
-
-    fn allow(&self, at: *mut c_void, len: usize) -> std::io::Result<()> {
-        // SAFETY: the range lies in this reservation; making more of it accessible invalidates nothing.
-        Ok(unsafe { mprotect(at, len, MprotectFlags::READ | MprotectFlags::WRITE) }?)
+        let mut space = Space::reserve(len).map_err(|e| MemoryError::Reserve(len as u64, e))?;
+        space.allow(0..context).map_err(|e| MemoryError::Commit(context as u64, e))?;
+        Ok(Memory { space, context, size: 0 })
     }
 
     /// The base of linear memory 0, which is the context pointer.
     pub fn base(&self) -> *mut u8 {
-        self.start.wrapping_add(self.context)
+        self.space.start().wrapping_add(self.context)
     }
 
     /// Current size of linear memory 0 in bytes.
@@ -97,9 +76,8 @@ impl Memory {
     pub fn grow_to(&mut self, size: u64) -> Result<(), MemoryError> {
         debug_assert!(size.is_multiple_of(WASM_PAGE) && size <= MAX_PAGES * WASM_PAGE);
         if size > self.size {
-            let at = self.base().wrapping_add(self.size as usize);
-            self.allow(at.cast(), (size - self.size) as usize)
-                .map_err(|e| MemoryError::Commit(size, e))?;
+            let range = self.context + self.size as usize..self.context + size as usize;
+            self.space.allow(range).map_err(|e| MemoryError::Commit(size, e))?;
             self.size = size;
         }
         Ok(())
@@ -132,29 +110,11 @@ impl Memory {
         if !inside || !aligned || len == 0 {
             return Ok(false);
         }
-        let place = self.base().wrapping_add(at as usize).cast();
-        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-        // SAFETY: the range lies in the accessible part of this reservation, which nothing else refers to while `self` is
-        // mutably borrowed.
-        let mapped = unsafe {
-            mmap(
-                place,
-                len as usize,
-                ProtFlags::READ | ProtFlags::WRITE,
-                flags,
-                file,
-                file_offset,
-            )
-        };
-        mapped.map(|_| true).map_err(|e| MemoryError::Map(e.into()))
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: the reservation is this object's alone, and nothing borrows from it any more.
-        let unmapped = unsafe { munmap(self.start.cast(), self.context + RESERVED as usize) };
-        debug_assert!(unmapped.is_ok());
+        let start = self.context + at as usize;
+        self.space
+            .map_file(start..start + len as usize, file, file_offset)
+            .map_err(MemoryError::Map)?;
+        Ok(true)
     }
 }
 

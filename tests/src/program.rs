@@ -76,7 +76,10 @@ impl Program {
 
     /// Executables that were already built as `dir/name.*`.
     pub fn adopt(dir: TempDir, name: &str) -> Program {
-        Program { dir, name: name.to_owned() }
+        Program {
+            dir,
+            name: name.to_owned(),
+        }
     }
 
     /// The path without the architecture's suffix.

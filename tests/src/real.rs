@@ -77,14 +77,25 @@ impl Recipe {
     #[track_caller]
     pub fn module(&self) -> PathBuf {
         let sources: Vec<PathBuf> = self.sources.iter().chain(&self.wasm_sources).cloned().collect();
-        let flags: Vec<String> = self.flags.iter().chain(&self.wasm_flags).cloned().chain(["-w".to_owned()]).collect();
+        let flags: Vec<String> = self
+            .flags
+            .iter()
+            .chain(&self.wasm_flags)
+            .cloned()
+            .chain(["-w".to_owned()])
+            .collect();
         self.kept("wasm", &sources, &flags, |to| clang(&sources, &flags, to))
     }
 
     /// A build by the machine's own compiler: the reference.
     #[track_caller]
     pub fn native(&self) -> PathBuf {
-        let flags: Vec<String> = self.flags.iter().cloned().chain(words("-O1 -w -D_GNU_SOURCE -ffp-contract=off")).collect();
+        let flags: Vec<String> = self
+            .flags
+            .iter()
+            .cloned()
+            .chain(words("-O1 -w -D_GNU_SOURCE -ffp-contract=off"))
+            .collect();
         self.kept("native", &self.sources, &flags, |to| {
             let mut command = Command::new(tools::cc());
             command.args(&flags).args(&self.sources).arg("-o").arg(to).arg("-lm");
@@ -100,10 +111,18 @@ impl Recipe {
         flags.hash(&mut hasher);
         for source in sources {
             source.hash(&mut hasher);
-            std::fs::read(source).unwrap_or_else(|e| panic!("cannot read {}: {e}", source.display())).hash(&mut hasher);
+            std::fs::read(source)
+                .unwrap_or_else(|e| panic!("cannot read {}: {e}", source.display()))
+                .hash(&mut hasher);
         }
-        let dir = tools::root().join("target/dunlin-tests").join(format!("{kind}-{:016x}", hasher.finish()));
-        let path = dir.join(if kind == "wasm" { format!("{}.wasm", self.name) } else { self.name.to_owned() });
+        let dir = tools::root()
+            .join("target/dunlin-tests")
+            .join(format!("{kind}-{:016x}", hasher.finish()));
+        let path = dir.join(if kind == "wasm" {
+            format!("{}.wasm", self.name)
+        } else {
+            self.name.to_owned()
+        });
         if !path.is_file() {
             std::fs::create_dir_all(&dir).expect("the target directory is writable");
             let new = dir.join("new");

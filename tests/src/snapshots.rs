@@ -25,9 +25,14 @@ pub fn load(path: &Path) -> Loaded {
     for (nth, &(memory, first, len)) in runs.iter().enumerate() {
         let at = (first * dunlin_migrate::snapshot::PAGE_SIZE as u64) as usize;
         let bytes = &mut memories[memory as usize][at..at + len as usize];
-        snapshot.read_run(nth, bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        snapshot
+            .read_run(nth, bytes)
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
-    Loaded { state: snapshot.state().clone(), memories }
+    Loaded {
+        state: snapshot.state().clone(),
+        memories,
+    }
 }
 
 impl Loaded {

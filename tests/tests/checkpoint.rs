@@ -1,10 +1,10 @@
 //! Checkpoints asked for from outside, at any time: by command and by signal, of programs that compute, call, wait and sleep.
 
 use dunlin_migrate::arch::Arch;
-use dunlin_tests::process::{Input, Running};
-use dunlin_tests::program::{CHECKPOINTED, Program, dunlin, scratch};
 use dunlin_tests::guest::clang;
 use dunlin_tests::moves::other;
+use dunlin_tests::process::{Input, Running};
+use dunlin_tests::program::{CHECKPOINTED, Program, dunlin, scratch};
 use rustix::process::Signal;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,11 @@ fn waiter() -> &'static Program {
     PROGRAM.get_or_init(|| {
         let dir = scratch();
         let module = dir.path().join("waiter.wasm");
-        clang(&[dunlin_tests::tools::root().join("tests/programs/waiter.c")], &["-Wl,-z,stack-size=8388608".into()], &module);
+        clang(
+            &[dunlin_tests::tools::root().join("tests/programs/waiter.c")],
+            &["-Wl,-z,stack-size=8388608".into()],
+            &module,
+        );
         Program::build(&module)
     })
 }
@@ -50,11 +54,21 @@ fn interrupted(what: &str, feed: &str, expected: &str) {
         std::thread::sleep(Duration::from_millis(100));
         checkpoint(&running, &snapshot, &[]);
         let first = running.finish().expect_code(CHECKPOINTED);
-        let mut second = waiter().on(other(arch)).args([what]).resume(&snapshot).stdin(Input::Held).start();
+        let mut second = waiter()
+            .on(other(arch))
+            .args([what])
+            .resume(&snapshot)
+            .stdin(Input::Held)
+            .start();
         if !feed.is_empty() {
             std::thread::sleep(Duration::from_millis(100));
             assert!(second.is_running(), "it didn't wait for input after the move");
-            second.stdin().as_mut().expect("a pipe").write_all(feed.as_bytes()).expect("it reads");
+            second
+                .stdin()
+                .as_mut()
+                .expect("a pipe")
+                .write_all(feed.as_bytes())
+                .expect("it reads");
         }
         let second = second.finish().expect_code(0);
         assert_eq!(first.out() + &second.out(), expected, "{second}");
@@ -100,10 +114,18 @@ fn asleep() {
         // The pause is not part of the sleep, and the sleep isn't started anew.
         std::thread::sleep(Duration::from_millis(500));
         let resumed = Instant::now();
-        let second = waiter().on(other(arch)).args(["sleep"]).resume(&snapshot).output().expect_code(0);
+        let second = waiter()
+            .on(other(arch))
+            .args(["sleep"])
+            .resume(&snapshot)
+            .output()
+            .expect_code(0);
         let after = resumed.elapsed();
         assert_eq!(first.out() + &second.out(), "ready\nslept\n", "{second}");
-        assert!(before + after >= Duration::from_millis(1500), "slept too short: {before:?} and {after:?}");
+        assert!(
+            before + after >= Duration::from_millis(1500),
+            "slept too short: {before:?} and {after:?}"
+        );
         assert!(after < Duration::from_millis(1500), "slept anew: {before:?} and {after:?}");
     }
 }
@@ -116,28 +138,57 @@ fn leave_running() {
         let mut running = start(arch, "read");
         checkpoint(&running, &snapshot, &["--leave-running"]);
         assert!(running.is_running());
-        running.stdin().as_mut().expect("a pipe").write_all(b"first\n").expect("it reads");
+        running
+            .stdin()
+            .as_mut()
+            .expect("a pipe")
+            .write_all(b"first\n")
+            .expect("it reads");
         assert_eq!(running.finish().expect_code(0).out(), "ready\nread first\n");
         // The copy goes its own way.
-        let copy = waiter().on(other(arch)).args(["read"]).resume(&snapshot).stdin(Input::Bytes(b"second\n".into())).output();
+        let copy = waiter()
+            .on(other(arch))
+            .args(["read"])
+            .resume(&snapshot)
+            .stdin(Input::Bytes(b"second\n".into()))
+            .output();
         assert_eq!(copy.expect_code(0).out(), "read second\n");
     }
 }
 
 #[test]
 fn by_signal() {
-    for (arch, name, signal) in [(Arch::X86_64, "TERM", Signal::TERM), (Arch::Aarch64, "USR1", Signal::USR1), (Arch::X86_64, "USR2", Signal::USR2)] {
+    for (arch, name, signal) in [
+        (Arch::X86_64, "TERM", Signal::TERM),
+        (Arch::Aarch64, "USR1", Signal::USR1),
+        (Arch::X86_64, "USR2", Signal::USR2),
+    ] {
         let dir = scratch();
         let snapshot = dir.path().join("x.snap");
-        let options = ["--checkpoint-on".to_owned(), format!("{name},INT"), "--checkpoint-to".to_owned(), snapshot.display().to_string()];
-        let mut running = waiter().on(arch).args(["read"]).opts(options.clone()).stdin(Input::Held).start();
+        let options = [
+            "--checkpoint-on".to_owned(),
+            format!("{name},INT"),
+            "--checkpoint-to".to_owned(),
+            snapshot.display().to_string(),
+        ];
+        let mut running = waiter()
+            .on(arch)
+            .args(["read"])
+            .opts(options.clone())
+            .stdin(Input::Held)
+            .start();
         running.wait_for("ready\n");
         running.signal(signal);
         let started = Instant::now();
         running.finish().expect_code(CHECKPOINTED);
         assert!(started.elapsed() < PROMPT);
         // Started again with the same options it goes on from there, on whichever machine.
-        let again = waiter().on(other(arch)).args(["read"]).opts(options).stdin(Input::Bytes(b"again\n".into())).output();
+        let again = waiter()
+            .on(other(arch))
+            .args(["read"])
+            .opts(options)
+            .stdin(Input::Bytes(b"again\n".into()))
+            .output();
         assert_eq!(again.expect_code(0).out(), "read again\n");
     }
 }
@@ -185,9 +236,19 @@ fn many_moves_at_any_time() {
 fn killed_while_writing() {
     let dir = scratch();
     let snapshot = dir.path().join("x.snap");
-    let options = ["--checkpoint-on".to_owned(), "TERM".to_owned(), "--checkpoint-to".to_owned(), snapshot.display().to_string()];
+    let options = [
+        "--checkpoint-on".to_owned(),
+        "TERM".to_owned(),
+        "--checkpoint-to".to_owned(),
+        snapshot.display().to_string(),
+    ];
     let start = || {
-        let mut running = waiter().on(Arch::X86_64).args(["touch"]).opts(options.clone()).stdin(Input::Held).start();
+        let mut running = waiter()
+            .on(Arch::X86_64)
+            .args(["touch"])
+            .opts(options.clone())
+            .stdin(Input::Held)
+            .start();
         running.wait_for("ready\n");
         running
     };
@@ -198,7 +259,12 @@ fn killed_while_writing() {
     for n in 0..14_u64 {
         let before = std::fs::read(&snapshot).unwrap();
         // It goes on from the snapshot, answers, and is asked to write the next one.
-        let mut running = waiter().on(Arch::X86_64).args(["touch"]).opts(options.clone()).stdin(Input::Held).start();
+        let mut running = waiter()
+            .on(Arch::X86_64)
+            .args(["touch"])
+            .opts(options.clone())
+            .stdin(Input::Held)
+            .start();
         running.stdin().as_mut().expect("a pipe").write_all(b"a").expect("it reads");
         running.wait_for("touched");
         running.signal(Signal::TERM);
@@ -212,7 +278,12 @@ fn killed_while_writing() {
         }
     }
     assert!(interrupted >= 1, "no write was interrupted");
-    let last = waiter().on(Arch::Aarch64).args(["touch"]).resume(&snapshot).stdin(Input::Bytes(b"a".into())).output();
+    let last = waiter()
+        .on(Arch::Aarch64)
+        .args(["touch"])
+        .resume(&snapshot)
+        .stdin(Input::Bytes(b"a".into()))
+        .output();
     assert_eq!(last.expect_code(0).out(), "touched 6773ed6a42a00000\n");
 }
 
@@ -221,13 +292,26 @@ fn killed_while_writing() {
 fn an_unlinked_open_file_is_said_and_the_program_goes_on() {
     let (dir, data) = (scratch(), scratch());
     let snapshot = dir.path().join("x.snap");
-    let mut running = waiter().on(Arch::X86_64).args(["unlinked"]).dir(data.path(), "/data").stdin(Input::Held).start();
+    let mut running = waiter()
+        .on(Arch::X86_64)
+        .args(["unlinked"])
+        .dir(data.path(), "/data")
+        .stdin(Input::Held)
+        .start();
     running.wait_for("ready\n");
     let pid = running.pid().to_string();
-    let asked = dunlin(&["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), snapshot.as_os_str()], &[]);
+    let asked = dunlin(
+        &["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), snapshot.as_os_str()],
+        &[],
+    );
     assert_ne!(asked.code(), 0, "{asked}");
     assert!(asked.err().contains("gone"), "the message must name the file: {asked}");
     assert!(!snapshot.exists());
-    running.stdin().as_mut().expect("a pipe").write_all(b"on\n").expect("it reads");
+    running
+        .stdin()
+        .as_mut()
+        .expect("a pipe")
+        .write_all(b"on\n")
+        .expect("it reads");
     assert_eq!(running.finish().expect_code(0).out(), "ready\nread on\n");
 }

@@ -27,14 +27,34 @@ fn stopped(name: &str, point: u64) -> Stopped {
     let guest = guest(name);
     let (data, dir) = (guest.data(), scratch());
     let snapshot = dir.path().join("good.snap");
-    let first = guest.on(Arch::X86_64, data.as_ref()).stdin(guest.input()).stop_at(point, &snapshot).output().expect_code(CHECKPOINTED);
-    let rest = guest.expected.stdout.strip_prefix(&first.out()).expect("what came first comes first").to_owned();
-    Stopped { guest, data, dir, snapshot, rest }
+    let first = guest
+        .on(Arch::X86_64, data.as_ref())
+        .stdin(guest.input())
+        .stop_at(point, &snapshot)
+        .output()
+        .expect_code(CHECKPOINTED);
+    let rest = guest
+        .expected
+        .stdout
+        .strip_prefix(&first.out())
+        .expect("what came first comes first")
+        .to_owned();
+    Stopped {
+        guest,
+        data,
+        dir,
+        snapshot,
+        rest,
+    }
 }
 
 impl Stopped {
     fn resume(&self, arch: Arch, snapshot: &Path) -> Outcome {
-        self.guest.on(arch, self.data.as_ref()).resume(snapshot).timeout(Duration::from_secs(60)).output()
+        self.guest
+            .on(arch, self.data.as_ref())
+            .resume(snapshot)
+            .timeout(Duration::from_secs(60))
+            .output()
     }
 
     /// A variant of the snapshot.
@@ -88,10 +108,16 @@ fn flipped_bits() {
 fn truncated_and_extended() {
     let s = stopped("tables", 40);
     let good = s.bytes();
-    let lengths: Vec<usize> = [0, 1, 7, 8, 63, 64, 65, 95, 96, 160].into_iter().chain((200..good.len()).step_by(good.len() / 40)).collect();
+    let lengths: Vec<usize> = [0, 1, 7, 8, 63, 64, 65, 95, 96, 160]
+        .into_iter()
+        .chain((200..good.len()).step_by(good.len() / 40))
+        .collect();
     for len in lengths {
         for arch in if len % 3 == 0 { &Arch::ALL[..] } else { &Arch::ALL[..1] } {
-            refused(&format!("the first {len} bytes"), &s.resume(*arch, &s.variant("short.snap", &good[..len])));
+            refused(
+                &format!("the first {len} bytes"),
+                &s.resume(*arch, &s.variant("short.snap", &good[..len])),
+            );
         }
     }
     let mut more = good.clone();
@@ -99,18 +125,34 @@ fn truncated_and_extended() {
     refused("a byte too many", &s.resume(Arch::X86_64, &s.variant("long.snap", &more)));
     more.extend_from_slice(&good);
     refused("twice", &s.resume(Arch::X86_64, &s.variant("twice.snap", &more)));
-    refused("text", &s.resume(Arch::X86_64, &s.variant("text.snap", b"this is not a snapshot at all\n".repeat(100).as_slice())));
+    refused(
+        "text",
+        &s.resume(
+            Arch::X86_64,
+            &s.variant("text.snap", b"this is not a snapshot at all\n".repeat(100).as_slice()),
+        ),
+    );
     refused("zeros", &s.resume(Arch::X86_64, &s.variant("zeros.snap", &[0; 100_000])));
 }
 
 #[test]
 fn not_a_file() {
     let s = stopped("tables", 40);
-    for (what, path) in [("nothing", s.dir.path().join("nothing")), ("a directory", s.dir.path().to_owned()), ("a device", "/dev/null".into())] {
+    for (what, path) in [
+        ("nothing", s.dir.path().join("nothing")),
+        ("a directory", s.dir.path().to_owned()),
+        ("a device", "/dev/null".into()),
+    ] {
         for arch in Arch::ALL {
             let outcome = s.resume(arch, &path);
-            assert!(outcome.status.signal().is_none() && matches!(outcome.code(), 86 | 87), "{what}: {outcome}");
-            assert!(outcome.err().contains(path.to_str().unwrap()), "{what}: the message must name the file: {outcome}");
+            assert!(
+                outcome.status.signal().is_none() && matches!(outcome.code(), 86 | 87),
+                "{what}: {outcome}"
+            );
+            assert!(
+                outcome.err().contains(path.to_str().unwrap()),
+                "{what}: the message must name the file: {outcome}"
+            );
         }
     }
 }
@@ -121,7 +163,10 @@ fn another_programs_snapshot() {
     for arch in Arch::ALL {
         let outcome = s.resume(arch, &other.snapshot);
         refused("another program's snapshot", &outcome);
-        assert!(outcome.err().contains("another") || outcome.err().contains("module"), "{outcome}");
+        assert!(
+            outcome.err().contains("another") || outcome.err().contains("module"),
+            "{outcome}"
+        );
     }
 }
 
@@ -136,17 +181,34 @@ fn missing_grants_and_files() {
         let elsewhere = s.guest.program.on(arch).dir(data, "/other").resume(&s.snapshot).output();
         refused("the grant under another name", &elsewhere);
         let empty = scratch();
-        let outcome = s.guest.program.on(arch).dir(empty.path(), "/data").resume(&s.snapshot).output();
+        let outcome = s
+            .guest
+            .program
+            .on(arch)
+            .dir(empty.path(), "/data")
+            .resume(&s.snapshot)
+            .output();
         refused("a directory without the file", &outcome);
         assert!(outcome.err().contains("log"), "the message must name the file: {outcome}");
         // A symbolic link out of the grant in the file's place must not be followed.
         let trap = scratch();
         std::os::unix::fs::symlink(data.join("log"), trap.path().join("log")).unwrap();
-        refused("a link out of the grant", &s.guest.program.on(arch).dir(trap.path(), "/data").resume(&s.snapshot).output());
+        refused(
+            "a link out of the grant",
+            &s.guest
+                .program
+                .on(arch)
+                .dir(trap.path(), "/data")
+                .resume(&s.snapshot)
+                .output(),
+        );
         // A directory in its place.
         let dir = scratch();
         std::fs::create_dir(dir.path().join("log")).unwrap();
-        refused("a directory in its place", &s.guest.program.on(arch).dir(dir.path(), "/data").resume(&s.snapshot).output());
+        refused(
+            "a directory in its place",
+            &s.guest.program.on(arch).dir(dir.path(), "/data").resume(&s.snapshot).output(),
+        );
     }
     // With everything in place it goes on.
     assert_eq!(s.resume(Arch::Aarch64, &s.snapshot).expect_code(0).out(), s.rest);
@@ -177,13 +239,19 @@ fn lies_about_the_instance() {
     lie("no such point", &|l| l.state.frames[last].offset += 1);
     lie("offset 0", &|l| l.state.frames[1].offset = 0);
     lie("the greatest offset", &|l| l.state.frames[0].offset = u32::MAX);
-    lie("another frame's point", &|l| l.state.frames[last].offset = l.state.frames[0].offset);
+    lie("another frame's point", &|l| {
+        l.state.frames[last].offset = l.state.frames[0].offset
+    });
     for kind in [PointKind::Call, PointKind::Loop, PointKind::Entry, PointKind::Host] {
         if kind != good.state.frames[last].kind {
-            lie(&format!("the innermost frame is a {kind:?}"), &|l| l.state.frames[last].kind = kind);
+            lie(&format!("the innermost frame is a {kind:?}"), &|l| {
+                l.state.frames[last].kind = kind
+            });
         }
         if kind != good.state.frames[0].kind {
-            lie(&format!("the outermost frame is a {kind:?}"), &|l| l.state.frames[0].kind = kind);
+            lie(&format!("the outermost frame is a {kind:?}"), &|l| {
+                l.state.frames[0].kind = kind
+            });
         }
     }
     lie("the innermost frame is missing", &|l| drop(l.state.frames.pop()));
@@ -197,20 +265,37 @@ fn lies_about_the_instance() {
         l.state.frames.extend(vec![frame; 100_000]);
     });
     lie("frames in reverse", &|l| l.state.frames.reverse());
-    let busy = good.state.frames.iter().position(|f| !f.values.is_empty()).expect("a frame with live values");
-    lie("a live value is missing", &|l| { l.state.frames[busy].values.pop(); });
-    lie("a value too many", &|l| l.state.frames[busy].values.push((Slot::Stack(9999), Value::I32(1))));
+    let busy = good
+        .state
+        .frames
+        .iter()
+        .position(|f| !f.values.is_empty())
+        .expect("a frame with live values");
+    lie("a live value is missing", &|l| {
+        l.state.frames[busy].values.pop();
+    });
+    lie("a value too many", &|l| {
+        l.state.frames[busy].values.push((Slot::Stack(9999), Value::I32(1)))
+    });
     lie("a value of another type", &|l| {
         let value = &mut l.state.frames[busy].values[0].1;
-        *value = if matches!(value, Value::F32(_)) { Value::I64(0) } else { Value::F32(0) };
+        *value = if matches!(value, Value::F32(_)) {
+            Value::I64(0)
+        } else {
+            Value::F32(0)
+        };
     });
-    lie("a value in another slot", &|l| l.state.frames[busy].values[0].0 = Slot::Local(77_777));
+    lie("a value in another slot", &|l| {
+        l.state.frames[busy].values[0].0 = Slot::Local(77_777)
+    });
     lie("a vector", &|l| l.state.frames[busy].values[0].1 = Value::V128(1));
     lie("a value twice", &|l| {
         let value = l.state.frames[busy].values[0];
         l.state.frames[busy].values.push(value);
     });
-    lie("a global is missing", &|l| { l.state.globals.pop(); });
+    lie("a global is missing", &|l| {
+        l.state.globals.pop();
+    });
     lie("a global too many", &|l| l.state.globals.push(Value::I32(0)));
     lie("a global of another type", &|l| l.state.globals[0] = Value::F64(0));
     lie("no memory", &|l| {
@@ -227,9 +312,15 @@ fn lies_about_the_instance() {
         l.memories[0].truncate(1 << 16);
     });
     lie("a table entry out of range", &|l| l.state.tables[0].elements[1] = Some(1000));
-    lie("the greatest table entry", &|l| l.state.tables[0].elements[1] = Some(u32::MAX - 1));
-    lie("a shorter table than the module's", &|l| l.state.tables[0].elements.truncate(3));
-    lie("a longer table than allowed", &|l| l.state.tables[0].elements.resize(1000, None));
+    lie("the greatest table entry", &|l| {
+        l.state.tables[0].elements[1] = Some(u32::MAX - 1)
+    });
+    lie("a shorter table than the module's", &|l| {
+        l.state.tables[0].elements.truncate(3)
+    });
+    lie("a longer table than allowed", &|l| {
+        l.state.tables[0].elements.resize(1000, None)
+    });
     lie("no table", &|l| l.state.tables.clear());
     lie("a table too many", &|l| {
         let more = l.state.tables[0].clone();
@@ -237,8 +328,12 @@ fn lies_about_the_instance() {
     });
     lie("dropped segments of another number", &|l| l.state.dropped_elements.push(true));
     lie("dropped data of another number", &|l| l.state.dropped_data.push(true));
-    lie("an export that isn't there", &|l| l.state.invocation = Invocation::Export("nothing".into()));
-    lie("a start function that isn't there", &|l| l.state.invocation = Invocation::Start);
+    lie("an export that isn't there", &|l| {
+        l.state.invocation = Invocation::Export("nothing".into())
+    });
+    lie("a start function that isn't there", &|l| {
+        l.state.invocation = Invocation::Start
+    });
 }
 
 /// A memory size that the file claims, but whose pages nobody has to store.
@@ -268,8 +363,13 @@ fn forge_state(good: &[u8], forged: &Loaded, path: &Path) -> bool {
     let mut bytes = good.to_vec();
     let sections = u32_at(good, 12) as usize;
     let entry = |i: usize| 64 + 32 * i;
-    let Some(first) = (0..sections).find(|&i| u32_at(good, entry(i)) == 1) else { return false };
-    let (offset, old) = (u64_at(good, entry(first) + 16) as usize, u64_at(good, entry(first) + 24) as usize);
+    let Some(first) = (0..sections).find(|&i| u32_at(good, entry(i)) == 1) else {
+        return false;
+    };
+    let (offset, old) = (
+        u64_at(good, entry(first) + 16) as usize,
+        u64_at(good, entry(first) + 24) as usize,
+    );
     // What follows up to the aligned data has room to move in the padding.
     let after: Vec<usize> = (0..sections).filter(|&i| i != first).collect();
     let data = after.iter().map(|&i| u64_at(good, entry(i) + 16) as usize).max().unwrap_or(0);
@@ -316,7 +416,13 @@ fn lies_about_the_host() {
             refused(what, &s.resume(Arch::Aarch64, &path));
         }
     };
-    let file = good.state.wasi.descriptors.iter().position(|d| matches!(d.resource, Resource::File { .. })).expect("an open file");
+    let file = good
+        .state
+        .wasi
+        .descriptors
+        .iter()
+        .position(|d| matches!(d.resource, Resource::File { .. }))
+        .expect("an open file");
     let set_path = |to: &str| {
         let to = to.to_owned();
         move |l: &mut Loaded| {
@@ -325,7 +431,20 @@ fn lies_about_the_host() {
             }
         }
     };
-    for path in ["../f0", "/etc/passwd", "..", ".", "", "f0/", "x/../f0", "./f0", "f0\0", "nothing", "a//b", "/"] {
+    for path in [
+        "../f0",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "f0/",
+        "x/../f0",
+        "./f0",
+        "f0\0",
+        "nothing",
+        "a//b",
+        "/",
+    ] {
         lie(&format!("the path {path:?}"), &set_path(path));
     }
     lie("a grant out of range", &|l| {
@@ -340,9 +459,13 @@ fn lies_about_the_host() {
         l.state.wasi.descriptors.insert(file, again);
     });
     lie("descriptors out of order", &|l| l.state.wasi.descriptors.reverse());
-    lie("the greatest descriptor", &|l| l.state.wasi.descriptors.last_mut().unwrap().fd = u32::MAX);
+    lie("the greatest descriptor", &|l| {
+        l.state.wasi.descriptors.last_mut().unwrap().fd = u32::MAX
+    });
     lie("unknown flags", &|l| l.state.wasi.descriptors[file].flags = 0x8000);
-    lie("rights that don't exist", &|l| l.state.wasi.descriptors[file].rights = u64::MAX);
+    lie("rights that don't exist", &|l| {
+        l.state.wasi.descriptors[file].rights = u64::MAX
+    });
     lie("an offset out of range", &|l| {
         if let Resource::File { offset, .. } = &mut l.state.wasi.descriptors[file].resource {
             *offset = u64::MAX;
@@ -354,10 +477,20 @@ fn lies_about_the_host() {
         }
     });
     lie("a file as a directory", &|l| {
-        l.state.wasi.descriptors[file].resource = Resource::Directory { grant: 0, path: "f0".into(), preopened: false, listing: None }
+        l.state.wasi.descriptors[file].resource = Resource::Directory {
+            grant: 0,
+            path: "f0".into(),
+            preopened: false,
+            listing: None,
+        }
     });
     lie("a directory as a file", &|l| {
-        l.state.wasi.descriptors[file].resource = Resource::File { grant: 0, path: "".into(), offset: 0, size: 0 }
+        l.state.wasi.descriptors[file].resource = Resource::File {
+            grant: 0,
+            path: "".into(),
+            offset: 0,
+            size: 0,
+        }
     });
     lie("an argument with a NUL", &|l| l.state.wasi.args.push("a\0b".into()));
     lie("a variable with a NUL", &|l| l.state.wasi.env.push(("A".into(), "\0".into())));
@@ -395,7 +528,11 @@ fn a_disk_that_fills_up_leaves_the_old_snapshot() {
         let guest = guest("malloc_heavy");
         let dir = scratch();
         let snapshot = dir.path().join("state.snap");
-        guest.on(arch, None).stop_at(200, &snapshot).output().expect_code(CHECKPOINTED);
+        guest
+            .on(arch, None)
+            .stop_at(200, &snapshot)
+            .output()
+            .expect_code(CHECKPOINTED);
         let before = std::fs::read(&snapshot).unwrap();
         // Files may grow to 8 blocks only; the signal for more is ignored, so that writing fails as on a full disk. The snapshot
         // is given as a target to write to and as the one to go on from.
@@ -407,9 +544,15 @@ fn a_disk_that_fills_up_leaves_the_old_snapshot() {
             .output();
         assert!(outcome.status.signal().is_none(), "{outcome}");
         assert_ne!(outcome.code(), CHECKPOINTED, "{outcome}");
-        assert!(outcome.err().contains("state.snap"), "the message must name the file: {outcome}");
+        assert!(
+            outcome.err().contains("state.snap"),
+            "the message must name the file: {outcome}"
+        );
         assert!(std::fs::read(&snapshot).unwrap() == before, "the old snapshot was lost");
-        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let left: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         assert_eq!(left, ["state.snap"], "temporary files are left");
         // And the old one still works.
         guest.on(arch, None).resume(&snapshot).output().expect_code(0);
@@ -420,10 +563,17 @@ fn a_disk_that_fills_up_leaves_the_old_snapshot() {
 fn an_unwritable_target() {
     let guest = guest("tables");
     let dir = scratch();
-    for target in [dir.path().join("no/such/dir/x.snap"), dir.path().to_owned(), "/dev/full".into()] {
+    for target in [
+        dir.path().join("no/such/dir/x.snap"),
+        dir.path().to_owned(),
+        "/dev/full".into(),
+    ] {
         let outcome = guest.on(Arch::X86_64, None).stop_at(40, &target).output();
         assert!(outcome.status.signal().is_none(), "{outcome}");
         assert_ne!(outcome.code(), CHECKPOINTED, "{outcome}");
-        assert!(outcome.err().contains(target.to_str().unwrap()), "the message must name the file: {outcome}");
+        assert!(
+            outcome.err().contains(target.to_str().unwrap()),
+            "the message must name the file: {outcome}"
+        );
     }
 }

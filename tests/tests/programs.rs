@@ -32,7 +32,13 @@ fn case(recipe: &Recipe, args: fn(&str) -> Vec<String>, prepare: fn(&Path)) -> C
     native.args(args(&dir.path().display().to_string()));
     let outcome = run(native, Input::Empty, Duration::from_secs(60)).expect_code(0);
     assert!(outcome.out().ends_with("done\n"), "{outcome}");
-    Case { program: Program::build(&recipe.module()), args, prepare, stdout: outcome.out(), files: tree(dir.path()) }
+    Case {
+        program: Program::build(&recipe.module()),
+        args,
+        prepare,
+        stdout: outcome.out(),
+        files: tree(dir.path()),
+    }
 }
 
 fn sqlite_case() -> &'static Case {
@@ -45,7 +51,13 @@ fn lua_case() -> &'static Case {
     let prepare = |dir: &Path| {
         std::fs::copy(script(), dir.join("script.lua")).expect("the script can be copied");
     };
-    CASE.get_or_init(|| case(&lua(), |dir| vec![format!("{dir}/script.lua"), "3".into(), dir.into()], prepare))
+    CASE.get_or_init(|| {
+        case(
+            &lua(),
+            |dir| vec![format!("{dir}/script.lua"), "3".into(), dir.into()],
+            prepare,
+        )
+    })
 }
 
 impl Case {
@@ -56,7 +68,11 @@ impl Case {
     }
 
     fn on(&self, arch: Arch, dir: &TempDir) -> Run {
-        self.program.on(arch).args((self.args)("/data")).dir(dir.path(), "/data").timeout(Duration::from_secs(300))
+        self.program
+            .on(arch)
+            .args((self.args)("/data"))
+            .dir(dir.path(), "/data")
+            .timeout(Duration::from_secs(300))
     }
 
     #[track_caller]
@@ -84,7 +100,11 @@ impl Case {
         // Unequal legs, so that the program is stopped in many kinds of places.
         let legs = (0..).map(|i| leg - leg / 8 + (i * 7919) % (leg / 4));
         let journey = ping_pong(first, legs, |arch| self.on(arch, &dir), || Input::Empty);
-        let what = format!("{} moves starting on {first}; stderr: {}", journey.moves, String::from_utf8_lossy(&journey.stderr));
+        let what = format!(
+            "{} moves starting on {first}; stderr: {}",
+            journey.moves,
+            String::from_utf8_lossy(&journey.stderr)
+        );
         self.check(journey.code, &journey.stdout, &dir, &what);
         assert!(journey.moves >= 20, "only {what}");
         println!("{what}");

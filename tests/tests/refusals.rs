@@ -48,11 +48,26 @@ fn features_that_are_not_there_yet() {
         ("memory64", "(module (memory i64 1) (func (export \"_start\")))"),
         ("exception handling", "(module (tag) (func (export \"_start\") throw 0))"),
         ("reference types", "(module (table 1 externref) (func (export \"_start\")))"),
-        ("reference types", "(module (func (export \"_start\") (drop (ref.null func))))"),
-        ("reference types", "(module (table 1 funcref) (func (export \"_start\") (drop (table.size 0))))"),
-        ("garbage collection", "(module (type (struct (field i32))) (func (export \"_start\")))"),
-        ("extended constant expressions", "(module (global i32 (i32.add (i32.const 1) (i32.const 2))) (func (export \"_start\")))"),
-        ("typed function references", "(module (type $f (func)) (func (param (ref null $f))) (func (export \"_start\")))"),
+        (
+            "reference types",
+            "(module (func (export \"_start\") (drop (ref.null func))))",
+        ),
+        (
+            "reference types",
+            "(module (table 1 funcref) (func (export \"_start\") (drop (table.size 0))))",
+        ),
+        (
+            "garbage collection",
+            "(module (type (struct (field i32))) (func (export \"_start\")))",
+        ),
+        (
+            "extended constant expressions",
+            "(module (global i32 (i32.add (i32.const 1) (i32.const 2))) (func (export \"_start\")))",
+        ),
+        (
+            "typed function references",
+            "(module (type $f (func)) (func (param (ref null $f))) (func (export \"_start\")))",
+        ),
         ("component", "(component)"),
     ] {
         let module = dir.path().join("feature.wat");
@@ -69,16 +84,37 @@ fn features_that_are_not_there_yet() {
 fn invalid_modules() {
     let dir = scratch();
     for (what, text) in [
-        ("a type mismatch", "(module (func (export \"_start\") (result i32) (i64.const 1)))"),
+        (
+            "a type mismatch",
+            "(module (func (export \"_start\") (result i32) (i64.const 1)))",
+        ),
         ("an unknown local", "(module (func (export \"_start\") (drop (local.get 3))))"),
         ("an empty stack", "(module (func (export \"_start\") drop))"),
-        ("a store without memory", "(module (func (export \"_start\") (i32.store (i32.const 0) (i32.const 0))))"),
-        ("an immutable global", "(module (global $g i32 (i32.const 1)) (func (export \"_start\") (global.set $g (i32.const 2))))"),
+        (
+            "a store without memory",
+            "(module (func (export \"_start\") (i32.store (i32.const 0) (i32.const 0))))",
+        ),
+        (
+            "an immutable global",
+            "(module (global $g i32 (i32.const 1)) (func (export \"_start\") (global.set $g (i32.const 2))))",
+        ),
         ("a syntax error", "(module (func (export \"_start\") (i32.cons 1)))"),
-        ("an unknown import", "(module (import \"env\" \"puts\" (func)) (func (export \"_start\")))"),
-        ("an import of another type", "(module (import \"wasi_snapshot_preview1\" \"proc_exit\" (func (param i64))) (func (export \"_start\")))"),
-        ("the suite's imports", "(module (import \"spectest\" \"print_i32\" (func (param i32))) (func (export \"_start\")))"),
-        ("an imported memory", "(module (import \"env\" \"memory\" (memory 1)) (func (export \"_start\")))"),
+        (
+            "an unknown import",
+            "(module (import \"env\" \"puts\" (func)) (func (export \"_start\")))",
+        ),
+        (
+            "an import of another type",
+            "(module (import \"wasi_snapshot_preview1\" \"proc_exit\" (func (param i64))) (func (export \"_start\")))",
+        ),
+        (
+            "the suite's imports",
+            "(module (import \"spectest\" \"print_i32\" (func (param i32))) (func (export \"_start\")))",
+        ),
+        (
+            "an imported memory",
+            "(module (import \"env\" \"memory\" (memory 1)) (func (export \"_start\")))",
+        ),
     ] {
         let module = dir.path().join("invalid.wat");
         std::fs::write(&module, text).expect("scratch space is writable");
@@ -110,7 +146,11 @@ fn not_a_module() {
 fn damaged_modules() {
     let dir = scratch();
     let module = dir.path().join("real.wasm");
-    clang(&[tools::root().join("tests/guests/qsort.c")], &["-Wl,--strip-debug".into()], &module);
+    clang(
+        &[tools::root().join("tests/guests/qsort.c")],
+        &["-Wl,--strip-debug".into()],
+        &module,
+    );
     let good = std::fs::read(&module).unwrap();
     assert!(good.len() > 5000);
     let mut built = 0;
@@ -143,7 +183,11 @@ fn damaged_modules() {
 fn damaged_modules_that_build_run_safely() {
     let dir = scratch();
     let module = dir.path().join("real.wasm");
-    clang(&[tools::root().join("tests/guests/tree.c")], &["-Wl,--strip-all".into()], &module);
+    clang(
+        &[tools::root().join("tests/guests/tree.c")],
+        &["-Wl,--strip-all".into()],
+        &module,
+    );
     let good = std::fs::read(&module).unwrap();
     let mut ran = 0;
     for (n, at) in (300..good.len()).step_by(97).enumerate() {
@@ -157,11 +201,17 @@ fn damaged_modules_that_build_run_safely() {
             std::fs::rename(dir.path().join(format!("damaged.{arch}")), program.exe(arch)).unwrap();
         }
         // It may loop for ever: a second is enough to crash.
-        let run = program.on(Arch::X86_64).opts(["--max-memory", "256M"]).through_shell("timeout -s KILL 1 \"$@\"");
+        let run = program
+            .on(Arch::X86_64)
+            .opts(["--max-memory", "256M"])
+            .through_shell("timeout -s KILL 1 \"$@\"");
         let outcome = run.timeout(Duration::from_secs(20)).output();
         let code = outcome.code();
         assert!(outcome.status.signal().is_none() || code == 137, "{outcome}");
-        assert!(!outcome.err().contains("panicked") && ![139, 135, 132, 136, 133].contains(&code), "{outcome}");
+        assert!(
+            !outcome.err().contains("panicked") && ![139, 135, 132, 136, 133].contains(&code),
+            "{outcome}"
+        );
         ran += 1;
     }
     assert!(ran >= 5, "only {ran} ran");

@@ -36,7 +36,10 @@ fn same(name: &str) {
         assert!(x.memories == a.memories, "memories of {name} at point {point}");
         x.store(&paths[0]);
         a.store(&paths[1]);
-        assert!(std::fs::read(&paths[0]).unwrap() == std::fs::read(&paths[1]).unwrap(), "files of {name} at point {point}");
+        assert!(
+            std::fs::read(&paths[0]).unwrap() == std::fs::read(&paths[1]).unwrap(),
+            "files of {name} at point {point}"
+        );
         compared += 1;
     }
     assert!(compared >= 5, "{name} was compared at {compared} points only");
@@ -44,17 +47,46 @@ fn same(name: &str) {
 
 #[test]
 fn computations() {
-    ["deep_recursion", "all_types", "many_params", "big_frame", "function_pointers", "switch", "qsort"].into_iter().for_each(same);
+    [
+        "deep_recursion",
+        "all_types",
+        "many_params",
+        "big_frame",
+        "function_pointers",
+        "switch",
+        "qsort",
+    ]
+    .into_iter()
+    .for_each(same);
 }
 
 #[test]
 fn instance_state() {
-    ["globals", "tables", "bulk_memory", "memory_grow", "multi_value", "nan_bits", "malloc_heavy"].into_iter().for_each(same);
+    [
+        "globals",
+        "tables",
+        "bulk_memory",
+        "memory_grow",
+        "multi_value",
+        "nan_bits",
+        "malloc_heavy",
+    ]
+    .into_iter()
+    .for_each(same);
 }
 
 #[test]
 fn host_state() {
-    ["file_offset", "append_mode", "directory", "many_files", "args_env", "stdio_buffers"].into_iter().for_each(same);
+    [
+        "file_offset",
+        "append_mode",
+        "directory",
+        "many_files",
+        "args_env",
+        "stdio_buffers",
+    ]
+    .into_iter()
+    .for_each(same);
 }
 
 /// Programs that look at no clock and open no file: nothing needs to be left out.
@@ -68,5 +100,8 @@ fn files_are_equal_as_written_but_for_clocks() {
         std::fs::metadata(&path).unwrap().len()
     });
     let close = sizes[0].abs_diff(sizes[1]);
-    assert!(close <= 64, "{sizes:?}: clock readings have variable length, nothing else may");
+    assert!(
+        close <= 64,
+        "{sizes:?}: clock readings have variable length, nothing else may"
+    );
 }

@@ -77,8 +77,19 @@ fn modules_behave() {
         left_out.insert(id, reason);
     }
     let wrong = wrong.into_inner().unwrap();
-    println!("{} modules, {} calls as expected, {} left out, {} wrong", modules.into_inner(), assertions.into_inner(), left_out.len(), wrong.len());
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+    println!(
+        "{} modules, {} calls as expected, {} left out, {} wrong",
+        modules.into_inner(),
+        assertions.into_inner(),
+        left_out.len(),
+        wrong.len()
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(40)].join("\n")
+    );
     skips::check(&left_out);
 }
 
@@ -95,7 +106,11 @@ fn bad_modules_are_refused() {
             wrong.lock().unwrap().push(format!("{}: {}", module.id, module.message));
         }
     });
-    println!("{} modules refused, {} of them as binaries", refused.len(), binaries.into_inner());
+    println!(
+        "{} modules refused, {} of them as binaries",
+        refused.len(),
+        binaries.into_inner()
+    );
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "accepted:\n{}", wrong.join("\n"));
 }

@@ -34,7 +34,9 @@ fn is_trap(outcome: &Outcome, message: &str, frames: &[&str]) {
     assert!(err.contains(message), "no {message:?} in: {outcome}");
     let mut rest = err.as_str();
     for frame in frames {
-        let at = rest.find(frame).unwrap_or_else(|| panic!("no {frame} (in this order) in: {outcome}"));
+        let at = rest
+            .find(frame)
+            .unwrap_or_else(|| panic!("no {frame} (in this order) in: {outcome}"));
         rest = &rest[at + frame.len()..];
     }
 }
@@ -78,11 +80,23 @@ fn memory_out_of_bounds() {
 #[test]
 fn division() {
     for op in ["i32.div_s", "i32.div_u", "i32.rem_s", "i32.rem_u"] {
-        traps(&format!("(drop ({op} (local.get $x) (global.get $zero)))"), "integer divide by zero");
+        traps(
+            &format!("(drop ({op} (local.get $x) (global.get $zero)))"),
+            "integer divide by zero",
+        );
     }
-    traps("(drop (i64.div_s (i64.const 5) (i64.extend_i32_u (global.get $zero))))", "integer divide by zero");
-    traps("(drop (i32.div_s (i32.const 0x80000000) (i32.sub (global.get $zero) (i32.const 1))))", "integer overflow");
-    traps("(drop (i64.div_s (i64.const 0x8000000000000000) (i64.sub (i64.extend_i32_u (global.get $zero)) (i64.const 1))))", "integer overflow");
+    traps(
+        "(drop (i64.div_s (i64.const 5) (i64.extend_i32_u (global.get $zero))))",
+        "integer divide by zero",
+    );
+    traps(
+        "(drop (i32.div_s (i32.const 0x80000000) (i32.sub (global.get $zero) (i32.const 1))))",
+        "integer overflow",
+    );
+    traps(
+        "(drop (i64.div_s (i64.const 0x8000000000000000) (i64.sub (i64.extend_i32_u (global.get $zero)) (i64.const 1))))",
+        "integer overflow",
+    );
 }
 
 #[test]
@@ -90,7 +104,10 @@ fn conversions() {
     traps("(drop (i32.trunc_f64_s (f64.const 2147483648)))", "integer overflow");
     traps("(drop (i64.trunc_f32_u (f32.const -1)))", "integer overflow");
     traps("(drop (i32.trunc_f32_u (f32.const nan)))", "invalid conversion to integer");
-    traps("(drop (i64.trunc_f64_s (f64.div (local.get $f) (local.get $f))))", "invalid conversion to integer");
+    traps(
+        "(drop (i64.trunc_f64_s (f64.div (local.get $f) (local.get $f))))",
+        "invalid conversion to integer",
+    );
 }
 
 #[test]
@@ -98,20 +115,41 @@ fn tables() {
     traps("(call_indirect (type $none) (i32.const 3))", "out of bounds table access");
     traps("(call_indirect (type $none) (i32.const -1))", "out of bounds table access");
     traps("(call_indirect (type $none) (i32.const 1))", "uninitialized element");
-    traps("(call_indirect (type $one) (i32.const 1) (i32.const 0))", "indirect call type mismatch");
-    traps("(table.init $segment (i32.const 0) (i32.const 0) (i32.const 2))", "out of bounds table access");
-    traps("(table.copy (i32.const 1) (i32.const 0) (i32.const 3))", "out of bounds table access");
+    traps(
+        "(call_indirect (type $one) (i32.const 1) (i32.const 0))",
+        "indirect call type mismatch",
+    );
+    traps(
+        "(table.init $segment (i32.const 0) (i32.const 0) (i32.const 2))",
+        "out of bounds table access",
+    );
+    traps(
+        "(table.copy (i32.const 1) (i32.const 0) (i32.const 3))",
+        "out of bounds table access",
+    );
 }
 
 /// Recursion without end, with small frames and with frames larger than a page.
 #[test]
 fn stack_overflow() {
     let locals = "i64 ".repeat(3000);
-    let sets: String = (0..3000).map(|i| format!("(local.set {} (i64.add (local.get 0) (i64.const {i})))", i + 1)).collect();
-    let uses: String = (0..3000).map(|i| format!("(local.set 0 (i64.xor (local.get 0) (local.get {})))", i + 1)).collect();
+    let sets: String = (0..3000)
+        .map(|i| format!("(local.set {} (i64.add (local.get 0) (i64.const {i})))", i + 1))
+        .collect();
+    let uses: String = (0..3000)
+        .map(|i| format!("(local.set 0 (i64.xor (local.get 0) (local.get {})))", i + 1))
+        .collect();
     for (name, function) in [
-        ("small", "(func $deep (param i64) (result i64) (i64.add (i64.const 1) (call $deep (local.get 0))))".to_owned()),
-        ("large", format!("(func $deep (param i64) (result i64) (local {locals}) {sets} (local.set 0 (call $deep (local.get 0))) {uses} (local.get 0))")),
+        (
+            "small",
+            "(func $deep (param i64) (result i64) (i64.add (i64.const 1) (call $deep (local.get 0))))".to_owned(),
+        ),
+        (
+            "large",
+            format!(
+                "(func $deep (param i64) (result i64) (local {locals}) {sets} (local.set 0 (call $deep (local.get 0))) {uses} (local.get 0))"
+            ),
+        ),
     ] {
         let text = format!("(module {function} (func (export \"_start\") (drop (call $deep (i64.const 1)))))");
         let program = Program::from_wat(name, &text);
@@ -126,9 +164,18 @@ fn stack_overflow() {
 /// A trap in an instantiation: before anything ran.
 #[test]
 fn in_the_start_function_and_segments() {
-    let start = Program::from_wat("start", "(module (func $boom unreachable) (start $boom) (func (export \"_start\")))");
-    let data = Program::from_wat("data", "(module (memory 1) (data (i32.const 65535) \"ab\") (func (export \"_start\")))");
-    let elem = Program::from_wat("elem", "(module (table 1 funcref) (elem (i32.const 1) $f) (func $f (export \"_start\")))");
+    let start = Program::from_wat(
+        "start",
+        "(module (func $boom unreachable) (start $boom) (func (export \"_start\")))",
+    );
+    let data = Program::from_wat(
+        "data",
+        "(module (memory 1) (data (i32.const 65535) \"ab\") (func (export \"_start\")))",
+    );
+    let elem = Program::from_wat(
+        "elem",
+        "(module (table 1 funcref) (elem (i32.const 1) $f) (func $f (export \"_start\")))",
+    );
     for arch in Arch::ALL {
         is_trap(&start.on(arch).output(), "wasm `unreachable` instruction executed", &["boom"]);
         is_trap(&data.on(arch).output(), "out of bounds memory access", &[]);
@@ -140,8 +187,16 @@ fn in_the_start_function_and_segments() {
 fn the_backtrace_survives_moves() {
     let guest = guest("trap_deep");
     for arch in Arch::ALL {
-        is_trap(&guest.on(arch, None).output(), "integer divide by zero", &["divide", "middle", "outer"]);
-        is_trap(&guest.on(arch, None).forced(1).output(), "integer divide by zero", &["divide", "middle", "outer"]);
+        is_trap(
+            &guest.on(arch, None).output(),
+            "integer divide by zero",
+            &["divide", "middle", "outer"],
+        );
+        is_trap(
+            &guest.on(arch, None).forced(1).output(),
+            "integer divide by zero",
+            &["divide", "middle", "outer"],
+        );
     }
     // Stopped between the functions' entries, and trapped elsewhere.
     let dir = scratch();
@@ -153,7 +208,11 @@ fn the_backtrace_survives_moves() {
             break;
         }
         if !first.out().is_empty() || point % 40 == 1 {
-            is_trap(&guest.on(Arch::Aarch64, None).resume(&snapshot).output(), "integer divide by zero", &["divide", "middle", "outer"]);
+            is_trap(
+                &guest.on(Arch::Aarch64, None).resume(&snapshot).output(),
+                "integer divide by zero",
+                &["divide", "middle", "outer"],
+            );
             crossed += 1;
         }
     }

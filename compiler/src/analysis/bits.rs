@@ -87,7 +87,10 @@ impl BitTable {
     /// `rows` sets with room for numbers below `n`, each word set to `fill`.
     pub fn new(rows: usize, n: usize, fill: u64) -> BitTable {
         let width = n.div_ceil(64);
-        BitTable { words: vec![fill; rows * width], width }
+        BitTable {
+            words: vec![fill; rows * width],
+            width,
+        }
     }
 
     /// One set.

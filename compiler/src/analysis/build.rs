@@ -23,13 +23,12 @@ pub fn analyze<'a>(
     let mut live_in = BitTable::default();
     let mut live_vars = vec![];
     let mut record = Record::new(&s.vars, &[]);
-    let mut loops = HashMap::new();
     let mut policy = Policy::default();
     if !s.points.is_empty() {
         live_in = liveness::live_in(&s);
         live_vars = liveness::at_points(&mut s, &live_in);
         record = Record::new(&s.vars, &live_vars);
-        loops = loop_infos(&s);
+        let loops = loop_infos(&s);
         let anticipated = liveness::anticipated_in(&s);
         let live_at = |p: u32| {
             let r = &s.points[p as usize].live;
@@ -45,18 +44,13 @@ pub fn analyze<'a>(
         body_offset: s.body_offset,
         vars: s.vars,
         entry_var: s.entry_var,
-        events: s.events,
-        blocks: s.blocks,
-        order: s.order,
         block_of_op: s.block_of_op,
         end_of: s.end_of,
-        else_of: s.else_of,
         points: s.points,
         point_of_op: s.point_of_op,
         entry_point: s.entry_point,
         live_vars,
         live_in,
-        loops,
         record,
         policy,
     };
@@ -84,10 +78,17 @@ fn loop_infos(s: &Scan) -> HashMap<u32, LoopInfo> {
         }
         while let Some((_, end, op)) = next.next_if(|&(start, ..)| start <= at) {
             let num_ops = s.end_of.get(&op).map_or(0, |e| e - op);
-            let info = LoopInfo { has_call: false, num_ops, accessed: Bits::empty(n), assigned: Bits::empty(n) };
+            let info = LoopInfo {
+                has_call: false,
+                num_ops,
+                accessed: Bits::empty(n),
+                assigned: Bits::empty(n),
+            };
             open.push((end, op, info));
         }
-        let (Some(e), Some((_, _, info))) = (s.events.get(at as usize), open.last_mut()) else { continue };
+        let (Some(e), Some((_, _, info))) = (s.events.get(at as usize), open.last_mut()) else {
+            continue;
+        };
         match *e {
             Event::Use(v) => info.accessed.add(v),
             Event::Def(v) => {

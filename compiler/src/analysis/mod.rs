@@ -113,18 +113,10 @@ pub struct Analysis<'a> {
     pub vars: Vec<VarInfo>,
     /// For every operand ever pushed, in order: the variable that holds it, or [`NONE`].
     pub entry_var: Vec<u32>,
-    /// Events of all blocks.
-    pub events: Vec<Event>,
-    /// Basic blocks.
-    pub blocks: Vec<Block>,
-    /// Blocks in the order in which their code comes.
-    pub order: Vec<BlockId>,
     /// Block that starts at an operator: loop headers, `else`, and `end` of blocks that are branched to.
     pub block_of_op: HashMap<u32, BlockId>,
     /// For `block`, `loop` and `if`: the matching `end`.
     pub end_of: HashMap<u32, u32>,
-    /// For `if`: the matching `else`, if there is one.
-    pub else_of: HashMap<u32, u32>,
     /// Migration points, in program order.
     pub points: Vec<PointInfo>,
     /// The point at an operator, if it is one.
@@ -135,8 +127,6 @@ pub struct Analysis<'a> {
     pub live_vars: Vec<Var>,
     /// Live-in set of every block.
     pub live_in: bits::BitTable,
-    /// Loops by their operator.
-    pub loops: HashMap<u32, LoopInfo>,
     /// The record.
     pub record: record::Record,
     /// What holds at merges and loop headers.

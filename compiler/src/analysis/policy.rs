@@ -37,7 +37,10 @@ pub struct State {
 impl State {
     /// At the entry: everything in registers, nothing in the record.
     pub fn entry(vars: usize) -> State {
-        State { reg: Bits::full(vars), clean: Bits::empty(vars) }
+        State {
+            reg: Bits::full(vars),
+            clean: Bits::empty(vars),
+        }
     }
 }
 
@@ -103,7 +106,13 @@ pub fn choose<'v>(
             }
             match incoming.get_mut(&t) {
                 None => {
-                    incoming.insert(t, Meet { any_reg: st.reg.clone(), all: st.clone() });
+                    incoming.insert(
+                        t,
+                        Meet {
+                            any_reg: st.reg.clone(),
+                            all: st.clone(),
+                        },
+                    );
                 }
                 Some(m) => {
                     m.any_reg.union(&st.reg);

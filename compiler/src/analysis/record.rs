@@ -30,7 +30,10 @@ impl Record {
             offsets[v as usize] = Some(at);
             at += size;
         }
-        Record { size: at.next_multiple_of(16), offsets }
+        Record {
+            size: at.next_multiple_of(16),
+            offsets,
+        }
     }
 
     /// Where a variable's home is, if it has one.
@@ -45,7 +48,14 @@ pub fn frame_map(s: &Scan, record: &Record, live_vars: &[Var]) -> FunctionPoints
     let mut homes: Vec<(Var, Home)> = vec![];
     for (v, info) in s.vars.iter().enumerate() {
         if let Some(offset) = record.home(v as Var) {
-            homes.push((v as Var, Home { kind: info.kind, ty: info.ty, offset }));
+            homes.push((
+                v as Var,
+                Home {
+                    kind: info.kind,
+                    ty: info.ty,
+                    offset,
+                },
+            ));
         }
     }
     // By slot: the context, locals, stack positions.
@@ -57,14 +67,25 @@ pub fn frame_map(s: &Scan, record: &Record, live_vars: &[Var]) -> FunctionPoints
         .points
         .iter()
         .map(|p| {
-            let mut live: Vec<u32> =
-                live_vars[p.live.start as usize..p.live.end as usize].iter().map(|&v| home_index[v as usize]).collect();
+            let mut live: Vec<u32> = live_vars[p.live.start as usize..p.live.end as usize]
+                .iter()
+                .map(|&v| home_index[v as usize])
+                .collect();
             live.sort_unstable();
-            Point { offset: p.offset, kind: p.kind, callee: p.callee, live }
+            Point {
+                offset: p.offset,
+                kind: p.kind,
+                callee: p.callee,
+                live,
+            }
         })
         .collect();
     points.sort_by_key(|p| p.offset);
-    FunctionPoints { record_size: record.size, homes: homes.into_iter().map(|(_, h)| h).collect(), points }
+    FunctionPoints {
+        record_size: record.size,
+        homes: homes.into_iter().map(|(_, h)| h).collect(),
+        points,
+    }
 }
 
 fn slot_key(kind: HomeKind) -> (u8, u32) {

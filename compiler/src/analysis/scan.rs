@@ -42,8 +42,6 @@ pub struct Scan<'a> {
     pub block_of_op: HashMap<u32, BlockId>,
     /// Matching `end`s.
     pub end_of: HashMap<u32, u32>,
-    /// Matching `else`s.
-    pub else_of: HashMap<u32, u32>,
     /// Points, without their live ranges.
     pub points: Vec<PointInfo>,
     /// Point at an operator.
@@ -122,7 +120,11 @@ pub fn scan<'a>(
     validator.read_locals(&mut reader)?;
     features::check_locals(body)?;
     let mut sc = Scanner {
-        s: Scan { entry_point: NONE, body_offset, ..Scan::default() },
+        s: Scan {
+            entry_point: NONE,
+            body_offset,
+            ..Scan::default()
+        },
         rq,
         stack: vec![],
         marked: 0,
@@ -152,7 +154,9 @@ pub fn scan<'a>(
 fn wasmparser_arity(op: &Operator, validator: &FuncValidator<ValidatorResources>) -> (u32, u32) {
     use Operator::*;
     match op {
-        Block { .. } | Loop { .. } | If { .. } | Else | End | Br { .. } | BrIf { .. } | BrTable { .. } | Return | Unreachable => (0, 0),
+        Block { .. } | Loop { .. } | If { .. } | Else | End | Br { .. } | BrIf { .. } | BrTable { .. } | Return | Unreachable => {
+            (0, 0)
+        }
         _ => op.operator_arity(validator).unwrap_or((0, 0)),
     }
 }
@@ -161,11 +165,17 @@ impl<'a> Scanner<'a, '_> {
     fn begin(&mut self, ty: &FuncType, validator: &FuncValidator<ValidatorResources>, body_offset: u32) -> Result<(), Error> {
         self.s.num_params = ty.params.len() as u32;
         self.s.num_locals = validator.len_locals();
-        self.s.vars.push(VarInfo { kind: HomeKind::Context, ty: ValType::I64 });
+        self.s.vars.push(VarInfo {
+            kind: HomeKind::Context,
+            ty: ValType::I64,
+        });
         for i in 0..self.s.num_locals {
             let ty = validator.get_local_type(i).and_then(val_type);
             let ty = ty.ok_or_else(|| Error::unsupported("reference types in locals", body_offset as usize))?;
-            self.s.vars.push(VarInfo { kind: HomeKind::Slot(Slot::Local(i)), ty });
+            self.s.vars.push(VarInfo {
+                kind: HomeKind::Slot(Slot::Local(i)),
+                ty,
+            });
         }
         let entry = self.new_block();
         self.start(entry);
@@ -273,7 +283,10 @@ impl<'a> Scanner<'a, '_> {
             let Operand { id, ty } = self.stack[k];
             let vars = &mut self.s.vars;
             let var = *self.stack_vars.entry((k as u32, ty)).or_insert_with(|| {
-                vars.push(VarInfo { kind: HomeKind::Slot(Slot::Stack(k as u32)), ty });
+                vars.push(VarInfo {
+                    kind: HomeKind::Slot(Slot::Stack(k as u32)),
+                    ty,
+                });
                 vars.len() as u32 - 1
             });
             self.s.entry_var[id as usize] = var;
@@ -285,7 +298,12 @@ impl<'a> Scanner<'a, '_> {
     fn point(&mut self, offset: u32, kind: PointKind, callee: Callee) -> u32 {
         self.mark_all();
         let p = self.s.points.len() as u32;
-        self.s.points.push(PointInfo { offset, kind, callee, live: 0..0 });
+        self.s.points.push(PointInfo {
+            offset,
+            kind,
+            callee,
+            live: 0..0,
+        });
         match kind {
             PointKind::Call | PointKind::Host => {
                 self.event(Event::Call(p));
@@ -303,7 +321,14 @@ impl<'a> Scanner<'a, '_> {
         let k = self.ctl.len() - 1 - depth as usize;
         let c = &mut self.ctl[k];
         c.label_used = true;
-        let (label, n) = (c.label, if c.kind == Kind::Loop { c.params.len() } else { c.results.len() });
+        let (label, n) = (
+            c.label,
+            if c.kind == Kind::Loop {
+                c.params.len()
+            } else {
+                c.results.len()
+            },
+        );
         self.peek_n(n);
         if label == NONE {
             self.use_ctx_to_return();
@@ -319,8 +344,8 @@ impl<'a> Scanner<'a, '_> {
     }
 
     fn open(&mut self, kind: Kind, ty: wasmparser::BlockType, offset: u32) -> Result<(), Error> {
-        let (params, results) =
-            block_type(ty, &self.rq.module.info.types).ok_or_else(|| Error::unsupported("reference types in blocks", offset as usize))?;
+        let (params, results) = block_type(ty, &self.rq.module.info.types)
+            .ok_or_else(|| Error::unsupported("reference types in blocks", offset as usize))?;
         let start_op = self.s.ops.len() as u32 - 1;
         let outer_live = self.live;
         let mut label = NONE;
@@ -359,14 +384,24 @@ impl<'a> Scanner<'a, '_> {
                 self.s.point_of_op.insert(start_op, p);
             }
         }
-        self.ctl.push(Control { kind, params, results, height, label, label_used: false, outer_live, start_op, else_block, first_event });
+        self.ctl.push(Control {
+            kind,
+            params,
+            results,
+            height,
+            label,
+            label_used: false,
+            outer_live,
+            start_op,
+            else_block,
+            first_event,
+        });
         Ok(())
     }
 
     fn op_else(&mut self) {
         let op = self.s.ops.len() as u32 - 1;
         let Some(mut c) = self.ctl.pop() else { return };
-        self.s.else_of.insert(c.start_op, op);
         if self.live {
             self.peek_n(c.results.len());
             self.edge(c.label);
@@ -405,7 +440,9 @@ impl<'a> Scanner<'a, '_> {
                 self.live = false;
             }
             Kind::Loop => {
-                self.s.loop_events.insert(c.start_op, c.first_event..self.s.events.len() as u32);
+                self.s
+                    .loop_events
+                    .insert(c.start_op, c.first_event..self.s.events.len() as u32);
                 self.truncate(c.height);
                 if self.live {
                     c.results.iter().for_each(|&t| self.push(t));
@@ -580,22 +617,141 @@ pub fn is_numeric(op: &Operator) -> bool {
     use Operator::*;
     matches!(
         op,
-        I32Eqz | I32Eq | I32Ne | I32LtS | I32LtU | I32GtS | I32GtU | I32LeS | I32LeU | I32GeS | I32GeU
-            | I64Eqz | I64Eq | I64Ne | I64LtS | I64LtU | I64GtS | I64GtU | I64LeS | I64LeU | I64GeS | I64GeU
-            | F32Eq | F32Ne | F32Lt | F32Gt | F32Le | F32Ge | F64Eq | F64Ne | F64Lt | F64Gt | F64Le | F64Ge
-            | I32Clz | I32Ctz | I32Popcnt | I32Add | I32Sub | I32Mul | I32DivS | I32DivU | I32RemS | I32RemU
-            | I32And | I32Or | I32Xor | I32Shl | I32ShrS | I32ShrU | I32Rotl | I32Rotr
-            | I64Clz | I64Ctz | I64Popcnt | I64Add | I64Sub | I64Mul | I64DivS | I64DivU | I64RemS | I64RemU
-            | I64And | I64Or | I64Xor | I64Shl | I64ShrS | I64ShrU | I64Rotl | I64Rotr
-            | F32Abs | F32Neg | F32Ceil | F32Floor | F32Trunc | F32Nearest | F32Sqrt | F32Add | F32Sub | F32Mul | F32Div
-            | F32Min | F32Max | F32Copysign | F64Abs | F64Neg | F64Ceil | F64Floor | F64Trunc | F64Nearest | F64Sqrt
-            | F64Add | F64Sub | F64Mul | F64Div | F64Min | F64Max | F64Copysign
-            | I32WrapI64 | I32TruncF32S | I32TruncF32U | I32TruncF64S | I32TruncF64U | I64ExtendI32S | I64ExtendI32U
-            | I64TruncF32S | I64TruncF32U | I64TruncF64S | I64TruncF64U | F32ConvertI32S | F32ConvertI32U | F32ConvertI64S
-            | F32ConvertI64U | F32DemoteF64 | F64ConvertI32S | F64ConvertI32U | F64ConvertI64S | F64ConvertI64U
-            | F64PromoteF32 | I32ReinterpretF32 | I64ReinterpretF64 | F32ReinterpretI32 | F64ReinterpretI64
-            | I32Extend8S | I32Extend16S | I64Extend8S | I64Extend16S | I64Extend32S
-            | I32TruncSatF32S | I32TruncSatF32U | I32TruncSatF64S | I32TruncSatF64U
-            | I64TruncSatF32S | I64TruncSatF32U | I64TruncSatF64S | I64TruncSatF64U
+        I32Eqz
+            | I32Eq
+            | I32Ne
+            | I32LtS
+            | I32LtU
+            | I32GtS
+            | I32GtU
+            | I32LeS
+            | I32LeU
+            | I32GeS
+            | I32GeU
+            | I64Eqz
+            | I64Eq
+            | I64Ne
+            | I64LtS
+            | I64LtU
+            | I64GtS
+            | I64GtU
+            | I64LeS
+            | I64LeU
+            | I64GeS
+            | I64GeU
+            | F32Eq
+            | F32Ne
+            | F32Lt
+            | F32Gt
+            | F32Le
+            | F32Ge
+            | F64Eq
+            | F64Ne
+            | F64Lt
+            | F64Gt
+            | F64Le
+            | F64Ge
+            | I32Clz
+            | I32Ctz
+            | I32Popcnt
+            | I32Add
+            | I32Sub
+            | I32Mul
+            | I32DivS
+            | I32DivU
+            | I32RemS
+            | I32RemU
+            | I32And
+            | I32Or
+            | I32Xor
+            | I32Shl
+            | I32ShrS
+            | I32ShrU
+            | I32Rotl
+            | I32Rotr
+            | I64Clz
+            | I64Ctz
+            | I64Popcnt
+            | I64Add
+            | I64Sub
+            | I64Mul
+            | I64DivS
+            | I64DivU
+            | I64RemS
+            | I64RemU
+            | I64And
+            | I64Or
+            | I64Xor
+            | I64Shl
+            | I64ShrS
+            | I64ShrU
+            | I64Rotl
+            | I64Rotr
+            | F32Abs
+            | F32Neg
+            | F32Ceil
+            | F32Floor
+            | F32Trunc
+            | F32Nearest
+            | F32Sqrt
+            | F32Add
+            | F32Sub
+            | F32Mul
+            | F32Div
+            | F32Min
+            | F32Max
+            | F32Copysign
+            | F64Abs
+            | F64Neg
+            | F64Ceil
+            | F64Floor
+            | F64Trunc
+            | F64Nearest
+            | F64Sqrt
+            | F64Add
+            | F64Sub
+            | F64Mul
+            | F64Div
+            | F64Min
+            | F64Max
+            | F64Copysign
+            | I32WrapI64
+            | I32TruncF32S
+            | I32TruncF32U
+            | I32TruncF64S
+            | I32TruncF64U
+            | I64ExtendI32S
+            | I64ExtendI32U
+            | I64TruncF32S
+            | I64TruncF32U
+            | I64TruncF64S
+            | I64TruncF64U
+            | F32ConvertI32S
+            | F32ConvertI32U
+            | F32ConvertI64S
+            | F32ConvertI64U
+            | F32DemoteF64
+            | F64ConvertI32S
+            | F64ConvertI32U
+            | F64ConvertI64S
+            | F64ConvertI64U
+            | F64PromoteF32
+            | I32ReinterpretF32
+            | I64ReinterpretF64
+            | F32ReinterpretI32
+            | F64ReinterpretI64
+            | I32Extend8S
+            | I32Extend16S
+            | I64Extend8S
+            | I64Extend16S
+            | I64Extend32S
+            | I32TruncSatF32S
+            | I32TruncSatF32U
+            | I32TruncSatF64S
+            | I32TruncSatF64U
+            | I64TruncSatF32S
+            | I64TruncSatF32U
+            | I64TruncSatF64S
+            | I64TruncSatF64U
     )
 }

@@ -47,8 +47,16 @@ impl Translator<'_, '_, '_> {
         let info = &self.env.module.info;
         let canonical = self.env.module.canonical[info.funcs[func as usize] as usize];
         let signature = self.sig(SigKey::Wasm(canonical), || abi::wasm_signature(info.func_type(func)));
-        let name = self.b.func.declare_imported_user_function(UserExternalName { namespace: 0, index: func });
-        let data = ExtFuncData { name: ExternalName::user(name), signature, colocated: true, patchable: false };
+        let name = self.b.func.declare_imported_user_function(UserExternalName {
+            namespace: 0,
+            index: func,
+        });
+        let data = ExtFuncData {
+            name: ExternalName::user(name),
+            signature,
+            colocated: true,
+            patchable: false,
+        };
         let f = self.b.import_function(data);
         self.funcs.insert(func, f);
         f
@@ -132,7 +140,11 @@ impl Translator<'_, '_, '_> {
 
     /// Stores an argument in a slot; 32-bit integers zero-extended.
     fn store_slot(&mut self, slot: u32, v: Value) {
-        let wide = if self.b.func.dfg.value_type(v) == I32 { self.b.ins().uextend(I64, v) } else { v };
+        let wide = if self.b.func.dfg.value_type(v) == I32 {
+            self.b.ins().uextend(I64, v)
+        } else {
+            v
+        };
         self.store_context(wide, self.env.layout.slot(slot));
     }
 }

@@ -105,8 +105,8 @@ fn args(values: &[Value]) -> Vec<BlockArg> {
 
 impl Translator<'_, '_, '_> {
     fn open(&mut self, kind: Kind, ty: BlockType, offset: u32) -> Result<(), Error> {
-        let (params, results) =
-            block_type(ty, &self.env.module.info.types).ok_or_else(|| Error::unsupported("reference types in blocks", offset as usize))?;
+        let (params, results) = block_type(ty, &self.env.module.info.types)
+            .ok_or_else(|| Error::unsupported("reference types in blocks", offset as usize))?;
         let outer_live = self.live;
         let mut c = Control {
             kind,
@@ -126,7 +126,11 @@ impl Translator<'_, '_, '_> {
             c.height = self.stack.len();
             c.target = self.b.create_block();
             // What branches carry: a loop's parameters, or the results of anything else.
-            let carried = if kind == Kind::Loop { params.clone() } else { c.results.clone() };
+            let carried = if kind == Kind::Loop {
+                params.clone()
+            } else {
+                c.results.clone()
+            };
             for ty in carried {
                 self.b.append_block_param(c.target, clif_type(ty));
             }
@@ -260,10 +264,20 @@ impl Translator<'_, '_, '_> {
                 slots = (0..n).filter(|&k| !in_regs[k]).map(|k| (k as u32, values[k])).collect();
                 values = (0..n).filter(|&k| in_regs[k]).map(|k| values[k]).collect();
             }
-            return Edge { to, args: values, fixups: vec![], slots };
+            return Edge {
+                to,
+                args: values,
+                fixups: vec![],
+                slots,
+            };
         }
         let fixups = self.fixups(label);
-        Edge { to, args: values, fixups, slots }
+        Edge {
+            to,
+            args: values,
+            fixups,
+            slots,
+        }
     }
 
     /// Emits what an edge must do, and the jump.

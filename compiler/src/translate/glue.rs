@@ -4,7 +4,8 @@ use super::{Env, Regions, Translated, make_record, make_regions};
 use crate::abi;
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{
-    Endianness, Function, InstBuilder, MemFlagsData, SourceLoc, StackSlot, Type, Value, types::F32, types::F64, types::I32, types::I64,
+    Endianness, Function, InstBuilder, MemFlagsData, SourceLoc, StackSlot, Type, Value, types::F32, types::F64, types::I32,
+    types::I64,
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use dunlin_migrate::context::OFF_LEAVE;
@@ -18,15 +19,32 @@ fn single_point(params: &[ValType], kind: PointKind, callee: Callee, migration: 
     if !migration {
         return FunctionPoints::default();
     }
-    let mut homes = vec![Home { kind: HomeKind::Context, ty: ValType::I64, offset: 0 }];
+    let mut homes = vec![Home {
+        kind: HomeKind::Context,
+        ty: ValType::I64,
+        offset: 0,
+    }];
     let mut at = 8;
     for (k, &ty) in params.iter().enumerate() {
         at = u32::next_multiple_of(at, ty.size());
-        homes.push(Home { kind: HomeKind::Slot(Slot::Local(k as u32)), ty, offset: at });
+        homes.push(Home {
+            kind: HomeKind::Slot(Slot::Local(k as u32)),
+            ty,
+            offset: at,
+        });
         at += ty.size();
     }
     let live = (0..homes.len() as u32).collect();
-    FunctionPoints { record_size: at.next_multiple_of(16), homes, points: vec![Point { offset: 0, kind, callee, live }] }
+    FunctionPoints {
+        record_size: at.next_multiple_of(16),
+        homes,
+        points: vec![Point {
+            offset: 0,
+            kind,
+            callee,
+            live,
+        }],
+    }
 }
 
 struct Glue<'b> {
@@ -37,7 +55,9 @@ struct Glue<'b> {
 
 impl Glue<'_> {
     fn flags(&self) -> MemFlagsData {
-        MemFlagsData::trusted().with_endianness(Endianness::Little).with_alias_region(Some(self.regions.context))
+        MemFlagsData::trusted()
+            .with_endianness(Endianness::Little)
+            .with_alias_region(Some(self.regions.context))
     }
 
     fn record_flags(&self) -> MemFlagsData {
@@ -76,7 +96,11 @@ impl Glue<'_> {
             F64 => self.b.ins().bitcast(I64, MemFlagsData::new(), value),
             _ => value,
         };
-        let wide = if self.b.func.dfg.value_type(bits) == I32 { self.b.ins().uextend(I64, bits) } else { bits };
+        let wide = if self.b.func.dfg.value_type(bits) == I32 {
+            self.b.ins().uextend(I64, bits)
+        } else {
+            bits
+        };
         let flags = self.flags();
         self.b.ins().store(flags, wide, ctx, offset);
     }

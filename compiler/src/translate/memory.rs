@@ -60,7 +60,11 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
         DataDrop { data_index } => t.runtime_call(hostcalls::DATA_DROP, &[data_index], &[]),
         MemoryCopy { .. } => {
             let args = t.pop_n(3);
-            let (dst, src, len) = (t.range(args[0], args[2]), t.range(args[1], args[2]), t.b.ins().uextend(I64, args[2]));
+            let (dst, src, len) = (
+                t.range(args[0], args[2]),
+                t.range(args[1], args[2]),
+                t.b.ins().uextend(I64, args[2]),
+            );
             let callee = t.load_context(I64, OFF_MEMMOVE);
             let sig = t.sig(SigKey::Memmove, || abi::memory_signature(I64));
             t.b.ins().call_indirect(sig, callee, &[dst, src, len]);

@@ -27,8 +27,9 @@ use crate::error::Error;
 use crate::module::Module;
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{
-    AliasRegion, AliasRegionData, Endianness, FuncRef, Function, InstBuilder, MemFlagsData, SigRef, Signature, SourceLoc, StackSlot,
-    StackSlotData, StackSlotKey, StackSlotKind, TrapCode, Type, Value, types::F32, types::F64, types::I8X16, types::I32, types::I64,
+    AliasRegion, AliasRegionData, Endianness, FuncRef, Function, InstBuilder, MemFlagsData, SigRef, Signature, SourceLoc,
+    StackSlot, StackSlotData, StackSlotKey, StackSlotKind, TrapCode, Type, Value, types::F32, types::F64, types::I8X16, types::I32,
+    types::I64,
 };
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -148,7 +149,10 @@ pub fn translate(
         t.op(op, *offset)?;
     }
     t.b.seal_all_blocks();
-    let neutral = [SigKey::LeaveNeutral, SigKey::Memmove, SigKey::Memset].iter().filter_map(|k| t.sigs.get(k).copied()).collect();
+    let neutral = [SigKey::LeaveNeutral, SigKey::Memmove, SigKey::Memset]
+        .iter()
+        .filter_map(|k| t.sigs.get(k).copied())
+        .collect();
     t.b.finalize(env.frontend);
     Ok(Translated { neutral, record })
 }
@@ -163,9 +167,16 @@ fn make_record(func: &mut Function, size: u32) -> Option<StackSlot> {
 
 fn make_regions(func: &mut Function) -> Regions {
     let mut region = |user_id, description: &'static str| {
-        func.dfg.alias_regions.insert(AliasRegionData { user_id, description: description.into() })
+        func.dfg.alias_regions.insert(AliasRegionData {
+            user_id,
+            description: description.into(),
+        })
     };
-    Regions { record: region(0, "record"), memory: region(1, "memory"), context: region(2, "context") }
+    Regions {
+        record: region(0, "record"),
+        memory: region(1, "memory"),
+        context: region(2, "context"),
+    }
 }
 
 impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
@@ -260,7 +271,9 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
 
     /// The top `n` operands, bottom first, left on the stack.
     fn peek_n(&mut self, n: usize) -> Vec<Value> {
-        (self.stack.len() - n..self.stack.len()).map(|k| self.value_of(self.stack[k])).collect()
+        (self.stack.len() - n..self.stack.len())
+            .map(|k| self.value_of(self.stack[k]))
+            .collect()
     }
 
     fn pop_n(&mut self, n: usize) -> Vec<Value> {
@@ -270,7 +283,9 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
     }
 
     fn context_flags(&self) -> MemFlagsData {
-        MemFlagsData::trusted().with_endianness(Endianness::Little).with_alias_region(Some(self.regions.context))
+        MemFlagsData::trusted()
+            .with_endianness(Endianness::Little)
+            .with_alias_region(Some(self.regions.context))
     }
 
     fn load_context(&mut self, ty: Type, offset: i32) -> Value {

@@ -1,7 +1,7 @@
 //! WASI preview1: our own implementation, whose state can be taken out, carried elsewhere and put back.
 //!
 //! Everything of `wasi_snapshot_preview1` is there, and its predecessor `wasi_unstable` with its own layouts. One thread, no async
-//! runtime: a function that blocks polls its descriptor and the migration request at once (see [`wait`]); a request that comes
+//! runtime: a function that blocks polls its descriptor and the migration request at once (see `wait`); a request that comes
 //! first undoes the call, and it is issued again after the move.
 //!
 //! | file | functions |

@@ -25,10 +25,22 @@ pub struct Mode {
 impl Mode {
     /// All of them.
     pub const ALL: [Mode; 4] = [
-        Mode { arch: Arch::X86_64, forced: false },
-        Mode { arch: Arch::X86_64, forced: true },
-        Mode { arch: Arch::Aarch64, forced: false },
-        Mode { arch: Arch::Aarch64, forced: true },
+        Mode {
+            arch: Arch::X86_64,
+            forced: false,
+        },
+        Mode {
+            arch: Arch::X86_64,
+            forced: true,
+        },
+        Mode {
+            arch: Arch::Aarch64,
+            forced: false,
+        },
+        Mode {
+            arch: Arch::Aarch64,
+            forced: true,
+        },
     ];
 }
 
@@ -57,7 +69,11 @@ pub fn build(wasm: &[u8]) -> Built {
 
 fn dunlin_build(module: &Path) -> Outcome {
     let mut command = Command::new(tools::dunlin());
-    command.args(["build", "--spectest", "--names=false", "-j", "1", "-q"]).arg(module).arg("-o").arg(module.with_extension(""));
+    command
+        .args(["build", "--spectest", "--names=false", "-j", "1", "-q"])
+        .arg(module)
+        .arg("-o")
+        .arg(module.with_extension(""));
     run(command, Input::Empty, Duration::from_secs(60))
 }
 
@@ -75,7 +91,10 @@ pub fn check(case: &Case, program: &Program, mode: Mode) -> (usize, Vec<String>)
         input.push_str(&command(&step.action));
         input.push('\n');
     }
-    let mut run = program.on(mode.arch).opts(["--commands", "--no-control"]).stdin(Input::Bytes(input.into_bytes()));
+    let mut run = program
+        .on(mode.arch)
+        .opts(["--commands", "--no-control"])
+        .stdin(Input::Bytes(input.into_bytes()));
     if mode.forced {
         run = run.forced(1).opts(["--stack-size", SMALL_STACK]);
     }
@@ -85,7 +104,14 @@ pub fn check(case: &Case, program: &Program, mode: Mode) -> (usize, Vec<String>)
     let first = replies.next().unwrap_or("");
     if let Some(expected) = &case.must_trap {
         let ok = first.strip_prefix("trap ").is_some_and(|m| same_trap(m, expected));
-        return if ok { (1, vec![]) } else { (0, vec![format!("{}: {mode:?}: not the trap {expected:?}: {outcome}", case.id)]) };
+        return if ok {
+            (1, vec![])
+        } else {
+            (
+                0,
+                vec![format!("{}: {mode:?}: not the trap {expected:?}: {outcome}", case.id)],
+            )
+        };
     }
     if first != "ready" {
         return (0, vec![format!("{}: {mode:?}: not instantiated: {outcome}", case.id)]);
@@ -99,7 +125,10 @@ pub fn check(case: &Case, program: &Program, mode: Mode) -> (usize, Vec<String>)
         if accepts(&step.expect, reply) {
             held += 1;
         } else {
-            wrong.push(format!("{}: {mode:?}: line {}: {:?} gave {reply:?}, not {:?}", case.id, step.line, step.action, step.expect));
+            wrong.push(format!(
+                "{}: {mode:?}: line {}: {:?} gave {reply:?}, not {:?}",
+                case.id, step.line, step.action, step.expect
+            ));
         }
     }
     if wrong.is_empty() && outcome.code() != 0 {
@@ -122,7 +151,13 @@ pub fn is_refused(refused: &Refused) -> bool {
 }
 
 fn command(action: &Action) -> String {
-    let hex = |name: &str| if name.is_empty() { "-".to_owned() } else { name.bytes().map(|b| format!("{b:02x}")).collect() };
+    let hex = |name: &str| {
+        if name.is_empty() {
+            "-".to_owned()
+        } else {
+            name.bytes().map(|b| format!("{b:02x}")).collect()
+        }
+    };
     match action {
         Action::Get(name) => format!("get {}", hex(name)),
         Action::Invoke(name, args) => args.iter().fold(format!("invoke {}", hex(name)), |mut line, arg| {
@@ -140,10 +175,15 @@ fn accepts(expect: &Expect, reply: &str) -> bool {
         Expect::Return(patterns) => {
             let results: Option<Vec<(&str, u128)>> = rest
                 .split_whitespace()
-                .map(|w| w.split_once(':').and_then(|(ty, bits)| Some((ty, u128::from_str_radix(bits, 16).ok()?))))
+                .map(|w| {
+                    w.split_once(':')
+                        .and_then(|(ty, bits)| Some((ty, u128::from_str_radix(bits, 16).ok()?)))
+                })
                 .collect();
             kind == "ok"
-                && results.is_some_and(|r| r.len() == patterns.len() && r.iter().zip(patterns).all(|((ty, bits), p)| p.accepts(ty, *bits)))
+                && results.is_some_and(|r| {
+                    r.len() == patterns.len() && r.iter().zip(patterns).all(|((ty, bits), p)| p.accepts(ty, *bits))
+                })
         }
     }
 }
@@ -167,9 +207,18 @@ mod tests {
         assert!(!accepts(&one, "ok i32:1 i32:1"));
         assert!(!accepts(&one, "trap integer overflow"));
         assert!(accepts(&Expect::Return(vec![]), "ok"));
-        assert!(accepts(&Expect::Trap("unreachable".into()), "trap wasm `unreachable` instruction executed"));
+        assert!(accepts(
+            &Expect::Trap("unreachable".into()),
+            "trap wasm `unreachable` instruction executed"
+        ));
         assert!(!accepts(&Expect::Trap("unreachable".into()), "ok"));
-        assert!(!accepts(&Expect::Trap("integer overflow".into()), "trap integer divide by zero"));
-        assert!(accepts(&Expect::Trap("uninitialized element 2".into()), "trap uninitialized element"));
+        assert!(!accepts(
+            &Expect::Trap("integer overflow".into()),
+            "trap integer divide by zero"
+        ));
+        assert!(accepts(
+            &Expect::Trap("uninitialized element 2".into()),
+            "trap uninitialized element"
+        ));
     }
 }

@@ -112,7 +112,13 @@ pub fn read(folder: &str, path: &Path) -> Script {
     let mut buffer = ParseBuffer::new(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     buffer.track_instr_spans(false);
     let script = parse::<wast::Wast<'_>>(&buffer).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let mut reader = Reader { prefix: format!("{folder}/{file}"), text: &text, out: Script::default(), names: HashMap::new(), current: None };
+    let mut reader = Reader {
+        prefix: format!("{folder}/{file}"),
+        text: &text,
+        out: Script::default(),
+        names: HashMap::new(),
+        current: None,
+    };
     for directive in script.directives {
         reader.directive(directive);
     }
@@ -140,12 +146,21 @@ impl Reader<'_> {
                 let name = module.name().map(|n| n.name().to_owned());
                 self.define(id, encode(&mut module), name, None);
             }
-            WastDirective::AssertMalformed { mut module, message, .. } | WastDirective::AssertInvalid { mut module, message, .. } => {
+            WastDirective::AssertMalformed { mut module, message, .. }
+            | WastDirective::AssertInvalid { mut module, message, .. } => {
                 let wasm = encode(&mut module).ok();
-                self.out.refused.push(Refused { id, wasm, message: message.to_owned() });
+                self.out.refused.push(Refused {
+                    id,
+                    wasm,
+                    message: message.to_owned(),
+                });
             }
             WastDirective::AssertUnlinkable { mut module, message, .. } => match module.encode() {
-                Ok(wasm) => self.out.refused.push(Refused { id, wasm: Some(wasm), message: message.to_owned() }),
+                Ok(wasm) => self.out.refused.push(Refused {
+                    id,
+                    wasm: Some(wasm),
+                    message: message.to_owned(),
+                }),
                 Err(e) => self.out.unsupported.push((id, e.to_string())),
             },
             WastDirective::Register { module, .. } => {
@@ -161,14 +176,21 @@ impl Reader<'_> {
                     Err(e) => self.out.unsupported.push((id, e.0)),
                 }
             }
-            WastDirective::AssertTrap { exec: WastExecute::Wat(mut module), message, .. } => {
+            WastDirective::AssertTrap {
+                exec: WastExecute::Wat(mut module),
+                message,
+                ..
+            } => {
                 let wasm = module.encode().map_err(|e| e.to_string());
                 self.define(id, wasm, None, Some(message.to_owned()));
                 self.current = None;
             }
             WastDirective::AssertTrap { exec, message, .. } => self.execute(id, line, exec, Expect::Trap(message.to_owned())),
             WastDirective::AssertExhaustion { call, message, .. } => self.invoke(id, line, call, Expect::Trap(message.to_owned())),
-            _ => self.out.unsupported.push((id, "a directive of a later version of the suite".into())),
+            _ => self
+                .out
+                .unsupported
+                .push((id, "a directive of a later version of the suite".into())),
         }
     }
 
@@ -178,7 +200,13 @@ impl Reader<'_> {
         if let Some(name) = name {
             self.names.insert(name, index);
         }
-        self.out.modules.push(Case { id, wasm, must_trap, steps: Vec::new(), registered: false });
+        self.out.modules.push(Case {
+            id,
+            wasm,
+            must_trap,
+            steps: Vec::new(),
+            registered: false,
+        });
     }
 
     fn target(&self, module: Option<Id<'_>>) -> Option<usize> {
@@ -191,7 +219,15 @@ impl Reader<'_> {
     fn execute(&mut self, id: String, line: usize, exec: WastExecute<'_>, expect: Expect) {
         match exec {
             WastExecute::Invoke(invoke) => self.invoke(id, line, invoke, expect),
-            WastExecute::Get { module, global, .. } => self.step(id, module, Step { line, action: Action::Get(global.to_owned()), expect }),
+            WastExecute::Get { module, global, .. } => self.step(
+                id,
+                module,
+                Step {
+                    line,
+                    action: Action::Get(global.to_owned()),
+                    expect,
+                },
+            ),
             WastExecute::Wat(_) => self.out.unsupported.push((id, "a module that must return".into())),
         }
     }
@@ -220,7 +256,9 @@ fn encode(module: &mut QuoteWat<'_>) -> Result<Vec<u8>, String> {
 }
 
 fn arg(arg: &WastArg<'_>) -> Result<Arg, Inexpressible> {
-    let WastArg::Core(core) = arg else { return Err(Inexpressible("an argument of the component model".into())) };
+    let WastArg::Core(core) = arg else {
+        return Err(Inexpressible("an argument of the component model".into()));
+    };
     let (ty, bits) = match core {
         WastArgCore::I32(x) => ("i32", *x as u32 as u128),
         WastArgCore::I64(x) => ("i64", *x as u64 as u128),
@@ -233,7 +271,9 @@ fn arg(arg: &WastArg<'_>) -> Result<Arg, Inexpressible> {
 }
 
 fn pattern(ret: &WastRet<'_>) -> Result<Pattern, Inexpressible> {
-    let WastRet::Core(core) = ret else { return Err(Inexpressible("a result of the component model".into())) };
+    let WastRet::Core(core) = ret else {
+        return Err(Inexpressible("a result of the component model".into()));
+    };
     Ok(match core {
         WastRetCore::I32(x) => Pattern::Bits("i32", *x as u32 as u128),
         WastRetCore::I64(x) => Pattern::Bits("i64", *x as u64 as u128),
@@ -243,8 +283,14 @@ fn pattern(ret: &WastRet<'_>) -> Result<Pattern, Inexpressible> {
         WastRetCore::F64(NanPattern::Value(x)) => Pattern::Bits("f64", x.bits as u128),
         WastRetCore::F64(NanPattern::CanonicalNan) => Pattern::Canonical("f64"),
         WastRetCore::F64(NanPattern::ArithmeticNan) => Pattern::Arithmetic("f64"),
-        WastRetCore::RefNull(Some(HeapType::Abstract { ty: AbstractHeapType::Func, .. })) => Pattern::Null("funcref"),
-        WastRetCore::RefNull(Some(HeapType::Abstract { ty: AbstractHeapType::Extern, .. })) => Pattern::Null("externref"),
+        WastRetCore::RefNull(Some(HeapType::Abstract {
+            ty: AbstractHeapType::Func,
+            ..
+        })) => Pattern::Null("funcref"),
+        WastRetCore::RefNull(Some(HeapType::Abstract {
+            ty: AbstractHeapType::Extern,
+            ..
+        })) => Pattern::Null("externref"),
         WastRetCore::RefFunc(_) => Pattern::Function,
         other => return Err(Inexpressible(format!("a result that needs references or vectors: {other:?}"))),
     })

@@ -15,7 +15,9 @@ pub fn read() -> BTreeMap<String, String> {
     text.lines()
         .filter(|l| !l.is_empty() && !l.starts_with('#'))
         .map(|l| {
-            let (id, reason) = l.split_once(' ').unwrap_or_else(|| panic!("spec-skips.txt: no reason in {l:?}"));
+            let (id, reason) = l
+                .split_once(' ')
+                .unwrap_or_else(|| panic!("spec-skips.txt: no reason in {l:?}"));
             (id.to_owned(), reason.trim().to_owned())
         })
         .collect()
@@ -36,8 +38,16 @@ pub fn check(found: &BTreeMap<String, String>) {
         return;
     }
     let listed = read();
-    let missing: Vec<_> = found.iter().filter(|(id, why)| listed.get(*id) != Some(*why)).map(|(id, why)| format!("{id} {why}")).collect();
+    let missing: Vec<_> = found
+        .iter()
+        .filter(|(id, why)| listed.get(*id) != Some(*why))
+        .map(|(id, why)| format!("{id} {why}"))
+        .collect();
     let stale: Vec<_> = listed.keys().filter(|id| !found.contains_key(*id)).cloned().collect();
-    assert!(missing.is_empty(), "left out, but not (so) in spec-skips.txt:\n{}", missing.join("\n"));
+    assert!(
+        missing.is_empty(),
+        "left out, but not (so) in spec-skips.txt:\n{}",
+        missing.join("\n")
+    );
     assert!(stale.is_empty(), "in spec-skips.txt, but not left out:\n{}", stale.join("\n"));
 }
