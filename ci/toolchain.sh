@@ -42,10 +42,3 @@ cargo_static() {
 
 # static_target_dir ARCH: where cargo_static puts things (below it: TARGET/PROFILE/).
 static_target_dir() { if has_std rustc "$1-unknown-linux-gnu"; then echo target; else echo target/debian; fi; }
-
-# run_on ARCH PROGRAM ARGS...: runs an executable, under qemu-user if it is not for this machine.
-run_on() {
-  local arch=$1
-  shift
-  if [ "$arch" = "$(host_arch)" ]; then "$@"; else "qemu-$arch-static" "$@"; fi
-}

@@ -6,6 +6,11 @@ use crate::{program, show};
 use clap::Args;
 use dunlin_migrate::control::{Checkpointed, Info, Reply, Request};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a process that does not listen yet may take to do so.
+const STARTING: Duration = Duration::from_secs(1);
 
 /// Writes the state of a running program to a file, from which it goes on here or on another machine.
 #[derive(Debug, Args)]
@@ -27,9 +32,7 @@ pub struct Checkpoint {
 /// Runs the verb.
 pub fn run(args: &Checkpoint) -> Outcome {
     let fail = |why: String| Failure::new(format!("checkpoint {}: {why}", show::clean(&args.who)));
-    let pid: Option<u32> = args.who.parse().ok();
-    let programs = sockets::programs(|other| pid.is_none_or(|pid| pid == other));
-    let (socket, info) = find(&args.who, programs).map_err(fail)?;
+    let (socket, info) = find_patiently(&args.who).map_err(fail)?;
     if !info.migratable {
         return Err(fail("it was built with --no-migration; build it again without".into()));
     }
@@ -56,6 +59,20 @@ pub fn run(args: &Checkpoint) -> Outcome {
         show::print(&report(&info, &done, args, &resume));
     }
     Ok(())
+}
+
+/// As [`find`]. A process that has only just been started is given a moment to begin to listen: a script asks at once.
+fn find_patiently(who: &str) -> Result<(Socket, Info), String> {
+    let pid: Option<u32> = who.parse().ok();
+    let deadline = Instant::now() + STARTING;
+    loop {
+        let result = find(who, sockets::programs(|other| pid.is_none_or(|pid| pid == other)));
+        let may_come = pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists());
+        if result.is_ok() || !may_come || Instant::now() > deadline {
+            return result;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The program that is meant: by process id, or by name if that is unambiguous.

@@ -97,23 +97,27 @@ impl Search {
 
     /// The executable of this module for this architecture; otherwise what was found instead, for a message.
     pub fn find(&self, module: ModuleHash, name: &str, host: Arch) -> Result<PathBuf, String> {
-        let mut near = None;
+        // The nearest miss, best reason first.
+        let mut near: Option<(u8, String)> = None;
         let mut look = |path: PathBuf| {
             let Kind::Program(header) = kind(&path) else { return None };
             let shown = path.display();
-            near = near.take().or(if header.module != module {
+            let miss = if header.module != module {
                 let same_name = without_arch(&path).file_name() == Some(OsStr::new(name));
-                same_name.then(|| format!("{shown} is another program, or was built from another version of its module"))
+                let why = || format!("{shown} is another program, or was built from another version of its module");
+                same_name.then(|| (2, why()))
             } else if header.arch != host {
-                Some(format!(
+                let why = format!(
                     "{shown} is the right program, but for {}, and this machine is {host}",
                     header.arch
-                ))
+                );
+                Some((1, why))
             } else if !header.migratable {
-                Some(format!("{shown} was built with --no-migration"))
+                Some((0, format!("{shown} was built with --no-migration")))
             } else {
                 return Some(path);
-            });
+            };
+            near = [near.take(), miss].into_iter().flatten().min_by_key(|(rank, _)| *rank);
             None
         };
         let on_path = self
@@ -128,7 +132,7 @@ impl Search {
                 return Ok(found);
             }
         }
-        Err(near.unwrap_or_else(|| {
+        Err(near.map(|(_, why)| why).unwrap_or_else(|| {
             format!("found none named *.{host} beside it or in the current directory, and no {name} on the PATH")
         }))
     }

@@ -194,7 +194,14 @@ fn a_program_goes_on_where_it_stopped() {
     );
 
     let mut child = desk.start(&["run", "echo"]);
-    let output = desk.dunlin(&["checkpoint", "echo", "-o", "b.snap", "--leave-running", "--json"]);
+    let output = desk.dunlin(&[
+        "checkpoint",
+        &child.id().to_string(),
+        "-o",
+        "b.snap",
+        "--leave-running",
+        "--json",
+    ]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(
         json["bytes"].as_u64() > Some(0) && json["frames"].as_u64() > Some(0),
@@ -211,7 +218,10 @@ fn the_command_that_is_printed_resumes() {
     fs::create_dir(desk.path("my data")).unwrap();
     fs::create_dir(desk.path("snaps")).unwrap();
     let command = desk.snapshot(&["--dir", "my data::/d", "--max-memory", "1M"], "snaps/a.snap");
-    assert_eq!(command, "dunlin resume snaps/a.snap '--dir=my data::/d' --max-memory=1048576");
+    assert_eq!(
+        command,
+        "dunlin resume snaps/a.snap '--dir=my data::/d' '--max-memory=1048576'"
+    );
     // The grant is the resumer's to give: without it nothing goes on.
     fails(&desk.dunlin(&["resume", "snaps/a.snap"]), 86, &["/d"]);
     let bin = Path::new(env!("CARGO_BIN_EXE_dunlin")).parent().unwrap();
@@ -228,7 +238,7 @@ fn the_command_that_is_printed_resumes() {
     let elsewhere = tempfile::tempdir().unwrap();
     let mut child = desk.start(&["run", "--dir", "my data::/d", "echo"]);
     let output = desk
-        .command(&["checkpoint", "echo", "-o", "b.snap"])
+        .command(&["checkpoint", &child.id().to_string(), "-o", "b.snap"])
         .current_dir(elsewhere.path())
         .output()
         .unwrap();
@@ -296,7 +306,11 @@ fn a_program_without_migration_points_is_not_checkpointed() {
             .success()
     );
     let mut child = desk.start(&["run", "fixed"]);
-    fails(&desk.dunlin(&["checkpoint", "fixed", "-o", "a.snap"]), 1, &["--no-migration"]);
+    fails(
+        &desk.dunlin(&["checkpoint", &child.id().to_string(), "-o", "a.snap"]),
+        1,
+        &["--no-migration"],
+    );
     child.stdin.take().unwrap().write_all(b"still here\n").unwrap();
     ends(&child.wait_with_output().unwrap(), 7, "still here\n");
 }

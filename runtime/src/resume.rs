@@ -195,10 +195,14 @@ const PAGES_PER_THREAD: usize = 512;
 /// Checks the pages in a memory against their checksums; with several threads if there are many.
 fn verify(memory: &[u8], runs: &[PageRun<'_>]) -> Result<(), SnapshotError> {
     let total: usize = runs.iter().map(|run| run.crcs.len()).sum();
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(total / PAGES_PER_THREAD)
-        .max(1);
+    let useful = total / PAGES_PER_THREAD;
+    // Asking for the number of processors costs more than checking a few pages.
+    let processors = if useful > 1 {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    } else {
+        1
+    };
+    let threads = useful.clamp(1, processors);
     let share = total.div_ceil(threads).max(1);
     let pieces: Vec<PageRun<'_>> = runs.iter().flat_map(|run| split(run, share)).collect();
     let check = |pieces: &[PageRun<'_>]| {
