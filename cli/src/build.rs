@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Compiles a WebAssembly program to a standalone executable for each architecture.
+/// Compiles a WebAssembly program to a standalone executable for each architecture
 #[derive(Debug, Args)]
 pub struct Build {
     /// The module: WebAssembly binary (.wasm) or text (.wat)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How long a process that does not listen yet may take to do so.
 const STARTING: Duration = Duration::from_secs(1);
 
-/// Writes the state of a running program to a file, from which it goes on here or on another machine.
+/// Writes the state of a running program to a file, to go on from here or elsewhere
 #[derive(Debug, Args)]
 pub struct Checkpoint {
     /// Process id of the program, or its name if only one of that name runs (see `dunlin ps`)

@@ -11,8 +11,9 @@ use dunlin_migrate::module::ModuleHash;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Shows a snapshot: the call stack with its values, memory, globals, tables, open files. Function names come from the program's
-/// executable, which is looked for as `dunlin resume` does; any architecture's will do.
+/// Shows a snapshot: call stack with values, memory, globals, tables, open files
+///
+/// Function names come from the program's executable, which is looked for as `dunlin resume` does; any architecture's will do.
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// The snapshot

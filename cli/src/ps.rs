@@ -5,7 +5,7 @@ use crate::show;
 use crate::sockets::{self, Asked};
 use clap::Args;
 
-/// Lists the running programs that were built with dunlin.
+/// Lists the running programs
 #[derive(Debug, Args)]
 pub struct Ps {
     /// Print a JSON array instead of a table

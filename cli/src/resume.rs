@@ -10,8 +10,10 @@ use dunlin_migrate::snapshot::{Snapshot, SnapshotError};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Goes on from a snapshot. Without --exe, the executable is looked for beside FILE, in the current directory and on the PATH; only
-/// one that was built from the very same module is taken.
+/// Goes on from a snapshot
+///
+/// Without --exe, the executable is looked for beside FILE, in the current directory and on the PATH; only one that was built from the
+/// very same module is taken.
 #[derive(Debug, Args)]
 pub struct Resume {
     /// The snapshot

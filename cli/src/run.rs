@@ -8,17 +8,19 @@ use clap::Args;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Runs a program: an executable built by `dunlin build` (NAME stands for this machine's NAME.ARCH), or a module, which is compiled
-/// first. Options of dunlin come before the program's name, the program's own arguments after it.
+/// Runs a program with what it is granted
+///
+/// The program is an executable built by `dunlin build` (NAME stands for this machine's NAME.ARCH), or a module (.wasm, .wat), which is
+/// compiled first. Options of dunlin come before the program's name, the program's own arguments after it.
 #[derive(Debug, Args)]
 pub struct Run {
+    /// The program, and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["PROGRAM", "ARGS"])]
+    command: Vec<OsString>,
     #[command(flatten)]
     host: HostArgs,
     #[command(flatten)]
     start: StartArgs,
-    /// The program, and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["PROGRAM", "ARGS"])]
-    command: Vec<OsString>,
 }
 
 /// Runs the verb. It returns only if the program could not be started.

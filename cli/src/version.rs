@@ -6,7 +6,7 @@ use clap::Args;
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::{image, snapshot};
 
-/// Prints the version, the architectures, and the formats.
+/// Prints the version, the architectures, and the formats
 #[derive(Debug, Args)]
 pub struct Version {
     /// Print JSON

@@ -1,7 +1,7 @@
 //! Reserved address space: no access at first, parts of it made accessible, given back for reuse.
 //!
-//! Space that is given back loses its contents and its accessibility at once, but the range itself is kept for the next reservation
-//! of the same size. Only migration in place gives space back often, and it would otherwise wander through the whole address space
+//! Space that is given back loses its contents and its accessibility at once (a stack, whose owner has filled it with garbage,
+//! doesn't), but the range itself is kept for the next reservation of the same size. Only migration in place gives space back often, and it would otherwise wander through the whole address space
 //! (in qemu-user, which describes every page it has ever seen, that costs megabytes each time).
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
@@ -16,8 +16,15 @@ use std::sync::Mutex;
 /// as long.
 const RESTING: usize = 3;
 
-/// Address and size of every range given back, oldest first.
-static FREE: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+/// Ranges given back, oldest first.
+static FREE: Mutex<Vec<Free>> = Mutex::new(Vec::new());
+
+/// A range given back.
+struct Free {
+    start: usize,
+    len: usize,
+    open: Range<usize>,
+}
 
 /// A range of address space that belongs to its owner alone.
 #[derive(Debug)]
@@ -26,16 +33,19 @@ pub struct Space {
     len: usize,
     /// The smallest range that holds everything made accessible, as offsets.
     open: Range<usize>,
+    scratch: bool,
 }
 
 impl Space {
     /// Reserves a range. `len` is a multiple of the page size.
     pub fn reserve(len: usize) -> io::Result<Space> {
-        if let Some(start) = take(len) {
+        if let Some(Free { start, len, open }) = take(len) {
+            let start = std::ptr::with_exposed_provenance_mut(start);
             return Ok(Space {
-                start: std::ptr::with_exposed_provenance_mut(start),
+                start,
                 len,
-                open: 0..0,
+                open,
+                scratch: false,
             });
         }
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -45,7 +55,14 @@ impl Space {
             start: start.cast(),
             len,
             open: 0..0,
+            scratch: false,
         })
+    }
+
+    /// Declares that nobody relies on the bytes being zero: when the space is given back, it stays as it is.
+    pub fn scratch(mut self) -> Space {
+        self.scratch = true;
+        self
     }
 
     /// The first address.
@@ -69,8 +86,12 @@ impl Space {
         };
     }
 
-    /// Makes a range of offsets, page-aligned, readable and writable. Bytes that were not are zero.
+    /// Makes a range of offsets, page-aligned, readable and writable. Bytes that were not are zero, unless the
+    /// space is [`Space::scratch`].
     pub fn allow(&mut self, range: Range<usize>) -> io::Result<()> {
+        if self.open.start <= range.start && range.end <= self.open.end {
+            return Ok(());
+        }
         let place = self.place(&range);
         // SAFETY: the range lies in this space; making more of it accessible invalidates nothing.
         unsafe { mprotect(place, range.len(), MprotectFlags::READ | MprotectFlags::WRITE) }?;
@@ -89,19 +110,18 @@ impl Space {
     }
 }
 
-fn take(len: usize) -> Option<usize> {
+fn take(len: usize) -> Option<Free> {
     let mut free = FREE.lock().unwrap_or_else(|e| e.into_inner());
-    let of_len = |f: &&(usize, usize)| f.1 == len;
-    if free.iter().filter(of_len).count() < RESTING {
+    if free.iter().filter(|f| f.len == len).count() < RESTING {
         return None;
     }
-    let oldest = free.iter().position(|f| f.1 == len)?;
-    Some(free.remove(oldest).0)
+    let oldest = free.iter().position(|f| f.len == len)?;
+    Some(free.remove(oldest))
 }
 
 impl Drop for Space {
     fn drop(&mut self) {
-        if !self.open.is_empty() {
+        if !self.scratch && !self.open.is_empty() {
             let place = self.place(&self.open);
             let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
             // SAFETY: the range is this object's alone, and nothing borrows from it any more.
@@ -110,10 +130,14 @@ impl Drop for Space {
                 // Not reused, then: its contents may still be there.
                 return;
             }
+            self.open = 0..0;
         }
-        FREE.lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .push((self.start.expose_provenance(), self.len));
+        let range = Free {
+            start: self.start.expose_provenance(),
+            len: self.len,
+            open: self.open.clone(),
+        };
+        FREE.lock().unwrap_or_else(|e| e.into_inner()).push(range);
     }
 }
 

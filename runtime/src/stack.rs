@@ -20,7 +20,9 @@ impl WasmStack {
         // A multiple of 64 KiB is one of every machine's page.
         let size = size.next_multiple_of(64 << 10);
         let len = GUARD + size;
-        let mut space = Space::reserve(len).map_err(|e| MemoryError::Reserve(len as u64, e))?;
+        let mut space = Space::reserve(len)
+            .map_err(|e| MemoryError::Reserve(len as u64, e))?
+            .scratch();
         space.allow(GUARD..len).map_err(|e| MemoryError::Commit(size as u64, e))?;
         Ok(WasmStack { space, size })
     }

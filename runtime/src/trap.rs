@@ -175,7 +175,8 @@ fn classify(signal: i32, address: u64, at: &Interrupted<'_>) -> Option<Fault> {
             let size = unsafe { (&raw const (*header).memory_size).read() };
             trap != Trap::MemoryOutOfBounds || (base + size..base + RESERVED).contains(&address)
         }
-        _ => trap != Trap::MemoryOutOfBounds,
+        // An explicit trap: bulk memory instructions check their bounds.
+        _ => true,
     };
     plausible.then_some(Fault {
         trap,

@@ -1,5 +1,5 @@
 ;;! A recursion whose every call goes through the table.
-;;! stdout: 000000001d55b5c4
+;;! stdout: 0000000000002449
 ;;! stdout: 0000000000000509
 (module
   ;;prelude
@@ -23,5 +23,5 @@
         (call_indirect (type $f) (i32.sub (local.get 0) (i32.const 1)) (local.get 1) (i32.const 2))
         (call_indirect (type $f) (i32.sub (local.get 0) (i32.const 2)) (i64.const 5) (i32.const 0))))))
   (func (export "_start")
-    (call $print (call_indirect (type $f) (i32.const 60) (i64.const 1) (i32.const 0)))
+    (call $print (call_indirect (type $f) (i32.const 25) (i64.const 1) (i32.const 0)))
     (call $print (call_indirect (type $f) (i32.const 14) (i64.const 2) (i32.const 2)))))

@@ -57,7 +57,7 @@ static void wait(void) {
 }
 
 static void doze(void) {
-    struct timespec t = {1, 500000000};
+    struct timespec t = {3, 0};
     printf(nanosleep(&t, NULL) == 0 ? "slept\n" : "woken\n");
 }
 

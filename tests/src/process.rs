@@ -195,10 +195,9 @@ impl Running {
         self.child.try_wait().expect("a child can be waited for").is_none()
     }
 
-    /// Waits for its end. Its standard input is closed first.
+    /// Waits for its end. A pipe of ours to its standard input stays open meanwhile: take it out of [`Running::stdin`] to close it.
     #[track_caller]
     pub fn finish(mut self) -> Outcome {
-        self.stdin = None;
         let mut pause = Duration::from_micros(200);
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {

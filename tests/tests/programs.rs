@@ -43,7 +43,7 @@ fn case(recipe: &Recipe, args: fn(&str) -> Vec<String>, prepare: fn(&Path)) -> C
 
 fn sqlite_case() -> &'static Case {
     static CASE: OnceLock<Case> = OnceLock::new();
-    CASE.get_or_init(|| case(&sqlite(), |dir| vec![format!("{dir}/test.db"), "6".into()], |_| ()))
+    CASE.get_or_init(|| case(&sqlite(), |dir| vec![format!("{dir}/test.db"), "8".into()], |_| ()))
 }
 
 fn lua_case() -> &'static Case {
@@ -54,7 +54,7 @@ fn lua_case() -> &'static Case {
     CASE.get_or_init(|| {
         case(
             &lua(),
-            |dir| vec![format!("{dir}/script.lua"), "3".into(), dir.into()],
+            |dir| vec![format!("{dir}/script.lua"), "4".into(), dir.into()],
             prepare,
         )
     })
@@ -118,18 +118,18 @@ fn sqlite_undisturbed() {
 
 #[test]
 fn sqlite_moved_from_x86_64() {
-    sqlite_case().moved(Arch::X86_64, 100_000);
+    sqlite_case().moved(Arch::X86_64, 30_000);
 }
 
 #[test]
 fn sqlite_moved_from_aarch64() {
-    sqlite_case().moved(Arch::Aarch64, 100_000);
+    sqlite_case().moved(Arch::Aarch64, 30_000);
 }
 
 #[test]
 fn sqlite_forced() {
-    sqlite_case().forced(Arch::X86_64, 997);
-    sqlite_case().forced(Arch::Aarch64, 9973);
+    sqlite_case().forced(Arch::X86_64, 97);
+    sqlite_case().forced(Arch::Aarch64, 997);
 }
 
 #[test]
@@ -139,16 +139,16 @@ fn lua_undisturbed() {
 
 #[test]
 fn lua_moved_from_x86_64() {
-    lua_case().moved(Arch::X86_64, 100_000);
+    lua_case().moved(Arch::X86_64, 45_000);
 }
 
 #[test]
 fn lua_moved_from_aarch64() {
-    lua_case().moved(Arch::Aarch64, 100_000);
+    lua_case().moved(Arch::Aarch64, 45_000);
 }
 
 #[test]
 fn lua_forced() {
-    lua_case().forced(Arch::X86_64, 997);
-    lua_case().forced(Arch::Aarch64, 9973);
+    lua_case().forced(Arch::X86_64, 97);
+    lua_case().forced(Arch::Aarch64, 997);
 }

@@ -207,7 +207,7 @@ fn the_backtrace_survives_moves() {
         if first.code() != CHECKPOINTED {
             break;
         }
-        if !first.out().is_empty() || point % 40 == 1 {
+        if !first.out().is_empty() || point % 8 == 1 {
             is_trap(
                 &guest.on(Arch::Aarch64, None).resume(&snapshot).output(),
                 "integer divide by zero",

@@ -109,7 +109,10 @@ pub fn read(folder: &str, path: &Path) -> Script {
     let file = path.file_name().expect("a script has a name").to_string_lossy().into_owned();
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
     let text = String::from_utf8_lossy(&bytes);
-    let mut buffer = ParseBuffer::new(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut lexer = wast::lexer::Lexer::new(&text);
+    // `names.wast` tests just those.
+    lexer.allow_confusing_unicode(true);
+    let mut buffer = ParseBuffer::new_with_lexer(lexer).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     buffer.track_instr_spans(false);
     let script = parse::<wast::Wast<'_>>(&buffer).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut reader = Reader {
