@@ -1,13 +1,14 @@
 //! How a verb fails: a message for a person and an exit code for a script.
 
+use dunlin_runtime::exit;
 use std::fmt;
 
 /// Something `dunlin` itself could not do.
 pub const FAILED: u8 = 1;
-/// The command line makes no sense. The same as clap's own.
-pub const USAGE: u8 = 2;
+/// The command line makes no sense. The same as clap's own and an executable's.
+pub const USAGE: u8 = exit::USAGE as u8;
 /// The snapshot is damaged, or belongs to another program. The same as an executable's own.
-pub const BAD_SNAPSHOT: u8 = 86;
+pub const BAD_SNAPSHOT: u8 = exit::BAD_SNAPSHOT as u8;
 
 /// A verb's failure. The message reads after "dunlin: cannot ".
 #[derive(Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ Exit codes:
   0    done
   1    dunlin could not do it
   2    the command line makes no sense
-  86   the snapshot is damaged, or belongs to another program
+  86   the snapshot is refused: damaged, of another program, or it needs a directory that was not granted
 `run` and `resume` become the program, so that its own exit code is passed through; besides:
   85   the program wrote a snapshot and stopped
   87   the runtime failed (a file, memory)

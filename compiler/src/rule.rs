@@ -138,15 +138,13 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Has
                 break;
             }
             for p in cfg.pred_iter(b).map(|p| p.block) {
-                if p == def_block {
-                    if s.in_block[p] > def_seg {
-                        crossing.insert(v);
-                    }
-                } else if stamp[p] != generation {
+                // Live at the end of `p`. A block that also uses the value, before its call, is no exception.
+                let live_from = if p == def_block { def_seg } else { 0 };
+                if s.in_block[p] > live_from {
+                    crossing.insert(v);
+                }
+                if p != def_block && stamp[p] != generation {
                     stamp[p] = generation;
-                    if s.in_block[p] > 0 {
-                        crossing.insert(v);
-                    }
                     todo.push(p);
                 }
             }
@@ -247,4 +245,50 @@ fn clone_before(func: &mut Function, v: Value, before: Inst, here: &mut HashMap<
     FuncCursor::new(func).at_inst(before).insert_inst(copy);
     *clones += 1;
     func.dfg.first_result(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, UserFuncName, types};
+    use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
+    use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+
+    /// A constant that a block uses before its call, and that lives on through that block, crosses the call all the same.
+    #[test]
+    fn a_value_used_before_a_call_may_cross_it_too() {
+        let mut sig = Signature::new(CallConv::SystemV);
+        sig.params.push(AbiParam::new(types::I64));
+        sig.returns.push(AbiParam::new(types::I32));
+        let mut func = Function::with_name_signature(UserFuncName::user(0, 0), sig);
+        let mut context = FunctionBuilderContext::new();
+        let mut builder = FunctionBuilder::new(&mut func, &mut context);
+        let (start, cold, end) = (builder.create_block(), builder.create_block(), builder.create_block());
+        builder.append_block_params_for_function_params(start);
+        builder.switch_to_block(start);
+        let callee = builder.block_params(start)[0];
+        let zero = builder.ins().iconst(types::I32, 0);
+        builder.ins().brif(callee, cold, &[], end, &[]);
+        builder.switch_to_block(cold);
+        let mut poll = Signature::new(CallConv::SystemV);
+        poll.params.push(AbiParam::new(types::I32));
+        let poll = builder.import_signature(poll);
+        builder.ins().call_indirect(poll, callee, &[zero]);
+        builder.ins().jump(end, &[]);
+        builder.switch_to_block(end);
+        builder.ins().return_(&[zero]);
+        builder.seal_all_blocks();
+        builder.finalize(TargetFrontendConfig {
+            default_call_conv: CallConv::SystemV,
+            pointer_width: target_lexicon::PointerWidth::U64,
+            page_size_align_log2: 12,
+        });
+        let cfg = ControlFlowGraph::with_function(&func);
+        assert_eq!(
+            crossing_values(&func, &cfg, &Segments::new(&func, &[])),
+            HashSet::from([zero])
+        );
+        assert_eq!(apply(&mut func, &cfg, &[], 0).unwrap(), 2);
+        assert!(crossing_values(&func, &cfg, &Segments::new(&func, &[])).is_empty());
+    }
 }

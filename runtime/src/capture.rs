@@ -1,6 +1,7 @@
 //! From a stopped program to its uniform state, and to a snapshot.
 
 use crate::memory::WASM_PAGE;
+use crate::residency;
 use crate::running::Running;
 use dunlin_migrate::frames::{self, FrameError};
 use dunlin_migrate::snapshot::{self, SnapshotError, WriteStats, atomic_write};
@@ -77,7 +78,9 @@ fn write_state(running: &Running, state: &State, out: &mut impl Write) -> Result
     let memory = running.instance.memory.bytes();
     // At most one memory; with none there is nothing to write.
     let memories: &[&[u8]] = if state.memories.is_empty() { &[] } else { &[memory] };
-    let stats = snapshot::write(out, state, memories)?;
+    let touched = residency::touched(&running.instance.memory);
+    let may_be_used = |_, page: u64| touched.as_ref().and_then(|t| t.get(page as usize)).is_none_or(|&t| t);
+    let stats = snapshot::write_sparse(out, state, memories, &may_be_used)?;
     Ok(Captured {
         frames: state.frames.len() as u64,
         stats,

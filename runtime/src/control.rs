@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a client may take to send its request or to take its reply.
@@ -18,6 +18,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest request in bytes.
 const MAX_REQUEST: u64 = 64 << 10;
+
+/// How old a program is before it can be reached: those that live shorter don't pay for a socket.
+const AGE: Duration = Duration::from_millis(10);
 
 /// Stack of the control thread in bytes.
 const THREAD_STACK: usize = 256 << 10;
@@ -31,15 +34,22 @@ enum Socket {
     Gone,
 }
 
+/// What the control thread and its owner know of the socket.
+#[derive(Debug, Default)]
+struct State {
+    socket: Mutex<Socket>,
+    gone: Condvar,
+}
+
 /// The control socket of this process. The socket is removed when this is dropped.
 #[derive(Debug)]
-pub struct Control(Arc<Mutex<Socket>>);
+pub struct Control(Arc<State>);
 
 impl Control {
     /// Starts the control thread, with every signal blocked. Creating the socket is left to the thread: the program needn't wait.
     pub fn start(shared: &'static Shared) -> io::Result<Control> {
-        let socket = Arc::new(Mutex::new(Socket::Coming));
-        let theirs = socket.clone();
+        let state = Arc::new(State::default());
+        let theirs = state.clone();
         let thread = std::thread::Builder::new()
             .name("dunlin-control".into())
             .stack_size(THREAD_STACK);
@@ -50,16 +60,17 @@ impl Control {
                 }
             })
         })?;
-        Ok(Control(socket))
+        Ok(Control(state))
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        let mut socket = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut socket = self.0.socket.lock().unwrap_or_else(|e| e.into_inner());
         if let Socket::At(path) = std::mem::replace(&mut *socket, Socket::Gone) {
             let _ = fs::remove_file(path);
         }
+        self.0.gone.notify_all();
     }
 }
 
@@ -87,8 +98,12 @@ pub fn directories() -> Vec<PathBuf> {
     run.map(|d| d.join("dunlin")).into_iter().chain([fallback]).collect()
 }
 
-fn create(socket: &Mutex<Socket>) -> Option<UnixListener> {
-    let mut socket = socket.lock().unwrap_or_else(|e| e.into_inner());
+fn create(state: &State) -> Option<UnixListener> {
+    let socket = state.socket.lock().unwrap_or_else(|e| e.into_inner());
+    let waited = state
+        .gone
+        .wait_timeout_while(socket, AGE, |socket| matches!(socket, Socket::Coming));
+    let (mut socket, _) = waited.unwrap_or_else(|e| e.into_inner());
     if !matches!(*socket, Socket::Coming) {
         return None;
     }
@@ -274,6 +289,10 @@ mod tests {
 
     #[test]
     fn a_socket_that_comes_too_late_never_comes() {
-        assert!(create(&Mutex::new(Socket::Gone)).is_none());
+        let state = State {
+            socket: Mutex::new(Socket::Gone),
+            ..State::default()
+        };
+        assert!(create(&state).is_none());
     }
 }

@@ -5,12 +5,12 @@
 //! - [`arch`], [`dispatch`], [`trap`]: how compiled code is entered, calls the runtime, and traps.
 //! - [`running`], [`invoke`], [`commands`]: the program while it runs, and what is called when.
 //! - [`request`], [`shared`], [`control`], [`checkpoint_on`], [`signals`], [`serve`]: requests to checkpoint, and serving them.
-//! - [`capture`], [`resume`], [`force`]: from the running program to a snapshot, and back.
+//! - [`capture`], [`residency`], [`resume`], [`force`]: from the running program to a snapshot, and back.
 //! - [`options`], [`exit`], [`start`]: `DUNLIN_OPTS`, exit codes, and the order of things at start and end.
 //! - [`wasi`]: the host functions.
 //!
-//! `unsafe` is confined to the files that own raw memory or registers: [`embedded`], [`space`], [`memory`], [`stack`], [`instance`], [`arch`],
-//! [`dispatch`], [`running`], [`trap`], [`request`], [`control`] and [`checkpoint_on`] (signal masks and handlers).
+//! `unsafe` is confined to the files that own raw memory or registers: [`embedded`], [`space`], [`memory`], [`stack`], [`instance`],
+//! [`arch`], [`residency`], [`dispatch`], [`running`], [`trap`], [`request`], [`control`] and [`checkpoint_on`] (signal masks and handlers).
 
 pub mod arch;
 pub mod capture;
@@ -30,6 +30,7 @@ pub mod memory;
 pub mod options;
 pub mod program;
 pub mod request;
+pub mod residency;
 pub mod resume;
 pub mod running;
 pub mod serve;

@@ -10,6 +10,7 @@
 //! access. WebAssembly pages are 64 KiB, a multiple of every supported machine's page.
 
 use crate::space::Space;
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 /// Size of a WebAssembly page in bytes.
@@ -49,6 +50,7 @@ pub struct Memory {
     space: Space,
     context: usize,
     size: u64,
+    mapped: Vec<Range<u64>>,
 }
 
 impl Memory {
@@ -59,7 +61,12 @@ impl Memory {
         let len = context + RESERVED as usize;
         let mut space = Space::reserve(len).map_err(|e| MemoryError::Reserve(len as u64, e))?;
         space.allow(0..context).map_err(|e| MemoryError::Commit(context as u64, e))?;
-        Ok(Memory { space, context, size: 0 })
+        Ok(Memory {
+            space,
+            context,
+            size: 0,
+            mapped: Vec::new(),
+        })
     }
 
     /// The base of linear memory 0, which is the context pointer.
@@ -95,6 +102,11 @@ impl Memory {
         unsafe { std::slice::from_raw_parts_mut(self.base(), self.size as usize) }
     }
 
+    /// The byte ranges that files were mapped to.
+    pub fn mapped(&self) -> &[Range<u64>] {
+        &self.mapped
+    }
+
     /// Is this address one that only an out-of-bounds access of linear memory 0 can touch?
     pub fn is_guard(&self, address: u64) -> bool {
         let base = self.base().addr() as u64;
@@ -114,6 +126,7 @@ impl Memory {
         self.space
             .map_file(start..start + len as usize, file, file_offset)
             .map_err(MemoryError::Map)?;
+        self.mapped.push(at..at + len);
         Ok(true)
     }
 }

@@ -12,7 +12,7 @@ pub const OPTS_VARIABLE: &str = "DUNLIN_OPTS";
 pub const DEFAULT_STACK_SIZE: u64 = 8 << 20;
 
 /// Least size of the WebAssembly stack, in bytes.
-pub const MIN_STACK_SIZE: u64 = 64 << 10;
+pub const MIN_STACK_SIZE: u64 = 16 << 10;
 
 /// Greatest size of the WebAssembly stack, in bytes.
 pub const MAX_STACK_SIZE: u64 = 64 << 30;
@@ -191,7 +191,7 @@ impl Options {
                     let value = parser.value().map_err(syntax)?;
                     let size = parse_size("stack-size", &value)?;
                     if !(MIN_STACK_SIZE..=MAX_STACK_SIZE).contains(&size) {
-                        return Err(bad("stack-size", &value, "is out of range: from 64K to 64G"));
+                        return Err(bad("stack-size", &value, "is out of range: from 16K to 64G"));
                     }
                     o.stack_size = Some(size);
                 }
