@@ -226,7 +226,7 @@ fn lies_about_the_instance() {
         let path = s.dir.path().join("forged.snap");
         forged.store(&path);
         refused(what, &s.resume(Arch::X86_64, &path));
-        if what.len() % 4 == 0 {
+        if what.len().is_multiple_of(4) {
             refused(what, &s.resume(Arch::Aarch64, &path));
         }
     };
@@ -409,7 +409,7 @@ fn lies_about_the_host() {
         let path = s.dir.path().join("forged.snap");
         forged.store(&path);
         refused(what, &s.resume(Arch::X86_64, &path));
-        if what.len() % 4 == 0 {
+        if what.len().is_multiple_of(4) {
             refused(what, &s.resume(Arch::Aarch64, &path));
         }
     };
