@@ -165,7 +165,7 @@ def run_once(module, engine, args, expected):
 
 def kernels(module):
     if module.name == "lua":
-        return [("script", ["@/script.lua", "16", "@"])]
+        return [("script", ["@/script.lua", "120", "@"])]
     if module.name == "sqlite":
         return [("workload", ["@/test.db", "40"])]
     return [(k, [k]) for k in sh(module.native).stdout.split()]

@@ -6,6 +6,7 @@ use crate::running::{Enter, Running};
 use dunlin_migrate::module::ModuleInfo;
 use dunlin_migrate::state::Invocation;
 use dunlin_migrate::types::{ValType, Value};
+use std::io::Write;
 
 /// A command's entry.
 const START: &str = "_start";
@@ -110,7 +111,8 @@ impl Running {
         let module = &self.instance.program.module;
         if let Some(func) = func_of(module, phase) {
             for result in self.results(func) {
-                println!("{}", show(result));
+                // Whoever has closed standard output doesn't want it.
+                let _ = writeln!(std::io::stdout(), "{}", show(result));
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use dunlin_migrate::frames::{self, Entry, FrameError};
 use dunlin_migrate::module::ModuleHash;
 use dunlin_migrate::snapshot::{PAGE_SIZE, PageRun, Snapshot, SnapshotError};
 use dunlin_migrate::state::validate::{StateError, validate};
-use dunlin_migrate::state::{Invocation, PointKind, State};
+use dunlin_migrate::state::{Invocation, PointKind, Slot, State};
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
 use std::os::unix::fs::FileExt;
@@ -182,8 +182,10 @@ fn fill_instance<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>, sta
     let innermost = state.frames.last().filter(|f| f.kind == PointKind::Host);
     if let Some(frame) = innermost {
         // A wrapper's locals are the call's arguments; validation made them exactly its parameters.
-        for (slot, &(_, value)) in (0..).zip(&frame.values) {
-            instance.set_slot(slot, value.to_bits());
+        for &(slot, value) in &frame.values {
+            if let Slot::Local(n) = slot {
+                instance.set_slot(n, value.to_bits());
+            }
         }
     }
     Ok(innermost.map(|frame| frame.func))

@@ -3,7 +3,7 @@
 use crate::checkpoint_on::{self, Found};
 use crate::control::Control;
 use crate::exit::{BAD_SNAPSHOT, CHECKPOINTED, Ending, FAILED, Failure, NO_PROGRAM, TRAPPED, USAGE};
-use crate::force::Ticks;
+use crate::force::{FORCE_VARIABLE, STOP_VARIABLE, Ticks};
 use crate::instance::{Instance, InstanceError, Limits};
 use crate::instantiate::instantiate;
 use crate::options::{OptionError, Options};
@@ -95,8 +95,16 @@ fn run() -> Result<i32, Failure> {
 
 /// Refuses options that this program can't be run with.
 fn check(program: &Program, options: &Options, ticks: &Ticks) -> Result<(), Failure> {
+    if ticks.every_point() && !program.image().migratable() {
+        let message =
+            format!("{FORCE_VARIABLE}, {STOP_VARIABLE}: the program was built with --no-migration; build it again without");
+        return Err(Failure::new(USAGE, message));
+    }
     let Some(to) = &options.checkpoint_to else {
-        return Ok(());
+        return match ticks.stops() {
+            true => Err(Failure::new(USAGE, format!("{STOP_VARIABLE} needs --checkpoint-to too"))),
+            false => Ok(()),
+        };
     };
     if options.checkpoint_on.is_empty() && !ticks.stops() {
         return Err(OptionError::Needs("checkpoint-to", "checkpoint-on").into());

@@ -35,13 +35,13 @@ global_asm!(
     "DUNLIN_SAVE_HOST",
     "mov sp, x3",
     "mov x29, xzr",
-    "blr x2",
     ".cfi_endproc",
+    // From here on this is the outermost frame, as far as a debugger is concerned.
+    ".cfi_startproc",
+    ".cfi_undefined x30",
+    "blr x2",
     ".globl dunlin_enter_return",
     "dunlin_enter_return:",
-    ".cfi_startproc",
-    // The outermost frame, as far as a debugger is concerned.
-    ".cfi_undefined x30",
     "ldur x9, [x0, #{host_sp}]",
     "mov sp, x9",
     "mov x0, #{returned}",
@@ -60,9 +60,11 @@ global_asm!(
     ".size dunlin_resume, . - dunlin_resume",
     "",
     ".balign 16",
-    ".globl dunlin_leave",
-    ".type dunlin_leave, %function",
-    "dunlin_leave:",
+    // The leave thunk. Its name is for debuggers: they expect stacks to grow in one direction, except through a function of this
+    // name (which is that of split stacks), and backtraces from host functions are to reach the program's frames.
+    ".globl __morestack",
+    ".type __morestack, %function",
+    "__morestack:",
     ".cfi_startproc",
     "stp x29, x30, [sp, #-16]!",
     ".cfi_def_cfa_offset 16",
@@ -86,7 +88,7 @@ global_asm!(
     "2:",
     "mov x0, #{ended}",
     ".cfi_endproc",
-    ".size dunlin_leave, . - dunlin_leave",
+    ".size __morestack, . - __morestack",
     // Falls through. On the host stack, with what `enter` returns in x0.
     ".globl dunlin_exit",
     ".type dunlin_exit, %function",

@@ -36,6 +36,7 @@ pub const TRAPPED: u64 = 2;
 unsafe extern "C" {
     fn dunlin_enter(ctx: *mut u8, code: u64, trampoline: u64, stack_top: u64) -> u64;
     fn dunlin_resume(ctx: *mut u8) -> u64;
+    #[link_name = "__morestack"]
     fn dunlin_leave();
     fn dunlin_enter_return();
     fn dunlin_exit();

@@ -31,13 +31,13 @@ global_asm!(
     "DUNLIN_SAVE_HOST",
     "mov rsp, rcx",
     "xor ebp, ebp",
-    "call rdx",
     ".cfi_endproc",
+    // From here on this is the outermost frame, as far as a debugger is concerned.
+    ".cfi_startproc",
+    ".cfi_undefined rip",
+    "call rdx",
     ".globl dunlin_enter_return",
     "dunlin_enter_return:",
-    ".cfi_startproc",
-    // The outermost frame, as far as a debugger is concerned.
-    ".cfi_undefined rip",
     "mov rsp, [rax + {host_sp}]",
     "mov eax, {returned}",
     "jmp dunlin_exit",
@@ -56,9 +56,11 @@ global_asm!(
     ".size dunlin_resume, . - dunlin_resume",
     "",
     ".balign 16",
-    ".globl dunlin_leave",
-    ".type dunlin_leave, @function",
-    "dunlin_leave:",
+    // The leave thunk. Its name is for debuggers: they expect stacks to grow in one direction, except through a function of this
+    // name (which is that of split stacks), and backtraces from host functions are to reach the program's frames.
+    ".globl __morestack",
+    ".type __morestack, @function",
+    "__morestack:",
     ".cfi_startproc",
     "push rbp",
     ".cfi_def_cfa_offset 16",
@@ -78,7 +80,7 @@ global_asm!(
     "2:",
     "mov eax, {ended}",
     ".cfi_endproc",
-    ".size dunlin_leave, . - dunlin_leave",
+    ".size __morestack, . - __morestack",
     // Falls through. On the host stack, with what `enter` returns in rax.
     ".globl dunlin_exit",
     ".type dunlin_exit, @function",
