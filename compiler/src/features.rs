@@ -17,7 +17,9 @@ pub const SUPPORTED: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::TAIL_CALL)
     .union(WasmFeatures::MULTI_MEMORY)
-    .union(WasmFeatures::MEMORY64);
+    .union(WasmFeatures::MEMORY64)
+    .union(WasmFeatures::EXCEPTIONS)
+    .union(WasmFeatures::LEGACY_EXCEPTIONS);
 
 /// Names of the features outside [`SUPPORTED`], with all flags each needs to be of use. The order matters to [`diagnose`]: a
 /// feature that contains another comes after it.
@@ -26,11 +28,6 @@ const REFUSED: &[(&str, WasmFeatures)] = &[
     ("SIMD", WasmFeatures::SIMD),
     ("relaxed SIMD", WasmFeatures::RELAXED_SIMD.union(WasmFeatures::SIMD)),
     ("threads", WasmFeatures::THREADS),
-    ("exception handling", WasmFeatures::EXCEPTIONS),
-    (
-        "legacy exception handling",
-        WasmFeatures::LEGACY_EXCEPTIONS.union(WasmFeatures::EXCEPTIONS),
-    ),
     (
         "garbage collection",
         WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES),
@@ -123,8 +120,6 @@ mod tests {
         assert_eq!(name_of(WasmFeatures::SIMD), Some("SIMD"));
         assert_eq!(name_of(WasmFeatures::RELAXED_SIMD), Some("relaxed SIMD"));
         assert_eq!(name_of(WasmFeatures::GC), Some("garbage collection"));
-        assert_eq!(name_of(WasmFeatures::EXCEPTIONS), Some("exception handling"));
-        assert_eq!(name_of(WasmFeatures::LEGACY_EXCEPTIONS), Some("legacy exception handling"));
         for (name, flags) in REFUSED {
             assert!(!SUPPORTED.contains(*flags), "{name} is supported");
         }

@@ -26,6 +26,7 @@ pub mod host;
 pub mod instance;
 pub mod instantiate;
 pub mod invoke;
+pub mod exceptions;
 pub mod memory;
 pub mod options;
 pub mod program;

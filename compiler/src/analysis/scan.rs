@@ -14,7 +14,7 @@ use dunlin_migrate::framemap::{Callee, HomeKind};
 use dunlin_migrate::module::Needs;
 use dunlin_migrate::state::{PointKind, Slot};
 use dunlin_migrate::types::{FuncType, ValType};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use wasmparser::{FuncValidator, FunctionBody, Operator, OperatorsReader, ValidatorResources};
 
 /// What the scan found. The fields are [`super::Analysis`]'s.
@@ -52,6 +52,12 @@ pub struct Scan<'a> {
     pub loop_events: HashMap<u32, std::ops::Range<u32>>,
     /// What the operators need of the runtime.
     pub needs: Needs,
+    /// Block in which exceptions arrive, by the operator of the `try` or `try_table`.
+    pub pad_of_op: HashMap<u32, BlockId>,
+    /// The variable that holds a reference to the exception that a legacy clause caught, by the clause's operator.
+    pub caught_var: HashMap<u32, Var>,
+    /// Legacy clauses whose exception is thrown again.
+    pub rethrown: HashSet<u32>,
 }
 
 /// What the scan needs to know from outside the body.
@@ -72,6 +78,12 @@ enum Kind {
     Loop,
     If,
     Else,
+    /// `try_table`.
+    TryTable,
+    /// The legacy `try`, before its first clause.
+    Try,
+    /// The legacy `catch` and `catch_all`.
+    Catch,
 }
 
 struct Control {
@@ -89,6 +101,12 @@ struct Control {
     start_op: u32,
     else_block: BlockId,
     first_event: u32,
+    /// Where exceptions arrive: those of the body (`TryTable`, `Try`), or those that no clause so far takes (`Catch`).
+    pad: BlockId,
+    /// A `try_table`'s clauses.
+    catches: Vec<wasmparser::Catch>,
+    /// The clause's operator (`Catch`).
+    clause: u32,
 }
 
 struct Operand {
@@ -103,6 +121,8 @@ struct Scanner<'a, 'm> {
     /// Operands below this index are marked already.
     marked: usize,
     stack_vars: HashMap<(u32, ValType), Var>,
+    /// Variables of caught exceptions, by nesting depth.
+    caught_vars: HashMap<usize, Var>,
     ctl: Vec<Control>,
     live: bool,
     block: BlockId,
@@ -130,6 +150,7 @@ pub fn scan<'a>(
         stack: vec![],
         marked: 0,
         stack_vars: HashMap::new(),
+        caught_vars: HashMap::new(),
         ctl: vec![],
         live: true,
         block: NONE,
@@ -155,6 +176,8 @@ fn wasmparser_arity(op: &Operator, validator: &FuncValidator<ValidatorResources>
     use Operator::*;
     match op {
         Block { .. } | Loop { .. } | If { .. } | Else | End | Br { .. } | BrIf { .. } | BrTable { .. } | Return | Unreachable => (0, 0),
+        TryTable { .. } | Try { .. } | Catch { .. } | CatchAll | Delegate { .. } => (0, 0),
+        Throw { .. } | ThrowRef | Rethrow { .. } => (0, 0),
         BrOnNull { .. } | BrOnNonNull { .. } | ReturnCall { .. } | ReturnCallIndirect { .. } | ReturnCallRef { .. } => (0, 0),
         _ => op.operator_arity(validator).unwrap_or((0, 0)),
     }
@@ -196,6 +219,9 @@ impl<'a> Scanner<'a, '_> {
             start_op: NONE,
             else_block: NONE,
             first_event: 0,
+            pad: NONE,
+            catches: vec![],
+            clause: NONE,
         });
         Ok(())
     }
@@ -342,13 +368,20 @@ impl<'a> Scanner<'a, '_> {
         self.live = false;
     }
 
-    fn open(&mut self, kind: Kind, ty: wasmparser::BlockType, offset: u32) -> Result<(), Error> {
+    fn open(
+        &mut self,
+        kind: Kind,
+        ty: wasmparser::BlockType,
+        catches: Vec<wasmparser::Catch>,
+        offset: u32,
+    ) -> Result<(), Error> {
         let (params, results) = block_type(ty, &self.rq.module.info.types)
             .ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
         let start_op = self.s.ops.len() as u32 - 1;
         let outer_live = self.live;
         let mut label = NONE;
         let mut else_block = NONE;
+        let mut pad = NONE;
         if self.live {
             if kind == Kind::If {
                 self.pop();
@@ -373,6 +406,10 @@ impl<'a> Scanner<'a, '_> {
                     self.edge(else_block);
                     self.start(then);
                 }
+                Kind::TryTable | Kind::Try => {
+                    pad = self.new_block();
+                    self.s.pad_of_op.insert(start_op, pad);
+                }
                 _ => {}
             }
             for &t in &params {
@@ -394,6 +431,9 @@ impl<'a> Scanner<'a, '_> {
             start_op,
             else_block,
             first_event,
+            pad,
+            catches,
+            clause: NONE,
         });
         Ok(())
     }
@@ -420,7 +460,7 @@ impl<'a> Scanner<'a, '_> {
         self.ctl.push(c);
     }
 
-    fn op_end(&mut self) {
+    fn op_end(&mut self, delegate: Option<u32>) {
         let op = self.s.ops.len() as u32 - 1;
         if self.live && self.ctl.len() == 1 {
             self.use_ctx_to_return();
@@ -447,11 +487,14 @@ impl<'a> Scanner<'a, '_> {
                     c.results.iter().for_each(|&t| self.push(t));
                 }
             }
-            Kind::Block | Kind::If | Kind::Else => {
+            Kind::Block | Kind::If | Kind::Else | Kind::TryTable | Kind::Try | Kind::Catch => {
                 let mut used = c.label_used;
                 if self.live {
                     self.edge(c.label);
                     used = true;
+                }
+                if c.pad != NONE {
+                    self.land(&c, delegate);
                 }
                 if c.kind == Kind::If && c.outer_live {
                     // No `else`: the false edge passes the parameters on as results.
@@ -490,11 +533,16 @@ impl<'a> Scanner<'a, '_> {
         }
         let index = self.s.ops.len() as u32 - 1;
         match &op {
-            Block { blockty } => return self.open(Kind::Block, *blockty, offset),
-            Loop { blockty } => return self.open(Kind::Loop, *blockty, offset),
-            If { blockty } => return self.open(Kind::If, *blockty, offset),
+            Block { blockty } => return self.open(Kind::Block, *blockty, vec![], offset),
+            Loop { blockty } => return self.open(Kind::Loop, *blockty, vec![], offset),
+            If { blockty } => return self.open(Kind::If, *blockty, vec![], offset),
+            TryTable { try_table } => return self.open(Kind::TryTable, try_table.ty, try_table.catches.clone(), offset),
+            Try { blockty } => return self.open(Kind::Try, *blockty, vec![], offset),
+            Catch { tag_index } => self.op_catch(Some(*tag_index)),
+            CatchAll => self.op_catch(None),
+            Delegate { relative_depth } => self.op_end(Some(*relative_depth)),
             Else => self.op_else(),
-            End => self.op_end(),
+            End => self.op_end(None),
             _ if !self.live => {}
             Br { relative_depth } => {
                 self.branch(*relative_depth);
@@ -539,11 +587,153 @@ impl<'a> Scanner<'a, '_> {
                 self.start(next);
                 self.pop();
             }
+            Throw { tag_index } => {
+                let ty = self.rq.module.info.tags[*tag_index as usize];
+                self.pop_n(self.rq.module.info.types[ty as usize].params.len());
+                self.throw(offset, index);
+            }
+            ThrowRef => {
+                self.pop();
+                self.throw(offset, index);
+            }
+            Rethrow { relative_depth } => {
+                let clause = self.ctl[self.ctl.len() - 1 - *relative_depth as usize].clause;
+                self.s.rethrown.insert(clause);
+                if let Some(&var) = self.s.caught_var.get(&clause) {
+                    self.event(Event::Use(var));
+                }
+                self.throw(offset, index);
+            }
             ReturnCall { function_index } => self.tail_call(self.rq.module.info.funcs[*function_index as usize], 0),
             ReturnCallIndirect { type_index, .. } | ReturnCallRef { type_index } => self.tail_call(*type_index, 1),
             _ => self.plain(&op, offset, index, (pops, pushes), validator)?,
         }
         Ok(())
+    }
+
+    /// A call: a migration point, with an edge to where its exceptions are handled in this function.
+    fn call(&mut self, offset: u32, index: u32, callee: Callee) {
+        if self.rq.migration {
+            let p = self.point(offset, PointKind::Call, callee);
+            self.s.point_of_op.insert(index, p);
+        }
+        let pad = self.pad_within(self.ctl.len());
+        if pad != NONE {
+            self.edge(pad);
+            let next = self.new_block();
+            self.edge(next);
+            self.start(next);
+        }
+    }
+
+    /// Throws: a point like a call's, so that what a handler needs is in the record; but nothing stands there when captured.
+    fn throw(&mut self, offset: u32, index: u32) {
+        self.use_ctx();
+        if self.rq.migration {
+            let p = self.point(offset, PointKind::Call, Callee::None);
+            self.s.point_of_op.insert(index, p);
+        }
+        let pad = self.pad_within(self.ctl.len());
+        self.edge(pad);
+        self.unreachable_from_here();
+    }
+
+    /// Where exceptions that are thrown within the outermost `depth` constructs arrive; [`NONE`] if they leave the function.
+    fn pad_within(&self, depth: usize) -> BlockId {
+        let handlers = self.ctl[..depth].iter().rev();
+        let mut handlers = handlers.filter(|c| matches!(c.kind, Kind::TryTable | Kind::Try));
+        handlers.next().map_or(NONE, |c| c.pad)
+    }
+
+    /// The end of a construct with handlers: what becomes of exceptions that arrive at its pad. The construct is closed already.
+    fn land(&mut self, c: &Control, delegate: Option<u32>) {
+        self.truncate(c.height);
+        self.close();
+        if self.s.blocks[c.pad as usize].preds == 0 {
+            return;
+        }
+        self.start(c.pad);
+        self.use_ctx();
+        let mut caught = false;
+        for catch in &c.catches {
+            let (tag, label, by_reference) = match *catch {
+                wasmparser::Catch::One { tag, label } => (Some(tag), label, false),
+                wasmparser::Catch::OneRef { tag, label } => (Some(tag), label, true),
+                wasmparser::Catch::All { label } => (None, label, false),
+                wasmparser::Catch::AllRef { label } => (None, label, true),
+            };
+            self.push_payload(tag);
+            if by_reference {
+                self.push(ValType::ExnRef);
+            }
+            self.branch(label);
+            self.truncate(c.height);
+            caught = tag.is_none();
+            if caught {
+                break;
+            }
+        }
+        if !caught {
+            let within = self.ctl.len() - delegate.unwrap_or(0) as usize;
+            let outer = self.pad_within(within);
+            self.edge(outer);
+        }
+        self.close();
+    }
+
+    fn push_payload(&mut self, tag: Option<u32>) {
+        let info = &self.rq.module.info;
+        if let Some(tag) = tag {
+            let ty = &info.types[info.tags[tag as usize] as usize];
+            ty.params.iter().for_each(|&t| self.push(t));
+        }
+    }
+
+    /// A legacy clause.
+    fn op_catch(&mut self, tag: Option<u32>) {
+        let op = self.s.ops.len() as u32 - 1;
+        let Some(mut c) = self.ctl.pop() else { return };
+        if self.live {
+            self.peek_n(c.results.len());
+            self.edge(c.label);
+            c.label_used = true;
+        }
+        self.truncate(c.height);
+        self.close();
+        let from = std::mem::replace(&mut c.pad, NONE);
+        self.live = from != NONE && self.s.blocks[from as usize].preds > 0;
+        c.kind = Kind::Catch;
+        c.clause = op;
+        if self.live {
+            self.start(from);
+            self.use_ctx();
+            let body = self.new_block();
+            self.edge(body);
+            if tag.is_some() {
+                c.pad = self.new_block();
+                self.edge(c.pad);
+            }
+            self.start(body);
+            self.use_ctx();
+            let var = self.caught_var(self.ctl.len());
+            self.s.caught_var.insert(op, var);
+            self.event(Event::Def(var));
+            self.push_payload(tag);
+        }
+        self.ctl.push(c);
+    }
+
+    /// The variable that holds the exception caught at a nesting depth: a local that the function didn't declare.
+    fn caught_var(&mut self, depth: usize) -> Var {
+        let number = self.s.num_locals + self.caught_vars.len() as u32;
+        let vars = &mut self.s.vars;
+        *self.caught_vars.entry(depth).or_insert_with(|| {
+            vars.push(VarInfo {
+                kind: HomeKind::Slot(Slot::Local(number)),
+                ty: ValType::ExnRef,
+            });
+            vars.len() as u32 - 1
+        })
     }
 
     /// Leaves for a function of type `ty`, whose arguments and `more` operands are on the stack.
@@ -570,17 +760,15 @@ impl<'a> Scanner<'a, '_> {
         match op {
             LocalGet { local_index } => self.event(Event::Use(local_index + 1)),
             LocalSet { local_index } | LocalTee { local_index } => self.event(Event::Def(local_index + 1)),
-            Call { function_index } if self.rq.migration => {
-                let p = self.point(offset, PointKind::Call, Callee::Func(*function_index));
-                self.s.point_of_op.insert(index, p);
+            Call { function_index } => {
+                self.call(offset, index, Callee::Func(*function_index));
                 if abi::uses_slots(&self.rq.module.info.func_type(*function_index).results) {
                     self.use_ctx();
                 }
             }
-            CallIndirect { type_index, .. } | CallRef { type_index } if self.rq.migration => {
+            CallIndirect { type_index, .. } | CallRef { type_index } => {
                 let ty = self.rq.module.info.canonical[*type_index as usize];
-                let p = self.point(offset, PointKind::Call, Callee::Type(ty));
-                self.s.point_of_op.insert(index, p);
+                self.call(offset, index, Callee::Type(ty));
                 if abi::uses_slots(&self.rq.module.info.types[*type_index as usize].results) {
                     self.use_ctx();
                 }
