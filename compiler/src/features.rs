@@ -14,14 +14,14 @@ pub const SUPPORTED: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::MULTI_VALUE)
     .union(WasmFeatures::BULK_MEMORY)
-    .union(WasmFeatures::REFERENCE_TYPES);
+    .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::SIMD)
+    .union(WasmFeatures::RELAXED_SIMD);
 
 /// Names of the features outside [`SUPPORTED`], with all flags each needs to be of use. The order matters to [`diagnose`]: a
 /// feature that contains another comes after it.
 const REFUSED: &[(&str, WasmFeatures)] = &[
     ("component model", WasmFeatures::COMPONENT_MODEL),
-    ("SIMD", WasmFeatures::SIMD),
-    ("relaxed SIMD", WasmFeatures::RELAXED_SIMD.union(WasmFeatures::SIMD)),
     ("threads", WasmFeatures::THREADS),
     ("tail calls", WasmFeatures::TAIL_CALL),
     ("multi-memory", WasmFeatures::MULTI_MEMORY),
@@ -103,14 +103,14 @@ pub fn diagnose(wasm: &[u8], error: Error) -> Error {
     }
 }
 
-/// A type that may be that of a parameter, result, local, global or operand: numbers only.
+/// A type that may be that of a parameter, result, local, global or operand: numbers and vectors only.
 pub fn number_type(ty: wasmparser::ValType, offset: usize) -> Result<ValType, Error> {
     match ty {
         wasmparser::ValType::I32 => Ok(ValType::I32),
         wasmparser::ValType::I64 => Ok(ValType::I64),
         wasmparser::ValType::F32 => Ok(ValType::F32),
         wasmparser::ValType::F64 => Ok(ValType::F64),
-        wasmparser::ValType::V128 => Err(Error::unsupported("SIMD (v128)", offset)),
+        wasmparser::ValType::V128 => Ok(ValType::V128),
         wasmparser::ValType::Ref(ty) => Err(Error::unsupported(
             format!("reference types (values of type {})", ref_name(ty)),
             offset,
@@ -181,8 +181,6 @@ mod tests {
 
     #[test]
     fn a_feature_is_named_by_its_own_entry() {
-        assert_eq!(name_of(WasmFeatures::SIMD), Some("SIMD"));
-        assert_eq!(name_of(WasmFeatures::RELAXED_SIMD), Some("relaxed SIMD"));
         assert_eq!(name_of(WasmFeatures::GC), Some("garbage collection"));
         assert_eq!(name_of(WasmFeatures::FUNCTION_REFERENCES), Some("typed function references"));
         assert_eq!(name_of(WasmFeatures::EXCEPTIONS), Some("exception handling"));

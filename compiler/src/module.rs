@@ -316,6 +316,7 @@ fn const_expr(expr: &wasmparser::ConstExpr<'_>, offset: usize) -> Result<ConstEx
         Operator::I64Const { value } => ConstExpr::Value(Value::I64(value as u64)),
         Operator::F32Const { value } => ConstExpr::Value(Value::F32(value.bits())),
         Operator::F64Const { value } => ConstExpr::Value(Value::F64(value.bits())),
+        Operator::V128Const { value } => ConstExpr::Value(Value::V128(u128::from_le_bytes(*value.bytes()))),
         Operator::GlobalGet { global_index } => ConstExpr::GlobalGet(global_index),
         Operator::RefFunc { function_index } => ConstExpr::RefFunc(function_index),
         Operator::RefNull { .. } => ConstExpr::Value(Value::zero(ValType::FuncRef)),

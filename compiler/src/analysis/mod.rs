@@ -15,6 +15,7 @@ pub mod liveness;
 pub mod policy;
 pub mod record;
 pub mod scan;
+pub mod vector;
 
 use dunlin_migrate::framemap::{Callee, HomeKind};
 use dunlin_migrate::state::PointKind;

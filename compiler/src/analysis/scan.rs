@@ -610,6 +610,7 @@ fn uses_context(op: &Operator) -> bool {
             | F32Const { .. }
             | F64Const { .. }
     ) && !is_numeric(op)
+        && !super::vector::is_pure(op)
 }
 
 /// Numeric operators (Core 2.4.1): they touch neither memory nor the context.

@@ -134,9 +134,6 @@ fn reference_values_are_refused() {
 
 #[test]
 fn other_proposals_are_refused_by_name() {
-    refused("(module (func (param v128)))", "SIMD", &[0x60, 1, 0x7b]);
-    refused("(module (func (local v128)))", "SIMD", &[1, 0x7b]);
-    refused("(module (func i32.const 0 i8x16.splat drop))", "SIMD", &[0xfd, 0x0f]);
     refused("(module (func return_call 0))", "tail calls", &[0x12, 0]);
     refused(
         "(module (memory 1) (func i32.const 0 i32.atomic.load drop))",

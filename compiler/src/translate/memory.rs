@@ -82,22 +82,22 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
 }
 
 impl Translator<'_, '_, '_> {
-    fn memory_flags(&self) -> MemFlagsData {
+    pub(super) fn memory_flags(&self) -> MemFlagsData {
         MemFlagsData::new()
             .with_endianness(Endianness::Little)
             .with_trap_code(Some(trap_code(Trap::MemoryOutOfBounds)))
             .with_alias_region(Some(self.regions.memory))
     }
 
-    /// Native address and displacement of an access.
-    fn address(&mut self, index: Value, offset: u64) -> (Value, i32) {
+    /// Native address and displacement of an access to `bytes` bytes.
+    pub(super) fn address(&mut self, arg: MemArg, index: Value, _bytes: u32) -> (Value, i32) {
         let base = self.ctx();
         let index = self.b.ins().uextend(I64, index);
         let address = self.b.ins().iadd(base, index);
-        match i32::try_from(offset) {
+        match i32::try_from(arg.offset) {
             Ok(displacement) => (address, displacement),
             Err(_) => {
-                let offset = self.b.ins().iconst(I64, offset as i64);
+                let offset = self.b.ins().iconst(I64, arg.offset as i64);
                 (self.b.ins().iadd(address, offset), 0)
             }
         }
@@ -105,7 +105,7 @@ impl Translator<'_, '_, '_> {
 
     fn load(&mut self, arg: MemArg, ty: Type) {
         let index = self.pop();
-        let (address, displacement) = self.address(index, arg.offset);
+        let (address, displacement) = self.address(arg, index, ty.bytes());
         let flags = self.memory_flags();
         let v = self.b.ins().load(ty, flags, address, displacement);
         self.push(v);
@@ -113,7 +113,7 @@ impl Translator<'_, '_, '_> {
 
     fn load_part(&mut self, arg: MemArg, part: Type, ty: Type, widen: Widen) {
         let index = self.pop();
-        let (a, d) = self.address(index, arg.offset);
+        let (a, d) = self.address(arg, index, part.bytes());
         let flags = self.memory_flags();
         let ins = self.b.ins();
         let v = match (part, widen) {
@@ -129,14 +129,15 @@ impl Translator<'_, '_, '_> {
 
     fn store(&mut self, arg: MemArg) {
         let (index, v) = self.pop2();
-        let (address, displacement) = self.address(index, arg.offset);
+        let bytes = self.b.func.dfg.value_type(v).bytes();
+        let (address, displacement) = self.address(arg, index, bytes);
         let flags = self.memory_flags();
         self.b.ins().store(flags, v, address, displacement);
     }
 
     fn store_part(&mut self, arg: MemArg, part: Type) {
         let (index, v) = self.pop2();
-        let (a, d) = self.address(index, arg.offset);
+        let (a, d) = self.address(arg, index, part.bytes());
         let flags = self.memory_flags();
         let ins = self.b.ins();
         match part {

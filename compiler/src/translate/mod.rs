@@ -11,7 +11,7 @@
 //! made on another machine. [`State`] tracks which variables are in registers and which homes are clean; where paths meet,
 //! [`Translator::fixups`] makes each edge fit the state that [`crate::analysis::policy`] chose for the merge.
 //!
-//! Files: [`control`] (blocks and branches), [`call`], [`memory`], [`numeric`], [`points`] (polls, flushes, edge fix-ups),
+//! Files: [`control`] (blocks and branches), [`call`], [`memory`], [`numeric`], [`simd`], [`points`] (polls, flushes, edge fix-ups),
 //! [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
 
 pub mod call;
@@ -20,6 +20,7 @@ pub mod glue;
 pub mod memory;
 pub mod numeric;
 pub mod points;
+pub mod simd;
 
 use crate::analysis::policy::State;
 use crate::analysis::{Analysis, BlockId, CTX, NONE, Var};
@@ -359,7 +360,11 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
                 self.store_context(v, self.env.layout.global(*global_index));
             }
             _ => {
-                if !numeric::translate(self, op) && !memory::translate(self, op) && !call::translate(self, op)? {
+                if !numeric::translate(self, op)
+                    && !memory::translate(self, op)
+                    && !call::translate(self, op)?
+                    && !simd::translate(self, op)
+                {
                     let name = format!("{op:?}");
                     let name = name.split([' ', '{', '(']).next().unwrap_or("operator").to_string();
                     return Err(Error::unsupported(name, offset as usize));
