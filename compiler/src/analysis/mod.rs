@@ -18,6 +18,7 @@ pub mod scan;
 pub mod vector;
 
 use dunlin_migrate::framemap::{Callee, HomeKind};
+use dunlin_migrate::module::Needs;
 use dunlin_migrate::state::PointKind;
 use dunlin_migrate::types::ValType;
 use std::collections::HashMap;
@@ -130,6 +131,8 @@ pub struct Analysis<'a> {
     pub live_in: bits::BitTable,
     /// The record.
     pub record: record::Record,
+    /// What the operators need of the runtime.
+    pub needs: Needs,
     /// What holds at merges and loop headers.
     pub policy: policy::Policy,
 }

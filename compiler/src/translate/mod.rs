@@ -11,8 +11,8 @@
 //! made on another machine. [`State`] tracks which variables are in registers and which homes are clean; where paths meet,
 //! [`Translator::fixups`] makes each edge fit the state that [`crate::analysis::policy`] chose for the merge.
 //!
-//! Files: [`control`] (blocks and branches), [`call`], [`memory`], [`numeric`], [`simd`], [`points`] (polls, flushes, edge fix-ups),
-//! [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
+//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`refs`], [`memory`], [`numeric`], [`simd`], [`points`] (polls,
+//! flushes, edge fix-ups), [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
 
 pub mod call;
 pub mod control;
@@ -20,7 +20,9 @@ pub mod glue;
 pub mod memory;
 pub mod numeric;
 pub mod points;
+pub mod refs;
 pub mod simd;
+pub mod table;
 
 use crate::analysis::policy::State;
 use crate::analysis::{Analysis, BlockId, CTX, NONE, Var};
@@ -191,8 +193,17 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
             self.vars.push(self.b.declare_var(clif_type(info.ty)));
         }
         let params = self.b.block_params(entry).to_vec();
-        for (v, p) in params.into_iter().enumerate() {
-            self.b.def_var(self.vars[v], p);
+        let mut params = params.into_iter();
+        self.b
+            .def_var(self.vars[0], params.next().expect("the context is a parameter"));
+        let in_regs = crate::abi::params_in_registers(&self.ty.params);
+        for (k, (ty, in_reg)) in self.ty.params.iter().zip(in_regs).enumerate() {
+            let value = if in_reg { params.next() } else { None };
+            let value = match value {
+                Some(value) => value,
+                None => self.load_context(clif_type(*ty), self.env.layout.slot(k as u32)),
+            };
+            self.b.def_var(self.vars[k + 1], value);
         }
         for local in self.an.num_params..self.an.num_locals {
             let v = local + 1;
@@ -362,7 +373,9 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
             _ => {
                 if !numeric::translate(self, op)
                     && !memory::translate(self, op)
-                    && !call::translate(self, op)?
+                    && !call::translate(self, op)
+                    && !table::translate(self, op)
+                    && !refs::translate(self, op)
                     && !simd::translate(self, op)
                 {
                     let name = format!("{op:?}");
