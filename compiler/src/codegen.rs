@@ -68,14 +68,14 @@ impl<'m> FunctionCompiler<'m> {
         let targets = settings
             .targets
             .iter()
-            .map(|&a| Ok((a, isa::isa(a, settings.opt_level)?)))
+            .map(|&a| Ok((a, isa::isa(a, settings)?)))
             .collect::<Result<_, Error>>()?;
         Ok(FunctionCompiler {
             module,
             settings,
             prepared,
             // Always the same one, so that the code doesn't depend on which targets are asked for.
-            optimizer: isa::isa(Arch::X86_64, settings.opt_level)?,
+            optimizer: isa::isa(Arch::X86_64, settings)?,
             targets,
             ctx: Context::new(),
             fbc: FunctionBuilderContext::new(),

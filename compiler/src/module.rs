@@ -329,6 +329,7 @@ fn const_expr(expr: &wasmparser::ConstExpr<'_>, offset: usize) -> Result<ConstEx
             Operator::I64Const { value } => ConstOp::Value(Value::I64(value as u64)),
             Operator::F32Const { value } => ConstOp::Value(Value::F32(value.bits())),
             Operator::F64Const { value } => ConstOp::Value(Value::F64(value.bits())),
+            Operator::V128Const { value } => ConstOp::Value(Value::V128(u128::from_le_bytes(*value.bytes()))),
             Operator::GlobalGet { global_index } => ConstOp::GlobalGet(global_index),
             Operator::RefFunc { function_index } => ConstOp::RefFunc(function_index),
             Operator::RefNull { hty } => {

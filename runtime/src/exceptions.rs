@@ -67,7 +67,9 @@ impl Exceptions {
         let mut reached = vec![false; self.all.len()];
         let mut todo = roots;
         while let Some(n) = todo.pop() {
-            let Some(Some(exception)) = self.all.get(n as usize) else { continue };
+            let Some(Some(exception)) = self.all.get(n as usize) else {
+                continue;
+            };
             if !std::mem::replace(&mut reached[n as usize], true) {
                 todo.extend(exception.values.iter().filter_map(|v| match v {
                     Value::ExnRef(n) => *n,

@@ -11,10 +11,13 @@
 
 pub mod bits;
 pub mod build;
+mod exceptions;
 pub mod liveness;
+pub mod operators;
 pub mod policy;
 pub mod record;
 pub mod scan;
+pub mod vector;
 
 use dunlin_migrate::framemap::{Callee, HomeKind};
 use dunlin_migrate::module::Needs;

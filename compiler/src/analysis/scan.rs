@@ -5,6 +5,7 @@
 //! definitions and uses like any local's. Marks are found after the operand's own push was recorded, so the events name operands
 //! by id until the end of the scan.
 
+use super::operators::uses_context;
 use super::{Block, BlockId, CTX, Event, NONE, PointInfo, Var, VarInfo};
 use crate::abi;
 use crate::error::Error;
@@ -72,7 +73,7 @@ pub struct Request<'m> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Func,
     Block,
     Loop,
@@ -86,48 +87,48 @@ enum Kind {
     Catch,
 }
 
-struct Control {
-    kind: Kind,
-    params: Vec<ValType>,
-    results: Vec<ValType>,
+pub(super) struct Control {
+    pub(super) kind: Kind,
+    pub(super) params: Vec<ValType>,
+    pub(super) results: Vec<ValType>,
     /// Operand-stack height below the block's parameters.
-    height: usize,
+    pub(super) height: usize,
     /// Branch target: the header of a loop, the block after any other; [`NONE`] for the function.
-    label: BlockId,
+    pub(super) label: BlockId,
     /// Does anything branch (or fall) to the label of a non-loop?
-    label_used: bool,
+    pub(super) label_used: bool,
     /// Was the code before the construct reachable?
-    outer_live: bool,
-    start_op: u32,
-    else_block: BlockId,
-    first_event: u32,
+    pub(super) outer_live: bool,
+    pub(super) start_op: u32,
+    pub(super) else_block: BlockId,
+    pub(super) first_event: u32,
     /// Where exceptions arrive: those of the body (`TryTable`, `Try`), or those that no clause so far takes (`Catch`).
-    pad: BlockId,
+    pub(super) pad: BlockId,
     /// A `try_table`'s clauses.
-    catches: Vec<wasmparser::Catch>,
+    pub(super) catches: Vec<wasmparser::Catch>,
     /// The clause's operator (`Catch`).
-    clause: u32,
+    pub(super) clause: u32,
 }
 
-struct Operand {
-    id: u32,
-    ty: ValType,
+pub(super) struct Operand {
+    pub(super) id: u32,
+    pub(super) ty: ValType,
 }
 
-struct Scanner<'a, 'm> {
-    s: Scan<'a>,
-    rq: Request<'m>,
-    stack: Vec<Operand>,
+pub(super) struct Scanner<'a, 'm> {
+    pub(super) s: Scan<'a>,
+    pub(super) rq: Request<'m>,
+    pub(super) stack: Vec<Operand>,
     /// Operands below this index are marked already.
-    marked: usize,
-    stack_vars: HashMap<(u32, ValType), Var>,
+    pub(super) marked: usize,
+    pub(super) stack_vars: HashMap<(u32, ValType), Var>,
     /// Variables of caught exceptions, by nesting depth.
-    caught_vars: HashMap<usize, Var>,
-    ctl: Vec<Control>,
-    live: bool,
-    block: BlockId,
+    pub(super) caught_vars: HashMap<usize, Var>,
+    pub(super) ctl: Vec<Control>,
+    pub(super) live: bool,
+    pub(super) block: BlockId,
     /// Has the context been read since the last point of this block?
-    ctx_used: bool,
+    pub(super) ctx_used: bool,
 }
 
 /// Scans and validates a body.
@@ -175,7 +176,9 @@ pub fn scan<'a>(
 fn wasmparser_arity(op: &Operator, validator: &FuncValidator<ValidatorResources>) -> (u32, u32) {
     use Operator::*;
     match op {
-        Block { .. } | Loop { .. } | If { .. } | Else | End | Br { .. } | BrIf { .. } | BrTable { .. } | Return | Unreachable => (0, 0),
+        Block { .. } | Loop { .. } | If { .. } | Else | End | Br { .. } | BrIf { .. } | BrTable { .. } | Return | Unreachable => {
+            (0, 0)
+        }
         TryTable { .. } | Try { .. } | Catch { .. } | CatchAll | Delegate { .. } => (0, 0),
         Throw { .. } | ThrowRef | Rethrow { .. } => (0, 0),
         BrOnNull { .. } | BrOnNonNull { .. } | ReturnCall { .. } | ReturnCallIndirect { .. } | ReturnCallRef { .. } => (0, 0),
@@ -226,13 +229,13 @@ impl<'a> Scanner<'a, '_> {
         Ok(())
     }
 
-    fn new_block(&mut self) -> BlockId {
+    pub(super) fn new_block(&mut self) -> BlockId {
         self.s.blocks.push(Block::default());
         self.s.blocks.len() as u32 - 1
     }
 
     /// Ends the current block (its successors are known) and starts another.
-    fn start(&mut self, block: BlockId) {
+    pub(super) fn start(&mut self, block: BlockId) {
         self.close();
         let at = self.s.events.len() as u32;
         self.s.blocks[block as usize].events = at..at;
@@ -241,25 +244,25 @@ impl<'a> Scanner<'a, '_> {
         self.ctx_used = false;
     }
 
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         if self.block != NONE {
             self.s.blocks[self.block as usize].events.end = self.s.events.len() as u32;
             self.block = NONE;
         }
     }
 
-    fn edge(&mut self, to: BlockId) {
+    pub(super) fn edge(&mut self, to: BlockId) {
         if to != NONE {
             self.s.blocks[self.block as usize].succs.push(to);
             self.s.blocks[to as usize].preds += 1;
         }
     }
 
-    fn event(&mut self, e: Event) {
+    pub(super) fn event(&mut self, e: Event) {
         self.s.events.push(e);
     }
 
-    fn use_ctx(&mut self) {
+    pub(super) fn use_ctx(&mut self) {
         if !self.ctx_used {
             self.ctx_used = true;
             self.event(Event::Use(CTX));
@@ -273,7 +276,7 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
-    fn push(&mut self, ty: ValType) {
+    pub(super) fn push(&mut self, ty: ValType) {
         let id = self.s.entry_var.len() as u32;
         self.s.entry_var.push(NONE);
         self.event(Event::DefEntry(id));
@@ -287,17 +290,17 @@ impl<'a> Scanner<'a, '_> {
         self.marked = self.marked.min(self.stack.len());
     }
 
-    fn pop_n(&mut self, n: usize) {
+    pub(super) fn pop_n(&mut self, n: usize) {
         (0..n).for_each(|_| self.pop());
     }
 
-    fn peek_n(&mut self, n: usize) {
+    pub(super) fn peek_n(&mut self, n: usize) {
         for k in self.stack.len() - n..self.stack.len() {
             self.s.events.push(Event::UseEntry(self.stack[k].id));
         }
     }
 
-    fn truncate(&mut self, height: usize) {
+    pub(super) fn truncate(&mut self, height: usize) {
         self.stack.truncate(height);
         self.marked = self.marked.min(height);
     }
@@ -320,7 +323,7 @@ impl<'a> Scanner<'a, '_> {
     }
 
     /// A migration point here. Its live set is found later.
-    fn point(&mut self, offset: u32, kind: PointKind, callee: Callee) -> u32 {
+    pub(super) fn point(&mut self, offset: u32, kind: PointKind, callee: Callee) -> u32 {
         self.mark_all();
         let p = self.s.points.len() as u32;
         self.s.points.push(PointInfo {
@@ -342,7 +345,7 @@ impl<'a> Scanner<'a, '_> {
         p
     }
 
-    fn branch(&mut self, depth: u32) {
+    pub(super) fn branch(&mut self, depth: u32) {
         let k = self.ctl.len() - 1 - depth as usize;
         let c = &mut self.ctl[k];
         c.label_used = true;
@@ -361,22 +364,16 @@ impl<'a> Scanner<'a, '_> {
         self.edge(label);
     }
 
-    fn unreachable_from_here(&mut self) {
+    pub(super) fn unreachable_from_here(&mut self) {
         let height = self.ctl.last().map_or(0, |c| c.height);
         self.truncate(height);
         self.close();
         self.live = false;
     }
 
-    fn open(
-        &mut self,
-        kind: Kind,
-        ty: wasmparser::BlockType,
-        catches: Vec<wasmparser::Catch>,
-        offset: u32,
-    ) -> Result<(), Error> {
-        let (params, results) = block_type(ty, &self.rq.module.info.types)
-            .ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
+    fn open(&mut self, kind: Kind, ty: wasmparser::BlockType, catches: Vec<wasmparser::Catch>, offset: u32) -> Result<(), Error> {
+        let (params, results) =
+            block_type(ty, &self.rq.module.info.types).ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
         let start_op = self.s.ops.len() as u32 - 1;
         let outer_live = self.live;
         let mut label = NONE;
@@ -611,131 +608,6 @@ impl<'a> Scanner<'a, '_> {
         Ok(())
     }
 
-    /// A call: a migration point, with an edge to where its exceptions are handled in this function.
-    fn call(&mut self, offset: u32, index: u32, callee: Callee) {
-        if self.rq.migration {
-            let p = self.point(offset, PointKind::Call, callee);
-            self.s.point_of_op.insert(index, p);
-        }
-        let pad = self.pad_within(self.ctl.len());
-        if pad != NONE {
-            self.edge(pad);
-            let next = self.new_block();
-            self.edge(next);
-            self.start(next);
-        }
-    }
-
-    /// Throws: a point like a call's, so that what a handler needs is in the record; but nothing stands there when captured.
-    fn throw(&mut self, offset: u32, index: u32) {
-        self.use_ctx();
-        if self.rq.migration {
-            let p = self.point(offset, PointKind::Call, Callee::None);
-            self.s.point_of_op.insert(index, p);
-        }
-        let pad = self.pad_within(self.ctl.len());
-        self.edge(pad);
-        self.unreachable_from_here();
-    }
-
-    /// Where exceptions that are thrown within the outermost `depth` constructs arrive; [`NONE`] if they leave the function.
-    fn pad_within(&self, depth: usize) -> BlockId {
-        let handlers = self.ctl[..depth].iter().rev();
-        let mut handlers = handlers.filter(|c| matches!(c.kind, Kind::TryTable | Kind::Try));
-        handlers.next().map_or(NONE, |c| c.pad)
-    }
-
-    /// The end of a construct with handlers: what becomes of exceptions that arrive at its pad. The construct is closed already.
-    fn land(&mut self, c: &Control, delegate: Option<u32>) {
-        self.truncate(c.height);
-        self.close();
-        if self.s.blocks[c.pad as usize].preds == 0 {
-            return;
-        }
-        self.start(c.pad);
-        self.use_ctx();
-        let mut caught = false;
-        for catch in &c.catches {
-            let (tag, label, by_reference) = match *catch {
-                wasmparser::Catch::One { tag, label } => (Some(tag), label, false),
-                wasmparser::Catch::OneRef { tag, label } => (Some(tag), label, true),
-                wasmparser::Catch::All { label } => (None, label, false),
-                wasmparser::Catch::AllRef { label } => (None, label, true),
-            };
-            self.push_payload(tag);
-            if by_reference {
-                self.push(ValType::ExnRef);
-            }
-            self.branch(label);
-            self.truncate(c.height);
-            caught = tag.is_none();
-            if caught {
-                break;
-            }
-        }
-        if !caught {
-            let within = self.ctl.len() - delegate.unwrap_or(0) as usize;
-            let outer = self.pad_within(within);
-            self.edge(outer);
-        }
-        self.close();
-    }
-
-    fn push_payload(&mut self, tag: Option<u32>) {
-        let info = &self.rq.module.info;
-        if let Some(tag) = tag {
-            let ty = &info.types[info.tags[tag as usize] as usize];
-            ty.params.iter().for_each(|&t| self.push(t));
-        }
-    }
-
-    /// A legacy clause.
-    fn op_catch(&mut self, tag: Option<u32>) {
-        let op = self.s.ops.len() as u32 - 1;
-        let Some(mut c) = self.ctl.pop() else { return };
-        if self.live {
-            self.peek_n(c.results.len());
-            self.edge(c.label);
-            c.label_used = true;
-        }
-        self.truncate(c.height);
-        self.close();
-        let from = std::mem::replace(&mut c.pad, NONE);
-        self.live = from != NONE && self.s.blocks[from as usize].preds > 0;
-        c.kind = Kind::Catch;
-        c.clause = op;
-        if self.live {
-            self.start(from);
-            self.use_ctx();
-            let body = self.new_block();
-            self.edge(body);
-            if tag.is_some() {
-                c.pad = self.new_block();
-                self.edge(c.pad);
-            }
-            self.start(body);
-            self.use_ctx();
-            let var = self.caught_var(self.ctl.len());
-            self.s.caught_var.insert(op, var);
-            self.event(Event::Def(var));
-            self.push_payload(tag);
-        }
-        self.ctl.push(c);
-    }
-
-    /// The variable that holds the exception caught at a nesting depth: a local that the function didn't declare.
-    fn caught_var(&mut self, depth: usize) -> Var {
-        let number = self.s.num_locals + self.caught_vars.len() as u32;
-        let vars = &mut self.s.vars;
-        *self.caught_vars.entry(depth).or_insert_with(|| {
-            vars.push(VarInfo {
-                kind: HomeKind::Slot(Slot::Local(number)),
-                ty: ValType::ExnRef,
-            });
-            vars.len() as u32 - 1
-        })
-    }
-
     /// Leaves for a function of type `ty`, whose arguments and `more` operands are on the stack.
     fn tail_call(&mut self, ty: u32, more: usize) {
         self.s.needs.tail_calls = true;
@@ -808,170 +680,4 @@ impl<'a> Scanner<'a, '_> {
         s.events = kept;
         self.s
     }
-}
-
-/// Does translating the operator read the context pointer?
-fn uses_context(op: &Operator) -> bool {
-    use Operator::*;
-    !matches!(
-        op,
-        Nop | Drop
-            | Select
-            | TypedSelect { .. }
-            | LocalGet { .. }
-            | LocalSet { .. }
-            | LocalTee { .. }
-            | I32Const { .. }
-            | I64Const { .. }
-            | F32Const { .. }
-            | F64Const { .. }
-            | RefNull { .. }
-            | RefIsNull
-            | RefFunc { .. }
-            | RefAsNonNull
-    ) && !is_numeric(op)
-}
-
-/// Numeric operators (Core 2.4.1): they touch neither memory nor the context.
-pub fn is_numeric(op: &Operator) -> bool {
-    use Operator::*;
-    matches!(
-        op,
-        I32Eqz
-            | I32Eq
-            | I32Ne
-            | I32LtS
-            | I32LtU
-            | I32GtS
-            | I32GtU
-            | I32LeS
-            | I32LeU
-            | I32GeS
-            | I32GeU
-            | I64Eqz
-            | I64Eq
-            | I64Ne
-            | I64LtS
-            | I64LtU
-            | I64GtS
-            | I64GtU
-            | I64LeS
-            | I64LeU
-            | I64GeS
-            | I64GeU
-            | F32Eq
-            | F32Ne
-            | F32Lt
-            | F32Gt
-            | F32Le
-            | F32Ge
-            | F64Eq
-            | F64Ne
-            | F64Lt
-            | F64Gt
-            | F64Le
-            | F64Ge
-            | I32Clz
-            | I32Ctz
-            | I32Popcnt
-            | I32Add
-            | I32Sub
-            | I32Mul
-            | I32DivS
-            | I32DivU
-            | I32RemS
-            | I32RemU
-            | I32And
-            | I32Or
-            | I32Xor
-            | I32Shl
-            | I32ShrS
-            | I32ShrU
-            | I32Rotl
-            | I32Rotr
-            | I64Clz
-            | I64Ctz
-            | I64Popcnt
-            | I64Add
-            | I64Sub
-            | I64Mul
-            | I64DivS
-            | I64DivU
-            | I64RemS
-            | I64RemU
-            | I64And
-            | I64Or
-            | I64Xor
-            | I64Shl
-            | I64ShrS
-            | I64ShrU
-            | I64Rotl
-            | I64Rotr
-            | F32Abs
-            | F32Neg
-            | F32Ceil
-            | F32Floor
-            | F32Trunc
-            | F32Nearest
-            | F32Sqrt
-            | F32Add
-            | F32Sub
-            | F32Mul
-            | F32Div
-            | F32Min
-            | F32Max
-            | F32Copysign
-            | F64Abs
-            | F64Neg
-            | F64Ceil
-            | F64Floor
-            | F64Trunc
-            | F64Nearest
-            | F64Sqrt
-            | F64Add
-            | F64Sub
-            | F64Mul
-            | F64Div
-            | F64Min
-            | F64Max
-            | F64Copysign
-            | I32WrapI64
-            | I32TruncF32S
-            | I32TruncF32U
-            | I32TruncF64S
-            | I32TruncF64U
-            | I64ExtendI32S
-            | I64ExtendI32U
-            | I64TruncF32S
-            | I64TruncF32U
-            | I64TruncF64S
-            | I64TruncF64U
-            | F32ConvertI32S
-            | F32ConvertI32U
-            | F32ConvertI64S
-            | F32ConvertI64U
-            | F32DemoteF64
-            | F64ConvertI32S
-            | F64ConvertI32U
-            | F64ConvertI64S
-            | F64ConvertI64U
-            | F64PromoteF32
-            | I32ReinterpretF32
-            | I64ReinterpretF64
-            | F32ReinterpretI32
-            | F64ReinterpretI64
-            | I32Extend8S
-            | I32Extend16S
-            | I64Extend8S
-            | I64Extend16S
-            | I64Extend32S
-            | I32TruncSatF32S
-            | I32TruncSatF32U
-            | I32TruncSatF64S
-            | I32TruncSatF64U
-            | I64TruncSatF32S
-            | I64TruncSatF32U
-            | I64TruncSatF64S
-            | I64TruncSatF64U
-    )
 }

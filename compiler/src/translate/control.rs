@@ -141,8 +141,8 @@ fn args(values: &[Value]) -> Vec<BlockArg> {
 
 impl Translator<'_, '_, '_> {
     fn open(&mut self, kind: Kind, ty: BlockType, offset: u32) -> Result<(), Error> {
-        let (params, results) = block_type(ty, &self.env.module.info.types)
-            .ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
+        let (params, results) =
+            block_type(ty, &self.env.module.info.types).ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
         let outer_live = self.live;
         let mut c = Control {
             kind,

@@ -15,7 +15,8 @@ use crate::analysis::policy::State;
 use crate::analysis::{BlockId, NONE};
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{
-    Block, BlockArg, BlockCall, ExceptionTableData, ExceptionTableItem, InstBuilder, Value, condcodes::IntCC, types::I32, types::I64,
+    Block, BlockArg, BlockCall, ExceptionTableData, ExceptionTableItem, InstBuilder, Value, condcodes::IntCC, types::I32,
+    types::I64,
 };
 use dunlin_migrate::context::OFF_LEAVE;
 use dunlin_migrate::hostcalls::{self, EXCEPTION_SLOT, PAYLOAD_SLOT, TAG_SLOT, Trap};

@@ -11,8 +11,8 @@
 //! made on another machine. [`State`] tracks which variables are in registers and which homes are clean; where paths meet,
 //! [`Translator::fixups`] makes each edge fit the state that [`crate::analysis::policy`] chose for the merge.
 //!
-//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`refs`], [`exceptions`], [`memory`], [`numeric`], [`points`] (polls, flushes, edge fix-ups),
-//! [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
+//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`refs`], [`exceptions`], [`memory`], [`numeric`], [`simd`],
+//! [`points`] (polls, flushes, edge fix-ups), [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
 
 pub mod call;
 pub mod control;
@@ -22,6 +22,7 @@ pub mod memory;
 pub mod numeric;
 pub mod points;
 pub mod refs;
+pub mod simd;
 pub mod table;
 
 use crate::analysis::policy::State;
@@ -197,7 +198,8 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         }
         let params = self.b.block_params(entry).to_vec();
         let mut params = params.into_iter();
-        self.b.def_var(self.vars[0], params.next().expect("the context is a parameter"));
+        self.b
+            .def_var(self.vars[0], params.next().expect("the context is a parameter"));
         let in_regs = crate::abi::params_in_registers(&self.ty.params);
         for (k, (ty, in_reg)) in self.ty.params.iter().zip(in_regs).enumerate() {
             let value = if in_reg { params.next() } else { None };
@@ -374,6 +376,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
             }
             _ => {
                 if !numeric::translate(self, op)
+                    && !simd::translate(self, op)
                     && !memory::translate(self, op)
                     && !call::translate(self, op)
                     && !table::translate(self, op)

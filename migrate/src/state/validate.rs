@@ -198,7 +198,10 @@ fn exceptions(state: &State, module: &ModuleInfo) -> Result<(), StateError> {
     let all = state.exceptions.iter().enumerate();
     for (index, exception) in all.filter_map(|(index, e)| Some((index, e.as_ref()?))) {
         let wrong = |what| Err(StateError::Exception { index, what });
-        let ty = module.tags.get(exception.tag as usize).and_then(|&ty| module.types.get(ty as usize));
+        let ty = module
+            .tags
+            .get(exception.tag as usize)
+            .and_then(|&ty| module.types.get(ty as usize));
         let Some(ty) = ty else {
             return wrong("its tag doesn't exist");
         };
