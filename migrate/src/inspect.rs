@@ -213,7 +213,12 @@ fn write_wasi(out: &mut String, wasi: &WasiState) -> std::fmt::Result {
     writeln!(out, "  clock        {:.3} s", wasi.times.monotonic as f64 / 1e9)?;
     if wasi.files.modes.iter().any(|m| m.carries()) {
         let carried: u64 = wasi.files.stored_len();
-        writeln!(out, "  carried      {} files and directories, {}", wasi.files.nodes.len(), bytes(carried))?;
+        writeln!(
+            out,
+            "  carried      {} files and directories, {}",
+            wasi.files.nodes.len(),
+            bytes(carried)
+        )?;
     }
     for d in &wasi.descriptors {
         let below = |grant: u32, path: &str| {

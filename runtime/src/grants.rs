@@ -59,7 +59,13 @@ impl Grant {
 /// Parses the value of `--tcplisten`: an IP address and a port.
 pub fn parse_listen(value: &OsStr) -> Result<SocketAddr, OptionError> {
     let address = value.to_str().and_then(|text| text.parse().ok());
-    address.ok_or_else(|| bad("tcplisten", value, "must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080"))
+    address.ok_or_else(|| {
+        bad(
+            "tcplisten",
+            value,
+            "must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080",
+        )
+    })
 }
 
 #[cfg(test)]

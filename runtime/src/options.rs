@@ -168,9 +168,13 @@ impl Options {
         let mut rest = Vec::new();
         while let Some(arg) = parser.next().map_err(syntax)? {
             match arg {
-                Long("dir") => o.dirs.push(Grant::parse(GrantMode::Shared, &parser.value().map_err(syntax)?)?),
+                Long("dir") => o
+                    .dirs
+                    .push(Grant::parse(GrantMode::Shared, &parser.value().map_err(syntax)?)?),
                 Long("carry") => o.dirs.push(Grant::parse(GrantMode::Carry, &parser.value().map_err(syntax)?)?),
-                Long("carry-all") => o.dirs.push(Grant::parse(GrantMode::CarryAll, &parser.value().map_err(syntax)?)?),
+                Long("carry-all") => o
+                    .dirs
+                    .push(Grant::parse(GrantMode::CarryAll, &parser.value().map_err(syntax)?)?),
                 Long("tcplisten") => o.listen.push(parse_listen(&parser.value().map_err(syntax)?)?),
                 Long("accept-changed") => o.accept_changed = true,
                 Long("env") => o.env.push(parse_env(parser.value().map_err(syntax)?)?),

@@ -1,8 +1,8 @@
 //! Reads a snapshot, trusting none of its bytes.
 
+use super::contents::{Contents, copy_contents};
 use super::header::{ENTRY_LEN, HEADER_LEN, Header, Section, flag, id, parse_table};
 use super::pages::{PAGE_SIZE, PageIndex, PageRun};
-use super::contents::{Contents, copy_contents};
 use super::{MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
 use crate::state::State;
 use crate::state::files::{Content, ContentHash, Files};
@@ -106,7 +106,9 @@ impl<R: Read + Seek> Snapshot<R> {
             state.wasi.files = files;
         }
         if contents.map_or(0, |s| s.len) != state.wasi.files.stored_len() {
-            return Err(SnapshotError::Damaged("the carried contents are not as long as the list of files says"));
+            return Err(SnapshotError::Damaged(
+                "the carried contents are not as long as the list of files says",
+            ));
         }
         let contents_offset = contents.map_or(0, |s| s.offset);
         Ok(Snapshot {
@@ -233,11 +235,17 @@ impl<R> Snapshot<R> {
     /// The carried contents that are stored, and where each begins in the file.
     pub fn stored_contents(&self) -> impl Iterator<Item = (Content, u64)> {
         let mut next = self.contents_offset;
-        self.state.wasi.files.contents.iter().filter(|c| c.stored).map(move |&content| {
-            let offset = next;
-            next += content.len;
-            (content, offset)
-        })
+        self.state
+            .wasi
+            .files
+            .contents
+            .iter()
+            .filter(|c| c.stored)
+            .map(move |&content| {
+                let offset = next;
+                next += content.len;
+                (content, offset)
+            })
     }
 
     /// How many pages are stored.

@@ -1,8 +1,8 @@
 //! Writes a snapshot as a stream: no copy of the memories is made.
 
+use super::contents::{Contents, NoContents, copy_contents};
 use super::header::{self, Section, flag, id};
 use super::pages::{PAGE_SIZE, PageIndex};
-use super::contents::{Contents, NoContents, copy_contents};
 use super::{MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
 use crate::state::State;
 use std::io::Write;

@@ -299,7 +299,10 @@ impl Files {
             if n.mode & !MODE_MASK != 0 {
                 return wrong("it has unknown permissions");
             }
-            if kinds.last_key_value().is_some_and(|(last, _)| *last >= (n.grant, n.path.as_str())) {
+            if kinds
+                .last_key_value()
+                .is_some_and(|(last, _)| *last >= (n.grant, n.path.as_str()))
+            {
                 return wrong("it is out of order or occurs twice");
             }
             let parent = parent(&n.path);

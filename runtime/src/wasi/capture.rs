@@ -29,7 +29,12 @@ enum Described {
     /// All of it, and the attributes of a directory.
     Ready(state::Resource, Option<Stat>),
     /// A file with a name.
-    File { grant: u32, path: String, offset: u64, stat: Stat },
+    File {
+        grant: u32,
+        path: String,
+        offset: u64,
+        stat: Stat,
+    },
     /// A file without one.
     Unlinked { grant: u32, offset: u64, stat: Stat },
 }

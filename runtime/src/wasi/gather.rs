@@ -164,7 +164,9 @@ impl<'a> Gathered<'a> {
                 true => sandbox::open_dir_nofollow(root, Path::new(".")),
                 false => sandbox::open_dir_nofollow(root, Path::new(&dir)),
             };
-            let listed = opened.map_err(Into::into).and_then(|d| self.list(grant, &d, &dir, &mut pending));
+            let listed = opened
+                .map_err(Into::into)
+                .and_then(|d| self.list(grant, &d, &dir, &mut pending));
             match listed {
                 // It is gone by now.
                 Err(super::errno::Errno::NoEnt) if !dir.is_empty() => drop(self.found.remove(&(grant, dir))),
@@ -188,12 +190,20 @@ impl<'a> Gathered<'a> {
             }
             let Ok(text) = std::str::from_utf8(name) else {
                 let shown = String::from_utf8_lossy(name);
-                let path = if path.is_empty() { shown.into_owned() } else { format!("{path}/{shown}") };
+                let path = if path.is_empty() {
+                    shown.into_owned()
+                } else {
+                    format!("{path}/{shown}")
+                };
                 let guest = self.guest(grant);
                 self.obstacles.push(Obstacle::NotUtf8 { path, guest });
                 continue;
             };
-            let below = if path.is_empty() { text.to_owned() } else { format!("{path}/{text}") };
+            let below = if path.is_empty() {
+                text.to_owned()
+            } else {
+                format!("{path}/{text}")
+            };
             let stat = match rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => Stat::of_host(&stat),
                 Err(rustix::io::Errno::NOENT) => continue,
@@ -318,7 +328,11 @@ impl Wasi {
     pub(super) fn remember(&self, files: &Files) {
         let mut carried = self.carried.lock().unwrap_or_else(|e| e.into_inner());
         let whole = |grant: u32| self.mode(grant) == GrantMode::CarryAll;
-        let nodes = files.nodes.iter().filter(|n| whole(n.grant)).map(|n| (n.grant, n.path.clone()));
+        let nodes = files
+            .nodes
+            .iter()
+            .filter(|n| whole(n.grant))
+            .map(|n| (n.grant, n.path.clone()));
         carried.extend(nodes.chain(files.removed.iter().filter(|r| whole(r.0)).cloned()));
     }
 

@@ -14,8 +14,9 @@ use super::path::{proc_path, stat};
 use super::restore::RestoreProblem;
 use cap_primitives::fs::{self as sandbox, DirOptions, FollowSymlinks, OpenOptions, OpenOptionsExt};
 use dunlin_migrate::snapshot::{Contents, SnapshotError, copy_contents};
-use dunlin_migrate::state::files::{Content, Files, GrantMode, Node, NodeKind};
+use dunlin_migrate::state::files::{Content, Files, GrantMode, Node, NodeKind, parent};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -89,12 +90,18 @@ pub(super) fn place(files: &Files, grants: &[GrantedDir], contents: &dyn Content
 /// What is at each place now; every place where something else is in the way.
 fn look<'a>(files: &'a Files, grants: &'a [GrantedDir]) -> Result<Vec<Item<'a>>, Problems> {
     let (mut items, mut problems) = (Vec::with_capacity(files.nodes.len()), Vec::new());
+    // Directories in whose place something else is: nothing that can be seen below it now is what will be there.
+    let mut hidden = HashSet::new();
     for (index, node) in (0u32..).zip(&files.nodes) {
-        let Some(granted) = grants.get(node.grant as usize) else { continue };
+        let Some(granted) = grants.get(node.grant as usize) else {
+            continue;
+        };
         let Some(root) = granted.dir.as_deref() else { continue };
+        let below_hidden = hidden.contains(&(node.grant, parent(&node.path)));
         let there = match stat(root, &node.path, FollowSymlinks::No) {
+            _ if below_hidden => None,
             Ok(stat) => Some(stat),
-            Err(Errno::NoEnt | Errno::NotDir) => None,
+            Err(Errno::NoEnt) => None,
             Err(e) => {
                 problems.push(put_problem(granted, &node.path, said(e)));
                 continue;
@@ -114,6 +121,9 @@ fn look<'a>(files: &'a Files, grants: &'a [GrantedDir]) -> Result<Vec<Item<'a>>,
         if !item.replaces() && there.is_some_and(|s| !fits(&s)) {
             problems.push(item.problem("something else has that name"));
             continue;
+        }
+        if node.kind == NodeKind::Directory && there.is_none_or(|s| !fits(&s)) {
+            hidden.insert((node.grant, node.path.as_str()));
         }
         items.push(item);
     }
@@ -141,30 +151,33 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn directory(&mut self, grant: u32, root: &'a File) -> io::Result<&File> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        if !self.directories.contains_key(&grant) {
-            let name = loop {
-                let number = NEXT.fetch_add(1, Ordering::Relaxed);
-                let name = format!(".dunlin-restore-{}-{number}", std::process::id());
-                match rustix::fs::mkdirat(root, &*name, Mode::RWXU) {
-                    Ok(()) => break name,
-                    Err(rustix::io::Errno::EXIST) => {}
-                    Err(e) => return Err(e.into()),
-                }
-            };
-            let opened = sandbox::open_dir_nofollow(root, Path::new(&name))?;
-            self.directories.insert(grant, (root, opened, name));
+        match self.directories.entry(grant) {
+            Entry::Occupied(found) => Ok(&found.into_mut().1),
+            Entry::Vacant(place) => {
+                let name = loop {
+                    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                    let name = format!(".dunlin-restore-{}-{number}", std::process::id());
+                    match rustix::fs::mkdirat(root, &*name, Mode::RWXU) {
+                        Ok(()) => break name,
+                        Err(rustix::io::Errno::EXIST) => {}
+                        Err(e) => return Err(e.into()),
+                    }
+                };
+                let opened = sandbox::open_dir_nofollow(root, Path::new(&name))?;
+                Ok(&place.insert((root, opened, name)).1)
+            }
         }
-        self.directories
-            .get(&grant)
-            .map(|(_, dir, _)| dir)
-            .ok_or(io::ErrorKind::NotFound.into())
     }
 
     /// Writes and checks the contents of every file that hasn't got them already.
     fn fill(&mut self, files: &Files, items: &[Item<'a>], contents: &dyn Contents) -> Result<(), Problems> {
         for item in items {
-            let NodeKind::File { content } = item.node.kind else { continue };
-            let Some(content) = files.contents.get(content as usize) else { continue };
+            let NodeKind::File { content } = item.node.kind else {
+                continue;
+            };
+            let Some(content) = files.contents.get(content as usize) else {
+                continue;
+            };
             if has(item, content) {
                 continue;
             }
@@ -220,6 +233,9 @@ impl<'a> Stage<'a> {
                 if let Some(name) = self.waiting.remove(&item.index) {
                     let dir = self.directory(grant, root)?;
                     sandbox::rename(dir, Path::new(&name), root, path)?;
+                } else if there != Some(FileType::RegularFile) {
+                    // It had the right contents a moment ago.
+                    return Err(Errno::NoEnt);
                 }
             }
             NodeKind::Symlink { target } => {
@@ -314,7 +330,9 @@ fn extra(files: &Files, grants: &[GrantedDir]) -> Vec<String> {
         let (true, Some(root)) = (files.mode(grant) == GrantMode::CarryAll, granted.dir.as_deref()) else {
             continue;
         };
-        let Ok(entries) = rustix::fs::Dir::read_from(root) else { continue };
+        let Ok(entries) = rustix::fs::Dir::read_from(root) else {
+            continue;
+        };
         let name = |e: rustix::io::Result<rustix::fs::DirEntry>| Some(e.ok()?.file_name().to_string_lossy().into_owned());
         let known = |path: &str| {
             files
@@ -330,7 +348,11 @@ fn extra(files: &Files, grants: &[GrantedDir]) -> Vec<String> {
         if !names.is_empty() {
             let more = names.len().saturating_sub(SHOWN);
             let shown: Vec<String> = names.iter().take(SHOWN).map(|n| format!("{n:?}")).collect();
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
             warnings.push(format!(
                 "the directory '{}' also holds what was not there when the snapshot was taken: {}{more}; it is left as it is",
                 granted.guest,
@@ -386,7 +408,9 @@ impl Placed {
     pub(super) fn settle(mut self, files: &Files, grants: &[GrantedDir], nameless: &[File]) -> Vec<String> {
         // What is in a directory comes first: it changes the directory's time.
         for (index, node) in files.nodes.iter().enumerate().rev() {
-            let Some(granted) = grants.get(node.grant as usize) else { continue };
+            let Some(granted) = grants.get(node.grant as usize) else {
+                continue;
+            };
             let Some(root) = granted.dir.as_deref() else { continue };
             let whole = granted.mode == GrantMode::CarryAll;
             match node.kind {

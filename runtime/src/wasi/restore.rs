@@ -148,10 +148,7 @@ impl Wasi {
             state,
             config,
             identities: files.identities.iter().map(|i| (i.fd, i)).collect(),
-            wasi: Wasi {
-                grants,
-                ..Wasi::empty()
-            },
+            wasi: Wasi { grants, ..Wasi::empty() },
             unlinked: Vec::new(),
             problems,
         };
@@ -495,5 +492,7 @@ fn seek(fd: u32, file: &File, offset: u64) -> Result<(), Option<RestoreProblem>>
     if i64::try_from(offset).is_err() {
         return Err(invalid());
     }
-    rustix::fs::seek(file, SeekFrom::Start(offset)).map(drop).map_err(|_| invalid())
+    rustix::fs::seek(file, SeekFrom::Start(offset))
+        .map(drop)
+        .map_err(|_| invalid())
 }
