@@ -1,5 +1,6 @@
 //! Which functions lie on a cycle of the call graph: those poll at their entry, so that no recursion runs without a poll.
-//! `call_indirect` counts as an edge to every address-taken function of its type.
+//! A call through a
+//! table or reference counts as an edge to every function of its type that something refers to.
 
 use crate::error::Error;
 use crate::module::Module;
@@ -10,13 +11,21 @@ pub fn cycles(module: &Module<'_>) -> Result<Vec<bool>, Error> {
     let funcs = module.info.funcs.len();
     // Nodes: functions, then one per type index for `call_indirect`.
     let mut edges: Vec<Vec<u32>> = vec![vec![]; funcs + module.info.types.len()];
-    let type_node = |ty: u32| funcs as u32 + module.canonical[ty as usize];
+    let mut taken = module.address_taken.clone();
+    let type_node = |ty: u32| funcs as u32 + module.info.canonical[ty as usize];
     for b in &module.bodies {
         let out = &mut edges[b.func as usize];
         for op in b.body.get_operators_reader()? {
             match op? {
-                Operator::Call { function_index } if (function_index as usize) < funcs => out.push(function_index),
-                Operator::CallIndirect { type_index, .. } if (type_index as usize) < module.canonical.len() => {
+                Operator::Call { function_index } | Operator::ReturnCall { function_index } if (function_index as usize) < funcs => {
+                    out.push(function_index);
+                }
+                Operator::RefFunc { function_index } if (function_index as usize) < funcs => taken[function_index as usize] = true,
+                Operator::CallIndirect { type_index, .. }
+                | Operator::ReturnCallIndirect { type_index, .. }
+                | Operator::CallRef { type_index }
+                | Operator::ReturnCallRef { type_index }
+                    if (type_index as usize) < module.info.canonical.len() => {
                     out.push(type_node(type_index));
                 }
                 _ => {}
@@ -25,7 +34,7 @@ pub fn cycles(module: &Module<'_>) -> Result<Vec<bool>, Error> {
         out.sort_unstable();
         out.dedup();
     }
-    for (f, _) in module.address_taken.iter().enumerate().filter(|(_, taken)| **taken) {
+    for (f, _) in taken.iter().enumerate().filter(|(_, taken)| **taken) {
         edges[type_node(module.info.funcs[f]) as usize].push(f as u32);
     }
     let mut on_cycle = strongly_connected(&edges);

@@ -23,6 +23,7 @@ use dunlin_migrate::arch::Arch;
 use dunlin_migrate::context::ContextLayout;
 use dunlin_migrate::framemap::{FunctionPoints, Site, SiteKind};
 use dunlin_migrate::hostcalls::Trap;
+use dunlin_migrate::module::Needs;
 use wasmparser::FuncValidatorAllocations;
 
 /// What is found out about the whole module before functions are compiled in parallel.
@@ -99,6 +100,7 @@ impl<'m> FunctionCompiler<'m> {
         let func = &mut self.ctx.func;
         // Source locations are absolute offsets in the binary.
         func.params.ensure_base_srcloc(cranelift_codegen::ir::SourceLoc::new(0));
+        let mut needs = Needs::default();
         let (translated, points) = if code_index >= num_funcs {
             let ty = code_index - num_funcs;
             func.signature = abi::trampoline_signature();
@@ -106,7 +108,7 @@ impl<'m> FunctionCompiler<'m> {
                 env,
                 func,
                 &mut self.fbc,
-                self.module.canonical[ty as usize],
+                self.module.info.canonical[ty as usize],
                 &info.types[ty as usize],
             )
         } else {
@@ -123,12 +125,15 @@ impl<'m> FunctionCompiler<'m> {
                     };
                     let (an, points) = analyze(rq, ty, &body.body, &mut validator)?;
                     self.validator = validator.into_allocations();
+                    needs = an.needs;
                     let translated = translate::translate(env, func, &mut self.fbc, &an, ty)?;
                     (translated, points)
                 }
             }
         };
-        self.finish(code_index, translated, points)
+        let mut compiled = self.finish(code_index, translated, points)?;
+        compiled.needs = needs;
+        Ok(compiled)
     }
 
     fn finish(&mut self, code_index: u32, translated: Translated, points: FunctionPoints) -> Result<CompiledFunction, Error> {
@@ -160,6 +165,7 @@ impl<'m> FunctionCompiler<'m> {
         Ok(CompiledFunction {
             code_index,
             points,
+            needs: Needs::default(),
             clif,
             machine,
         })

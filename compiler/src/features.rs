@@ -1,20 +1,23 @@
 //! Which WebAssembly Dunlin compiles, and how everything else is refused by name.
 //!
-//! Validation runs with exactly [`SUPPORTED`]. That set contains reference types, because the default output of LLVM since 19
-//! uses their *encodings* (multi-byte table index of `call_indirect`) and bulk memory is of little use without them (several
-//! tables, element segments of expressions); reference *values* are refused on top, by [`number_type`] and [`check_operator`].
+//! Validation runs with exactly [`SUPPORTED`]; [`value_type`] refuses what it admits beyond that.
 
 use crate::error::Error;
 use dunlin_migrate::types::ValType;
-use wasmparser::{BlockType, FunctionBody, Operator, RefType, Validator, WasmFeatures};
+use wasmparser::{RefType, Validator, WasmFeatures};
 
-/// The features that validation runs with: WebAssembly 1.0 plus what clang and rustc emit by default.
+/// The features that validation runs with.
 pub const SUPPORTED: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::SIGN_EXTENSION)
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::MULTI_VALUE)
     .union(WasmFeatures::BULK_MEMORY)
-    .union(WasmFeatures::REFERENCE_TYPES);
+    .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::FUNCTION_REFERENCES)
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::MULTI_MEMORY)
+    .union(WasmFeatures::MEMORY64);
 
 /// Names of the features outside [`SUPPORTED`], with all flags each needs to be of use. The order matters to [`diagnose`]: a
 /// feature that contains another comes after it.
@@ -23,16 +26,11 @@ const REFUSED: &[(&str, WasmFeatures)] = &[
     ("SIMD", WasmFeatures::SIMD),
     ("relaxed SIMD", WasmFeatures::RELAXED_SIMD.union(WasmFeatures::SIMD)),
     ("threads", WasmFeatures::THREADS),
-    ("tail calls", WasmFeatures::TAIL_CALL),
-    ("multi-memory", WasmFeatures::MULTI_MEMORY),
-    ("memory64", WasmFeatures::MEMORY64),
-    ("extended constant expressions", WasmFeatures::EXTENDED_CONST),
     ("exception handling", WasmFeatures::EXCEPTIONS),
     (
         "legacy exception handling",
         WasmFeatures::LEGACY_EXCEPTIONS.union(WasmFeatures::EXCEPTIONS),
     ),
-    ("typed function references", WasmFeatures::FUNCTION_REFERENCES),
     (
         "garbage collection",
         WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES),
@@ -103,76 +101,17 @@ pub fn diagnose(wasm: &[u8], error: Error) -> Error {
     }
 }
 
-/// A type that may be that of a parameter, result, local, global or operand: numbers only.
-pub fn number_type(ty: wasmparser::ValType, offset: usize) -> Result<ValType, Error> {
-    match ty {
-        wasmparser::ValType::I32 => Ok(ValType::I32),
-        wasmparser::ValType::I64 => Ok(ValType::I64),
-        wasmparser::ValType::F32 => Ok(ValType::F32),
-        wasmparser::ValType::F64 => Ok(ValType::F64),
-        wasmparser::ValType::V128 => Err(Error::unsupported("SIMD (v128)", offset)),
-        wasmparser::ValType::Ref(ty) => Err(Error::unsupported(
-            format!("reference types (values of type {})", ref_name(ty)),
-            offset,
-        )),
-    }
+/// Dunlin's type for one of a value.
+pub fn value_type(ty: wasmparser::ValType, offset: usize) -> Result<ValType, Error> {
+    crate::wasm_types::val_type(ty).ok_or_else(|| match ty {
+        wasmparser::ValType::Ref(ty) => Error::unsupported(format!("garbage collection (values of type {ty})"), offset),
+        ty => Error::unsupported(format!("SIMD ({ty})"), offset),
+    })
 }
 
-/// A type that may be that of a table's or element segment's elements: function references only.
+/// Dunlin's type for that of a table's or element segment's elements.
 pub fn element_type(ty: RefType, offset: usize) -> Result<ValType, Error> {
-    if ty == RefType::FUNCREF {
-        Ok(ValType::FuncRef)
-    } else {
-        Err(Error::unsupported(
-            format!("reference types (elements of type {})", ref_name(ty)),
-            offset,
-        ))
-    }
-}
-
-fn ref_name(ty: RefType) -> String {
-    match ty {
-        RefType::FUNCREF => "funcref".into(),
-        RefType::EXTERNREF => "externref".into(),
-        other => other.to_string(),
-    }
-}
-
-/// Refuses locals other than numbers. To be called for every body, before its operators.
-pub fn check_locals(body: &FunctionBody<'_>) -> Result<(), Error> {
-    let mut locals = body.get_locals_reader()?;
-    for _ in 0..locals.get_count() {
-        let offset = locals.original_position();
-        number_type(locals.read()?.1, offset)?;
-    }
-    Ok(())
-}
-
-/// Refuses the operators that [`SUPPORTED`] validates but Dunlin doesn't compile: those that make, take or yield references.
-/// To be called for every operator of a body, after validation accepted it.
-pub fn check_operator(op: &Operator<'_>, offset: usize) -> Result<(), Error> {
-    let refuse = |name: &str| Err(Error::unsupported(format!("reference types ({name})"), offset));
-    match op {
-        Operator::RefNull { .. } => refuse("ref.null"),
-        Operator::RefIsNull => refuse("ref.is_null"),
-        Operator::RefFunc { .. } => refuse("ref.func"),
-        Operator::TableGet { .. } => refuse("table.get"),
-        Operator::TableSet { .. } => refuse("table.set"),
-        Operator::TableGrow { .. } => refuse("table.grow"),
-        Operator::TableSize { .. } => refuse("table.size"),
-        Operator::TableFill { .. } => refuse("table.fill"),
-        Operator::TypedSelect { ty }
-        | Operator::Block {
-            blockty: BlockType::Type(ty),
-        }
-        | Operator::Loop {
-            blockty: BlockType::Type(ty),
-        }
-        | Operator::If {
-            blockty: BlockType::Type(ty),
-        } => number_type(*ty, offset).map(drop),
-        _ => Ok(()),
-    }
+    value_type(wasmparser::ValType::Ref(ty), offset)
 }
 
 #[cfg(test)]
@@ -184,7 +123,6 @@ mod tests {
         assert_eq!(name_of(WasmFeatures::SIMD), Some("SIMD"));
         assert_eq!(name_of(WasmFeatures::RELAXED_SIMD), Some("relaxed SIMD"));
         assert_eq!(name_of(WasmFeatures::GC), Some("garbage collection"));
-        assert_eq!(name_of(WasmFeatures::FUNCTION_REFERENCES), Some("typed function references"));
         assert_eq!(name_of(WasmFeatures::EXCEPTIONS), Some("exception handling"));
         assert_eq!(name_of(WasmFeatures::LEGACY_EXCEPTIONS), Some("legacy exception handling"));
         for (name, flags) in REFUSED {

@@ -58,6 +58,12 @@ pub fn build(
     }
     let name_section = name_section.finish();
 
+    let mut info = module.info.clone();
+    for function in functions {
+        info.needs.function_table |= function.needs.function_table;
+        info.needs.tail_calls |= function.needs.tail_calls;
+    }
+
     let one = |&arch: &Arch| -> Result<LinkedImage, Error> {
         let text = link::link(functions, arch)?;
         let mut code = CodeBuilder::new();
@@ -70,7 +76,7 @@ pub fn build(
             module_hash: module.hash,
             migratable: settings.migration,
             text_len: text.bytes.len() as u64,
-            module: &module.info,
+            module: &info,
             data: module.data,
             names: &name_section,
             points: &points,

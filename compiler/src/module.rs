@@ -1,14 +1,14 @@
 //! A WebAssembly module: decoded and validated, all but its function bodies.
 //!
 //! Bodies come out with their validators, so that the function compiler validates, scans and compiles them in parallel. Invariant:
-//! a [`Module`] holds nothing outside [`features::SUPPORTED`], no imports but functions, and only number types in signatures.
+//! a [`Module`] holds nothing outside [`features::SUPPORTED`], and no imports but functions.
 
 mod names;
 mod segments;
 
 use crate::error::Error;
 use crate::features;
-use dunlin_migrate::module::{ConstExpr, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, Table};
+use dunlin_migrate::module::{ConstExpr, ConstOp, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, Table};
 use dunlin_migrate::types::{FuncType, ValType, Value};
 use std::collections::HashMap;
 use wasmparser::{
@@ -29,9 +29,7 @@ pub struct Module<'a> {
     pub names: Vec<(u32, String)>,
     /// The module's identity.
     pub hash: ModuleHash,
-    /// Per type index: the first type index with an equal type. As [`ModuleInfo::canonical_type`], in constant time.
-    pub canonical: Vec<u32>,
-    /// Per function: may `call_indirect` reach it? True for those in some element segment.
+    /// Per function: does a segment, global or table refer to it? (Bodies may refer to others, too, by `ref.func`.)
     pub address_taken: Vec<bool>,
     /// The defined functions, in index order.
     pub bodies: Vec<Body<'a>>,
@@ -125,7 +123,6 @@ impl<'a> Reader<'a> {
             data: &[],
             names: Vec::new(),
             hash: ModuleHash::of(wasm),
-            canonical: Vec::new(),
             address_taken: Vec::new(),
             bodies: Vec::new(),
         };
@@ -157,7 +154,15 @@ impl<'a> Reader<'a> {
                     validator,
                 }),
                 ValidPayload::Ok => self.payload(payload)?,
-                ValidPayload::Parser(_) | ValidPayload::End(_) => {}
+                ValidPayload::End(types) => {
+                    let types = types.as_ref();
+                    let count = self.module.info.types.len() as u32;
+                    let mut first = HashMap::with_capacity(count as usize);
+                    self.module.info.canonical = (0..count)
+                        .map(|ty| *first.entry(types.core_type_at_in_module(ty)).or_insert(ty))
+                        .collect();
+                }
+                ValidPayload::Parser(_) => {}
             }
         }
         self.finish()
@@ -209,32 +214,36 @@ impl<'a> Reader<'a> {
                 for table in section.into_iter_with_offsets() {
                     let (offset, table) = table?;
                     let ty = features::element_type(table.ty.element_type, offset)?;
-                    if !matches!(table.init, TableInit::RefNull) {
-                        return Err(Error::unsupported("tables with initial values", offset));
-                    }
+                    let init = match &table.init {
+                        TableInit::RefNull => ConstExpr::Value(Value::zero(ty)),
+                        TableInit::Expr(expr) => const_expr(expr, offset)?,
+                    };
                     info.tables.push(Table {
                         ty,
                         min: table.ty.initial,
                         max: table.ty.maximum,
+                        table64: table.ty.table64,
+                        init,
                     });
                 }
             }
             Payload::MemorySection(section) => {
                 for memory in section.into_iter_with_offsets() {
                     let (offset, memory) = memory?;
-                    if memory.memory64 || memory.shared || memory.page_size_log2.is_some() || !info.memories.is_empty() {
-                        return Err(Error::unsupported("memories other than one, unshared, 32-bit", offset));
+                    if memory.shared || memory.page_size_log2.is_some() {
+                        return Err(Error::unsupported("shared memories and custom page sizes", offset));
                     }
                     info.memories.push(Memory {
                         min: memory.initial,
                         max: memory.maximum,
+                        memory64: memory.memory64,
                     });
                 }
             }
             Payload::GlobalSection(section) => {
                 for global in section.into_iter_with_offsets() {
                     let (offset, global) = global?;
-                    let ty = features::number_type(global.ty.content_type, offset)?;
+                    let ty = features::value_type(global.ty.content_type, offset)?;
                     let init = const_expr(&global.init_expr, offset)?;
                     info.globals.push(Global {
                         ty,
@@ -281,17 +290,15 @@ impl<'a> Reader<'a> {
 
     fn finish(self) -> Result<Module<'a>, Error> {
         let mut module = self.module;
-        let mut first: HashMap<&FuncType, u32> = HashMap::with_capacity(module.info.types.len());
-        module.canonical = (0..)
-            .zip(&module.info.types)
-            .map(|(i, ty)| *first.entry(ty).or_insert(i))
-            .collect();
-        module.address_taken = vec![false; module.info.funcs.len()];
-        for item in module.info.elements.iter().flat_map(|e| &e.items) {
-            if let ConstExpr::RefFunc(func) = item {
-                module.address_taken[*func as usize] = true;
-            }
+        let info = &module.info;
+        let mut taken = vec![false; info.funcs.len()];
+        let exprs = info.elements.iter().flat_map(|e| &e.items);
+        let exprs = exprs.chain(info.globals.iter().map(|g| &g.init));
+        let exprs = exprs.chain(info.tables.iter().map(|t| &t.init));
+        for func in exprs.flat_map(ConstExpr::functions) {
+            taken[func as usize] = true;
         }
+        module.address_taken = taken;
         module.names = names::merge(self.names, &module.info);
         Ok(module)
     }
@@ -300,7 +307,7 @@ impl<'a> Reader<'a> {
 /// A signature.
 fn func_type(ty: &wasmparser::FuncType, offset: usize) -> Result<FuncType, Error> {
     let types = |list: &[wasmparser::ValType]| -> Result<Vec<ValType>, Error> {
-        list.iter().map(|ty| features::number_type(*ty, offset)).collect()
+        list.iter().map(|ty| features::value_type(*ty, offset)).collect()
     };
     Ok(FuncType {
         params: types(ty.params())?,
@@ -310,21 +317,28 @@ fn func_type(ty: &wasmparser::FuncType, offset: usize) -> Result<FuncType, Error
 
 /// A validated constant expression; `offset` is where its owner lies.
 fn const_expr(expr: &wasmparser::ConstExpr<'_>, offset: usize) -> Result<ConstExpr, Error> {
-    let mut ops = expr.get_operators_reader();
-    let value = match ops.read()? {
-        Operator::I32Const { value } => ConstExpr::Value(Value::I32(value as u32)),
-        Operator::I64Const { value } => ConstExpr::Value(Value::I64(value as u64)),
-        Operator::F32Const { value } => ConstExpr::Value(Value::F32(value.bits())),
-        Operator::F64Const { value } => ConstExpr::Value(Value::F64(value.bits())),
-        Operator::GlobalGet { global_index } => ConstExpr::GlobalGet(global_index),
-        Operator::RefFunc { function_index } => ConstExpr::RefFunc(function_index),
-        Operator::RefNull { .. } => ConstExpr::Value(Value::zero(ValType::FuncRef)),
-        _ => return Err(Error::unsupported("extended constant expressions", offset)),
-    };
-    match ops.read()? {
-        Operator::End => Ok(value),
-        _ => Err(Error::unsupported("extended constant expressions", offset)),
+    let mut out = Vec::with_capacity(1);
+    for op in expr.get_operators_reader() {
+        out.push(match op? {
+            Operator::I32Const { value } => ConstOp::Value(Value::I32(value as u32)),
+            Operator::I64Const { value } => ConstOp::Value(Value::I64(value as u64)),
+            Operator::F32Const { value } => ConstOp::Value(Value::F32(value.bits())),
+            Operator::F64Const { value } => ConstOp::Value(Value::F64(value.bits())),
+            Operator::GlobalGet { global_index } => ConstOp::GlobalGet(global_index),
+            Operator::RefFunc { function_index } => ConstOp::RefFunc(function_index),
+            Operator::RefNull { hty } => {
+                let ty = wasmparser::RefType::new(true, hty).map(wasmparser::ValType::Ref);
+                let ty = ty.ok_or_else(|| Error::unsupported("this type of null reference", offset))?;
+                ConstOp::Value(Value::zero(features::value_type(ty, offset)?))
+            }
+            Operator::I32Add | Operator::I64Add => ConstOp::Add,
+            Operator::I32Sub | Operator::I64Sub => ConstOp::Sub,
+            Operator::I32Mul | Operator::I64Mul => ConstOp::Mul,
+            Operator::End => break,
+            op => return Err(Error::unsupported(format!("{op:?} in a constant expression"), offset)),
+        });
     }
+    Ok(ConstExpr::new(out))
 }
 
 #[cfg(test)]

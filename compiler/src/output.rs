@@ -2,6 +2,7 @@
 
 use cranelift_codegen::isa::unwind::UnwindInfo;
 use dunlin_migrate::arch::Arch;
+use dunlin_migrate::module::Needs;
 use dunlin_migrate::framemap::{FunctionPoints, Site};
 
 /// One function, compiled for every requested architecture.
@@ -11,6 +12,8 @@ pub struct CompiledFunction {
     pub code_index: u32,
     /// Record homes and migration points; equal on every architecture.
     pub points: FunctionPoints,
+    /// What the function needs of the runtime.
+    pub needs: Needs,
     /// The optimised CLIF, if asked for (`--emit clif`).
     pub clif: Option<String>,
     /// One per requested architecture, in the order of the request.

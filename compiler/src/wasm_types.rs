@@ -10,17 +10,31 @@ pub fn val_type(ty: wasmparser::ValType) -> Option<ValType> {
         wasmparser::ValType::I64 => ValType::I64,
         wasmparser::ValType::F32 => ValType::F32,
         wasmparser::ValType::F64 => ValType::F64,
-        wasmparser::ValType::V128 => ValType::V128,
-        wasmparser::ValType::Ref(r) if r == wasmparser::RefType::FUNCREF => ValType::FuncRef,
-        wasmparser::ValType::Ref(r) if r == wasmparser::RefType::EXTERNREF => ValType::ExternRef,
-        wasmparser::ValType::Ref(_) => return None,
+        wasmparser::ValType::V128 => return None,
+        wasmparser::ValType::Ref(r) => ref_type(r)?,
+    })
+}
+
+/// Dunlin's type for a validated reference type. All references to functions are funcrefs: what they refer to is checked where
+/// it matters, so that nothing a snapshot says of them has to be believed.
+fn ref_type(ty: wasmparser::RefType) -> Option<ValType> {
+    use wasmparser::{AbstractHeapType, HeapType};
+    Some(match ty.heap_type() {
+        HeapType::Concrete(_) => ValType::FuncRef,
+        HeapType::Abstract { shared: false, ty } => match ty {
+            AbstractHeapType::Func | AbstractHeapType::NoFunc => ValType::FuncRef,
+            AbstractHeapType::Extern | AbstractHeapType::NoExtern => ValType::ExternRef,
+            AbstractHeapType::Exn | AbstractHeapType::NoExn => ValType::ExnRef,
+            _ => return None,
+        },
+        _ => return None,
     })
 }
 
 /// Cranelift's type for a value. References are 32-bit indices.
 pub fn clif_type(ty: ValType) -> Type {
     match ty {
-        ValType::I32 | ValType::FuncRef | ValType::ExternRef => types::I32,
+        ValType::I32 | ValType::FuncRef | ValType::ExternRef | ValType::ExnRef => types::I32,
         ValType::I64 => types::I64,
         ValType::F32 => types::F32,
         ValType::F64 => types::F64,

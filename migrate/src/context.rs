@@ -6,6 +6,7 @@
 //! ```text
 //!   base - size()            slots: 16 bytes each, arguments and results of host calls and of entry from the host
 //!        ...                 globals: 16 bytes each
+//!        ...                 memories from 1 on: {base: u64, size in bytes: u64} each
 //!        ...                 tables: {base: u64, len: u64} each
 //!   base - HEADER_SIZE       ContextHeader
 //!   base                     linear memory 0
@@ -34,6 +35,11 @@ pub struct ContextHeader {
     pub memmove: u64,
     /// Address of a `memset`: `extern "C" fn(dst, byte: i32, len) -> dst`. As `memmove`.
     pub memset: u64,
+    /// Address of the function table: a [`TableEntry`] per function, and before the first the null entry, so that a function
+    /// reference, sign-extended, is an index. 0 if the module needs none ([`crate::module::Needs::function_table`]).
+    pub functions: u64,
+    /// Keeps the header's size a multiple of 16.
+    pub reserved64: u64,
     /// Current size of linear memory 0 in bytes.
     pub memory_size: u64,
     /// Non-zero: the next poll must call the runtime.
@@ -64,6 +70,8 @@ offsets! {
     OFF_MEMMOVE = memmove;
     /// Offset of [`ContextHeader::memset`].
     OFF_MEMSET = memset;
+    /// Offset of [`ContextHeader::functions`].
+    OFF_FUNCTIONS = functions;
     /// Offset of [`ContextHeader::memory_size`].
     OFF_MEMORY_SIZE = memory_size;
     /// Offset of [`ContextHeader::poll`].
@@ -92,6 +100,7 @@ pub const TABLE_ENTRY_SHIFT: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextLayout {
     tables: i32,
+    memories: i32,
     globals: i32,
     slots: i32,
     num_slots: u32,
@@ -101,11 +110,13 @@ impl ContextLayout {
     /// The layout for a module.
     pub fn new(module: &ModuleInfo) -> ContextLayout {
         let tables = -(HEADER_SIZE as i32) - 16 * module.tables.len() as i32;
-        let globals = tables - (SLOT_SIZE as usize * module.globals.len()) as i32;
+        let memories = tables - 16 * module.memories.len().saturating_sub(1) as i32;
+        let globals = memories - (SLOT_SIZE as usize * module.globals.len()) as i32;
         let num_slots = module.num_slots();
         let slots = globals - (SLOT_SIZE * num_slots) as i32;
         ContextLayout {
             tables,
+            memories,
             globals,
             slots,
             num_slots,
@@ -130,6 +141,21 @@ impl ContextLayout {
     /// Offset of a table's length in elements (`u64`).
     pub fn table_len(&self, table: u32) -> i32 {
         self.tables + 16 * table as i32 + 8
+    }
+
+    /// Offset of the base address (`u64`) of a memory other than memory 0, whose base is the context pointer.
+    pub fn memory_base(&self, memory: u32) -> i32 {
+        assert!(memory > 0, "memory 0 begins at the context pointer");
+        self.memories + 16 * (memory as i32 - 1)
+    }
+
+    /// Offset of a memory's size in bytes (`u64`).
+    pub fn memory_size(&self, memory: u32) -> i32 {
+        if memory == 0 {
+            OFF_MEMORY_SIZE
+        } else {
+            self.memory_base(memory) + 8
+        }
     }
 
     /// Offset of a global's value.

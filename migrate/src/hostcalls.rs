@@ -11,12 +11,16 @@ pub const MEMORY_GROW: u32 = 1;
 pub const MEMORY_INIT: u32 = 2;
 /// `data.drop`: (data segment: i32).
 pub const DATA_DROP: u32 = 3;
-/// `table.init`: (table: i32, element segment: i32, dst: i32, src: i32, len: i32). Traps out of bounds.
+/// `table.init`: (table: i32, element segment: i32, dst: i64, src: i32, len: i32). Traps out of bounds.
 pub const TABLE_INIT: u32 = 4;
 /// `elem.drop`: (element segment: i32).
 pub const ELEM_DROP: u32 = 5;
-/// `table.copy`: (dst table: i32, src table: i32, dst: i32, src: i32, len: i32). Traps out of bounds.
+/// `table.copy`: (dst table: i32, src table: i32, dst: i64, src: i64, len: i64). Traps out of bounds.
 pub const TABLE_COPY: u32 = 6;
+/// `table.grow`: (table: i32, reference: i32, delta: i64) -> i64 old size, or -1.
+pub const TABLE_GROW: u32 = 7;
+/// `table.fill`: (table: i32, dst: i64, reference: i32, len: i64). Traps out of bounds.
+pub const TABLE_FILL: u32 = 8;
 /// The call of imported function `i` is `IMPORT_BASE + i`. Its one call site is in the import's own wrapper function, whose
 /// frame is a migration point of kind host: an undone call leaves the arguments in the wrapper's record.
 pub const IMPORT_BASE: u32 = 0x1000;
@@ -46,11 +50,13 @@ pub enum Trap {
     BadConversionToInteger = 8,
     /// The call stack is exhausted.
     StackOverflow = 9,
+    /// A null reference where one to something is needed.
+    NullReference = 10,
 }
 
 impl Trap {
     /// Every trap.
-    pub const ALL: [Trap; 9] = [
+    pub const ALL: [Trap; 10] = [
         Trap::Unreachable,
         Trap::MemoryOutOfBounds,
         Trap::TableOutOfBounds,
@@ -60,6 +66,7 @@ impl Trap {
         Trap::IntegerOverflow,
         Trap::BadConversionToInteger,
         Trap::StackOverflow,
+        Trap::NullReference,
     ];
 
     /// The inverse of `trap as u8`.
@@ -79,6 +86,7 @@ impl Trap {
             Trap::IntegerOverflow => "integer overflow",
             Trap::BadConversionToInteger => "invalid conversion to integer",
             Trap::StackOverflow => "call stack exhausted",
+            Trap::NullReference => "null reference",
         }
     }
 }

@@ -107,7 +107,7 @@ fn json_value(value: Value) -> Json {
         Value::F32(x) => json!({ "type": ty, "value": f32::from_bits(x).to_string(), "bits": format!("{x:#010x}") }),
         Value::F64(x) => json!({ "type": ty, "value": f64::from_bits(x).to_string(), "bits": format!("{x:#018x}") }),
         Value::V128(x) => json!({ "type": ty, "value": format!("{x:#034x}") }),
-        Value::FuncRef(r) | Value::ExternRef(r) => json!({ "type": ty, "value": r }),
+        Value::FuncRef(r) | Value::ExternRef(r) | Value::ExnRef(r) => json!({ "type": ty, "value": r }),
     }
 }
 
@@ -278,8 +278,8 @@ fn shown(value: Value) -> String {
         Value::F64(x) if f64::from_bits(x).is_nan() => format!("{ty} NaN ({x:#018x})"),
         Value::F64(x) => format!("{ty} {}", f64::from_bits(x)),
         Value::V128(x) => format!("{ty} {x:#034x}"),
-        Value::FuncRef(None) | Value::ExternRef(None) => format!("{ty} null"),
-        Value::FuncRef(Some(n)) | Value::ExternRef(Some(n)) => format!("{ty} {n}"),
+        Value::FuncRef(None) | Value::ExternRef(None) | Value::ExnRef(None) => format!("{ty} null"),
+        Value::FuncRef(Some(n)) | Value::ExternRef(Some(n)) | Value::ExnRef(Some(n)) => format!("{ty} {n}"),
     }
 }
 

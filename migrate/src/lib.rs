@@ -13,6 +13,7 @@
 
 pub mod arch;
 mod bytes;
+pub mod const_expr;
 pub mod context;
 pub mod control;
 pub mod framemap;

@@ -1,5 +1,6 @@
 //! What the runtime must know of a WebAssembly module. Serialised (postcard) into the image by the compiler.
 
+pub use crate::const_expr::{ConstExpr, ConstOp};
 use crate::hostcalls;
 use crate::types::{FuncType, ValType};
 use serde::{Deserialize, Serialize};
@@ -34,18 +35,22 @@ impl std::fmt::Debug for ModuleHash {
 pub struct ModuleInfo {
     /// The name the program was built under: its `argv[0]`, equal on every architecture.
     pub name: String,
-    /// The type section.
+    /// The type section's function types, as values are laid out: every reference to a function is a funcref here.
     pub types: Vec<FuncType>,
+    /// Per type index, the first index of an equal type (Core 3.3.2, type equivalence): what `call_indirect` compares.
+    pub canonical: Vec<u32>,
     /// Imported functions.
     pub imports: Vec<Import>,
     /// Type index of every function, imported ones included.
     pub funcs: Vec<u32>,
     /// All globals (none are imported).
     pub globals: Vec<Global>,
-    /// All memories (none are imported): at most one for now.
+    /// All memories (none are imported).
     pub memories: Vec<Memory>,
     /// All tables (none are imported).
     pub tables: Vec<Table>,
+    /// Type indices of all tags (none are imported): what exceptions carry.
+    pub tags: Vec<u32>,
     /// Exports.
     pub exports: Vec<Export>,
     /// The start function.
@@ -54,6 +59,17 @@ pub struct ModuleInfo {
     pub elements: Vec<Element>,
     /// Data segments; their bytes are ranges of the image's data section.
     pub data: Vec<Data>,
+    /// What its code needs beyond calls and its own segments.
+    pub needs: Needs,
+}
+
+/// What the code of a module makes the runtime provide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// It turns function references into code addresses: the context's function table must exist.
+    pub function_table: bool,
+    /// It has tail calls: a frame's callee may be another function than the one that was called.
+    pub tail_calls: bool,
 }
 
 /// An imported function.
@@ -76,17 +92,6 @@ pub struct Global {
     pub init: ConstExpr,
 }
 
-/// A constant expression (Core 3.3.10).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ConstExpr {
-    /// A constant, with its type.
-    Value(crate::types::Value),
-    /// The value of an earlier global.
-    GlobalGet(u32),
-    /// A function reference.
-    RefFunc(u32),
-}
-
 /// A linear memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
@@ -94,6 +99,8 @@ pub struct Memory {
     pub min: u64,
     /// Greatest size in 64 KiB pages.
     pub max: Option<u64>,
+    /// Is it addressed with 64 bits?
+    pub memory64: bool,
 }
 
 /// A table.
@@ -105,6 +112,10 @@ pub struct Table {
     pub min: u64,
     /// Greatest size in elements.
     pub max: Option<u64>,
+    /// Is it indexed with 64 bits?
+    pub table64: bool,
+    /// Initial value of its elements.
+    pub init: ConstExpr,
 }
 
 /// An export.
@@ -129,6 +140,8 @@ pub enum ExportKind {
     Memory,
     /// A global.
     Global,
+    /// A tag.
+    Tag,
 }
 
 /// When a segment is applied.
@@ -170,8 +183,13 @@ impl ModuleInfo {
 
     /// The first type index with an equal type: what `call_indirect` compares.
     pub fn canonical_type(&self, ty: u32) -> u32 {
-        let t = &self.types[ty as usize];
-        self.types.iter().position(|u| u == t).unwrap_or(ty as usize) as u32
+        self.canonical.get(ty as usize).copied().unwrap_or(ty)
+    }
+
+    /// Does a function return values of the same types as functions of type `ty`? What a tail call preserves.
+    pub fn returns_like(&self, func: u32, ty: u32) -> bool {
+        let of = |ty: u32| self.types.get(ty as usize).map(|t| &t.results);
+        self.funcs.get(func as usize).is_some_and(|&own| of(own).is_some() && of(own) == of(ty))
     }
 
     /// Slots of the context: enough for the runtime's own calls and for every function type's parameters and results.

@@ -39,6 +39,7 @@ pub fn module() -> ModuleInfo {
     ModuleInfo {
         name: "made-up".into(),
         types: vec![FuncType::default(), unary.clone(), unary],
+        canonical: vec![0, 1, 1],
         imports: vec![Import {
             module: "wasi_snapshot_preview1".into(),
             name: "sched_yield".into(),
@@ -50,11 +51,17 @@ pub fn module() -> ModuleInfo {
             global(ValType::I64, false, ConstExpr::Value(Value::I64(8))),
             global(ValType::I64, false, ConstExpr::GlobalGet(2)),
         ],
-        memories: vec![Memory { min: 2, max: Some(9) }],
+        memories: vec![Memory {
+            min: 2,
+            max: Some(9),
+            memory64: false,
+        }],
         tables: vec![Table {
             ty: ValType::FuncRef,
             min: 2,
             max: Some(4),
+            table64: false,
+            init: ConstExpr::Value(Value::FuncRef(None)),
         }],
         exports: vec![Export {
             name: "_start".into(),
@@ -67,6 +74,8 @@ pub fn module() -> ModuleInfo {
             ty: ValType::FuncRef,
             items: vec![],
         }],
+        tags: vec![],
+        needs: Default::default(),
         data: vec![
             Data {
                 mode: SegmentMode::Passive,

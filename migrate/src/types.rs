@@ -21,13 +21,15 @@ pub enum ValType {
     FuncRef = 5,
     /// Nullable host reference: an opaque number.
     ExternRef = 6,
+    /// Nullable exception reference: an index into the state's exceptions.
+    ExnRef = 7,
 }
 
 impl ValType {
     /// Size of the value in a record, in bytes; also its alignment there.
     pub fn size(self) -> u32 {
         match self {
-            ValType::I32 | ValType::F32 | ValType::FuncRef | ValType::ExternRef => 4,
+            ValType::I32 | ValType::F32 | ValType::FuncRef | ValType::ExternRef | ValType::ExnRef => 4,
             ValType::I64 | ValType::F64 => 8,
             ValType::V128 => 16,
         }
@@ -36,7 +38,7 @@ impl ValType {
     /// The inverse of `ty as u8`.
     pub fn from_u8(n: u8) -> Option<ValType> {
         use ValType::*;
-        [I32, I64, F32, F64, V128, FuncRef, ExternRef].get(n as usize).copied()
+        [I32, I64, F32, F64, V128, FuncRef, ExternRef, ExnRef].get(n as usize).copied()
     }
 }
 
@@ -50,6 +52,7 @@ impl fmt::Display for ValType {
             ValType::V128 => "v128",
             ValType::FuncRef => "funcref",
             ValType::ExternRef => "externref",
+            ValType::ExnRef => "exnref",
         })
     }
 }
@@ -74,6 +77,8 @@ pub enum Value {
     FuncRef(Option<u32>),
     /// A host reference or null.
     ExternRef(Option<u32>),
+    /// An exception or null.
+    ExnRef(Option<u32>),
 }
 
 impl Value {
@@ -87,6 +92,7 @@ impl Value {
             Value::V128(_) => ValType::V128,
             Value::FuncRef(_) => ValType::FuncRef,
             Value::ExternRef(_) => ValType::ExternRef,
+            Value::ExnRef(_) => ValType::ExnRef,
         }
     }
 
@@ -95,6 +101,7 @@ impl Value {
         match ty {
             ValType::FuncRef => Value::FuncRef(None),
             ValType::ExternRef => Value::ExternRef(None),
+            ValType::ExnRef => Value::ExnRef(None),
             _ => Value::from_bits(ty, 0),
         }
     }
@@ -105,7 +112,7 @@ impl Value {
             Value::I32(x) | Value::F32(x) => x as u128,
             Value::I64(x) | Value::F64(x) => x as u128,
             Value::V128(x) => x,
-            Value::FuncRef(r) | Value::ExternRef(r) => r.unwrap_or(NULL_REF) as u128,
+            Value::FuncRef(r) | Value::ExternRef(r) | Value::ExnRef(r) => r.unwrap_or(NULL_REF) as u128,
         }
     }
 
@@ -120,6 +127,7 @@ impl Value {
             ValType::V128 => Value::V128(bits),
             ValType::FuncRef => Value::FuncRef(r),
             ValType::ExternRef => Value::ExternRef(r),
+            ValType::ExnRef => Value::ExnRef(r),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From a stopped program to its uniform state, and to a snapshot.
 
-use crate::memory::WASM_PAGE;
+use crate::memory::{Memory, WASM_PAGE};
 use crate::residency;
 use crate::running::Running;
 use dunlin_migrate::frames::{self, FrameError};
@@ -34,9 +34,6 @@ pub fn capture(running: &Running) -> Result<State, CaptureError> {
         instance.stack.bytes(),
         instance.leave_fp(),
     )?;
-    let memory = MemoryState {
-        pages: instance.memory.size() / WASM_PAGE,
-    };
     let elements = |table: &[dunlin_migrate::context::TableEntry]| TableState {
         elements: table.iter().map(|e| Some(e.func).filter(|&f| f != NULL_REF)).collect(),
     };
@@ -45,8 +42,13 @@ pub fn capture(running: &Running) -> Result<State, CaptureError> {
         invocation: running.invocation.clone(),
         frames,
         globals: (0..program.module.globals.len() as u32).map(|g| instance.global(g)).collect(),
-        memories: program.module.memories.iter().map(|_| memory.clone()).collect(),
-        tables: instance.tables.iter().map(|t| elements(t)).collect(),
+        memories: instance
+            .memories()
+            .map(|m| MemoryState {
+                pages: m.size() / WASM_PAGE,
+            })
+            .collect(),
+        tables: instance.tables().iter().map(|t| elements(t)).collect(),
         dropped_elements: instance.dropped_elements.clone(),
         dropped_data: instance.dropped_data.clone(),
         wasi: running.wasi.capture()?,
@@ -81,12 +83,13 @@ pub fn write_file(running: &Running, path: &Path) -> Result<Captured, CaptureErr
 }
 
 fn write_state(running: &Running, state: &State, out: &mut impl Write) -> Result<Captured, SnapshotError> {
-    let memory = running.instance.memory.bytes();
-    // At most one memory; with none there is nothing to write.
-    let memories: &[&[u8]] = if state.memories.is_empty() { &[] } else { &[memory] };
-    let touched = residency::touched(&running.instance.memory);
-    let may_be_used = |_, page: u64| touched.as_ref().and_then(|t| t.get(page as usize)).is_none_or(|&t| t);
-    let stats = snapshot::write_with(out, state, memories, &may_be_used, &running.wasi.contents(&state.wasi))?;
+    let memories: Vec<&[u8]> = running.instance.memories().map(Memory::bytes).collect();
+    let touched: Vec<_> = running.instance.memories().map(residency::touched).collect();
+    let may_be_used = |memory: u32, page: u64| {
+        let touched = touched.get(memory as usize).and_then(Option::as_ref);
+        touched.and_then(|t| t.get(page as usize)).is_none_or(|&t| t)
+    };
+    let stats = snapshot::write_with(out, state, &memories, &may_be_used, &running.wasi.contents(&state.wasi))?;
     Ok(Captured {
         frames: state.frames.len() as u64,
         stats,

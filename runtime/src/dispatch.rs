@@ -3,13 +3,15 @@
 use crate::context;
 use crate::exit::{Ending, Failure, NO_PROGRAM};
 use crate::host::HostFunc;
-use crate::instantiate::{memory_init, table_copy, table_init};
-use crate::memory::WASM_PAGE;
+use crate::instantiate::{memory_init, table_copy, table_fill, table_init};
+use crate::memory::{Memory, WASM_PAGE};
 use crate::running::{Flow, Running};
 use crate::trap::{self, Fault};
 use crate::wasi::Outcome;
-use dunlin_migrate::hostcalls::{DATA_DROP, ELEM_DROP, IMPORT_BASE, MEMORY_GROW, MEMORY_INIT, POLL, TABLE_COPY, TABLE_INIT, Trap};
-use dunlin_migrate::types::Value;
+use dunlin_migrate::hostcalls::{
+    DATA_DROP, ELEM_DROP, IMPORT_BASE, MEMORY_GROW, MEMORY_INIT, POLL, TABLE_COPY, TABLE_FILL, TABLE_GROW, TABLE_INIT, Trap,
+};
+use dunlin_migrate::types::{ValType, Value};
 use std::ptr::null_mut;
 
 /// Most parameters of an imported function.
@@ -37,13 +39,13 @@ impl Running {
         let result = match call {
             POLL => return self.at_point(),
             MEMORY_GROW => {
-                let old = self.grow_memory(address(1));
+                let old = self.grow_memory(arg(0), address(1));
                 self.instance.set_slot(0, u128::from(old));
                 Ok(())
             }
             MEMORY_INIT => {
-                let (segment, dst, src, len) = (arg(1), address(2), arg(3), arg(4));
-                memory_init(&mut self.instance, segment, dst, src.into(), len.into())
+                let (memory, segment, dst, src, len) = (arg(0), arg(1), address(2), address(3), address(4));
+                memory_init(&mut self.instance, memory, segment, dst, src, len)
             }
             DATA_DROP => {
                 let segment = arg(0);
@@ -53,8 +55,8 @@ impl Running {
                 Ok(())
             }
             TABLE_INIT => {
-                let (table, segment, dst, src, len) = (arg(0), arg(1), arg(2), arg(3), arg(4));
-                table_init(&mut self.instance, table, segment, dst.into(), src.into(), len.into())
+                let (table, segment, dst, src, len) = (arg(0), arg(1), address(2), address(3), address(4));
+                table_init(&mut self.instance, table, segment, dst, src, len)
             }
             ELEM_DROP => {
                 let segment = arg(0);
@@ -64,8 +66,18 @@ impl Running {
                 Ok(())
             }
             TABLE_COPY => {
-                let (to, from, dst, src, len) = (arg(0), arg(1), arg(2), arg(3), arg(4));
-                table_copy(&mut self.instance, to, from, dst.into(), src.into(), len.into())
+                let (to, from, dst, src, len) = (arg(0), arg(1), address(2), address(3), address(4));
+                table_copy(&mut self.instance, to, from, dst, src, len)
+            }
+            TABLE_GROW => {
+                let (table, value, delta) = (arg(0), self.reference(arg(0), 1), address(2));
+                let old = self.instance.grow_table(table, value, delta).unwrap_or(u64::MAX);
+                self.instance.set_slot(0, u128::from(old));
+                Ok(())
+            }
+            TABLE_FILL => {
+                let (table, at, value, len) = (arg(0), address(1), self.reference(arg(0), 2), address(3));
+                table_fill(&mut self.instance, table, at, value, len)
             }
             _ if call >= IMPORT_BASE => {
                 return match self.at_point() {
@@ -87,16 +99,22 @@ impl Running {
     }
 
     /// `memory.grow`: the old size in pages, or -1.
-    fn grow_memory(&mut self, delta: u64) -> u64 {
-        let old = self.instance.memory.size();
+    fn grow_memory(&mut self, memory: u32, delta: u64) -> u64 {
+        let old = self.instance.memory_at(memory).map_or(0, Memory::size);
         let new = delta.checked_mul(WASM_PAGE).and_then(|bytes| old.checked_add(bytes));
-        match new.map(|new| self.instance.grow_memory_to(new)) {
+        match new.map(|new| self.instance.grow_memory_to(memory, new)) {
             Some(Ok(())) => {
-                self.shared.set_memory_size(self.instance.memory.size());
+                self.shared.set_memory_size(self.instance.memory_size());
                 old / WASM_PAGE
             }
             _ => u64::MAX,
         }
+    }
+
+    /// A reference in a slot, of the type of a table's elements.
+    fn reference(&self, table: u32, slot: u32) -> Value {
+        let ty = self.instance.program.module.tables.get(table as usize);
+        Value::from_bits(ty.map_or(ValType::ExternRef, |t| t.ty), self.instance.slot(slot))
     }
 
     /// Calls an imported function whose arguments are in the slots.
@@ -112,7 +130,10 @@ impl Running {
                 *arg = Value::from_bits(ty, self.instance.slot(slot)).to_bits() as u64;
             }
             let args = &args[..params.len().min(MAX_ARGS)];
-            let memory = self.instance.memory.bytes_mut();
+            let memory = match self.instance.memory_at_mut(program.wasi_memory) {
+                Some(memory) => memory.bytes_mut(),
+                None => &mut [],
+            };
             match self.wasi.call(func, args, memory, &self.shared.wake) {
                 Outcome::Return(value) => {
                     self.instance.set_slot(0, value.into());

@@ -1,13 +1,13 @@
 //! One instance of the program: its context, memory, stack and tables. Everything that a migration replaces.
 
-use crate::memory::{MAX_PAGES, Memory, MemoryError, WASM_PAGE};
+use crate::memory::{MAX_PAGES, Memory, MemoryError, RESERVED, WASM_PAGE, reservation64};
 use crate::options::{DEFAULT_STACK_SIZE, Options};
 use crate::program::Program;
 use crate::stack::WasmStack;
 use crate::{arch, context};
 use dunlin_migrate::context::{ContextHeader, TableEntry};
-use dunlin_migrate::module::ConstExpr;
-use dunlin_migrate::types::Value;
+use dunlin_migrate::module::{self, ConstExpr};
+use dunlin_migrate::types::{ValType, Value};
 
 /// The most elements a table may have, as in wasmtime.
 pub const MAX_TABLE: u64 = 10_000_000;
@@ -17,7 +17,7 @@ pub const MAX_TABLE: u64 = 10_000_000;
 pub struct Limits {
     /// Size of the WebAssembly stack in bytes.
     pub stack: u64,
-    /// The most linear memory, in bytes.
+    /// The most that each linear memory may become, in bytes.
     pub memory: Option<u64>,
 }
 
@@ -49,62 +49,64 @@ pub struct Instance {
     pub program: &'static Program,
     /// Context and linear memory 0.
     pub memory: Memory,
+    /// Linear memories from 1 on.
+    pub more: Vec<Memory>,
     /// Where its frames live.
     pub stack: WasmStack,
-    /// Its tables. Their lengths never change: the context holds their addresses.
-    pub tables: Vec<Box<[TableEntry]>>,
+    /// Its tables. The context holds their addresses and lengths: [`Instance::write_table`] after every change of those.
+    tables: Vec<Vec<TableEntry>>,
     /// Which element segments were dropped.
     pub dropped_elements: Vec<bool>,
     /// Which data segments were dropped.
     pub dropped_data: Vec<bool>,
-    /// The most linear memory, in bytes: the least of the module's, the user's and the architecture's limit.
-    max_memory: u64,
+    /// The most of each memory, in bytes: the least of the module's, the user's and the machine's limit.
+    max_memory: Vec<u64>,
 }
 
 impl Instance {
     /// An instance before instantiation: memory of its least size, everything zero or null.
     pub fn new(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
         let module = &program.module;
-        let declared = module.memories.first();
-        let max_pages = declared.map_or(0, |m| m.max.unwrap_or(MAX_PAGES).min(MAX_PAGES));
         let allowed = limits.memory.map_or(u64::MAX, |bytes| bytes / WASM_PAGE * WASM_PAGE);
         let stack = WasmStack::new(limits.stack as usize)?;
-        let memory = Memory::reserve(program.layout.size())?;
-        let max_memory = (max_pages * WASM_PAGE).min(allowed);
+        let reserved = |m: &module::Memory| if m.memory64 { reservation64(m.max) } else { RESERVED };
+        let most = |m: &module::Memory| match m.memory64 {
+            false => m.max.unwrap_or(MAX_PAGES).min(MAX_PAGES) * WASM_PAGE,
+            true if m.max == Some(0) => 0,
+            true => reservation64(m.max),
+        };
+        let memory = Memory::reserve(program.layout.size(), module.memories.first().map_or(RESERVED, reserved))?;
+        let more = module.memories.iter().skip(1).map(|m| Memory::reserve(0, reserved(m)));
+        let more = more.collect::<Result<_, _>>()?;
         let mut instance = Instance {
             program,
             memory,
+            more,
             stack,
             tables: Vec::with_capacity(module.tables.len()),
             dropped_elements: vec![false; module.elements.len()],
             dropped_data: vec![false; module.data.len()],
-            max_memory,
+            max_memory: module.memories.iter().map(|m| most(m).min(allowed)).collect(),
         };
         instance.write_header();
         for (index, global) in (0..).zip(&module.globals) {
             instance.set_global(index, Value::zero(global.ty));
         }
         for table in &module.tables {
-            instance.add_table(table.min)?;
+            instance.add_table(table.ty, table.min)?;
         }
-        let min = declared.map_or(0, |m| m.min).saturating_mul(WASM_PAGE);
-        if min > max_memory {
-            return Err(MemoryError::Limit {
-                needed: min,
-                limit: max_memory,
-            }
-            .into());
+        for (index, memory) in (0..).zip(&module.memories) {
+            instance.grow_memory_to(index, memory.min.saturating_mul(WASM_PAGE))?;
         }
-        instance.grow_memory_to(min)?;
         Ok(instance)
     }
 
     /// Appends a table of nulls and makes it known to compiled code.
-    fn add_table(&mut self, len: u64) -> Result<(), InstanceError> {
+    fn add_table(&mut self, ty: ValType, len: u64) -> Result<(), InstanceError> {
         if len > MAX_TABLE {
             return Err(InstanceError::Table(len));
         }
-        let table = vec![self.program.table_entry(None); len as usize].into_boxed_slice();
+        let table = vec![self.program.entry(Value::zero(ty)); len as usize];
         let index = self.tables.len() as u32;
         self.tables.push(table);
         self.write_table(index);
@@ -116,11 +118,43 @@ impl Instance {
         if elements.len() as u64 > MAX_TABLE {
             return Err(InstanceError::Table(elements.len() as u64));
         }
-        if let Some(table) = self.tables.get_mut(index as usize) {
-            *table = elements.iter().map(|&f| self.program.table_entry(f)).collect();
+        if let (Some(table), Some(declared)) = (
+            self.tables.get_mut(index as usize),
+            self.program.module.tables.get(index as usize),
+        ) {
+            let entry = |&reference: &Option<u32>| {
+                let bits = reference.map_or(Value::zero(declared.ty).to_bits(), u128::from);
+                self.program.entry(Value::from_bits(declared.ty, bits))
+            };
+            *table = elements.iter().map(entry).collect();
             self.write_table(index);
         }
         Ok(())
+    }
+
+    /// Its tables' elements.
+    pub fn tables(&self) -> &[Vec<TableEntry>] {
+        &self.tables
+    }
+
+    /// A table's elements.
+    pub fn table_mut(&mut self, index: u32) -> Option<&mut [TableEntry]> {
+        self.tables.get_mut(index as usize).map(Vec::as_mut_slice)
+    }
+
+    /// Grows a table by `delta` elements of this value; its old length, or `None` if it can't grow so far.
+    pub fn grow_table(&mut self, index: u32, value: Value, delta: u64) -> Option<u64> {
+        let declared = self.program.module.tables.get(index as usize)?;
+        let entry = self.program.entry(value);
+        let table = self.tables.get_mut(index as usize)?;
+        let old = table.len() as u64;
+        let new = old.checked_add(delta)?;
+        if new > declared.max.unwrap_or(u64::MAX).min(MAX_TABLE) || table.try_reserve_exact(delta as usize).is_err() {
+            return None;
+        }
+        table.resize(new as usize, entry);
+        self.write_table(index);
+        Some(old)
     }
 
     fn write_table(&mut self, index: u32) {
@@ -136,6 +170,8 @@ impl Instance {
             runtime: 0,
             host_sp: 0,
             wasm_fp: 0,
+            functions: self.program.function_table(),
+            reserved64: 0,
             leave: arch::leave(),
             memmove: libc::memmove as *const () as u64,
             memset: libc::memset as *const () as u64,
@@ -198,25 +234,54 @@ impl Instance {
 
     /// The value of a constant expression.
     pub fn constant(&self, expr: &ConstExpr) -> Value {
-        match *expr {
-            ConstExpr::Value(value) => value,
-            ConstExpr::GlobalGet(global) => self.global(global),
-            ConstExpr::RefFunc(func) => Value::FuncRef(Some(func)),
+        let value = expr.value(|global| Some(self.global(global)));
+        value.expect("validated: a constant expression has a value")
+    }
+
+    /// A linear memory.
+    pub fn memory_at(&self, index: u32) -> Option<&Memory> {
+        match index {
+            0 if self.program.module.memories.is_empty() => None,
+            0 => Some(&self.memory),
+            n => self.more.get(n as usize - 1),
         }
     }
 
-    /// Grows linear memory 0 to this many bytes, and tells compiled code.
-    pub fn grow_memory_to(&mut self, bytes: u64) -> Result<(), MemoryError> {
-        if bytes > self.max_memory {
-            return Err(MemoryError::Limit {
-                needed: bytes,
-                limit: self.max_memory,
-            });
+    /// A linear memory.
+    pub fn memory_at_mut(&mut self, index: u32) -> Option<&mut Memory> {
+        match index {
+            0 if self.program.module.memories.is_empty() => None,
+            0 => Some(&mut self.memory),
+            n => self.more.get_mut(n as usize - 1),
         }
-        self.memory.grow_to(bytes)?;
-        let size = self.memory.size();
-        // SAFETY: the header lies below the base, and the program is stopped.
-        unsafe { (&raw mut (*context::header(self.memory.base())).memory_size).write(size) };
+    }
+
+    /// Every linear memory, in order.
+    pub fn memories(&self) -> impl Iterator<Item = &Memory> {
+        (0..).map_while(|index| self.memory_at(index))
+    }
+
+    /// Size of all memories together, in bytes.
+    pub fn memory_size(&self) -> u64 {
+        self.memories().map(Memory::size).sum()
+    }
+
+    /// Grows a linear memory to this many bytes, and tells compiled code.
+    pub fn grow_memory_to(&mut self, index: u32, bytes: u64) -> Result<(), MemoryError> {
+        let limit = self.max_memory.get(index as usize).copied().unwrap_or(0);
+        if bytes > limit {
+            return Err(MemoryError::Limit { needed: bytes, limit });
+        }
+        let Some(memory) = self.memory_at_mut(index) else {
+            return Ok(());
+        };
+        memory.grow_to(bytes)?;
+        let (base, size) = (memory.base().addr() as u64, memory.size());
+        let layout = &self.program.layout;
+        if index > 0 {
+            self.write_context(layout.memory_base(index), base.to_le_bytes());
+        }
+        self.write_context(layout.memory_size(index), size.to_le_bytes());
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Instantiation (Core 4.5.4): globals, element segments, data segments, in that order. The start function is the caller's.
+//! Instantiation (Core 4.5.4): globals, tables, element segments, data segments, in that order. The start function is the caller's.
 
 use crate::instance::Instance;
 use dunlin_migrate::hostcalls::Trap;
@@ -12,6 +12,12 @@ pub fn instantiate(instance: &mut Instance) -> Result<(), Trap> {
         let value = instance.constant(&global.init);
         instance.set_global(index, value);
     }
+    for (index, table) in (0..).zip(&module.tables) {
+        let entry = instance.program.entry(instance.constant(&table.init));
+        if let Some(elements) = instance.table_mut(index) {
+            elements.fill(entry);
+        }
+    }
     for (index, element) in (0..).zip(&module.elements) {
         match &element.mode {
             SegmentMode::Active(table, offset) => {
@@ -24,9 +30,9 @@ pub fn instantiate(instance: &mut Instance) -> Result<(), Trap> {
         }
     }
     for (index, data) in (0..).zip(&module.data) {
-        if let SegmentMode::Active(_, offset) = &data.mode {
+        if let SegmentMode::Active(memory, offset) = &data.mode {
             let offset = address(instance.constant(offset));
-            memory_init(instance, index, offset, 0, data.bytes.end.saturating_sub(data.bytes.start))?;
+            memory_init(instance, *memory, index, offset, 0, data.bytes.end.saturating_sub(data.bytes.start))?;
             instance.dropped_data[index as usize] = true;
         }
     }
@@ -50,12 +56,9 @@ pub fn table_init(instance: &mut Instance, table: u32, segment: u32, dst: u64, s
         .ok_or(Trap::TableOutOfBounds)?;
     let entries: Vec<_> = items
         .iter()
-        .map(|item| match instance.constant(item) {
-            Value::FuncRef(func) => program.table_entry(func),
-            _ => program.table_entry(None),
-        })
+        .map(|item| program.entry(instance.constant(item)))
         .collect();
-    let table = instance.tables.get_mut(table as usize).ok_or(Trap::TableOutOfBounds)?;
+    let table = instance.table_mut(table).ok_or(Trap::TableOutOfBounds)?;
     let place = range(table.len(), dst, len)
         .and_then(|r| table.get_mut(r))
         .ok_or(Trap::TableOutOfBounds)?;
@@ -65,12 +68,12 @@ pub fn table_init(instance: &mut Instance, table: u32, segment: u32, dst: u64, s
 
 /// `table.copy`: copies `len` elements, as if through a buffer.
 pub fn table_copy(instance: &mut Instance, to: u32, from: u32, dst: u64, src: u64, len: u64) -> Result<(), Trap> {
-    let source = instance.tables.get(from as usize).ok_or(Trap::TableOutOfBounds)?;
+    let source = instance.tables().get(from as usize).ok_or(Trap::TableOutOfBounds)?;
     let entries = range(source.len(), src, len)
         .and_then(|r| source.get(r))
         .ok_or(Trap::TableOutOfBounds)?
         .to_vec();
-    let table = instance.tables.get_mut(to as usize).ok_or(Trap::TableOutOfBounds)?;
+    let table = instance.table_mut(to).ok_or(Trap::TableOutOfBounds)?;
     let place = range(table.len(), dst, len)
         .and_then(|r| table.get_mut(r))
         .ok_or(Trap::TableOutOfBounds)?;
@@ -78,8 +81,19 @@ pub fn table_copy(instance: &mut Instance, to: u32, from: u32, dst: u64, src: u6
     Ok(())
 }
 
-/// `memory.init` of memory 0: copies `len` bytes of a data segment from `src` to `dst`.
-pub fn memory_init(instance: &mut Instance, segment: u32, dst: u64, src: u64, len: u64) -> Result<(), Trap> {
+/// `table.fill`: sets `len` elements from `at` on.
+pub fn table_fill(instance: &mut Instance, table: u32, at: u64, value: Value, len: u64) -> Result<(), Trap> {
+    let entry = instance.program.entry(value);
+    let table = instance.table_mut(table).ok_or(Trap::TableOutOfBounds)?;
+    let place = range(table.len(), at, len)
+        .and_then(|r| table.get_mut(r))
+        .ok_or(Trap::TableOutOfBounds)?;
+    place.fill(entry);
+    Ok(())
+}
+
+/// `memory.init`: copies `len` bytes of a data segment from `src` to `dst`.
+pub fn memory_init(instance: &mut Instance, memory: u32, segment: u32, dst: u64, src: u64, len: u64) -> Result<(), Trap> {
     let program = instance.program;
     let all = program.image().data();
     let bytes: &[u8] = match program.module.data.get(segment as usize) {
@@ -91,7 +105,7 @@ pub fn memory_init(instance: &mut Instance, segment: u32, dst: u64, src: u64, le
     let bytes = range(bytes.len(), src, len)
         .and_then(|r| bytes.get(r))
         .ok_or(Trap::MemoryOutOfBounds)?;
-    let memory = instance.memory.bytes_mut();
+    let memory = instance.memory_at_mut(memory).ok_or(Trap::MemoryOutOfBounds)?.bytes_mut();
     let place = range(memory.len(), dst, len)
         .and_then(|r| memory.get_mut(r))
         .ok_or(Trap::MemoryOutOfBounds)?;

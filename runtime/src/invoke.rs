@@ -186,9 +186,10 @@ fn show(value: Value) -> String {
         Value::F32(bits) => f32::from_bits(bits).to_string(),
         Value::F64(bits) => f64::from_bits(bits).to_string(),
         Value::V128(n) => n.to_string(),
-        Value::FuncRef(None) | Value::ExternRef(None) => "<null>".into(),
+        Value::FuncRef(None) | Value::ExternRef(None) | Value::ExnRef(None) => "<null>".into(),
         Value::FuncRef(Some(_)) => "<funcref>".into(),
         Value::ExternRef(Some(_)) => "<externref>".into(),
+        Value::ExnRef(Some(_)) => "<exnref>".into(),
     }
 }
 

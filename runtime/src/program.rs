@@ -5,9 +5,8 @@ use crate::host::{self, HostFunc, ImportError};
 use dunlin_migrate::context::{ContextLayout, TableEntry};
 use dunlin_migrate::frames::{FrameError, FrameMaps, TraceFrame};
 use dunlin_migrate::image::{Image, ImageError};
-use dunlin_migrate::module::ModuleInfo;
-use dunlin_migrate::types::{FuncType, NULL_REF};
-use std::collections::HashMap;
+use dunlin_migrate::module::{Export, ExportKind, ModuleInfo};
+use dunlin_migrate::types::{NULL_REF, Value};
 
 /// What an executable runs.
 #[derive(Debug)]
@@ -22,8 +21,10 @@ pub struct Program {
     pub maps: FrameMaps<'static>,
     /// Imported functions, in order.
     pub imports: Vec<HostFunc>,
-    /// First equal type of every type index.
-    canonical: Vec<u32>,
+    /// The memory that WASI reads and writes: the one exported as `memory`.
+    pub wasi_memory: u32,
+    /// The function table, the null entry first, if the module needs one.
+    functions: Vec<TableEntry>,
 }
 
 /// Why a program can't be started.
@@ -52,16 +53,23 @@ impl Program {
         let (functions, types) = (module.funcs.len() as u32, module.types.len() as u32);
         let maps = FrameMaps::new(image.points()?, image.code()?, embedded.text.start(), functions, types)?;
         let imports = host::resolve(&module)?;
-        let canonical = canonical_types(&module.types);
         let layout = ContextLayout::new(&module);
-        Ok(Program {
+        let is_memory = |e: &&Export| e.kind == ExportKind::Memory && e.name == "memory";
+        let wasi_memory = module.exports.iter().find(is_memory).map_or(0, |e| e.index);
+        let mut program = Program {
             embedded,
             module,
             layout,
             maps,
             imports,
-            canonical,
-        })
+            wasi_memory,
+            functions: Vec::new(),
+        };
+        if program.module.needs.function_table {
+            let all = std::iter::once(None).chain((0..functions).map(Some));
+            program.functions = all.map(|func| program.table_entry(func)).collect();
+        }
+        Ok(program)
     }
 
     /// Its metadata.
@@ -78,7 +86,7 @@ impl Program {
         };
         let entry = |func: u32| {
             let ty = *self.module.funcs.get(func as usize)?;
-            let sig = *self.canonical.get(ty as usize)?;
+            let sig = self.module.canonical_type(ty);
             Some(TableEntry {
                 code: self.maps.address(func)?,
                 sig,
@@ -86,6 +94,22 @@ impl Program {
             })
         };
         func.and_then(entry).unwrap_or(null)
+    }
+
+    /// A reference as a table holds it.
+    pub fn entry(&self, value: Value) -> TableEntry {
+        match value {
+            Value::FuncRef(func) => self.table_entry(func),
+            other => TableEntry {
+                func: other.to_bits() as u32,
+                ..self.table_entry(None)
+            },
+        }
+    }
+
+    /// Address of the function table's entry for function 0; 0 if there is none.
+    pub fn function_table(&self) -> u64 {
+        self.functions.get(1..).map_or(0, |entries| entries.as_ptr().addr() as u64)
     }
 
     /// Code index of the trampoline through which a function is entered from the host.
@@ -110,36 +134,9 @@ fn printable(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// For every type the index of the first equal one.
-fn canonical_types(types: &[FuncType]) -> Vec<u32> {
-    let mut first: HashMap<&FuncType, u32> = HashMap::with_capacity(types.len());
-    (0..)
-        .zip(types)
-        .map(|(index, ty)| *first.entry(ty).or_insert(index))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dunlin_migrate::types::ValType;
-
-    #[test]
-    fn canonical_types_are_those_the_compiler_uses() {
-        let unit = FuncType::default();
-        let other = FuncType {
-            params: vec![ValType::I32],
-            results: vec![],
-        };
-        let types = vec![unit.clone(), other.clone(), unit, other];
-        let module = ModuleInfo {
-            types,
-            ..ModuleInfo::default()
-        };
-        let expected: Vec<u32> = (0..4).map(|ty| module.canonical_type(ty)).collect();
-        assert_eq!(canonical_types(&module.types), expected);
-        assert_eq!(expected, [0, 1, 0, 1]);
-    }
 
     #[test]
     fn names_cannot_drive_a_terminal() {

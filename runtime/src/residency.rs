@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn touched_and_mapped_pages_are_told_from_others() {
-        let mut memory = Memory::reserve(1).unwrap();
+        let mut memory = Memory::reserve(1, crate::memory::RESERVED).unwrap();
         memory.grow_to(6 * WASM_PAGE).unwrap();
         memory.bytes_mut()[WASM_PAGE as usize] = 0;
         memory.bytes_mut()[4 * WASM_PAGE as usize - 1] = 1;

@@ -207,19 +207,18 @@ fn fill_instance<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>, sta
     let base = instance.stack.usable().start;
     let leave_fp = frames::rebuild(&program.maps, base, instance.stack.bytes_mut(), &entry, &state.frames)?;
     instance.set_leave_fp(leave_fp);
-    if let Some(memory) = state.memories.first() {
+    for (index, memory) in (0..).zip(&state.memories) {
         instance
-            .grow_memory_to(memory.pages.saturating_mul(WASM_PAGE))
+            .grow_memory_to(index, memory.pages.saturating_mul(WASM_PAGE))
             .map_err(InstanceError::Memory)?;
+        let Some(memory) = instance.memory_at_mut(index) else { continue };
+        let runs: Vec<PageRun<'_>> = snapshot.runs().filter(|run| run.memory == index).collect();
+        for run in &runs {
+            let at = run.first * PAGE_SIZE as u64;
+            snapshot.reader().load(memory, run.offset, at, run.len())?;
+        }
+        verify(memory.bytes(), &runs)?;
     }
-    let mut runs: Vec<PageRun<'_>> = Vec::new();
-    for run in snapshot.runs().filter(|run| run.memory == 0) {
-        snapshot
-            .reader()
-            .load(&mut instance.memory, run.offset, run.first * PAGE_SIZE as u64, run.len())?;
-        runs.push(run);
-    }
-    verify(instance.memory.bytes(), &runs)?;
     for (index, &value) in (0..).zip(&state.globals) {
         instance.set_global(index, value);
     }

@@ -62,7 +62,7 @@ pub enum Enter {
 impl Running {
     /// A program at rest.
     pub fn new(instance: Instance, wasi: Wasi, setup: Setup, shared: &'static Shared, ticks: Ticks) -> Running {
-        shared.set_memory_size(instance.memory.size());
+        shared.set_memory_size(instance.memory_size());
         if ticks.every_point() {
             shared.wake.poll_always();
         }

@@ -169,11 +169,7 @@ fn classify(signal: i32, address: u64, at: &Interrupted<'_>) -> Option<Fault> {
         // Inside the memory a fault can only be a broken mapping, such as of a snapshot cut off meanwhile. A table's null entry
         // or a null context would fault near address 0.
         libc::SIGSEGV | libc::SIGBUS => {
-            let base = BASE.load(SeqCst);
-            let header = (base - u64::from(HEADER_SIZE)) as *const ContextHeader;
-            // SAFETY: an instance runs, so its context is mapped.
-            let size = unsafe { (&raw const (*header).memory_size).read() };
-            trap != Trap::MemoryOutOfBounds || (base + size..base + RESERVED).contains(&address)
+            trap != Trap::MemoryOutOfBounds || in_a_guard(program, address)
         }
         // An explicit trap: bulk memory instructions check their bounds.
         _ => true,
@@ -183,6 +179,21 @@ fn classify(signal: i32, address: u64, at: &Interrupted<'_>) -> Option<Fault> {
         pc: at.pc(),
         fp: at.fp(),
         pending_return: 0,
+    })
+}
+
+/// Is this an address that only an out-of-bounds access of a linear memory can touch?
+fn in_a_guard(program: &Program, address: u64) -> bool {
+    let context = BASE.load(SeqCst);
+    let word = |offset: i32| {
+        let at = context.wrapping_add_signed(offset.into()) as *const u64;
+        // SAFETY: an instance runs, so its context is mapped, and the layout's offsets lie in it.
+        unsafe { at.read() }
+    };
+    (0..program.module.memories.len().max(1) as u32).any(|memory| {
+        let base = if memory == 0 { context } else { word(program.layout.memory_base(memory)) };
+        let size = word(program.layout.memory_size(memory));
+        (base + size..base + RESERVED).contains(&address)
     })
 }
 

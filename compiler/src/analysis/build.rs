@@ -50,6 +50,7 @@ pub fn analyze<'a>(
         point_of_op: s.point_of_op,
         entry_point: s.entry_point,
         live_vars,
+        needs: s.needs,
         live_in,
         record,
         policy,

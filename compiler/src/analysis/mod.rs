@@ -17,6 +17,7 @@ pub mod record;
 pub mod scan;
 
 use dunlin_migrate::framemap::{Callee, HomeKind};
+use dunlin_migrate::module::Needs;
 use dunlin_migrate::state::PointKind;
 use dunlin_migrate::types::ValType;
 use std::collections::HashMap;
@@ -129,6 +130,8 @@ pub struct Analysis<'a> {
     pub live_in: bits::BitTable,
     /// The record.
     pub record: record::Record,
+    /// What the operators need of the runtime.
+    pub needs: Needs,
     /// What holds at merges and loop headers.
     pub policy: policy::Policy,
 }

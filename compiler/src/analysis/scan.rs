@@ -8,10 +8,10 @@
 use super::{Block, BlockId, CTX, Event, NONE, PointInfo, Var, VarInfo};
 use crate::abi;
 use crate::error::Error;
-use crate::features;
 use crate::module::Module;
 use crate::wasm_types::{block_type, val_type};
 use dunlin_migrate::framemap::{Callee, HomeKind};
+use dunlin_migrate::module::Needs;
 use dunlin_migrate::state::{PointKind, Slot};
 use dunlin_migrate::types::{FuncType, ValType};
 use std::collections::HashMap;
@@ -50,6 +50,8 @@ pub struct Scan<'a> {
     pub entry_point: u32,
     /// Events within a loop's body, by its operator.
     pub loop_events: HashMap<u32, std::ops::Range<u32>>,
+    /// What the operators need of the runtime.
+    pub needs: Needs,
 }
 
 /// What the scan needs to know from outside the body.
@@ -118,7 +120,6 @@ pub fn scan<'a>(
     let mut reader = body.get_binary_reader();
     let body_offset = reader.original_position() as u32;
     validator.read_locals(&mut reader)?;
-    features::check_locals(body)?;
     let mut sc = Scanner {
         s: Scan {
             entry_point: NONE,
@@ -142,7 +143,6 @@ pub fn scan<'a>(
         // The arity is a matter of the control stack *before* the operator.
         let arity = if sc.live { wasmparser_arity(&op, validator) } else { (0, 0) };
         validator.op(offset, &op)?;
-        features::check_operator(&op, offset)?;
         sc.op(op, offset as u32, arity, validator)?;
     }
     let end = reader.original_position();
@@ -154,9 +154,8 @@ pub fn scan<'a>(
 fn wasmparser_arity(op: &Operator, validator: &FuncValidator<ValidatorResources>) -> (u32, u32) {
     use Operator::*;
     match op {
-        Block { .. } | Loop { .. } | If { .. } | Else | End | Br { .. } | BrIf { .. } | BrTable { .. } | Return | Unreachable => {
-            (0, 0)
-        }
+        Block { .. } | Loop { .. } | If { .. } | Else | End | Br { .. } | BrIf { .. } | BrTable { .. } | Return | Unreachable => (0, 0),
+        BrOnNull { .. } | BrOnNonNull { .. } | ReturnCall { .. } | ReturnCallIndirect { .. } | ReturnCallRef { .. } => (0, 0),
         _ => op.operator_arity(validator).unwrap_or((0, 0)),
     }
 }
@@ -171,7 +170,7 @@ impl<'a> Scanner<'a, '_> {
         });
         for i in 0..self.s.num_locals {
             let ty = validator.get_local_type(i).and_then(val_type);
-            let ty = ty.ok_or_else(|| Error::unsupported("reference types in locals", body_offset as usize))?;
+            let ty = ty.ok_or_else(|| Error::unsupported("this type of local", body_offset as usize))?;
             self.s.vars.push(VarInfo {
                 kind: HomeKind::Slot(Slot::Local(i)),
                 ty,
@@ -345,7 +344,7 @@ impl<'a> Scanner<'a, '_> {
 
     fn open(&mut self, kind: Kind, ty: wasmparser::BlockType, offset: u32) -> Result<(), Error> {
         let (params, results) = block_type(ty, &self.rq.module.info.types)
-            .ok_or_else(|| Error::unsupported("reference types in blocks", offset as usize))?;
+            .ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
         let start_op = self.s.ops.len() as u32 - 1;
         let outer_live = self.live;
         let mut label = NONE;
@@ -486,6 +485,9 @@ impl<'a> Scanner<'a, '_> {
     ) -> Result<(), Error> {
         use Operator::*;
         self.s.ops.push((op.clone(), offset));
+        if matches!(op, CallRef { .. } | ReturnCallRef { .. } | TableSet { .. }) {
+            self.s.needs.function_table = true;
+        }
         let index = self.s.ops.len() as u32 - 1;
         match &op {
             Block { blockty } => return self.open(Kind::Block, *blockty, offset),
@@ -521,9 +523,35 @@ impl<'a> Scanner<'a, '_> {
                 self.unreachable_from_here();
             }
             Unreachable => self.unreachable_from_here(),
+            BrOnNull { relative_depth } => {
+                let ty = self.stack.last().map_or(ValType::FuncRef, |o| o.ty);
+                self.pop();
+                self.branch(*relative_depth);
+                let next = self.new_block();
+                self.edge(next);
+                self.start(next);
+                self.push(ty);
+            }
+            BrOnNonNull { relative_depth } => {
+                self.branch(*relative_depth);
+                let next = self.new_block();
+                self.edge(next);
+                self.start(next);
+                self.pop();
+            }
+            ReturnCall { function_index } => self.tail_call(self.rq.module.info.funcs[*function_index as usize], 0),
+            ReturnCallIndirect { type_index, .. } | ReturnCallRef { type_index } => self.tail_call(*type_index, 1),
             _ => self.plain(&op, offset, index, (pops, pushes), validator)?,
         }
         Ok(())
+    }
+
+    /// Leaves for a function of type `ty`, whose arguments and `more` operands are on the stack.
+    fn tail_call(&mut self, ty: u32, more: usize) {
+        self.s.needs.tail_calls = true;
+        self.pop_n(self.rq.module.info.types[ty as usize].params.len() + more);
+        self.use_ctx();
+        self.unreachable_from_here();
     }
 
     fn plain(
@@ -549,8 +577,8 @@ impl<'a> Scanner<'a, '_> {
                     self.use_ctx();
                 }
             }
-            CallIndirect { type_index, .. } if self.rq.migration => {
-                let ty = self.rq.module.canonical[*type_index as usize];
+            CallIndirect { type_index, .. } | CallRef { type_index } if self.rq.migration => {
+                let ty = self.rq.module.info.canonical[*type_index as usize];
                 let p = self.point(offset, PointKind::Call, Callee::Type(ty));
                 self.s.point_of_op.insert(index, p);
                 if abi::uses_slots(&self.rq.module.info.types[*type_index as usize].results) {
@@ -561,7 +589,7 @@ impl<'a> Scanner<'a, '_> {
         }
         for k in (0..pushes).rev() {
             let ty = validator.get_operand_type(k as usize).flatten().and_then(val_type);
-            let ty = ty.ok_or_else(|| Error::unsupported("reference types", offset as usize))?;
+            let ty = ty.ok_or_else(|| Error::unsupported("this type of value", offset as usize))?;
             self.push(ty);
         }
         Ok(())
@@ -609,6 +637,10 @@ fn uses_context(op: &Operator) -> bool {
             | I64Const { .. }
             | F32Const { .. }
             | F64Const { .. }
+            | RefNull { .. }
+            | RefIsNull
+            | RefFunc { .. }
+            | RefAsNonNull
     ) && !is_numeric(op)
 }
 

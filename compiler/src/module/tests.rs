@@ -269,7 +269,7 @@ fn a_module_is_decoded() {
     let bytes = |i: usize| &module.data[info.data[i].bytes.start as usize..info.data[i].bytes.end as usize];
     assert_eq!((bytes(0), bytes(1)), (&b"abc"[..], &b"de"[..]));
     assert_eq!(module.address_taken, [false, true, false, false]);
-    for (ty, canonical) in (0..).zip(&module.canonical) {
+    for (ty, canonical) in (0..).zip(&info.canonical) {
         assert_eq!(*canonical, info.canonical_type(ty));
     }
     assert_eq!(module.names, [(0, "exit".into()), (1, "f".into()), (3, "h".into())]);

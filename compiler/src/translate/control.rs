@@ -6,7 +6,7 @@ use crate::abi;
 use crate::analysis::{BlockId, NONE};
 use crate::error::Error;
 use crate::wasm_types::{block_type, clif_type};
-use cranelift_codegen::ir::{Block, BlockArg, BlockCall, InstBuilder, JumpTableData, Value};
+use cranelift_codegen::ir::{Block, BlockArg, BlockCall, InstBuilder, JumpTableData, Value, condcodes::IntCC, types::I8};
 use dunlin_migrate::hostcalls::Trap;
 use dunlin_migrate::types::{FuncType, ValType};
 use wasmparser::{BlockType, Operator};
@@ -80,7 +80,25 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>, offset: u32)
             t.jump(*relative_depth);
             t.live = false;
         }
-        BrIf { relative_depth } => t.br_if(*relative_depth),
+        BrIf { relative_depth } => {
+            let cond = t.pop();
+            t.br_if(cond, *relative_depth);
+        }
+        BrOnNull { relative_depth } => {
+            let reference = t.pop();
+            let is_null = t.is_null(reference);
+            t.br_if(is_null, *relative_depth);
+            t.push(reference);
+        }
+        BrOnNonNull { relative_depth } => {
+            // The label takes the reference, too.
+            let reference = t.peek_n(1)[0];
+            let is_null = t.is_null(reference);
+            let zero = t.b.ins().iconst(I8, 0);
+            let not_null = t.b.ins().icmp(IntCC::Equal, is_null, zero);
+            t.br_if(not_null, *relative_depth);
+            t.pop();
+        }
         BrTable { targets } => {
             let mut depths: Vec<u32> = targets.targets().collect::<Result<_, _>>()?;
             depths.push(targets.default());
@@ -106,7 +124,7 @@ fn args(values: &[Value]) -> Vec<BlockArg> {
 impl Translator<'_, '_, '_> {
     fn open(&mut self, kind: Kind, ty: BlockType, offset: u32) -> Result<(), Error> {
         let (params, results) = block_type(ty, &self.env.module.info.types)
-            .ok_or_else(|| Error::unsupported("reference types in blocks", offset as usize))?;
+            .ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
         let outer_live = self.live;
         let mut c = Control {
             kind,
@@ -307,8 +325,7 @@ impl Translator<'_, '_, '_> {
         self.state = state;
     }
 
-    fn br_if(&mut self, depth: u32) {
-        let cond = self.pop();
+    fn br_if(&mut self, cond: Value, depth: u32) {
         let e = self.edge(depth);
         let next = self.b.create_block();
         match self.split(&e) {

@@ -132,11 +132,22 @@ pub fn import_wrapper(
     let points = single_point(&ty.params, PointKind::Host, Callee::None, env.migration);
     let (mut g, params) = begin(func, fbc, &points);
     let ctx = params[0];
-    for (home, &value) in points.homes.iter().zip(&params) {
-        g.store_record(value, home.offset);
-    }
-    for (k, &value) in params[1..].iter().enumerate() {
-        g.store_slot(ctx, value, env.layout.slot(k as u32));
+    let mut rest = params[1..].iter();
+    g.store_record(ctx, 0);
+    for (k, (t, in_reg)) in ty.params.iter().zip(abi::params_in_registers(&ty.params)).enumerate() {
+        let slot = env.layout.slot(k as u32);
+        let in_reg = if in_reg { rest.next().copied() } else { None };
+        // Those in slots are where the host expects them already.
+        let value = match in_reg {
+            Some(value) => value,
+            None => g.load(clif_type(*t), ctx, slot),
+        };
+        if let Some(home) = points.homes.get(k + 1) {
+            g.store_record(value, home.offset);
+        }
+        if in_reg.is_some() {
+            g.store_slot(ctx, value, slot);
+        }
     }
     let sig = g.b.import_signature(abi::leave_signature());
     let leave = g.load(I64, ctx, OFF_LEAVE);
@@ -168,7 +179,9 @@ pub fn trampoline(
     let (ctx, code) = (params[0], params[1]);
     g.store_record(ctx, 0);
     let mut args = vec![ctx];
-    for (k, t) in ty.params.iter().enumerate() {
+    // Those that travel in slots are there already, under the same numbers.
+    let in_regs = abi::params_in_registers(&ty.params);
+    for (k, t) in ty.params.iter().enumerate().filter(|(k, _)| in_regs[*k]) {
         args.push(g.load(clif_type(*t), ctx, env.layout.slot(k as u32)));
     }
     let sig = g.b.import_signature(abi::wasm_signature(ty));

@@ -11,7 +11,7 @@
 //! made on another machine. [`State`] tracks which variables are in registers and which homes are clean; where paths meet,
 //! [`Translator::fixups`] makes each edge fit the state that [`crate::analysis::policy`] chose for the merge.
 //!
-//! Files: [`control`] (blocks and branches), [`call`], [`memory`], [`numeric`], [`points`] (polls, flushes, edge fix-ups),
+//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`refs`], [`memory`], [`numeric`], [`points`] (polls, flushes, edge fix-ups),
 //! [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
 
 pub mod call;
@@ -20,6 +20,8 @@ pub mod glue;
 pub mod memory;
 pub mod numeric;
 pub mod points;
+pub mod refs;
+pub mod table;
 
 use crate::analysis::policy::State;
 use crate::analysis::{Analysis, BlockId, CTX, NONE, Var};
@@ -190,8 +192,16 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
             self.vars.push(self.b.declare_var(clif_type(info.ty)));
         }
         let params = self.b.block_params(entry).to_vec();
-        for (v, p) in params.into_iter().enumerate() {
-            self.b.def_var(self.vars[v], p);
+        let mut params = params.into_iter();
+        self.b.def_var(self.vars[0], params.next().expect("the context is a parameter"));
+        let in_regs = crate::abi::params_in_registers(&self.ty.params);
+        for (k, (ty, in_reg)) in self.ty.params.iter().zip(in_regs).enumerate() {
+            let value = if in_reg { params.next() } else { None };
+            let value = match value {
+                Some(value) => value,
+                None => self.load_context(clif_type(*ty), self.env.layout.slot(k as u32)),
+            };
+            self.b.def_var(self.vars[k + 1], value);
         }
         for local in self.an.num_params..self.an.num_locals {
             let v = local + 1;
@@ -359,7 +369,12 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
                 self.store_context(v, self.env.layout.global(*global_index));
             }
             _ => {
-                if !numeric::translate(self, op) && !memory::translate(self, op) && !call::translate(self, op)? {
+                if !numeric::translate(self, op)
+                    && !memory::translate(self, op)
+                    && !call::translate(self, op)
+                    && !table::translate(self, op)
+                    && !refs::translate(self, op)
+                {
                     let name = format!("{op:?}");
                     let name = name.split([' ', '{', '(']).next().unwrap_or("operator").to_string();
                     return Err(Error::unsupported(name, offset as usize));

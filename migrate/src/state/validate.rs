@@ -7,13 +7,15 @@
 use super::{Invocation, PointKind, Slot, State};
 use crate::framemap::{Callee, Home, HomeKind, Point};
 use crate::frames::{FrameError, FrameMaps};
-use crate::module::{ConstExpr, ModuleInfo};
+use crate::module::ModuleInfo;
 use crate::types::{NULL_REF, ValType, Value};
 
 /// Greatest number of frames that is accepted.
 pub const MAX_FRAMES: usize = 1 << 24;
 /// Greatest size of a 32-bit memory, in 64 KiB pages.
 pub const MAX_PAGES: u64 = 1 << 16;
+/// Greatest size of a 64-bit memory, in 64 KiB pages.
+pub const MAX_PAGES_64: u64 = 1 << 32;
 
 /// Why a state isn't one of this module.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +103,8 @@ pub fn validate(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) ->
     count("data segments", module.data.len(), state.dropped_data.len())?;
     globals(state, module)?;
     for (index, (memory, found)) in module.memories.iter().zip(&state.memories).enumerate() {
-        let max = memory.max.unwrap_or(MAX_PAGES).min(MAX_PAGES);
+        let most = if memory.memory64 { MAX_PAGES_64 } else { MAX_PAGES };
+        let max = memory.max.unwrap_or(most).min(most);
         size("memory", index, found.pages, "pages", memory.min, max)?;
     }
     for (index, (table, found)) in module.tables.iter().zip(&state.tables).enumerate() {
@@ -154,11 +157,7 @@ fn globals(state: &State, module: &ModuleInfo) -> Result<(), StateError> {
             return wrong("it refers to a function that doesn't exist".into());
         }
         // The compiler may have folded a constant into the code: another value would be two values at once.
-        let constant = match global.init {
-            ConstExpr::Value(value) => Some(value),
-            ConstExpr::RefFunc(func) => Some(Value::FuncRef(Some(func))),
-            ConstExpr::GlobalGet(of) => state.globals.get(of as usize).copied(),
-        };
+        let constant = global.init.value(|of| state.globals.get(of as usize).copied());
         if !global.mutable && constant.is_some_and(|c| c != value) {
             return wrong("it is constant, and has another value in the module".into());
         }
@@ -193,7 +192,7 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
         Invocation::Start => (module.start, "the start function".into()),
         Invocation::Export(name) => (module.exported_func(name), format!("the exported function {name:?}")),
     };
-    if invoked != Some(outermost) {
+    if invoked.is_none_or(|f| !may_run(module, Callee::Func(f), outermost)) {
         return Err(StateError::Invocation {
             func: outermost,
             invoked: name,
@@ -208,16 +207,15 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
             offset,
             what,
         };
-        let Some(&ty) = module.funcs.get(func as usize) else {
+        if func as usize >= module.funcs.len() {
             return Err(wrong("the function doesn't exist".into()));
-        };
-        match wanted {
-            Callee::Func(called) if called == func => {}
-            Callee::Func(called) => return Err(wrong(format!("its caller called function {called}"))),
-            // What `call_indirect` compares: equal types, whatever their indices.
-            Callee::Type(called) if module.types.get(called as usize) == module.types.get(ty as usize) => {}
-            Callee::Type(called) => return Err(wrong(format!("its caller called a function of type {called}"))),
-            Callee::None => return Err(wrong("its caller called nothing".into())),
+        }
+        if !may_run(module, wanted, func) {
+            return Err(wrong(match wanted {
+                Callee::Func(called) => format!("its caller called function {called}"),
+                Callee::Type(called) => format!("its caller called a function of type {called}"),
+                Callee::None => "its caller called nothing".into(),
+            }));
         }
         let function = maps.function(func)?;
         let point = function.points.point_at(offset).filter(|p| p.kind == frame.kind);
@@ -235,6 +233,19 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
         wanted = point.callee;
     }
     Ok(())
+}
+
+/// Whether a frame of `func` can lie above one that called `callee`: it is what was called, or, in a module with tail calls, what
+/// took its place, which returns values of the same types.
+fn may_run(module: &ModuleInfo, callee: Callee, func: u32) -> bool {
+    let own = module.funcs.get(func as usize).copied();
+    let (same, ty) = match callee {
+        Callee::Func(called) => (called == func, module.funcs.get(called as usize).copied()),
+        // What `call_indirect` compares: equal types, whatever their indices.
+        Callee::Type(called) => (own.is_some_and(|own| module.canonical_type(own) == called), Some(called)),
+        Callee::None => return false,
+    };
+    same || module.needs.tail_calls && ty.is_some_and(|ty| module.returns_like(func, ty))
 }
 
 /// Keeps of a frame's values those that are live at the point; an error tells what is wrong.
