@@ -16,7 +16,7 @@ use crate::{abi, isa};
 use cranelift_codegen::binemit::Reloc as ClifReloc;
 use cranelift_codegen::ir::{ExternalName, Function, StackSlot, TrapCode, UserFuncName};
 use cranelift_codegen::isa::OwnedTargetIsa;
-use cranelift_codegen::{CompiledCode, Context, FinalizedRelocTarget};
+use cranelift_codegen::{CompiledCode, Context, FinalizedMachExceptionHandler, FinalizedRelocTarget};
 use cranelift_control::ControlPlane;
 use cranelift_frontend::FunctionBuilderContext;
 use dunlin_migrate::arch::Arch;
@@ -196,6 +196,16 @@ fn machine_function(
             kind: SiteKind::Call,
             wasm: wasm_at(call.ret_addr.saturating_sub(1)),
         });
+        for handler in call.exception_handlers {
+            let FinalizedMachExceptionHandler::Default(at) = handler else {
+                return Err(format!("unexpected exception handler {handler:?}"));
+            };
+            sites.push(Site {
+                text: call.ret_addr,
+                kind: SiteKind::Handler(*at),
+                wasm: wasm_at(call.ret_addr.saturating_sub(1)),
+            });
+        }
     }
     for trap in code.buffer.traps() {
         let kind = trap_of(trap.code).ok_or_else(|| format!("unknown trap code {:?}", trap.code))?;

@@ -18,6 +18,8 @@ pub const SUPPORTED: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::TAIL_CALL)
     .union(WasmFeatures::MULTI_MEMORY)
     .union(WasmFeatures::MEMORY64)
+    .union(WasmFeatures::EXCEPTIONS)
+    .union(WasmFeatures::LEGACY_EXCEPTIONS)
     .union(WasmFeatures::SIMD)
     .union(WasmFeatures::RELAXED_SIMD);
 
@@ -26,11 +28,6 @@ pub const SUPPORTED: WasmFeatures = WasmFeatures::WASM1
 const REFUSED: &[(&str, WasmFeatures)] = &[
     ("component model", WasmFeatures::COMPONENT_MODEL),
     ("threads", WasmFeatures::THREADS),
-    ("exception handling", WasmFeatures::EXCEPTIONS),
-    (
-        "legacy exception handling",
-        WasmFeatures::LEGACY_EXCEPTIONS.union(WasmFeatures::EXCEPTIONS),
-    ),
     (
         "garbage collection",
         WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES),
@@ -119,8 +116,6 @@ mod tests {
     #[test]
     fn a_feature_is_named_by_its_own_entry() {
         assert_eq!(name_of(WasmFeatures::GC), Some("garbage collection"));
-        assert_eq!(name_of(WasmFeatures::EXCEPTIONS), Some("exception handling"));
-        assert_eq!(name_of(WasmFeatures::LEGACY_EXCEPTIONS), Some("legacy exception handling"));
         for (name, flags) in REFUSED {
             assert!(!SUPPORTED.contains(*flags), "{name} is supported");
         }

@@ -240,6 +240,11 @@ impl<'a> Reader<'a> {
                     });
                 }
             }
+            Payload::TagSection(section) => {
+                for tag in section {
+                    info.tags.push(tag?.func_type_idx);
+                }
+            }
             Payload::GlobalSection(section) => {
                 for global in section.into_iter_with_offsets() {
                     let (offset, global) = global?;
@@ -260,7 +265,7 @@ impl<'a> Reader<'a> {
                         ExternalKind::Table => ExportKind::Table,
                         ExternalKind::Memory => ExportKind::Memory,
                         ExternalKind::Global => ExportKind::Global,
-                        ExternalKind::Tag => return Err(Error::unsupported("exception handling", offset)),
+                        ExternalKind::Tag => ExportKind::Tag,
                         ExternalKind::FuncExact => return Err(Error::unsupported("custom descriptors", offset)),
                     };
                     info.exports.push(Export {

@@ -12,7 +12,7 @@
 use crate::error::Error;
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::flowgraph::ControlFlowGraph;
-use cranelift_codegen::ir::{Block, Function, Inst, InstructionData, Opcode, SigRef, Value, ValueDef};
+use cranelift_codegen::ir::{Block, BlockArg, Function, Inst, InstructionData, Opcode, SigRef, Value, ValueDef};
 use cranelift_entity::SecondaryMap;
 use std::collections::{HashMap, HashSet};
 
@@ -21,6 +21,13 @@ pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], fu
     let segments = Segments::new(func, neutral);
     if segments.calls == 0 {
         return Ok(0);
+    }
+    if let Some(inst) = segments.points.iter().find(|&&i| passes_values_on(func, i)) {
+        let inst = func.dfg.display_inst(*inst).to_string();
+        return Err(Error::internal(
+            func_index,
+            format!("record rule: {inst} passes values across itself"),
+        ));
     }
     let crossing = crossing_values(func, cfg, &segments);
     let mut known = HashMap::new();
@@ -46,8 +53,22 @@ pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], fu
 fn is_point(func: &Function, inst: Inst, neutral: &[SigRef]) -> bool {
     match &func.dfg.insts[inst] {
         InstructionData::CallIndirect { sig_ref, .. } => !neutral.contains(sig_ref),
+        // Calls that end a block because they have a handler; tail calls leave no frame behind.
+        InstructionData::TryCall { .. } | InstructionData::TryCallIndirect { .. } => true,
         data => data.opcode().is_call() && !data.opcode().is_terminator(),
     }
+}
+
+/// Does a call with a handler hand values other than its own results to what comes after it?
+fn passes_values_on(func: &Function, inst: Inst) -> bool {
+    let exception = match &func.dfg.insts[inst] {
+        InstructionData::TryCall { exception, .. } | InstructionData::TryCallIndirect { exception, .. } => *exception,
+        _ => return false,
+    };
+    let targets = func.dfg.exception_tables[exception].all_branches();
+    targets
+        .iter()
+        .any(|call| call.args(&func.dfg.value_lists).any(|arg| matches!(arg, BlockArg::Value(_))))
 }
 
 /// Where values are defined, in terms of (block, number of calls before in that block).

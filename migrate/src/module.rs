@@ -202,7 +202,9 @@ impl ModuleInfo {
             .map(|t| t.params.len().max(t.results.len()))
             .max()
             .unwrap_or(0);
-        (most as u32).max(hostcalls::MAX_SLOTS)
+        let payload = self.tags.iter().filter_map(|&ty| self.types.get(ty as usize));
+        let payload = payload.map(|ty| ty.params.len() as u32 + hostcalls::PAYLOAD_SLOT).max();
+        (most as u32).max(payload.unwrap_or(0)).max(hostcalls::MAX_SLOTS)
     }
 
     /// The function exported under a name.

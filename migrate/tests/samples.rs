@@ -109,6 +109,7 @@ fn state() -> State {
                 }],
             },
         },
+        exceptions: vec![],
     }
 }
 

@@ -11,11 +11,12 @@
 //! made on another machine. [`State`] tracks which variables are in registers and which homes are clean; where paths meet,
 //! [`Translator::fixups`] makes each edge fit the state that [`crate::analysis::policy`] chose for the merge.
 //!
-//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`refs`], [`memory`], [`numeric`], [`simd`], [`points`] (polls,
-//! flushes, edge fix-ups), [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
+//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`refs`], [`exceptions`], [`memory`], [`numeric`], [`simd`],
+//! [`points`] (polls, flushes, edge fix-ups), [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
 
 pub mod call;
 pub mod control;
+pub mod exceptions;
 pub mod glue;
 pub mod memory;
 pub mod numeric;
@@ -93,6 +94,8 @@ pub struct Translator<'b, 'a, 'm> {
     record: Option<StackSlot>,
     regions: Regions,
     return_block: cranelift_codegen::ir::Block,
+    /// A block on the way to a pad that is still to be filled.
+    pending: Option<exceptions::Detour>,
     sigs: HashMap<SigKey, SigRef>,
     funcs: HashMap<u32, FuncRef>,
 }
@@ -142,6 +145,7 @@ pub fn translate(
         record,
         regions,
         return_block: cranelift_codegen::ir::Block::from_u32(0),
+        pending: None,
         sigs: HashMap::new(),
         funcs: HashMap::new(),
     };
@@ -372,11 +376,12 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
             }
             _ => {
                 if !numeric::translate(self, op)
+                    && !simd::translate(self, op)
                     && !memory::translate(self, op)
                     && !call::translate(self, op)
                     && !table::translate(self, op)
                     && !refs::translate(self, op)
-                    && !simd::translate(self, op)
+                    && !exceptions::translate(self, op)
                 {
                     let name = format!("{op:?}");
                     let name = name.split([' ', '{', '(']).next().unwrap_or("operator").to_string();

@@ -23,6 +23,8 @@ pub mod id {
     pub const PAGES: u32 = 2;
     /// The stored pages.
     pub const DATA: u32 = 3;
+    /// Exceptions that references refer to.
+    pub const EXCEPTIONS: u32 = 4;
 }
 
 /// Section flags.

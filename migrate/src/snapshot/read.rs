@@ -58,6 +58,7 @@ impl<R: Read + Seek> Snapshot<R> {
                 id::STATE => "state section",
                 id::PAGES => "page index",
                 id::DATA => "page data",
+                id::EXCEPTIONS => "exceptions",
                 _ if section.flags & flag::OPTIONAL != 0 => continue,
                 other => return Err(SnapshotError::UnknownSection(other)),
             };
@@ -78,12 +79,20 @@ impl<R: Read + Seek> Snapshot<R> {
             return Err(SnapshotError::Damaged("the page data has a checksum of its own"));
         }
         let state = load(&mut reader, find(id::STATE, "it has no state section")?, "state", MAX_STATE)?;
-        let (state, rest) = postcard::take_from_bytes::<State>(&state).map_err(SnapshotError::State)?;
+        let (mut state, rest) = postcard::take_from_bytes::<State>(&state).map_err(SnapshotError::State)?;
         if !rest.is_empty() {
             return Err(SnapshotError::Damaged("there are bytes behind the state"));
         }
         if state.module != header.module {
             return Err(SnapshotError::Damaged("header and state name different modules"));
+        }
+        if let Some(section) = sections.iter().find(|s| s.id == id::EXCEPTIONS) {
+            let bytes = load(&mut reader, section, "exceptions", MAX_STATE)?;
+            let (exceptions, rest) = postcard::take_from_bytes(&bytes).map_err(SnapshotError::State)?;
+            if !rest.is_empty() {
+                return Err(SnapshotError::Damaged("there are bytes behind the exceptions"));
+            }
+            state.exceptions = exceptions;
         }
         let index = load(&mut reader, find(id::PAGES, "it has no index of pages")?, "pages", MAX_INDEX)?;
         let index = PageIndex::parse(&index, &state.memories, data.len)?;

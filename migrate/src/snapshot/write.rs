@@ -39,11 +39,21 @@ pub fn write_sparse(
     let index = PageIndex::scan(memories, may_be_used);
     let state_bytes = postcard::to_stdvec(state).map_err(SnapshotError::State)?;
     let index_bytes = index.encode();
+    // Most programs have none, and no section for them.
+    let exceptions = if state.exceptions.is_empty() {
+        None
+    } else {
+        Some(postcard::to_stdvec(&state.exceptions).map_err(SnapshotError::State)?)
+    };
+    let exceptions_len = exceptions.as_ref().map_or(0, Vec::len);
     limit("state", &state_bytes, MAX_STATE)?;
     limit("pages", &index_bytes, MAX_INDEX)?;
+    limit("exceptions", exceptions.as_deref().unwrap_or_default(), MAX_STATE)?;
 
-    let state_at = header::HEADER_LEN + 3 * header::ENTRY_LEN;
-    let index_at = (state_at + state_bytes.len()).next_multiple_of(16);
+    let count = 3 + usize::from(exceptions.is_some());
+    let state_at = header::HEADER_LEN + count * header::ENTRY_LEN;
+    let exceptions_at = (state_at + state_bytes.len()).next_multiple_of(16);
+    let index_at = (exceptions_at + exceptions_len).next_multiple_of(16);
     let index_end = index_at + index_bytes.len();
     // Without a stored page there is nothing to align.
     let data_at = if index.stored() == 0 {
@@ -63,8 +73,9 @@ pub fn write_sparse(
             len,
         }
     };
-    let sections = [
-        section(id::STATE, &state_bytes, state_at),
+    let mut sections = vec![section(id::STATE, &state_bytes, state_at)];
+    sections.extend(exceptions.as_ref().map(|bytes| section(id::EXCEPTIONS, bytes, exceptions_at)));
+    sections.extend([
         section(id::PAGES, &index_bytes, index_at),
         Section {
             id: id::DATA,
@@ -74,11 +85,13 @@ pub fn write_sparse(
             offset: data_at as u64,
             len: data_len,
         },
-    ];
+    ]);
     let bytes = data_at as u64 + data_len;
     let mut head = header::encode(state.module, bytes, &sections);
     head.reserve_exact(data_at - head.len());
     head.extend_from_slice(&state_bytes);
+    head.resize(exceptions_at, 0);
+    head.extend_from_slice(exceptions.as_deref().unwrap_or_default());
     head.resize(index_at, 0);
     head.extend_from_slice(&index_bytes);
     head.resize(data_at, 0);

@@ -94,7 +94,7 @@ fn lies_about_values() {
     );
     says(
         lie(|s| s.frames[0].values[2].1 = Value::FuncRef(Some(3))),
-        "stack 0 refers to a function that doesn't exist",
+        "stack 0 refers to something that doesn't exist",
     );
     says(
         lie(|s| s.frames[0].values[2].1 = Value::FuncRef(Some(NULL_REF))),
