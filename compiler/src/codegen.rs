@@ -279,6 +279,10 @@ fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Result<(), Stri
     if points.record_size > 0 && f.record + points.record_size > f.frame_to_fp {
         return Err(format!("{}: the record lies outside the frame", f.arch));
     }
+    // Frame pointers are multiples of 16, in rebuilt frames too; so homes are as aligned as their loads and stores claim.
+    if !f.frame_to_fp.is_multiple_of(16) || !f.record.is_multiple_of(16) {
+        return Err(format!("{}: the record is not aligned", f.arch));
+    }
     Ok(())
 }
 

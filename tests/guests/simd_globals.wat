@@ -1,18 +1,18 @@
 ;;! v128 in globals and in memory, at odd addresses too; NaN lanes keep every bit.
-;;! stdout: @0
-;;! stdout: @1
+;;! stdout: 7b2b1a08e7452302
+;;! stdout: c3b2a19076543211
 ;;! stdout: fff4deadbeef0001
 ;;! stdout: 7fa12345ffc00001
 ;;! stdout: 0123456789abcdef
-;;! stdout: @2
-;;! stdout: @3
+;;! stdout: b2c48e896d3ceae0
+;;! stdout: e896a55c0edd8fbe
 (module
   ;;prelude
   (global $i (mut i32) (i32.const 0))
   (global $g (mut v128) (v128.const i32x4 1 0 0 0x80000000))
   (global $d (mut f64) (f64.const 0))
   (global $nan (mut v128) (v128.const i32x4 0xffc00001 0x7fa12345 0xbeef0001 0xfff4dead))
-  (global $fixed v128 (v128.const i64x2 0x0123456789abcdef 0))
+  (global $fixed v128 (v128.const i64x2 0x0123456789abcdef 0x1032547698badcfe))
   (func $print_vector (param $v v128)
     (call $print (i64x2.extract_lane 1 (local.get $v)))
     (call $print (i64x2.extract_lane 0 (local.get $v))))

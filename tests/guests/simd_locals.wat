@@ -1,8 +1,8 @@
 ;;! v128 locals across calls and polls, one of them never set, and as a loop's parameter and a block's result.
-;;! stdout: @0
-;;! stdout: @1
-;;! stdout: @2
-;;! stdout: @3
+;;! stdout: fa70f5b1d6f5cb4f
+;;! stdout: 4f622dbd243142cf
+;;! stdout: 45d35e97da2239c2
+;;! stdout: 4544aac534bd16d8
 ;;! stdout: 0000000000000000
 ;;! stdout: 0000000000000000
 (module

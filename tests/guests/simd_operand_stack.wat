@@ -1,6 +1,6 @@
 ;;! v128 on the operand stack, among operands of other types, while calls are made; in recursion.
-;;! stdout: @0
-;;! stdout: @1
+;;! stdout: a502b50200280050
+;;! stdout: 650275027c64b8b6
 (module
   ;;prelude
   (func $descend (param $n i32) (result v128)

@@ -1,7 +1,7 @@
 ;;! More v128 parameters and results than there are registers, mixed with other types; through a table too.
-;;! stdout: @0
-;;! stdout: @1
-;;! stdout: @2
+;;! stdout: 620e20261e1a1c2a
+;;! stdout: 0c090df9100b1227
+;;! stdout: 82391f857149f5ac
 (module
   ;;prelude
   (type $many (func (param i32 v128 f64 v128 v128 i64 v128 v128 f32 v128 v128 v128 v128 v128 i32) (result v128 i32 v128 f64 v128 v128 i64)))
@@ -38,7 +38,8 @@
       (local.set $d (f64.add (local.get $d)))
       (call $tick)
       (local.set $a (i32x4.add (local.get $a)))
-      (local.set $n (i64.mul (i64.add (local.get $n) (i64.extend_i32_u)) (i64.const 31)))
+      i64.extend_i32_u
+      (local.set $n (i64.mul (i64.add (local.get $n)) (i64.const 31)))
       (local.set $a (i16x8.sub (local.get $a)))
       (br_if $again (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 20))))
     (call $print (i64.xor (i64x2.extract_lane 1 (local.get $a)) (i64.reinterpret_f64 (local.get $d))))

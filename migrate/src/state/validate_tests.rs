@@ -151,7 +151,7 @@ fn memories_without_a_limit_end_at_four_gigabytes() {
 
 /// The made-up module with a tag that carries an i32 and an exception.
 fn with_tag() -> ModuleInfo {
-    let mut module = testing::module();
+    let mut module = module();
     module.types.push(FuncType {
         params: vec![ValType::I32, ValType::ExnRef],
         results: vec![],
