@@ -13,6 +13,9 @@
 //!          host pages of 4, 16 and 64 KiB
 //! ```
 //!
+//! An incremental snapshot has two more sections before the data: 16 `bases`, the pages that are taken from earlier snapshots in the
+//! same directory, and 17 `digests` (which readers may skip), 16 bytes for each page, by which the next one finds what has changed.
+//!
 //! All numbers are little-endian; bytes between sections are zero. A page that holds only zeros is not stored. Equal states
 //! give equal bytes: nothing else (time, host, path, architecture) is written.
 //!
@@ -24,19 +27,26 @@
 //! against a module by [`crate::state::validate`].
 
 mod atomic;
+mod bases;
+mod digest;
 mod header;
+mod increment;
 mod pages;
 mod read;
 mod write;
 
 #[cfg(test)]
+mod increment_tests;
+#[cfg(test)]
 mod tests;
 
 pub use atomic::atomic_write;
+pub use bases::BaseFile;
 pub use header::{Header, VERSION};
+pub use increment::Earlier;
 pub use pages::{PAGE_SIZE, PageRun};
-pub use read::{Snapshot, header_only};
-pub use write::{WriteStats, write, write_sparse};
+pub use read::{Snapshot, header_only, open_file};
+pub use write::{WriteStats, write, write_incremental, write_sparse};
 
 use std::io;
 use std::path::PathBuf;
@@ -45,6 +55,9 @@ use std::path::PathBuf;
 pub const MAX_STATE: u64 = 512 << 20;
 /// Greatest length of the `pages` section: 64 MiB (1 TiB of memory).
 pub const MAX_INDEX: u64 = 64 << 20;
+
+/// Greatest length of the `digests` section: 256 MiB (1 TiB of memory).
+pub const MAX_DIGESTS: u64 = 256 << 20;
 
 /// Why a snapshot can't be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +131,14 @@ pub enum SnapshotError {
         /// Length of the buffer.
         len: usize,
     },
+    /// An earlier snapshot that pages are taken from can't be used.
+    #[error("the snapshot needs {name:?}, which it was made from: {why}")]
+    Base {
+        /// Its file name, in the same directory.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The path of a snapshot names something else than a file.
     #[error("{0} is not a regular file: a snapshot would replace it")]
     NotAFile(PathBuf),
@@ -132,6 +153,15 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
+    /// Is the file (or one that it needs) damaged or missing, so that an earlier one may do? Otherwise it is sound, but this Dunlin
+    /// can't use it.
+    pub fn is_damage(&self) -> bool {
+        !matches!(
+            self,
+            SnapshotError::Version { .. } | SnapshotError::UnknownSection(_) | SnapshotError::NotAFile(_)
+        )
+    }
+
     /// An [`SnapshotError::Io`]: "cannot {doing}: ...".
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> SnapshotError {
         let doing = doing.into();

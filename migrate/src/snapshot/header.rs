@@ -23,6 +23,10 @@ pub mod id {
     pub const PAGES: u32 = 2;
     /// The stored pages.
     pub const DATA: u32 = 3;
+    /// Pages taken from earlier snapshots.
+    pub const BASES: u32 = 16;
+    /// Digests of the pages.
+    pub const DIGESTS: u32 = 17;
 }
 
 /// Section flags.

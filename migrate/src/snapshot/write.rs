@@ -1,8 +1,9 @@
 //! Writes a snapshot as a stream: no copy of the memories is made.
 
 use super::header::{self, Section, flag, id};
+use super::increment::{Earlier, Plan};
 use super::pages::{PAGE_SIZE, PageIndex};
-use super::{MAX_INDEX, MAX_STATE, SnapshotError};
+use super::{MAX_DIGESTS, MAX_INDEX, MAX_STATE, SnapshotError};
 use crate::state::State;
 use std::io::Write;
 
@@ -15,6 +16,8 @@ pub struct WriteStats {
     pub state_bytes: u64,
     /// Pages stored.
     pub stored_pages: u64,
+    /// Pages taken from earlier snapshots.
+    pub base_pages: u64,
     /// Pages left out because they are zero.
     pub zero_pages: u64,
 }
@@ -35,16 +38,66 @@ pub fn write_sparse(
     may_be_used: &dyn Fn(u32, u64) -> bool,
 ) -> Result<WriteStats, SnapshotError> {
     check_sizes(state, memories)?;
+    let plan = Plan {
+        index: PageIndex::scan(memories, may_be_used),
+        ..Plan::default()
+    };
+    write_planned(out, state, memories, &plan, &[])
+}
+
+/// As [`write_sparse`], but pages that are as in `earlier` are taken from there, and a later snapshot can do the same with this one.
+pub fn write_incremental(
+    out: &mut impl Write,
+    state: &State,
+    memories: &[&[u8]],
+    may_be_used: &dyn Fn(u32, u64) -> bool,
+    earlier: &Earlier,
+) -> Result<WriteStats, SnapshotError> {
+    check_sizes(state, memories)?;
+    let plan = Plan::new(memories, may_be_used, earlier);
+    let mut extra = Vec::new();
+    if plan.bases.pages() > 0 {
+        extra.push((id::BASES, 0, plan.bases.encode()));
+    }
+    let digests = plan.digests.iter().flat_map(|d| d.to_le_bytes()).collect();
+    extra.push((id::DIGESTS, flag::OPTIONAL, digests));
+    for (id, _, bytes) in &extra {
+        let (name, most) = if *id == id::BASES {
+            ("bases", MAX_INDEX)
+        } else {
+            ("digests", MAX_DIGESTS)
+        };
+        limit(name, bytes, most)?;
+    }
+    write_planned(out, state, memories, &plan, &extra)
+}
+
+/// Writes what was planned. `extra` sections (id, flags, bytes) come between the index and the pages.
+fn write_planned(
+    out: &mut impl Write,
+    state: &State,
+    memories: &[&[u8]],
+    plan: &Plan,
+    extra: &[(u32, u32, Vec<u8>)],
+) -> Result<WriteStats, SnapshotError> {
     let total_pages: u64 = state.memories.iter().map(|m| m.pages).sum();
-    let index = PageIndex::scan(memories, may_be_used);
+    let index = &plan.index;
     let state_bytes = postcard::to_stdvec(state).map_err(SnapshotError::State)?;
     let index_bytes = index.encode();
     limit("state", &state_bytes, MAX_STATE)?;
     limit("pages", &index_bytes, MAX_INDEX)?;
 
-    let state_at = header::HEADER_LEN + 3 * header::ENTRY_LEN;
+    let state_at = header::HEADER_LEN + (3 + extra.len()) * header::ENTRY_LEN;
     let index_at = (state_at + state_bytes.len()).next_multiple_of(16);
-    let index_end = index_at + index_bytes.len();
+    let mut index_end = index_at + index_bytes.len();
+    let extra_at: Vec<usize> = extra
+        .iter()
+        .map(|(_, _, bytes)| {
+            let at = index_end.next_multiple_of(16);
+            index_end = at + bytes.len();
+            at
+        })
+        .collect();
     // Without a stored page there is nothing to align.
     let data_at = if index.stored() == 0 {
         index_end
@@ -63,24 +116,34 @@ pub fn write_sparse(
             len,
         }
     };
-    let sections = [
+    let mut sections = vec![
         section(id::STATE, &state_bytes, state_at),
         section(id::PAGES, &index_bytes, index_at),
-        Section {
-            id: id::DATA,
-            version: 1,
-            flags: flag::CHECKED_ELSEWHERE,
-            crc: 0,
-            offset: data_at as u64,
-            len: data_len,
-        },
     ];
+    for ((id, flags, bytes), at) in extra.iter().zip(&extra_at) {
+        sections.push(Section {
+            flags: *flags,
+            ..section(*id, bytes, *at)
+        });
+    }
+    sections.push(Section {
+        id: id::DATA,
+        version: 1,
+        flags: flag::CHECKED_ELSEWHERE,
+        crc: 0,
+        offset: data_at as u64,
+        len: data_len,
+    });
     let bytes = data_at as u64 + data_len;
     let mut head = header::encode(state.module, bytes, &sections);
     head.reserve_exact(data_at - head.len());
     head.extend_from_slice(&state_bytes);
     head.resize(index_at, 0);
     head.extend_from_slice(&index_bytes);
+    for ((_, _, bytes), at) in extra.iter().zip(&extra_at) {
+        head.resize(*at, 0);
+        head.extend_from_slice(bytes);
+    }
     head.resize(data_at, 0);
 
     let failed = || SnapshotError::io("write the snapshot");
@@ -91,12 +154,13 @@ pub fn write_sparse(
         out.write_all(pages).map_err(failed())?;
     }
     out.flush().map_err(failed())?;
-    let stored_pages = index.stored();
+    let (stored_pages, base_pages) = (index.stored(), plan.bases.pages());
     Ok(WriteStats {
         bytes,
         state_bytes: state_bytes.len() as u64,
         stored_pages,
-        zero_pages: total_pages - stored_pages,
+        base_pages,
+        zero_pages: total_pages - stored_pages - base_pages,
     })
 }
 
