@@ -53,6 +53,31 @@ pub struct Info {
     pub memory_bytes: u64,
     /// Whether it can be checkpointed (it was not built with `--no-migration`).
     pub migratable: bool,
+    /// Its periodic snapshots, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub periodic: Option<Periodic>,
+}
+
+/// How periodic snapshots go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Periodic {
+    /// Snapshots written.
+    pub written: u64,
+    /// Snapshots that failed.
+    pub failed: u64,
+    /// Size of the last one in bytes.
+    pub last_bytes: u64,
+    /// Pages stored in the last one.
+    pub last_pages: u64,
+    /// Microseconds that the program stood still for the last one.
+    pub last_pause_us: u64,
+    /// Microseconds that it stood still for any, at most.
+    pub longest_pause_us: u64,
+    /// Microseconds that the last one took to write, while the program ran on.
+    pub last_write_us: u64,
+    /// Why the last one failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A finished checkpoint.

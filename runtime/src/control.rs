@@ -75,7 +75,7 @@ impl Drop for Control {
 }
 
 /// Runs `f` with every signal blocked; a thread it starts inherits that, so that all signals go to the program's thread.
-fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
+pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
     let mut all = MaybeUninit::uninit();
     let mut before = MaybeUninit::uninit();
     // SAFETY: `sigfillset` initialises `all`; `pthread_sigmask` reads it and initialises `before`.
@@ -200,6 +200,7 @@ mod tests {
             uptime_seconds: 0,
             memory_bytes: 0,
             migratable,
+            periodic: None,
         });
         Box::leak(Box::new(shared))
     }

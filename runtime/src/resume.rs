@@ -60,6 +60,20 @@ pub enum ResumeError {
     },
 }
 
+/// The most parts of a memory that are mapped. A process may have some 65000 mappings; an incremental snapshot can have as many runs.
+const MAX_MAPPINGS: usize = 4096;
+
+impl ResumeError {
+    /// Is the file damaged or gone, so that an earlier one may do?
+    pub fn is_damage(&self) -> bool {
+        match self {
+            ResumeError::Open(_) => true,
+            ResumeError::Snapshot(e) => e.is_damage(),
+            _ => false,
+        }
+    }
+}
+
 /// Where the bytes of a snapshot are.
 pub trait Source: Read + Seek {
     /// Fills bytes of a linear memory, by mapping if possible.
@@ -68,7 +82,11 @@ pub trait Source: Read + Seek {
 
 impl Source for File {
     fn load(&self, memory: &mut Memory, offset: u64, at: u64, len: u64) -> Result<(), SnapshotError> {
-        match memory.map_file(self, offset, at, len) {
+        let mapped = match memory.mapped().len() < MAX_MAPPINGS {
+            true => memory.map_file(self, offset, at, len),
+            false => Ok(false),
+        };
+        match mapped {
             Ok(true) => Ok(()),
             // A file system that can't map, or pages of another size.
             Ok(false) | Err(MemoryError::Map(_)) => {
@@ -99,16 +117,21 @@ fn place(memory: &mut Memory, at: u64, len: u64) -> Result<&mut [u8], SnapshotEr
     place.ok_or(SnapshotError::Damaged("a stored page lies beyond its memory"))
 }
 
-/// Opens a snapshot file and reads all of it but the memory's pages.
+/// Opens a snapshot file, and those beside it that it takes pages from, and reads all of it but the memory's pages.
 pub fn open(path: &Path) -> Result<Snapshot<File>, ResumeError> {
+    let mut snapshot = Snapshot::open(open_file(path).map_err(ResumeError::Open)?)?;
+    snapshot.attach_all(|name| open_file(&path.with_file_name(name)))?;
+    Ok(snapshot)
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
     // Not blocking on a pipe that someone has put there.
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
-    let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|e| ResumeError::Open(e.into()))?;
-    let file = File::from(file);
-    if !file.metadata().map_err(ResumeError::Open)?.is_file() {
-        return Err(ResumeError::Open(io::Error::other("it is not a regular file")));
+    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
     }
-    Ok(Snapshot::open(file)?)
+    Ok(file)
 }
 
 /// Refuses a snapshot of another program.
@@ -166,7 +189,7 @@ fn fill_instance<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>, sta
     let mut runs: Vec<PageRun<'_>> = Vec::new();
     for run in snapshot.runs().filter(|run| run.memory == 0) {
         snapshot
-            .reader()
+            .reader_of(&run)?
             .load(&mut instance.memory, run.offset, run.first * PAGE_SIZE as u64, run.len())?;
         runs.push(run);
     }

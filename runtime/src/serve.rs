@@ -3,7 +3,7 @@
 use crate::capture::{self, CaptureError};
 use crate::exit::{Ending, FAILED, Failure};
 use crate::force::Due;
-use crate::running::{Flow, Running};
+use crate::running::{CheckpointTo, Flow, Running};
 use crate::shared::Job;
 use dunlin_migrate::control::{Checkpointed, Reply};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,11 @@ impl Running {
     /// Serves what is pending: a `--checkpoint-on` signal, and other processes' requests. The program ends if one of them wants it.
     pub(crate) fn serve_requests(&mut self) -> Flow {
         self.shared.wake.clear();
+        if self.shared.take_tick()
+            && let Some(CheckpointTo::Directory(saver)) = &self.setup.checkpoint_to
+        {
+            saver.serve(self);
+        }
         let mut gone_to = if self.shared.take_signal() {
             self.serve_signal()
         } else {
@@ -50,10 +55,10 @@ impl Running {
     /// Serves a signal; returns the snapshot if the program is to stop.
     fn serve_signal(&self) -> Option<PathBuf> {
         let to = self.setup.checkpoint_to.as_ref()?;
-        match capture::write_file(self, to) {
-            Ok(_) => Some(to.clone()),
+        match self.write_own(to) {
+            Ok(path) => Some(path),
             Err(e) => {
-                crate::start::complain(&format!("cannot checkpoint to {}: {e}; the program runs on", to.display()));
+                crate::start::complain(&format!("cannot checkpoint to {to}: {e}; the program runs on"));
                 None
             }
         }
@@ -86,14 +91,22 @@ impl Running {
         })
     }
 
+    /// Writes the program's own snapshot; returns its path.
+    fn write_own(&self, to: &CheckpointTo) -> Result<PathBuf, CaptureError> {
+        match to {
+            CheckpointTo::File(path) => capture::write_file(self, path).map(|_| path.clone()),
+            CheckpointTo::Directory(saver) => saver.write_now(self),
+        }
+    }
+
     /// The point that `DUNLIN_CHECKPOINT_AT` names: checkpoints and stops.
     fn stop_here(&mut self) -> Flow {
         let Some(to) = self.setup.checkpoint_to.clone() else {
             return Flow::Go;
         };
-        let ending = match capture::write_file(self, &to) {
-            Ok(_) => Ending::Checkpointed(to),
-            Err(e) => Ending::Failed(Failure::new(FAILED, format!("cannot checkpoint to {}: {e}", to.display()))),
+        let ending = match self.write_own(&to) {
+            Ok(path) => Ending::Checkpointed(path),
+            Err(e) => Ending::Failed(Failure::new(FAILED, format!("cannot checkpoint to {to}: {e}"))),
         };
         self.end(ending)
     }

@@ -1,7 +1,7 @@
 //! What the thread that runs the program shares with the control thread and with signal handlers.
 
 use crate::request::Wake;
-use dunlin_migrate::control::{Info, Reply};
+use dunlin_migrate::control::{Info, Periodic, Reply};
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -50,6 +50,8 @@ pub struct Shared {
     /// The pending-request flag.
     pub wake: Wake,
     signalled: AtomicBool,
+    due: AtomicBool,
+    periodic: Mutex<Option<Periodic>>,
     jobs: Mutex<Vec<Job>>,
     memory_size: AtomicU64,
     info: Mutex<Option<Info>>,
@@ -66,6 +68,8 @@ impl Shared {
         Ok(Shared {
             wake: Wake::new()?,
             signalled: AtomicBool::new(false),
+            due: AtomicBool::new(false),
+            periodic: Mutex::new(None),
             jobs: Mutex::new(Vec::new()),
             memory_size: AtomicU64::new(0),
             info: Mutex::new(None),
@@ -82,6 +86,22 @@ impl Shared {
     /// Did a signal arrive since this was last asked?
     pub fn take_signal(&self) -> bool {
         self.signalled.swap(false, SeqCst)
+    }
+
+    /// A periodic snapshot is due; from another thread.
+    pub fn tick(&self) {
+        self.due.store(true, SeqCst);
+        self.wake.raise();
+    }
+
+    /// Has a periodic snapshot become due since this was last asked?
+    pub fn take_tick(&self) -> bool {
+        self.due.swap(false, SeqCst)
+    }
+
+    /// Notes how periodic snapshots go.
+    pub fn set_periodic(&self, periodic: Periodic) {
+        *lock(&self.periodic) = Some(periodic);
     }
 
     /// Asks the program for a checkpoint, from another thread.
@@ -112,6 +132,7 @@ impl Shared {
         lock(&self.info).clone().map(|info| Info {
             uptime_seconds,
             memory_bytes,
+            periodic: lock(&self.periodic).clone(),
             ..info
         })
     }

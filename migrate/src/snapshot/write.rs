@@ -8,7 +8,7 @@ use crate::state::State;
 use std::io::Write;
 
 /// What was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteStats {
     /// Length of the snapshot in bytes.
     pub bytes: u64,
