@@ -1,6 +1,7 @@
 //! The messages between the `dunlin` command and a running executable, over a private unix socket: one JSON object a line, one
 //! request and one reply per connection.
 
+use crate::preflight::{Finding, Needs};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 pub enum Request {
     /// Who are you?
     Info,
+    /// Could you be moved now?
+    Check,
     /// Write a snapshot, then exit (code 85) or go on.
     Checkpoint {
         /// Absolute path of the snapshot.
@@ -27,11 +30,25 @@ pub enum Reply {
     Info(Info),
     /// The snapshot is written and synced.
     Checkpointed(Checkpointed),
+    /// To [`Request::Check`].
+    Checked(Checked),
     /// The request failed; the program runs on as if it had not been asked.
     Failed {
         /// Why, for a person.
         error: String,
+        /// What stands in the way, if that was found out before anything was done.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        findings: Vec<Finding>,
     },
+}
+
+/// Whether a program could be moved now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// What stands in the way where it runs.
+    pub findings: Vec<Finding>,
+    /// What it needs elsewhere, if nothing keeps that from being told.
+    pub needs: Option<Needs>,
 }
 
 /// A running program.

@@ -56,6 +56,14 @@ pub const MAX_STATE: u64 = 512 << 20;
 /// Greatest length of the `pages` section: 64 MiB (1 TiB of memory).
 pub const MAX_INDEX: u64 = 64 << 20;
 
+/// Sections that this Dunlin knows.
+pub const KNOWN_SECTIONS: [u32; 5] = [
+    header::id::STATE,
+    header::id::PAGES,
+    header::id::DATA,
+    header::id::BASES,
+    header::id::DIGESTS,
+];
 /// Greatest length of the `digests` section: 256 MiB (1 TiB of memory).
 pub const MAX_DIGESTS: u64 = 256 << 20;
 

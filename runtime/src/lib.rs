@@ -7,6 +7,7 @@
 //! - [`request`], [`shared`], [`control`], [`checkpoint_on`], [`signals`], [`serve`]: requests to checkpoint, and serving them;
 //!   [`periodic`], [`fork`]: those that come with time.
 //! - [`capture`], [`residency`], [`resume`], [`force`]: from the running program to a snapshot, and back.
+//! - [`obstacles`], [`machine`]: what stands in the way of a move.
 //! - [`options`], [`exit`], [`start`]: `DUNLIN_OPTS`, exit codes, and the order of things at start and end.
 //! - [`wasi`]: the host functions.
 //!
@@ -28,7 +29,9 @@ pub mod host;
 pub mod instance;
 pub mod instantiate;
 pub mod invoke;
+pub mod machine;
 pub mod memory;
+pub mod obstacles;
 pub mod options;
 pub mod periodic;
 pub mod program;

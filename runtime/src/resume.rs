@@ -300,6 +300,29 @@ pub fn restore<R: Source>(shell: Instance, snapshot: &Snapshot<R>, config: &Wasi
     })
 }
 
+/// Everything for which [`restore`] would refuse a snapshot of this program, not only the first thing.
+pub fn problems<R: Source>(
+    program: &'static Program,
+    snapshot: &Snapshot<R>,
+    limits: &Limits,
+    config: &WasiConfig,
+) -> Vec<ResumeError> {
+    let mut found = Vec::new();
+    let mut state = snapshot.state().clone();
+    match validate(&mut state, &program.module, &program.maps) {
+        // What can't be is not tried.
+        Err(e) => found.push(e.into()),
+        Ok(()) => match shell(program, limits) {
+            Err(e) => found.push(e.into()),
+            Ok(mut instance) => found.extend(fill_instance(&mut instance, snapshot, &state).err()),
+        },
+    }
+    if !found.iter().any(|e| matches!(e, ResumeError::State(_))) {
+        found.extend(Wasi::restore(&state.wasi, config).err().map(ResumeError::from));
+    }
+    found
+}
+
 /// Fills the shell that `running` has in place of an instance, and its host side, from a snapshot's bytes.
 pub(crate) fn refill(running: &mut Running, bytes: Vec<u8>) -> Result<(), ResumeError> {
     let snapshot = Snapshot::open(Cursor::new(bytes))?;

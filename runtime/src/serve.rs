@@ -3,9 +3,10 @@
 use crate::capture::{self, CaptureError};
 use crate::exit::{Ending, FAILED, Failure};
 use crate::force::Due;
+use crate::obstacles;
 use crate::running::{CheckpointTo, Flow, Running};
-use crate::shared::Job;
-use dunlin_migrate::control::{Checkpointed, Reply};
+use crate::shared::{Job, Task};
+use dunlin_migrate::control::{Checked, Checkpointed, Reply};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -41,6 +42,7 @@ impl Running {
             if gone_to.is_some() {
                 job.reply(&Reply::Failed {
                     error: "the program has just been checkpointed and has stopped".into(),
+                    findings: Vec::new(),
                 });
             } else if !job.abandoned() {
                 gone_to = self.serve_job(job);
@@ -67,14 +69,31 @@ impl Running {
     /// Serves another process's request; returns the snapshot if the program is to stop.
     fn serve_job(&self, job: Job) -> Option<PathBuf> {
         let stop_us = micros(job.asked);
-        match self.checkpoint(&job.to, stop_us) {
+        let (to, leave_running) = match &job.task {
+            Task::Check => {
+                let (findings, needs) = obstacles::of_running(self, None);
+                job.reply(&Reply::Checked(Checked { findings, needs }));
+                return None;
+            }
+            Task::Checkpoint { to, leave_running } => (to.clone(), *leave_running),
+        };
+        let (findings, _) = obstacles::of_running(self, Some(&to));
+        if !findings.is_empty() {
+            let all: Vec<String> = findings.iter().map(|f| f.what.clone()).collect();
+            let error = format!("the program can't be moved now: {}", all.join("; "));
+            job.reply(&Reply::Failed { error, findings });
+            return None;
+        }
+        match self.checkpoint(&to, stop_us) {
             Ok(done) => {
-                let stop = (!job.leave_running).then(|| job.to.clone());
                 job.reply(&Reply::Checkpointed(done));
-                stop
+                (!leave_running).then_some(to)
             }
             Err(e) => {
-                job.reply(&Reply::Failed { error: e.to_string() });
+                job.reply(&Reply::Failed {
+                    error: e.to_string(),
+                    findings: Vec::new(),
+                });
                 None
             }
         }

@@ -9,15 +9,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-/// A checkpoint that another process has asked for.
+/// What another process can ask the program's thread for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Could it be moved now?
+    Check,
+    /// A checkpoint.
+    Checkpoint {
+        /// Where the snapshot goes.
+        to: PathBuf,
+        /// Go on afterwards?
+        leave_running: bool,
+    },
+}
+
+/// What another process has asked for.
 #[derive(Debug)]
 pub struct Job {
     /// Where the reply goes.
     pub stream: UnixStream,
-    /// Where the snapshot goes.
-    pub to: PathBuf,
-    /// Go on afterwards?
-    pub leave_running: bool,
+    /// What is to be done.
+    pub task: Task,
     /// When it was asked for.
     pub asked: Instant,
 }
@@ -104,13 +116,13 @@ impl Shared {
         *lock(&self.periodic) = Some(periodic);
     }
 
-    /// Asks the program for a checkpoint, from another thread.
+    /// Asks the program for something, from another thread.
     pub fn ask(&self, job: Job) {
         lock(&self.jobs).push(job);
         self.wake.raise();
     }
 
-    /// The checkpoints asked for since this was last asked, oldest first.
+    /// What was asked for since this was last asked, oldest first.
     pub fn take_jobs(&self) -> Vec<Job> {
         std::mem::take(&mut lock(&self.jobs))
     }

@@ -6,6 +6,8 @@ use crate::exit::{BAD_SNAPSHOT, CHECKPOINTED, Ending, FAILED, Failure, NO_PROGRA
 use crate::force::{FORCE_VARIABLE, STOP_VARIABLE, Ticks};
 use crate::instance::{Instance, InstanceError, Limits};
 use crate::instantiate::instantiate;
+use crate::machine;
+use crate::obstacles;
 use crate::options::{OptionError, Options};
 use crate::periodic::Saver;
 use crate::program::{Program, ProgramError};
@@ -15,6 +17,7 @@ use crate::shared::Shared;
 use crate::trap;
 use crate::wasi::Wasi;
 use dunlin_migrate::control::Info;
+use dunlin_migrate::preflight::{Finding, Target};
 use dunlin_migrate::store::{DEFAULT_KEEP, Store};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -83,6 +86,9 @@ fn run() -> Result<i32, Failure> {
         ticks,
         store,
     };
+    if run.options.check {
+        return Ok(found.map_or(0, |found| run.check(&found)));
+    }
     let own = found.as_ref().filter(|f| f.own).and_then(|f| f.paths.first().cloned());
     let (ending, saver) = match found {
         Some(found) => run.resumed(found)?,
@@ -160,12 +166,18 @@ fn check(program: &Program, options: &Options, ticks: &Ticks) -> Result<(), Fail
 }
 
 /// A snapshot that the program can't go on from.
-fn refused(path: &Path, why: &ResumeError) -> Failure {
+fn refused(path: &Path, why: &ResumeError, all: &[Finding]) -> Failure {
     let code = match why {
         ResumeError::Instance(_) => FAILED,
         _ => BAD_SNAPSHOT,
     };
-    Failure::new(code, format!("cannot resume from {}: {why}", path.display()))
+    let message = match all {
+        [_, _, ..] => all.iter().fold(format!("cannot resume from {}:", path.display()), |text, f| {
+            format!("{text}\n  {}; {}", f.what, f.fix)
+        }),
+        _ => format!("cannot resume from {}: {why}", path.display()),
+    };
+    Failure::new(code, message)
 }
 
 /// A run, before there is a program at rest.
@@ -228,7 +240,7 @@ impl Run {
                     warn(&format!("{} is skipped: {e}", path.display()));
                     damaged.push(path.display().to_string());
                 }
-                Err(e) => return Err(refused(path, &e)),
+                Err(e) => return Err(refused(path, &e, &self.obstacles(path, found.own))),
             }
         }
         let message = format!(
@@ -236,6 +248,48 @@ impl Run {
             damaged.join(", ")
         );
         Err(Failure::new(BAD_SNAPSHOT, message))
+    }
+
+    /// All that stands in the way of going on from a snapshot.
+    fn obstacles(&self, path: &Path, own: bool) -> Vec<Finding> {
+        let snapshot = match resume::open(path) {
+            Ok(snapshot) => snapshot,
+            Err(e) => return obstacles::of_refusal(&e),
+        };
+        if let Err(e) = resume::check_program(self.program, snapshot.header().module) {
+            return obstacles::of_refusal(&e);
+        }
+        let mut problems = Vec::new();
+        let given = self.setup.config.args.get(1..).unwrap_or_default();
+        if own || !given.is_empty() {
+            problems.extend(resume::check_args(&snapshot.state().wasi.args, given).err());
+        }
+        let here = Target {
+            memory_bytes: machine::memory(),
+            ..Target::default()
+        };
+        let mut found = here.obstacles(&obstacles::needs(&snapshot));
+        problems.extend(resume::problems(
+            self.program,
+            &snapshot,
+            &self.setup.limits,
+            &self.setup.config,
+        ));
+        found.extend(problems.iter().flat_map(obstacles::of_refusal));
+        found
+    }
+
+    /// `--check`: says what stands in the way, and ends.
+    fn check(&self, found: &Candidates) -> i32 {
+        let findings = found
+            .paths
+            .first()
+            .map(|path| self.obstacles(path, found.own))
+            .unwrap_or_default();
+        let message = serde_json::json!({ "findings": findings });
+        // Whoever has closed standard output doesn't want it.
+        let _ = writeln!(std::io::stdout(), "{message}");
+        if findings.is_empty() { 0 } else { BAD_SNAPSHOT }
     }
 
     fn restore_from(&self, path: &Path, own: bool) -> Result<Restored, ResumeError> {
