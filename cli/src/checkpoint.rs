@@ -45,8 +45,16 @@ pub fn run(args: &Checkpoint) -> Outcome {
     };
     let done = match sockets::ask(&socket.path, &request, None) {
         Ok(Reply::Checkpointed(done)) => done,
-        Ok(Reply::Failed { error }) => return Err(fail(format!("{}; it runs on", show::clean(&error)))),
-        Ok(Reply::Info(_)) => {
+        Ok(Reply::Failed { findings, .. }) if findings.len() > 1 => {
+            let all = crate::check::list(&findings);
+            return Err(fail(format!(
+                "it runs on; {} things stand in the way\n{}",
+                findings.len(),
+                all.trim_end()
+            )));
+        }
+        Ok(Reply::Failed { error, .. }) => return Err(fail(format!("{}; it runs on", show::clean(&error)))),
+        Ok(Reply::Info(_) | Reply::Checked(_)) => {
             return Err(fail(
                 "it answered another question; is it of another version of Dunlin?".into(),
             ));
@@ -62,7 +70,7 @@ pub fn run(args: &Checkpoint) -> Outcome {
 }
 
 /// As [`find`]. A process that has only just been started is given a moment to begin to listen: a script asks at once.
-fn find_patiently(who: &str) -> Result<(Socket, Info), String> {
+pub fn find_patiently(who: &str) -> Result<(Socket, Info), String> {
     let pid: Option<u32> = who.parse().ok();
     let deadline = Instant::now() + STARTING;
     loop {
@@ -162,6 +170,7 @@ mod tests {
             uptime_seconds: 1,
             memory_bytes: 0,
             migratable: true,
+            periodic: None,
         }
     }
 

@@ -7,6 +7,8 @@ use std::fmt;
 pub const FAILED: u8 = 1;
 /// The command line makes no sense. The same as clap's own and an executable's.
 pub const USAGE: u8 = exit::USAGE as u8;
+/// `dunlin check` has found something that stands in the way of a move.
+pub const CANNOT_MOVE: u8 = 3;
 /// The snapshot is damaged, or belongs to another program. The same as an executable's own.
 pub const BAD_SNAPSHOT: u8 = exit::BAD_SNAPSHOT as u8;
 

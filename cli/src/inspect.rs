@@ -29,7 +29,7 @@ pub struct Inspect {
 /// Runs the verb.
 pub fn run(args: &Inspect) -> Outcome {
     let doing = format!("inspect {}", args.file.display());
-    let (snapshot, name) = resume::open(&args.file, &doing)?;
+    let (snapshot, name) = resume::open_loosely(&args.file, &doing)?;
     let module = snapshot.header().module;
     let meta = match &args.exe {
         Some(exe) => Some(named_image(exe, module, &doing)?),

@@ -1,6 +1,7 @@
 //! The `dunlin` command: compiles WebAssembly programs, and moves them between machines while they run. One file per verb.
 
 mod build;
+mod check;
 mod checkpoint;
 mod failure;
 mod inspect;
@@ -22,6 +23,7 @@ Exit codes:
   0    done
   1    dunlin could not do it
   2    the command line makes no sense
+  3    check: something stands in the way of a move
   86   the snapshot is refused: damaged, of another program, or it needs a directory that was not granted
 `run` and `resume` become the program, so that its own exit code is passed through; besides:
   85   the program wrote a snapshot and stopped
@@ -42,6 +44,7 @@ enum Verb {
     Build(build::Build),
     Run(run::Run),
     Ps(ps::Ps),
+    Check(check::Check),
     Checkpoint(checkpoint::Checkpoint),
     Resume(resume::Resume),
     Inspect(inspect::Inspect),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Build(args) => build::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Ps(args) => ps::run(&args),
+        Verb::Check(args) => check::run(&args),
         Verb::Checkpoint(args) => checkpoint::run(&args),
         Verb::Resume(args) => resume::run(&args),
         Verb::Inspect(args) => inspect::run(&args),

@@ -232,6 +232,7 @@ fn granted(proc: &Path) -> Options {
         invoke: None,
         resume: None,
         accept_changed: false,
+        resume_latest: None,
         ..given
     };
     let theirs = fs::read_link(proc.join("cwd")).ok();
@@ -248,7 +249,7 @@ fn quote(word: &[u8]) -> Vec<u8> {
 }
 
 /// A module hash from its hexadecimal form.
-fn parse_hash(hex: &str) -> Option<ModuleHash> {
+pub fn parse_hash(hex: &str) -> Option<ModuleHash> {
     let mut hash = [0; 32];
     if hex.len() != 64 || !hex.is_ascii() {
         return None;

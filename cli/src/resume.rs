@@ -3,10 +3,13 @@
 use crate::failure::{Failure, Outcome};
 use crate::program::{self, Search};
 use crate::runtime_args::{self, HostArgs};
+use crate::{check, show};
 use clap::Args;
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::module::ModuleHash;
-use dunlin_migrate::snapshot::{Snapshot, SnapshotError};
+use dunlin_migrate::snapshot::{Snapshot, SnapshotError, open_file};
+use dunlin_migrate::store;
+use dunlin_runtime::obstacles;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +20,11 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 pub struct Resume {
     /// The snapshot
-    file: PathBuf,
+    #[arg(required_unless_present = "latest")]
+    file: Option<PathBuf>,
+    /// Take the newest sound snapshot in a directory of --checkpoint-every
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    latest: Option<PathBuf>,
     /// The executable to go on with (NAME stands for this machine's NAME.ARCH)
     #[arg(long, value_name = "PROGRAM")]
     exe: Option<PathBuf>,
@@ -27,41 +34,98 @@ pub struct Resume {
 
 /// Runs the verb. It returns only if the program could not go on.
 pub fn run(args: &Resume) -> Outcome {
-    let doing = format!("resume {}", args.file.display());
+    let place = args.file.as_ref().or(args.latest.as_ref());
+    let place = place.ok_or_else(|| Failure::usage("resume: give a snapshot, or --latest DIR"))?;
+    let doing = format!("resume {}", place.display());
     let mut options = runtime_args::options(None, &args.host, &doing)?;
     let host = program::host(&doing)?;
-    let (snapshot, name) = open(&args.file, &doing)?;
+    let (file, (snapshot, name)) = match &args.latest {
+        Some(directory) => newest(directory, &doing)?,
+        None => (place.clone(), open(place, &doing)?),
+    };
     let module = snapshot.header().module;
     let exe = match &args.exe {
         Some(exe) => given(exe, module, host, &doing)?,
-        None => Search::for_snapshot(&args.file).find(module, &name, host).map_err(|why| {
-            Failure::new(format!(
-                "{doing}: no executable of it for {host}: {why}; name it with --exe, or build it with `dunlin build`"
-            ))
+        None => Search::for_snapshot(&file).find(module, &name, host).map_err(|why| {
+            let mut message =
+                format!("{doing}: no executable of it for {host}: {why}; name it with --exe, or build it with `dunlin build`");
+            // What else would be refused next.
+            for finding in check::here(&options, None).obstacles(&obstacles::needs(&snapshot)) {
+                message += &format!("\n  {}; {}", show::clean(&finding.what), show::clean(&finding.fix));
+            }
+            Failure::new(message)
         })?,
     };
-    options.resume = Some(args.file.clone());
+    // The executable has the last word: it also sees damage inside of the newest one's pages, and takes the one before.
+    options.resume = args.file.clone();
+    options.resume_latest = args.latest.clone();
     Err(program::become_program(&exe, &options, &[], &doing))
 }
 
 /// Opens a snapshot, and tells the name of the program whose it is.
 pub fn open(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failure> {
-    let reader = File::open(file).map_err(|e| Failure::new(format!("{doing}: {e}")))?;
-    let snapshot = Snapshot::open(reader).map_err(|e| match e {
-        SnapshotError::Io { .. } => Failure::new(format!("{doing}: {e}")),
-        e => Failure::bad_snapshot(format!("{doing}: {e}")),
-    })?;
-    let argv0 = snapshot.state().wasi.args.first().map(String::as_str).unwrap_or_default();
-    let name = Path::new(argv0)
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let snapshot = open_file(file).map_err(|e| refused(&e, doing))?;
+    let name = name(&snapshot);
     Ok((snapshot, name))
 }
 
+/// As [`open`], to look into only: bases that are not there are not missed.
+pub fn open_loosely(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failure> {
+    let reader = File::open(file).map_err(|e| Failure::new(format!("{doing}: {e}")))?;
+    let mut snapshot = Snapshot::open(reader).map_err(|e| refused(&e, doing))?;
+    for nth in 0..snapshot.bases().len() {
+        let base = file.with_file_name(&snapshot.bases()[nth].name);
+        if base.is_file()
+            && let Ok(reader) = File::open(base)
+        {
+            // What can't be attached is shown as missing.
+            let _ = snapshot.attach(nth, reader);
+        }
+    }
+    let name = name(&snapshot);
+    Ok((snapshot, name))
+}
+
+fn refused(e: &SnapshotError, doing: &str) -> Failure {
+    match e {
+        SnapshotError::Io { source, .. } => Failure::new(format!("{doing}: {source}")),
+        e => Failure::bad_snapshot(format!("{doing}: {e}")),
+    }
+}
+
+/// The newest snapshot of a directory that can be opened.
+fn newest(directory: &Path, doing: &str) -> Result<(PathBuf, (Snapshot<File>, String)), Failure> {
+    let found = store::list(directory).map_err(|e| Failure::new(format!("{doing}: {e}")))?;
+    let mut last = Failure::new(format!("{doing}: there is no snapshot in it"));
+    for (_, path) in found {
+        match open_file(&path) {
+            Ok(snapshot) => {
+                let name = name(&snapshot);
+                return Ok((path, (snapshot, name)));
+            }
+            Err(e) => {
+                last = refused(&e, &format!("{doing}: {}", path.display()));
+                if !e.is_damage() {
+                    break;
+                }
+            }
+        }
+    }
+    Err(last)
+}
+
+/// The name of the program that a snapshot was taken of.
+pub fn name<R>(snapshot: &Snapshot<R>) -> String {
+    let argv0 = snapshot.state().wasi.args.first().map(String::as_str).unwrap_or_default();
+    Path::new(argv0)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
 /// The executable the person names, if it is the snapshot's.
-fn given(exe: &Path, module: ModuleHash, host: Arch, doing: &str) -> Result<PathBuf, Failure> {
+pub fn given(exe: &Path, module: ModuleHash, host: Arch, doing: &str) -> Result<PathBuf, Failure> {
     let (path, header) = program::named(exe, host).map_err(|why| Failure::new(format!("{doing} with {}: {why}", exe.display())))?;
     if header.module != module {
         return Err(Failure::bad_snapshot(format!(

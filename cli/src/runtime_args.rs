@@ -47,9 +47,16 @@ pub struct HostArgs {
     /// Write a snapshot and exit (code 85) when one of these signals arrives, such as TERM or TERM,USR1
     #[arg(long, value_name = "SIGNAL[,SIGNAL]", requires = "checkpoint_to")]
     checkpoint_on: Option<OsString>,
-    /// The snapshot that --checkpoint-on writes; if it exists at the start, the program goes on from it
-    #[arg(long, value_name = "FILE", requires = "checkpoint_on")]
+    /// The snapshot that --checkpoint-on writes; if it exists at the start, the program goes on from it. With --checkpoint-every: the
+    /// directory of the snapshots, made if missing; the program goes on from the newest one that is sound
+    #[arg(long, value_name = "FILE|DIR")]
     checkpoint_to: Option<OsString>,
+    /// Write a snapshot so often, such as 500ms, 30s, 5m or 1h, and run on; only changed memory is stored again
+    #[arg(long, value_name = "TIME", requires = "checkpoint_to")]
+    checkpoint_every: Option<OsString>,
+    /// How many of these snapshots stay, besides earlier ones that they need (default 3)
+    #[arg(long, value_name = "N", requires = "checkpoint_every")]
+    keep: Option<OsString>,
     /// Size of the WebAssembly stack, such as 64M (default 8M)
     #[arg(long, value_name = "BYTES")]
     stack_size: Option<OsString>,
@@ -97,6 +104,8 @@ fn combine(before: &OsStr, start: Option<&StartArgs>, host: &HostArgs) -> Result
     }
     words.put("checkpoint-on", &host.checkpoint_on);
     words.put("checkpoint-to", &host.checkpoint_to);
+    words.put("checkpoint-every", &host.checkpoint_every);
+    words.put("keep", &host.keep);
     words.put("stack-size", &host.stack_size);
     words.put("max-memory", &host.max_memory);
     if host.no_control {
@@ -145,6 +154,9 @@ mod tests {
             "TERM,USR1",
             "--checkpoint-to",
             "s.snap",
+            "--checkpoint-every",
+            "1h",
+            "--keep=9",
             "--invoke",
             "f",
             "--stack-size",
@@ -169,6 +181,10 @@ mod tests {
         assert_eq!(
             (o.checkpoint_on.len(), o.checkpoint_to.clone()),
             (2, Some(PathBuf::from("s.snap")))
+        );
+        assert_eq!(
+            (o.checkpoint_every, o.keep),
+            (Some(std::time::Duration::from_secs(3600)), Some(9))
         );
         assert_eq!(
             (o.stack_size, o.max_memory, o.no_control),

@@ -328,3 +328,134 @@ fn inspect_names_functions() {
     fails(&desk.dunlin(&["inspect", "cut.snap"]), 86, &["cut off"]);
     fails(&desk.dunlin(&["resume", "cut.snap"]), 86, &["cut off"]);
 }
+
+/// What `check --json` finds: the kinds, in their order.
+fn kinds(output: &Output) -> Vec<String> {
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let findings = json["findings"].as_array().expect("findings");
+    assert_eq!(json["can_move"], findings.is_empty());
+    assert_eq!(
+        output.status.code(),
+        Some(if findings.is_empty() { 0 } else { 3 }),
+        "{output:?}"
+    );
+    findings.iter().map(|f| f["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn check_asks_a_program_that_waits_and_it_waits_on() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("data")).unwrap();
+    let mut child = desk.start(&["run", "--dir", "data::/d", "echo"]);
+    let pid = child.id().to_string();
+    ends(&desk.dunlin(&["check", &pid]), 0, "nothing stands in the way\n");
+    let poor = "arch=aarch64,memory=1K,max-memory=1K,disk=1K,grants=/e";
+    assert_eq!(
+        kinds(&desk.dunlin(&["check", &pid, "--json", "--for", poor])),
+        ["memory", "limit", "disk", "grant"]
+    );
+    assert_eq!(
+        kinds(&desk.dunlin(&["check", &pid, "--json", "--for", "arch=vax"])),
+        ["executable"]
+    );
+    let described = desk.dunlin(&["check", "--describe", "--dir", "data::/d"]);
+    fs::write(desk.path("target.json"), &described.stdout).unwrap();
+    assert_eq!(
+        kinds(&desk.dunlin(&["check", &pid, "--json", "--for", "target.json"])),
+        [""; 0]
+    );
+    fs::remove_file(desk.path(&format!("echo.{}", other()))).unwrap();
+    let there = format!("arch={}", other());
+    let found = desk.dunlin(&["check", &pid, "--for", &there]);
+    fails(&found, 3, &["1 thing stands in the way"]);
+    assert!(
+        String::from_utf8_lossy(&found.stdout).contains("no executable of it for"),
+        "{found:?}"
+    );
+    child.stdin.take().unwrap().write_all(b"still here\n").unwrap();
+    ends(&child.wait_with_output().unwrap(), 7, "still here\n");
+    fails(
+        &desk.dunlin(&["check", "4294961"]),
+        1,
+        &["cannot check 4294961: no such program"],
+    );
+    fails(&desk.dunlin(&["check", "x", "--for", "speed=1"]), 2, &["'speed' is none of"]);
+    fails(&desk.dunlin(&["check"]), 2, &["PID|FILE"]);
+}
+
+#[test]
+fn check_tries_a_snapshot_and_lists_everything() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("data")).unwrap();
+    desk.snapshot(&["--dir", "data::/d", "--dir", ".::/e"], "a.snap");
+    let granted = ["--dir", "data::/d", "--dir", ".::/e"];
+    let check = |more: &[&str]| desk.dunlin(&[&["check", "a.snap", "--json"], more].concat());
+    assert_eq!(kinds(&check(&granted)), [""; 0]);
+    let all = ["limit", "grant", "grant"];
+    assert_eq!(kinds(&check(&["--max-memory", "1"])), all);
+    // Going on for good lists the same.
+    fails(
+        &desk.dunlin(&["resume", "a.snap", "--max-memory", "1"]),
+        87,
+        &["--max-memory", "'/d'", "'/e'", "cannot resume from a.snap:\n"],
+    );
+    assert_eq!(kinds(&check(&["--for", "grants=/d"])), ["grant"]);
+    fs::write(desk.path("other.wat"), ECHO.replace("const 7", "const 8")).unwrap();
+    assert!(desk.dunlin(&["build", "other.wat"]).status.success());
+    assert_eq!(kinds(&check(&[&granted[..], &["--exe", "other"]].concat())), ["executable"]);
+    fs::remove_file(desk.path(&format!("echo.{HOST}"))).unwrap();
+    assert_eq!(
+        kinds(&check(&["--max-memory", "1"])),
+        ["executable", "limit", "grant", "grant"]
+    );
+    fails(&desk.dunlin(&["resume", "a.snap"]), 1, &["--exe", "'/d'", "'/e'"]);
+
+    // A newer format, a section that isn't known, damage.
+    let bytes = fs::read(desk.path("a.snap")).unwrap();
+    let changed = |at: usize, value: u8, kind: &str| {
+        let mut bytes = bytes.clone();
+        bytes[at] = value;
+        fs::write(desk.path("b.snap"), bytes).unwrap();
+        assert_eq!(kinds(&desk.dunlin(&["check", "b.snap", "--json"])), [kind], "byte {at}");
+    };
+    changed(8, 9, "format");
+    changed(16, 9, "damage");
+    fails(&desk.dunlin(&["check", "none.snap"]), 1, &["no such program"]);
+}
+
+#[test]
+fn run_passes_on_what_wasmtime_run_does() {
+    let desk = Desk::new();
+    let reactor = r#"(module
+      (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+      (memory (export "memory") 1)
+      (global $ready (mut i32) (i32.const 0))
+      (func (export "_initialize") (global.set $ready (i32.const 40)))
+      (func (export "add") (param i32 i64) (result i64) (i64.add (i64.extend_i32_u (i32.add (global.get $ready) (local.get 0))) (local.get 1)))
+      (func (export "half") (param f64) (result f64) (f64.mul (local.get 0) (f64.const 0.5)))
+      (func (export "leave") (param i32) (call $exit (local.get 0)))
+      (func (export "trap") unreachable))"#;
+    fs::write(desk.path("r.wat"), reactor).unwrap();
+    assert!(desk.dunlin(&["build", "r.wat"]).status.success());
+    for name in ["r", "r.wat"] {
+        ends(&desk.dunlin(&["run", "--invoke", "add", name, "1", "-2"]), 0, "39\n");
+        ends(&desk.dunlin(&["run", "--invoke", "half", name, "5"]), 0, "2.5\n");
+        ends(&desk.dunlin(&["run", "--invoke", "leave", name, "125"]), 125, "");
+        fails(
+            &desk.dunlin(&["run", "--invoke", "trap", name]),
+            134,
+            &["wasm trap", "unreachable", "trap"],
+        );
+        fails(
+            &desk.dunlin(&["run", "--invoke", "add", name, "1"]),
+            2,
+            &["takes 2 arguments, 1 are given"],
+        );
+        fails(
+            &desk.dunlin(&["run", "--invoke", "none", name]),
+            2,
+            &["no function of that name"],
+        );
+    }
+    fails(&desk.dunlin(&["run", "r"]), 88, &["_start", "--invoke"]);
+}

@@ -1,6 +1,7 @@
 //! The messages between the `dunlin` command and a running executable, over a private unix socket: one JSON object a line, one
 //! request and one reply per connection.
 
+use crate::preflight::{Finding, Needs};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 pub enum Request {
     /// Who are you?
     Info,
+    /// Could you be moved now?
+    Check,
     /// Write a snapshot, then exit (code 85) or go on.
     Checkpoint {
         /// Absolute path of the snapshot.
@@ -27,11 +30,25 @@ pub enum Reply {
     Info(Info),
     /// The snapshot is written and synced.
     Checkpointed(Checkpointed),
+    /// To [`Request::Check`].
+    Checked(Checked),
     /// The request failed; the program runs on as if it had not been asked.
     Failed {
         /// Why, for a person.
         error: String,
+        /// What stands in the way, if that was found out before anything was done.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        findings: Vec<Finding>,
     },
+}
+
+/// Whether a program could be moved now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// What stands in the way where it runs.
+    pub findings: Vec<Finding>,
+    /// What it needs elsewhere, if nothing keeps that from being told.
+    pub needs: Option<Needs>,
 }
 
 /// A running program.
@@ -53,6 +70,31 @@ pub struct Info {
     pub memory_bytes: u64,
     /// Whether it can be checkpointed (it was not built with `--no-migration`).
     pub migratable: bool,
+    /// Its periodic snapshots, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub periodic: Option<Periodic>,
+}
+
+/// How periodic snapshots go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Periodic {
+    /// Snapshots written.
+    pub written: u64,
+    /// Snapshots that failed.
+    pub failed: u64,
+    /// Size of the last one in bytes.
+    pub last_bytes: u64,
+    /// Pages stored in the last one.
+    pub last_pages: u64,
+    /// Microseconds that the program stood still for the last one.
+    pub last_pause_us: u64,
+    /// Microseconds that it stood still for any, at most.
+    pub longest_pause_us: u64,
+    /// Microseconds that the last one took to write, while the program ran on.
+    pub last_write_us: u64,
+    /// Why the last one failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A finished checkpoint.

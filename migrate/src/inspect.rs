@@ -4,6 +4,7 @@
 //! of environment variables are left out, because they are often secrets.
 
 use crate::image::Names;
+use crate::module::ModuleHash;
 use crate::snapshot::{PAGE_SIZE, Snapshot};
 use crate::state::files::Files;
 use crate::state::wasi::{Resource, Stdio, WasiState};
@@ -48,7 +49,16 @@ pub fn json<R>(snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> Json {
         .memories
         .iter()
         .zip(&stored)
-        .map(|(m, stored)| json!({ "pages": m.pages, "stored_pages": stored }));
+        .map(|(m, (own, bases))| json!({ "pages": m.pages, "stored_pages": own, "base_pages": bases }));
+    let bases = snapshot.bases().iter().enumerate().map(|(nth, base)| {
+        json!({
+            "name": base.name,
+            "identity": ModuleHash(base.identity).to_string(),
+            "pages": base.pages,
+            "used": snapshot.pages_from(nth),
+            "present": snapshot.is_attached(nth),
+        })
+    });
     let tables = state
         .tables
         .iter()
@@ -61,6 +71,8 @@ pub fn json<R>(snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> Json {
     json!({
         "format": header.version,
         "bytes": header.total_len,
+        "identity": ModuleHash(snapshot.identity()).to_string(),
+        "bases": bases.collect::<Vec<_>>(),
         "module": header.module.to_string(),
         "invocation": { "kind": invocation, "name": export },
         "frames": frames.collect::<Vec<_>>(),
@@ -111,20 +123,40 @@ fn json_value(value: Value) -> Json {
     }
 }
 
-/// How many pages are stored of each memory.
-fn stored_pages<R>(snapshot: &Snapshot<R>) -> Vec<u64> {
-    let mut stored = vec![0; snapshot.state().memories.len()];
+/// How many pages are stored of each memory, in the file itself and in its bases.
+fn stored_pages<R>(snapshot: &Snapshot<R>) -> Vec<(u64, u64)> {
+    let mut stored = vec![(0, 0); snapshot.state().memories.len()];
     for run in snapshot.runs() {
-        if let Some(n) = stored.get_mut(run.memory as usize) {
-            *n += run.count;
+        if let Some((own, bases)) = stored.get_mut(run.memory as usize) {
+            *(if run.file == 0 { own } else { bases }) += run.count;
         }
     }
     stored
 }
 
+fn write_bases<R>(out: &mut String, snapshot: &Snapshot<R>) -> std::fmt::Result {
+    for (nth, base) in snapshot.bases().iter().enumerate() {
+        let label = if nth == 0 { "bases" } else { "" };
+        writeln!(
+            out,
+            "{label:12} {:?}: {} of its {} pages{}",
+            base.name,
+            snapshot.pages_from(nth),
+            base.pages,
+            if snapshot.is_attached(nth) {
+                ""
+            } else {
+                " (not there, or another file)"
+            }
+        )?;
+    }
+    Ok(())
+}
+
 fn write_text<R>(out: &mut String, snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> std::fmt::Result {
     let (header, state) = (snapshot.header(), snapshot.state());
     writeln!(out, "snapshot     format {}, {}", header.version, bytes(header.total_len))?;
+    write_bases(out, snapshot)?;
     writeln!(out, "module       {}", header.module)?;
     match &state.invocation {
         Invocation::Start => writeln!(out, "invoked      the start function")?,
@@ -165,13 +197,17 @@ fn write_frame(out: &mut String, depth: usize, frame: &Frame, names: Option<&Nam
     Ok(())
 }
 
-fn write_instance(out: &mut String, state: &State, stored: &[u64]) -> std::fmt::Result {
+fn write_instance(out: &mut String, state: &State, stored: &[(u64, u64)]) -> std::fmt::Result {
     writeln!(out, "\ninstance")?;
-    for (n, (memory, stored)) in state.memories.iter().zip(stored).enumerate() {
+    for (n, (memory, (own, bases))) in state.memories.iter().zip(stored).enumerate() {
         let size = memory.pages.saturating_mul(PAGE_SIZE as u64);
+        let bases = match bases {
+            0 => String::new(),
+            n => format!(", {n} in bases"),
+        };
         writeln!(
             out,
-            "  memory {n}   {} pages ({}), {stored} stored, the others are zero",
+            "  memory {n}   {} pages ({}), {own} stored{bases}, the others are zero",
             memory.pages,
             bytes(size)
         )?;
@@ -403,6 +439,36 @@ mod tests {
     }
 
     #[test]
+    fn bases_are_shown() {
+        let mut memory = vec![1; 5 * PAGE_SIZE];
+        let mut make = |earlier: &snapshot::Earlier| {
+            let mut out = Vec::new();
+            memory[0] += 1;
+            snapshot::write_incremental(&mut out, &state(), &[&memory], &|_, _| true, &snapshot::NoContents, earlier).unwrap();
+            Cursor::new(out)
+        };
+        let first = make(&snapshot::Earlier::default());
+        let earlier = snapshot::Earlier::of(&Snapshot::open(first.clone()).unwrap(), "a\u{7}").unwrap();
+        let mut second = Snapshot::open(make(&earlier)).unwrap();
+        let shown = text(&second, None);
+        assert!(
+            shown.contains("bases        \"a\\u{7}\": 4 of its 5 pages (not there"),
+            "{shown}"
+        );
+        second.attach(0, first).unwrap();
+        let shown = text(&second, None);
+        assert!(
+            shown.contains("4 of its 5 pages\n") && shown.contains("1 stored, 4 in bases"),
+            "{shown}"
+        );
+        let json = json(&second, None);
+        assert_eq!(
+            (&json["bases"][0]["used"], &json["bases"][0]["present"]),
+            (&json!(4), &json!(true))
+        );
+    }
+
+    #[test]
     fn deep_stacks_are_cut() {
         let state = State {
             frames: testing::frames(1000, false),
@@ -431,7 +497,7 @@ mod tests {
             (&json!("local"), &json!(2))
         );
         assert_eq!(json["frames"][3]["name"], "main");
-        assert_eq!(json["memories"], json!([{ "pages": 5, "stored_pages": 1 }]));
+        assert_eq!(json["memories"], json!([{ "pages": 5, "stored_pages": 1, "base_pages": 0 }]));
         assert_eq!(json["tables"][0]["not_null"], 2);
         assert_eq!(json["wasi"]["env"], json!(["TOKEN"]));
         assert_eq!(json["wasi"]["descriptors"][2]["fd"], 4);

@@ -9,6 +9,8 @@
 //! - [`state`]: the uniform state, defined at the WebAssembly level only.
 //! - [`frames`]: native stack bytes to uniform frames and back.
 //! - [`snapshot`]: the uniform state as a file; [`inspect`]: shown to a person or a program.
+//! - [`store`]: a directory of snapshots, incremental, of which the last few are kept.
+//! - [`preflight`]: what stands in the way of a move.
 //! - [`control`]: the messages between `dunlin` and a running executable.
 
 pub mod arch;
@@ -23,8 +25,10 @@ pub mod image;
 pub mod imports;
 pub mod inspect;
 pub mod module;
+pub mod preflight;
 pub mod snapshot;
 pub mod state;
+pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod types;

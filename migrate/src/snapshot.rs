@@ -9,12 +9,15 @@
 //!            0   id u32    4   version u32    8   flags u32    12  CRC-32 u32    16  offset u64    24  length u64
 //!   ...    section 1 `state`: postcard encoding of [`crate::state::State`]
 //!   ...    section 2 `pages`: which pages of which memory are stored, in runs; a CRC-32 of each
-//!   ...    section 4 `exceptions`, if there are any: postcard encoding of [`crate::state::State::exceptions`]
+//!   ...    section 6 `exceptions`, if there are any: postcard encoding of [`crate::state::State::exceptions`]
 //!   64 KiB section 3 `data`: the stored pages, in the order of the index; aligned to 64 KiB, so that it can be mapped with
 //!          host pages of 4, 16 and 64 KiB
 //!   ...    section 4 `files`: postcard encoding of [`crate::state::files::Files`]; only if there is something to say
 //!   ...    section 5 `contents`: carried contents one after another, in the order of `files`, those that are stored
 //! ```
+//!
+//! An incremental snapshot has two more sections before the data: 16 `bases`, the pages that are taken from earlier snapshots in the
+//! same directory, and 17 `digests` (which readers may skip), 16 bytes for each page, by which the next one finds what has changed.
 //!
 //! All numbers are little-endian; bytes between sections are zero. A page that holds only zeros is not stored. Equal states
 //! give equal bytes: nothing else (time, host, path, architecture) is written.
@@ -28,8 +31,11 @@
 //! against a module by [`crate::state::validate`].
 
 mod atomic;
+mod bases;
 mod contents;
+mod digest;
 mod header;
+mod increment;
 mod pages;
 mod read;
 mod write;
@@ -37,14 +43,18 @@ mod write;
 #[cfg(test)]
 mod carried_tests;
 #[cfg(test)]
+mod increment_tests;
+#[cfg(test)]
 mod tests;
 
 pub use atomic::atomic_write;
+pub use bases::BaseFile;
 pub use contents::{Contents, NoContents, copy_contents};
 pub use header::{Header, VERSION};
+pub use increment::Earlier;
 pub use pages::{PAGE_SIZE, PageRun};
-pub use read::{Snapshot, header_only};
-pub use write::{WriteStats, write, write_sparse, write_with};
+pub use read::{Snapshot, header_only, open_file};
+pub use write::{WriteStats, write, write_incremental, write_sparse, write_with};
 
 use crate::state::files::{ContentHash, FilesError};
 use std::io;
@@ -57,6 +67,19 @@ pub const MAX_INDEX: u64 = 64 << 20;
 
 /// Greatest length of the `files` section: 512 MiB.
 pub const MAX_FILES: u64 = 512 << 20;
+/// Sections that this Dunlin knows.
+pub const KNOWN_SECTIONS: [u32; 8] = [
+    header::id::STATE,
+    header::id::PAGES,
+    header::id::DATA,
+    header::id::FILES,
+    header::id::CONTENTS,
+    header::id::EXCEPTIONS,
+    header::id::BASES,
+    header::id::DIGESTS,
+];
+/// Greatest length of the `digests` section: 256 MiB (1 TiB of memory).
+pub const MAX_DIGESTS: u64 = 256 << 20;
 
 /// Why a snapshot can't be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +167,14 @@ pub enum SnapshotError {
         /// Length of the buffer.
         len: usize,
     },
+    /// An earlier snapshot that pages are taken from can't be used.
+    #[error("the snapshot needs {name:?}, which it was made from: {why}")]
+    Base {
+        /// Its file name, in the same directory.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The path of a snapshot names something else than a file.
     #[error("{0} is not a regular file: a snapshot would replace it")]
     NotAFile(PathBuf),
@@ -158,6 +189,15 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
+    /// Is the file (or one that it needs) damaged or missing, so that an earlier one may do? Otherwise it is sound, but this Dunlin
+    /// can't use it.
+    pub fn is_damage(&self) -> bool {
+        !matches!(
+            self,
+            SnapshotError::Version { .. } | SnapshotError::UnknownSection(_) | SnapshotError::NotAFile(_)
+        )
+    }
+
     /// An [`SnapshotError::Io`]: "cannot {doing}: ...".
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> SnapshotError {
         let doing = doing.into();

@@ -83,14 +83,35 @@ pub fn write_file(running: &Running, path: &Path) -> Result<Captured, CaptureErr
     Ok(atomic_write(path, |file| write_state(running, &state, file))?)
 }
 
-fn write_state(running: &Running, state: &State, out: &mut impl Write) -> Result<Captured, SnapshotError> {
-    let memories: Vec<&[u8]> = running.instance.memories().map(Memory::bytes).collect();
-    let touched: Vec<_> = running.instance.memories().map(residency::touched).collect();
-    let may_be_used = |memory: u32, page: u64| {
-        let touched = touched.get(memory as usize).and_then(Option::as_ref);
+/// The linear memories of a program at rest, and which of their pages may hold something.
+pub struct Memories<'a> {
+    /// Their bytes.
+    pub bytes: Vec<&'a [u8]>,
+    touched: Vec<Option<Vec<bool>>>,
+}
+
+impl<'a> Memories<'a> {
+    /// Those of a program.
+    pub fn of(running: &'a Running) -> Memories<'a> {
+        let all = || running.instance.memories();
+        Memories {
+            bytes: all().map(Memory::bytes).collect(),
+            touched: all().map(residency::touched).collect(),
+        }
+    }
+
+    /// May the page of a memory hold something else than zeros?
+    pub fn may_be_used(&self, memory: u32, page: u64) -> bool {
+        let touched = self.touched.get(memory as usize).and_then(Option::as_ref);
         touched.and_then(|t| t.get(page as usize)).is_none_or(|&t| t)
-    };
-    let stats = snapshot::write_with(out, state, &memories, &may_be_used, &running.wasi.contents(&state.wasi))?;
+    }
+}
+
+fn write_state(running: &Running, state: &State, out: &mut impl Write) -> Result<Captured, SnapshotError> {
+    let memories = Memories::of(running);
+    let may_be_used = |memory, page| memories.may_be_used(memory, page);
+    let contents = running.wasi.contents(&state.wasi);
+    let stats = snapshot::write_with(out, state, &memories.bytes, &may_be_used, &contents)?;
     Ok(Captured {
         frames: state.frames.len() as u64,
         stats,

@@ -2,11 +2,9 @@
 //! it is started again.
 
 use crate::options::Options;
-use crate::resume::{self, ResumeError};
 use crate::shared::Shared;
 use crate::trap;
-use dunlin_migrate::snapshot::Snapshot;
-use std::fs::File;
+use dunlin_migrate::store;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
@@ -37,31 +35,37 @@ extern "C" fn on_signal(_: i32) {
     }
 }
 
-/// The snapshot a program is to go on from.
-#[derive(Debug)]
-pub struct Found {
-    /// Its path.
-    pub path: PathBuf,
-    /// Its contents.
-    pub snapshot: Snapshot<File>,
-    /// It is the program's own `--checkpoint-to`, which goes away when the program has ended by itself.
+/// The snapshots that a program may go on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidates {
+    /// Their paths, best first. The next one counts if one is damaged.
+    pub paths: Vec<PathBuf>,
+    /// They are the program's own (`--checkpoint-to`), and go away when the program has ended by itself.
     pub own: bool,
 }
 
-/// Finds the snapshot to go on from: `--resume`, or else `--checkpoint-to` if it exists.
-pub fn find(options: &Options) -> Result<Option<Found>, (PathBuf, ResumeError)> {
-    let found = |path: &Path, own| match resume::open(path) {
-        Ok(snapshot) => Ok(Some(Found {
-            path: path.to_owned(),
-            snapshot,
-            own,
-        })),
-        Err(ResumeError::Open(e)) if own && e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err((path.to_owned(), e)),
+/// Finds the snapshots to go on from: `--resume`, or `--resume-latest`, or else `--checkpoint-to` if there is something.
+pub fn find(options: &Options) -> io::Result<Option<Candidates>> {
+    let one = |path: &Path, own| {
+        let paths = vec![path.to_owned()];
+        Ok(Some(Candidates { paths, own }))
     };
-    match (&options.resume, &options.checkpoint_to) {
-        (Some(path), _) => found(path, false),
-        (None, Some(path)) => found(path, true),
-        (None, None) => Ok(None),
+    let latest = |directory: &Path, own| {
+        let paths: Vec<PathBuf> = store::list(directory)?.into_iter().map(|(_, path)| path).collect();
+        match (paths.is_empty(), own) {
+            (true, true) => Ok(None),
+            (true, false) => Err(io::Error::new(io::ErrorKind::NotFound, "there is no snapshot in it")),
+            (false, own) => Ok(Some(Candidates { paths, own })),
+        }
+    };
+    match (&options.resume, &options.resume_latest, &options.checkpoint_to) {
+        (Some(path), _, _) => one(path, false),
+        (None, Some(directory), _) => latest(directory, false),
+        (None, None, Some(directory)) if options.checkpoint_every.is_some() => latest(directory, true),
+        (None, None, Some(path)) => match path.try_exists()? {
+            true => one(path, true),
+            false => Ok(None),
+        },
+        (None, None, None) => Ok(None),
     }
 }

@@ -1,8 +1,9 @@
 //! The control thread: a private unix socket on which `dunlin ps` and `dunlin checkpoint` talk to this process (messages:
 //! [`dunlin_migrate::control`]). Whatever goes wrong here is never fatal to the program: then it just can't be reached.
 
-use crate::shared::{Job, Shared, send};
-use dunlin_migrate::control::{Reply, Request};
+use crate::shared::{Job, Shared, Task, send};
+use dunlin_migrate::control::{Checked, Reply, Request};
+use dunlin_migrate::preflight::Finding;
 use std::fs::{self, DirBuilder};
 use std::io::{self, BufRead, BufReader, Read};
 use std::mem::MaybeUninit;
@@ -75,7 +76,7 @@ impl Drop for Control {
 }
 
 /// Runs `f` with every signal blocked; a thread it starts inherits that, so that all signals go to the program's thread.
-fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
+pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
     let mut all = MaybeUninit::uninit();
     let mut before = MaybeUninit::uninit();
     // SAFETY: `sigfillset` initialises `all`; `pthread_sigmask` reads it and initialises `before`.
@@ -159,7 +160,10 @@ fn answer(mut stream: UnixStream, shared: &'static Shared) -> io::Result<()> {
     }
     let mut line = String::new();
     BufReader::new(Read::take(&stream, MAX_REQUEST)).read_line(&mut line)?;
-    let failed = |error: &str| Reply::Failed { error: error.into() };
+    let failed = |error: &str| Reply::Failed {
+        error: error.into(),
+        findings: Vec::new(),
+    };
     let reply = match serde_json::from_str(&line) {
         Ok(Request::Info) => shared
             .info()
@@ -168,14 +172,26 @@ fn answer(mut stream: UnixStream, shared: &'static Shared) -> io::Result<()> {
             Some(info) if !info.migratable => failed("the program was built with --no-migration: it can't be checkpointed"),
             _ if !to.is_absolute() => failed("the snapshot's path must be absolute"),
             _ => {
-                shared.ask(Job {
-                    stream,
-                    to,
-                    leave_running,
-                    asked,
-                });
+                let task = Task::Checkpoint { to, leave_running };
+                shared.ask(Job { stream, task, asked });
                 return Ok(());
             }
+        },
+        Ok(Request::Check) => match shared.info() {
+            Some(info) if info.migratable => {
+                let task = Task::Check;
+                shared.ask(Job { stream, task, asked });
+                return Ok(());
+            }
+            Some(_) => Reply::Checked(Checked {
+                findings: vec![Finding::new(
+                    "executable",
+                    "the program was built with --no-migration",
+                    "build it again without",
+                )],
+                needs: None,
+            }),
+            None => failed("the program is still starting"),
         },
         Err(e) => failed(&format!("not a request: {e}")),
     };
@@ -200,6 +216,7 @@ mod tests {
             uptime_seconds: 0,
             memory_bytes: 0,
             migratable,
+            periodic: None,
         });
         Box::leak(Box::new(shared))
     }
@@ -249,8 +266,15 @@ mod tests {
         assert!(shared.wake.pending());
         let mut jobs = shared.take_jobs();
         let job = jobs.pop().unwrap();
-        assert!(jobs.is_empty() && job.leave_running && job.to == Path::new("/x/y") && !job.abandoned());
-        job.reply(&Reply::Failed { error: "no".into() });
+        let task = Task::Checkpoint {
+            to: "/x/y".into(),
+            leave_running: true,
+        };
+        assert!(jobs.is_empty() && job.task == task && !job.abandoned());
+        job.reply(&Reply::Failed {
+            error: "no".into(),
+            findings: vec![],
+        });
         let mut line = String::new();
         BufReader::new(client).read_line(&mut line).unwrap();
         assert!(line.contains("\"no\""), "{line}");

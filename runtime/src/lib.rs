@@ -4,13 +4,15 @@
 //! - [`space`], [`memory`], [`stack`], [`context`], [`instance`], [`instantiate`]: one instance of it.
 //! - [`arch`], [`dispatch`], [`trap`]: how compiled code is entered, calls the runtime, and traps.
 //! - [`running`], [`invoke`], [`commands`]: the program while it runs, and what is called when.
-//! - [`request`], [`shared`], [`control`], [`checkpoint_on`], [`signals`], [`serve`]: requests to checkpoint, and serving them.
+//! - [`request`], [`shared`], [`control`], [`checkpoint_on`], [`signals`], [`serve`]: requests to checkpoint, and serving them;
+//!   [`periodic`], [`fork`]: those that come with time.
 //! - [`capture`], [`residency`], [`resume`], [`force`]: from the running program to a snapshot, and back.
+//! - [`obstacles`], [`machine`]: what stands in the way of a move.
 //! - [`options`], [`grants`], [`exit`], [`start`]: `DUNLIN_OPTS`, exit codes, and the order of things at start and end.
 //! - [`wasi`]: the host functions.
 //!
 //! `unsafe` is confined to the files that own raw memory or registers: [`embedded`], [`space`], [`memory`], [`stack`], [`instance`],
-//! [`arch`], [`residency`], [`dispatch`], [`running`], [`trap`], [`request`], [`control`] and [`checkpoint_on`] (signal masks and handlers).
+//! [`arch`], [`residency`], [`dispatch`], [`running`], [`trap`], [`request`], [`control`], [`fork`] and [`checkpoint_on`] (signal masks and handlers).
 
 pub mod arch;
 pub mod capture;
@@ -23,13 +25,17 @@ pub mod embedded;
 pub mod exceptions;
 pub mod exit;
 pub mod force;
+pub mod fork;
 pub mod grants;
 pub mod host;
 pub mod instance;
 pub mod instantiate;
 pub mod invoke;
+pub mod machine;
 pub mod memory;
+pub mod obstacles;
 pub mod options;
+pub mod periodic;
 pub mod program;
 pub mod request;
 pub mod residency;

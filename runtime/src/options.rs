@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The environment variable that holds the options.
 pub const OPTS_VARIABLE: &str = "DUNLIN_OPTS";
@@ -20,6 +21,13 @@ pub const MIN_STACK_SIZE: u64 = 16 << 10;
 
 /// Greatest size of the WebAssembly stack, in bytes.
 pub const MAX_STACK_SIZE: u64 = 64 << 30;
+
+/// Shortest and longest time between periodic checkpoints, in milliseconds: 10 ms, and a year.
+const MIN_EVERY_MS: u64 = 10;
+const MAX_EVERY_MS: u64 = 8760 * 3_600_000;
+
+/// The most snapshots that `--keep` keeps.
+const MAX_KEEP: u32 = 1000;
 
 /// What a program may see of its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,10 +68,17 @@ pub struct Options {
     pub argv0: Option<String>,
     /// `--checkpoint-on SIGNAL[,SIGNAL]`: signals that make the program write `checkpoint_to` and exit.
     pub checkpoint_on: Vec<Signal>,
-    /// `--checkpoint-to FILE`: the snapshot to write, and to go on from if it exists at start.
+    /// `--checkpoint-every DURATION`: how often the program writes a snapshot into `checkpoint_to`, and runs on.
+    pub checkpoint_every: Option<Duration>,
+    /// `--checkpoint-to FILE`: the snapshot to write, and to go on from if it exists at start. With `--checkpoint-every`: the
+    /// directory of the snapshots.
     pub checkpoint_to: Option<PathBuf>,
+    /// `--keep N`: how many snapshots stay in the directory.
+    pub keep: Option<u32>,
     /// `--resume FILE`: the snapshot to go on from.
     pub resume: Option<PathBuf>,
+    /// `--resume-latest DIR`: go on from the newest sound snapshot in a directory.
+    pub resume_latest: Option<PathBuf>,
     /// `--invoke NAME`: the export to call instead of `_start`; the guest's arguments are its own.
     pub invoke: Option<String>,
     /// `--stack-size BYTES`: size of the WebAssembly stack.
@@ -72,6 +87,8 @@ pub struct Options {
     pub max_memory: Option<u64>,
     /// `--no-control`: no control socket.
     pub no_control: bool,
+    /// `--check`: with `resume` or `resume_latest`, say (as JSON) whether the program could go on, and end.
+    pub check: bool,
     /// `--commands` (tests): serve commands from standard input instead of running the program.
     pub commands: bool,
 }
@@ -196,6 +213,21 @@ impl Options {
                     }
                 }
                 Long("checkpoint-to") => o.checkpoint_to = Some(parse_path("checkpoint-to", parser.value().map_err(syntax)?)?),
+                Long("checkpoint-every") => {
+                    o.checkpoint_every = Some(parse_duration("checkpoint-every", &parser.value().map_err(syntax)?)?);
+                }
+                Long("keep") => {
+                    let value = parser.value().map_err(syntax)?;
+                    let number = value
+                        .to_str()
+                        .and_then(|v| v.parse().ok())
+                        .filter(|n| (1..=MAX_KEEP).contains(n));
+                    o.keep = Some(number.ok_or_else(|| bad("keep", &value, "is not a number from 1 to 1000"))?);
+                }
+                Long("resume-latest") => {
+                    o.resume_latest = Some(parse_path("resume-latest", parser.value().map_err(syntax)?)?);
+                }
+                Long("check") => o.check = true,
                 Long("resume") => o.resume = Some(parse_path("resume", parser.value().map_err(syntax)?)?),
                 Long("invoke") => o.invoke = Some(utf8("the name after --invoke", parser.value().map_err(syntax)?)?),
                 Long("stack-size") => {
@@ -223,12 +255,45 @@ impl Options {
 
     /// Refuses combinations that say nothing or contradict each other.
     pub fn check(&self) -> Result<(), OptionError> {
-        match (&self.checkpoint_to, self.checkpoint_on.is_empty()) {
-            (None, false) => Err(OptionError::Needs("checkpoint-on", "checkpoint-to")),
-            _ if self.commands && self.checkpoint_to.is_some() => Err(OptionError::Conflict("commands", "checkpoint-to")),
-            _ if self.commands && self.resume.is_some() => Err(OptionError::Conflict("commands", "resume")),
-            _ if self.commands && self.invoke.is_some() => Err(OptionError::Conflict("commands", "invoke")),
-            _ => Ok(()),
+        let needs = [
+            (
+                "checkpoint-on",
+                !self.checkpoint_on.is_empty(),
+                "checkpoint-to",
+                self.checkpoint_to.is_some(),
+            ),
+            (
+                "checkpoint-every",
+                self.checkpoint_every.is_some(),
+                "checkpoint-to",
+                self.checkpoint_to.is_some(),
+            ),
+            (
+                "keep",
+                self.keep.is_some(),
+                "checkpoint-every",
+                self.checkpoint_every.is_some(),
+            ),
+            (
+                "check",
+                self.check,
+                "resume",
+                self.resume.is_some() || self.resume_latest.is_some(),
+            ),
+        ];
+        if let Some((this, _, other, _)) = needs.iter().find(|(_, given, _, other)| *given && !other) {
+            return Err(OptionError::Needs(this, other));
+        }
+        let conflicts = [
+            ("commands", self.commands, "checkpoint-to", self.checkpoint_to.is_some()),
+            ("commands", self.commands, "resume", self.resume.is_some()),
+            ("commands", self.commands, "resume-latest", self.resume_latest.is_some()),
+            ("commands", self.commands, "invoke", self.invoke.is_some()),
+            ("resume", self.resume.is_some(), "resume-latest", self.resume_latest.is_some()),
+        ];
+        match conflicts.iter().find(|(_, this, _, other)| *this && *other) {
+            Some((this, _, other, _)) => Err(OptionError::Conflict(this, other)),
+            None => Ok(()),
         }
     }
 
@@ -252,7 +317,11 @@ impl Options {
             let names: Vec<_> = self.checkpoint_on.iter().map(|s| s.name()).collect();
             put("checkpoint-on", names.join(",").as_bytes());
         }
-        let paths = [("checkpoint-to", &self.checkpoint_to), ("resume", &self.resume)];
+        let paths = [
+            ("checkpoint-to", &self.checkpoint_to),
+            ("resume", &self.resume),
+            ("resume-latest", &self.resume_latest),
+        ];
         for (name, path) in paths {
             if let Some(path) = path {
                 put(name, path.as_os_str().as_bytes());
@@ -263,16 +332,26 @@ impl Options {
                 put(name, value.as_bytes());
             }
         }
-        for (name, value) in [("stack-size", self.stack_size), ("max-memory", self.max_memory)] {
+        if let Some(every) = self.checkpoint_every {
+            put("checkpoint-every", format!("{}ms", every.as_millis()).as_bytes());
+        }
+        let numbers = [
+            ("stack-size", self.stack_size),
+            ("max-memory", self.max_memory),
+            ("keep", self.keep.map(u64::from)),
+        ];
+        for (name, value) in numbers {
             if let Some(value) = value {
                 put(name, value.to_string().as_bytes());
             }
         }
-        for (name, on) in [
-            ("accept-changed", self.accept_changed),
+        let flags = [
             ("no-control", self.no_control),
+            ("accept-changed", self.accept_changed),
+            ("check", self.check),
             ("commands", self.commands),
-        ] {
+        ];
+        for (name, on) in flags {
             if on {
                 words.push(format!("--{name}").into_bytes());
             }
@@ -355,6 +434,26 @@ fn parse_size(option: &'static str, value: &OsStr) -> Result<u64, OptionError> {
         .ok_or_else(|| bad(option, value, "is not a number of bytes (such as 1048576, 1024K, 1M or 4G)"))
 }
 
+/// A time such as `500ms`, `30s`, `5m` or `1h`.
+fn parse_duration(option: &'static str, value: &OsStr) -> Result<Duration, OptionError> {
+    let text = value.to_string_lossy();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "ms" => Some(1),
+        "s" => Some(1000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let millis = number.parse::<u64>().ok().zip(unit).and_then(|(n, unit)| n.checked_mul(unit));
+    match millis {
+        None => Err(bad(option, value, "is not a time (such as 500ms, 30s, 5m or 1h)")),
+        Some(n) if !(MIN_EVERY_MS..=MAX_EVERY_MS).contains(&n) => Err(bad(option, value, "is out of range: from 10ms to 8760h")),
+        Some(n) => Ok(Duration::from_millis(n)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,8 +464,9 @@ mod tests {
 
     #[test]
     fn every_option_survives_the_round_trip() {
-        let text = "--dir /a --carry '/b c::/x' --carry-all /c --tcplisten 127.0.0.1:80 --accept-changed --env A=1 --env B --argv0 p --checkpoint-on TERM,SIGUSR1 --checkpoint-to \"it's\" \
-                    --resume=r --invoke 'f g' --stack-size 1M --max-memory 2G --no-control";
+        let text = "--dir /a --carry '/b c::/x' --carry-all /c --tcplisten 127.0.0.1:80 --accept-changed --env A=1 --env B --argv0 p \
+                    --checkpoint-on TERM,SIGUSR1 --checkpoint-to \"it's\" --checkpoint-every 90s --keep 7 --check --resume=r \
+                    --invoke 'f g' --stack-size 1M --max-memory 2G --no-control";
         let o = parse(text).unwrap();
         assert_eq!(
             o.dirs[0],
@@ -419,6 +519,18 @@ mod tests {
     }
 
     #[test]
+    fn durations_have_units() {
+        let every = |text: &str| {
+            parse(&format!("--checkpoint-every {text} --checkpoint-to d"))
+                .unwrap()
+                .checkpoint_every
+        };
+        for (text, millis) in [("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000)] {
+            assert_eq!(every(text), Some(Duration::from_millis(millis)));
+        }
+    }
+
+    #[test]
     fn paths_need_not_be_utf8() {
         let path = PathBuf::from(OsStr::from_bytes(b"/\xff x"));
         let o = Options {
@@ -449,6 +561,16 @@ mod tests {
             ("--max-memory 99999999999G", "number"),
             ("--max-memory 5é", "number"),
             ("--resume ''", "path"),
+            ("--checkpoint-every 1s", "--checkpoint-to"),
+            ("--checkpoint-every 1 --checkpoint-to d", "30s"),
+            ("--checkpoint-every 1d --checkpoint-to d", "30s"),
+            ("--checkpoint-every -1s --checkpoint-to d", "30s"),
+            ("--checkpoint-every 9ms --checkpoint-to d", "range"),
+            ("--checkpoint-every 99999999999999999h --checkpoint-to d", "time"),
+            ("--keep 3 --checkpoint-on TERM --checkpoint-to d", "--checkpoint-every"),
+            ("--keep 0 --checkpoint-every 1s --checkpoint-to d", "from 1"),
+            ("--resume a --resume-latest b", "--resume-latest"),
+            ("--check", "--resume"),
         ] {
             let message = parse(text).expect_err(text).to_string();
             assert!(message.contains(part), "{text}: {message}");

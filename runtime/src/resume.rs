@@ -63,6 +63,20 @@ pub enum ResumeError {
     },
 }
 
+/// The most parts of a memory that are mapped. A process may have some 65000 mappings; an incremental snapshot can have as many runs.
+const MAX_MAPPINGS: usize = 4096;
+
+impl ResumeError {
+    /// Is the file damaged or gone, so that an earlier one may do?
+    pub fn is_damage(&self) -> bool {
+        match self {
+            ResumeError::Open(_) => true,
+            ResumeError::Snapshot(e) => e.is_damage(),
+            _ => false,
+        }
+    }
+}
+
 /// Where the bytes of a snapshot are.
 pub trait Source: Read + Seek {
     /// Fills bytes of a linear memory, by mapping if possible.
@@ -74,7 +88,11 @@ pub trait Source: Read + Seek {
 
 impl Source for File {
     fn load(&self, memory: &mut Memory, offset: u64, at: u64, len: u64) -> Result<(), SnapshotError> {
-        match memory.map_file(self, offset, at, len) {
+        let mapped = match memory.mapped().len() < MAX_MAPPINGS {
+            true => memory.map_file(self, offset, at, len),
+            false => Ok(false),
+        };
+        match mapped {
             Ok(true) => Ok(()),
             // A file system that can't map, or pages of another size.
             Ok(false) | Err(MemoryError::Map(_)) => {
@@ -149,16 +167,21 @@ fn place(memory: &mut Memory, at: u64, len: u64) -> Result<&mut [u8], SnapshotEr
     place.ok_or(SnapshotError::Damaged("a stored page lies beyond its memory"))
 }
 
-/// Opens a snapshot file and reads all of it but the memory's pages.
+/// Opens a snapshot file, and those beside it that it takes pages from, and reads all of it but the memory's pages.
 pub fn open(path: &Path) -> Result<Snapshot<File>, ResumeError> {
+    let mut snapshot = Snapshot::open(open_file(path).map_err(ResumeError::Open)?)?;
+    snapshot.attach_all(|name| open_file(&path.with_file_name(name)))?;
+    Ok(snapshot)
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
     // Not blocking on a pipe that someone has put there.
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
-    let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|e| ResumeError::Open(e.into()))?;
-    let file = File::from(file);
-    if !file.metadata().map_err(ResumeError::Open)?.is_file() {
-        return Err(ResumeError::Open(io::Error::other("it is not a regular file")));
+    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
     }
-    Ok(Snapshot::open(file)?)
+    Ok(file)
 }
 
 /// Refuses a snapshot of another program.
@@ -218,7 +241,7 @@ fn fill_instance<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>, sta
         let runs: Vec<PageRun<'_>> = snapshot.runs().filter(|run| run.memory == index).collect();
         for run in &runs {
             let at = run.first * PAGE_SIZE as u64;
-            snapshot.reader().load(memory, run.offset, at, run.len())?;
+            snapshot.reader_of(run)?.load(memory, run.offset, at, run.len())?;
         }
         verify(memory.bytes(), &runs)?;
     }
@@ -327,6 +350,29 @@ pub fn restore<R: Source>(shell: Instance, snapshot: &Snapshot<R>, config: &Wasi
         import,
         args: state.wasi.args,
     })
+}
+
+/// Everything for which [`restore`] would refuse a snapshot of this program, not only the first thing.
+pub fn problems<R: Source>(
+    program: &'static Program,
+    snapshot: &Snapshot<R>,
+    limits: &Limits,
+    config: &WasiConfig,
+) -> Vec<ResumeError> {
+    let mut found = Vec::new();
+    let mut state = snapshot.state().clone();
+    match validate(&mut state, &program.module, &program.maps) {
+        // What can't be is not tried.
+        Err(e) => found.push(e.into()),
+        Ok(()) => match shell(program, limits) {
+            Err(e) => found.push(e.into()),
+            Ok(mut instance) => found.extend(fill_instance(&mut instance, snapshot, &state).err()),
+        },
+    }
+    if !found.iter().any(|e| matches!(e, ResumeError::State(_))) {
+        found.extend(Wasi::restore(&state.wasi, config).err().map(ResumeError::from));
+    }
+    found
 }
 
 /// Fills the shell that `running` has in place of an instance, and its host side, from a snapshot's bytes.

@@ -4,6 +4,7 @@ use crate::exit::{Ending, FAILED, Failure};
 use crate::force::Ticks;
 use crate::instance::{Instance, Limits};
 use crate::options::WasiConfig;
+use crate::periodic::Saver;
 use crate::shared::Shared;
 use crate::trap;
 use crate::wasi::Wasi;
@@ -18,8 +19,26 @@ pub struct Setup {
     pub config: WasiConfig,
     /// What it may use.
     pub limits: Limits,
-    /// Where `--checkpoint-on` writes.
-    pub checkpoint_to: Option<PathBuf>,
+    /// Where the program's own checkpoints go.
+    pub checkpoint_to: Option<CheckpointTo>,
+}
+
+/// `--checkpoint-to`.
+#[derive(Clone, Debug)]
+pub enum CheckpointTo {
+    /// A file.
+    File(PathBuf),
+    /// With `--checkpoint-every`: a directory.
+    Directory(&'static Saver),
+}
+
+impl std::fmt::Display for CheckpointTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CheckpointTo::File(path) => path.display().fmt(f),
+            CheckpointTo::Directory(saver) => saver.directory().display().fmt(f),
+        }
+    }
 }
 
 /// Whether compiled code goes on.

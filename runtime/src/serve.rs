@@ -3,9 +3,10 @@
 use crate::capture::{self, CaptureError};
 use crate::exit::{Ending, FAILED, Failure};
 use crate::force::Due;
-use crate::running::{Flow, Running};
-use crate::shared::Job;
-use dunlin_migrate::control::{Checkpointed, Reply};
+use crate::obstacles;
+use crate::running::{CheckpointTo, Flow, Running};
+use crate::shared::{Job, Task};
+use dunlin_migrate::control::{Checked, Checkpointed, Reply};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -27,6 +28,11 @@ impl Running {
     /// Serves what is pending: a `--checkpoint-on` signal, and other processes' requests. The program ends if one of them wants it.
     pub(crate) fn serve_requests(&mut self) -> Flow {
         self.shared.wake.clear();
+        if self.shared.take_tick()
+            && let Some(CheckpointTo::Directory(saver)) = &self.setup.checkpoint_to
+        {
+            saver.serve(self);
+        }
         let mut gone_to = if self.shared.take_signal() {
             self.serve_signal()
         } else {
@@ -36,6 +42,7 @@ impl Running {
             if gone_to.is_some() {
                 job.reply(&Reply::Failed {
                     error: "the program has just been checkpointed and has stopped".into(),
+                    findings: Vec::new(),
                 });
             } else if !job.abandoned() {
                 gone_to = self.serve_job(job);
@@ -50,10 +57,10 @@ impl Running {
     /// Serves a signal; returns the snapshot if the program is to stop.
     fn serve_signal(&self) -> Option<PathBuf> {
         let to = self.setup.checkpoint_to.as_ref()?;
-        match capture::write_file(self, to) {
-            Ok(_) => Some(to.clone()),
+        match self.write_own(to) {
+            Ok(path) => Some(path),
             Err(e) => {
-                crate::start::complain(&format!("cannot checkpoint to {}: {e}; the program runs on", to.display()));
+                crate::start::complain(&format!("cannot checkpoint to {to}: {e}; the program runs on"));
                 None
             }
         }
@@ -62,14 +69,31 @@ impl Running {
     /// Serves another process's request; returns the snapshot if the program is to stop.
     fn serve_job(&self, job: Job) -> Option<PathBuf> {
         let stop_us = micros(job.asked);
-        match self.checkpoint(&job.to, stop_us) {
+        let (to, leave_running) = match &job.task {
+            Task::Check => {
+                let (findings, needs) = obstacles::of_running(self, None);
+                job.reply(&Reply::Checked(Checked { findings, needs }));
+                return None;
+            }
+            Task::Checkpoint { to, leave_running } => (to.clone(), *leave_running),
+        };
+        let (findings, _) = obstacles::of_running(self, Some(&to));
+        if !findings.is_empty() {
+            let all: Vec<String> = findings.iter().map(|f| f.what.clone()).collect();
+            let error = format!("the program can't be moved now: {}", all.join("; "));
+            job.reply(&Reply::Failed { error, findings });
+            return None;
+        }
+        match self.checkpoint(&to, stop_us) {
             Ok(done) => {
-                let stop = (!job.leave_running).then(|| job.to.clone());
                 job.reply(&Reply::Checkpointed(done));
-                stop
+                (!leave_running).then_some(to)
             }
             Err(e) => {
-                job.reply(&Reply::Failed { error: e.to_string() });
+                job.reply(&Reply::Failed {
+                    error: e.to_string(),
+                    findings: Vec::new(),
+                });
                 None
             }
         }
@@ -86,14 +110,22 @@ impl Running {
         })
     }
 
+    /// Writes the program's own snapshot; returns its path.
+    fn write_own(&self, to: &CheckpointTo) -> Result<PathBuf, CaptureError> {
+        match to {
+            CheckpointTo::File(path) => capture::write_file(self, path).map(|_| path.clone()),
+            CheckpointTo::Directory(saver) => saver.write_now(self),
+        }
+    }
+
     /// The point that `DUNLIN_CHECKPOINT_AT` names: checkpoints and stops.
     fn stop_here(&mut self) -> Flow {
         let Some(to) = self.setup.checkpoint_to.clone() else {
             return Flow::Go;
         };
-        let ending = match capture::write_file(self, &to) {
-            Ok(_) => Ending::Checkpointed(to),
-            Err(e) => Ending::Failed(Failure::new(FAILED, format!("cannot checkpoint to {}: {e}", to.display()))),
+        let ending = match self.write_own(&to) {
+            Ok(path) => Ending::Checkpointed(path),
+            Err(e) => Ending::Failed(Failure::new(FAILED, format!("cannot checkpoint to {to}: {e}"))),
         };
         self.end(ending)
     }

@@ -1,7 +1,7 @@
 //! What the thread that runs the program shares with the control thread and with signal handlers.
 
 use crate::request::Wake;
-use dunlin_migrate::control::{Info, Reply};
+use dunlin_migrate::control::{Info, Periodic, Reply};
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -9,15 +9,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-/// A checkpoint that another process has asked for.
+/// What another process can ask the program's thread for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Could it be moved now?
+    Check,
+    /// A checkpoint.
+    Checkpoint {
+        /// Where the snapshot goes.
+        to: PathBuf,
+        /// Go on afterwards?
+        leave_running: bool,
+    },
+}
+
+/// What another process has asked for.
 #[derive(Debug)]
 pub struct Job {
     /// Where the reply goes.
     pub stream: UnixStream,
-    /// Where the snapshot goes.
-    pub to: PathBuf,
-    /// Go on afterwards?
-    pub leave_running: bool,
+    /// What is to be done.
+    pub task: Task,
     /// When it was asked for.
     pub asked: Instant,
 }
@@ -50,6 +62,8 @@ pub struct Shared {
     /// The pending-request flag.
     pub wake: Wake,
     signalled: AtomicBool,
+    due: AtomicBool,
+    periodic: Mutex<Option<Periodic>>,
     jobs: Mutex<Vec<Job>>,
     memory_size: AtomicU64,
     info: Mutex<Option<Info>>,
@@ -66,6 +80,8 @@ impl Shared {
         Ok(Shared {
             wake: Wake::new()?,
             signalled: AtomicBool::new(false),
+            due: AtomicBool::new(false),
+            periodic: Mutex::new(None),
             jobs: Mutex::new(Vec::new()),
             memory_size: AtomicU64::new(0),
             info: Mutex::new(None),
@@ -84,13 +100,29 @@ impl Shared {
         self.signalled.swap(false, SeqCst)
     }
 
-    /// Asks the program for a checkpoint, from another thread.
+    /// A periodic snapshot is due; from another thread.
+    pub fn tick(&self) {
+        self.due.store(true, SeqCst);
+        self.wake.raise();
+    }
+
+    /// Has a periodic snapshot become due since this was last asked?
+    pub fn take_tick(&self) -> bool {
+        self.due.swap(false, SeqCst)
+    }
+
+    /// Notes how periodic snapshots go.
+    pub fn set_periodic(&self, periodic: Periodic) {
+        *lock(&self.periodic) = Some(periodic);
+    }
+
+    /// Asks the program for something, from another thread.
     pub fn ask(&self, job: Job) {
         lock(&self.jobs).push(job);
         self.wake.raise();
     }
 
-    /// The checkpoints asked for since this was last asked, oldest first.
+    /// What was asked for since this was last asked, oldest first.
     pub fn take_jobs(&self) -> Vec<Job> {
         std::mem::take(&mut lock(&self.jobs))
     }
@@ -112,6 +144,7 @@ impl Shared {
         lock(&self.info).clone().map(|info| Info {
             uptime_seconds,
             memory_bytes,
+            periodic: lock(&self.periodic).clone(),
             ..info
         })
     }

@@ -1,21 +1,26 @@
 //! The order of things: from the process's start to the program's, and from the program's end to the exit code.
 
-use crate::checkpoint_on::{self, Found};
+use crate::checkpoint_on::{self, Candidates};
 use crate::control::Control;
 use crate::exit::{BAD_SNAPSHOT, CHECKPOINTED, Ending, FAILED, Failure, NO_PROGRAM, TRAPPED, USAGE};
 use crate::force::{FORCE_VARIABLE, STOP_VARIABLE, Ticks};
 use crate::instance::{Instance, InstanceError, Limits};
 use crate::instantiate::instantiate;
+use crate::machine;
+use crate::obstacles;
 use crate::options::{OptionError, Options};
+use crate::periodic::Saver;
 use crate::program::{Program, ProgramError};
-use crate::resume::{self, ResumeError};
-use crate::running::{Running, Setup};
+use crate::resume::{self, Restored, ResumeError};
+use crate::running::{CheckpointTo, Running, Setup};
 use crate::shared::Shared;
 use crate::trap;
 use crate::wasi::Wasi;
 use dunlin_migrate::control::Info;
+use dunlin_migrate::preflight::{Finding, Target};
+use dunlin_migrate::store::{DEFAULT_KEEP, Store};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Runs this executable's program; returns the exit code of the process.
 pub fn main() -> i32 {
@@ -64,11 +69,14 @@ fn run() -> Result<i32, Failure> {
     let system = |doing: &'static str| move |e: std::io::Error| Failure::new(FAILED, format!("cannot {doing}: {e}"));
     let shared: &'static Shared = Box::leak(Box::new(Shared::new().map_err(system("create an eventfd"))?));
     trap::install(program).map_err(system("install signal handlers"))?;
-    let found = checkpoint_on::find(&options).map_err(|(path, e)| refused(&path, &e))?;
+    // A file-size limit is an error of whoever writes too much, not the end of the program.
+    trap::handle(libc::SIGXFSZ, libc::SIG_IGN, 0).map_err(system("ignore a signal"))?;
+    let store = open_store(&options)?;
+    let found = checkpoint_on::find(&options).map_err(|e| no_snapshot(&options, &e))?;
     let setup = Setup {
         config,
         limits,
-        checkpoint_to: options.checkpoint_to.clone(),
+        checkpoint_to: None,
     };
     let run = Run {
         program,
@@ -76,21 +84,46 @@ fn run() -> Result<i32, Failure> {
         setup,
         shared,
         ticks,
+        store,
     };
-    let (ending, own) = match found {
-        Some(found) => {
-            let own = found.own.then(|| found.path.clone());
-            (run.resumed(found)?, own)
-        }
-        None => (run.fresh()?, None),
+    if run.options.check {
+        return Ok(found.map_or(0, |found| run.check(&found)));
+    }
+    let own = found.as_ref().filter(|f| f.own).and_then(|f| f.paths.first().cloned());
+    let (ending, saver) = match found {
+        Some(found) => run.resumed(found)?,
+        None => run.fresh()?,
     };
-    if let Some(path) = own
-        && matches!(ending, Ending::Returned | Ending::Exited(_))
+    let by_itself = matches!(ending, Ending::Returned | Ending::Exited(_));
+    // Started again, the program must begin anew.
+    if let Some(saver) = saver {
+        saver.stop(program.image().module_hash(), by_itself);
+    } else if let Some(path) = own
+        && by_itself
     {
-        // Started again, the program must begin anew.
         let _ = std::fs::remove_file(path);
     }
     Ok(report(name, ending))
+}
+
+/// Takes the directory for periodic snapshots, if there are to be any.
+fn open_store(options: &Options) -> Result<Option<Store>, Failure> {
+    match (&options.checkpoint_to, options.checkpoint_every) {
+        (Some(directory), Some(_)) if !options.check => {
+            let keep = options.keep.unwrap_or(DEFAULT_KEEP);
+            Store::open(directory, keep)
+                .map(Some)
+                .map_err(|e| Failure::new(USAGE, format!("--checkpoint-to: {e}")))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A place where there should be a snapshot, and is none.
+fn no_snapshot(options: &Options, why: &std::io::Error) -> Failure {
+    let place = options.resume_latest.as_ref().or(options.checkpoint_to.as_ref());
+    let place = place.map(|p| p.display().to_string()).unwrap_or_default();
+    Failure::new(BAD_SNAPSHOT, format!("cannot resume from {place}: {why}"))
 }
 
 /// Refuses options that this program can't be run with.
@@ -106,8 +139,8 @@ fn check(program: &Program, options: &Options, ticks: &Ticks) -> Result<(), Fail
             false => Ok(()),
         };
     };
-    if options.checkpoint_on.is_empty() && !ticks.stops() {
-        return Err(OptionError::Needs("checkpoint-to", "checkpoint-on").into());
+    if options.checkpoint_on.is_empty() && options.checkpoint_every.is_none() && !ticks.stops() {
+        return Err(OptionError::Needs("checkpoint-to", "checkpoint-on or --checkpoint-every").into());
     }
     if !program.image().migratable() {
         return Err(Failure::new(
@@ -133,13 +166,19 @@ fn check(program: &Program, options: &Options, ticks: &Ticks) -> Result<(), Fail
 }
 
 /// A snapshot that the program can't go on from.
-fn refused(path: &Path, why: &ResumeError) -> Failure {
+fn refused(path: &Path, why: &ResumeError, all: &[Finding]) -> Failure {
     let code = match why {
         ResumeError::Instance(_) => FAILED,
         ResumeError::Wasi(e) => e.exit_code(),
         _ => BAD_SNAPSHOT,
     };
-    Failure::new(code, format!("cannot resume from {}: {why}", path.display()))
+    let message = match all {
+        [_, _, ..] => all.iter().fold(format!("cannot resume from {}:", path.display()), |text, f| {
+            format!("{text}\n  {}; {}", f.what, f.fix)
+        }),
+        _ => format!("cannot resume from {}: {why}", path.display()),
+    };
+    Failure::new(code, message)
 }
 
 /// A run, before there is a program at rest.
@@ -149,48 +188,141 @@ struct Run {
     setup: Setup,
     shared: &'static Shared,
     ticks: Ticks,
+    store: Option<Store>,
 }
+
+/// How a program ended, and the writer of its periodic snapshots, which is to be stopped.
+type Ended = (Ending, Option<&'static Saver>);
 
 impl Run {
     /// Runs the program from its beginning.
-    fn fresh(self) -> Result<Ending, Failure> {
+    fn fresh(mut self) -> Result<Ended, Failure> {
         let wasi = Wasi::new(&self.setup.config).map_err(|e| Failure::new(USAGE, e))?;
         let instance = Instance::new(self.program, &self.setup.limits)?;
+        let saver = self.saver(None)?;
         let mut running = Running::new(instance, wasi, self.setup, self.shared, self.ticks);
         if self.options.commands {
-            return Ok(running.serve_commands(std::io::stdin().lock(), std::io::stdout().lock()));
+            return Ok((
+                running.serve_commands(std::io::stdin().lock(), std::io::stdout().lock()),
+                None,
+            ));
         }
         if let Err(trap) = instantiate(&mut running.instance) {
-            return Ok(Ending::Trapped {
+            let trapped = Ending::Trapped {
                 message: trap.message().into(),
                 backtrace: String::new(),
-            });
+            };
+            return Ok((trapped, saver));
         }
         let _control = serve(&self.options, &running, running.setup.config.args.clone())?;
-        Ok(running.run(self.options.invoke.as_deref()))
+        Ok((running.run(self.options.invoke.as_deref()), saver))
     }
 
     /// Runs the program from where a snapshot stands.
-    fn resumed(self, found: Found) -> Result<Ending, Failure> {
-        let Found { path, snapshot, own } = found;
-        let refused = |e: ResumeError| refused(&path, &e);
-        // Whose snapshot it is comes first: another program's arguments don't matter.
-        resume::check_program(self.program, snapshot.header().module).map_err(refused)?;
-        let given = self.setup.config.args.get(1..).unwrap_or_default();
-        if own || !given.is_empty() {
-            resume::check_args(&snapshot.state().wasi.args, given).map_err(refused)?;
-        }
-        let shell = resume::shell(self.program, &self.setup.limits)?;
-        let restored = resume::restore(shell, &snapshot, &self.setup.config).map_err(refused)?;
-        drop(snapshot);
+    fn resumed(mut self, found: Candidates) -> Result<Ended, Failure> {
+        let (path, restored) = self.restore(&found)?;
         for warning in restored.wasi.warnings() {
-            let _ = std::io::stderr().write_all(format!("Warning: {warning}\n").as_bytes());
+            warn(warning);
         }
+        let saver = self.saver(Some(&path))?;
         let mut running = Running::new(restored.instance, restored.wasi, self.setup, self.shared, self.ticks);
         running.invocation = restored.invocation;
         let _control = serve(&self.options, &running, restored.args)?;
-        Ok(running.go_on(restored.import, self.options.invoke.as_deref()))
+        Ok((running.go_on(restored.import, self.options.invoke.as_deref()), saver))
     }
+
+    /// Restores the program from the first snapshot that isn't damaged.
+    fn restore(&self, found: &Candidates) -> Result<(PathBuf, Restored), Failure> {
+        let mut damaged = Vec::new();
+        for path in &found.paths {
+            match self.restore_from(path, found.own) {
+                Ok(restored) => return Ok((path.clone(), restored)),
+                Err(e) if found.paths.len() > 1 && e.is_damage() => {
+                    warn(&format!("{} is skipped: {e}", path.display()));
+                    damaged.push(path.display().to_string());
+                }
+                Err(e) => return Err(refused(path, &e, &self.obstacles(path, found.own))),
+            }
+        }
+        let message = format!(
+            "cannot resume: every snapshot is damaged ({}); remove them to begin anew",
+            damaged.join(", ")
+        );
+        Err(Failure::new(BAD_SNAPSHOT, message))
+    }
+
+    /// All that stands in the way of going on from a snapshot.
+    fn obstacles(&self, path: &Path, own: bool) -> Vec<Finding> {
+        let snapshot = match resume::open(path) {
+            Ok(snapshot) => snapshot,
+            Err(e) => return obstacles::of_refusal(&e),
+        };
+        if let Err(e) = resume::check_program(self.program, snapshot.header().module) {
+            return obstacles::of_refusal(&e);
+        }
+        let mut problems = Vec::new();
+        let given = self.setup.config.args.get(1..).unwrap_or_default();
+        if own || !given.is_empty() {
+            problems.extend(resume::check_args(&snapshot.state().wasi.args, given).err());
+        }
+        let here = Target {
+            memory_bytes: machine::memory(),
+            ..Target::default()
+        };
+        let mut found = here.obstacles(&obstacles::needs(&snapshot));
+        problems.extend(resume::problems(
+            self.program,
+            &snapshot,
+            &self.setup.limits,
+            &self.setup.config,
+        ));
+        found.extend(problems.iter().flat_map(obstacles::of_refusal));
+        found
+    }
+
+    /// `--check`: says what stands in the way, and ends.
+    fn check(&self, found: &Candidates) -> i32 {
+        let findings = found
+            .paths
+            .first()
+            .map(|path| self.obstacles(path, found.own))
+            .unwrap_or_default();
+        let message = serde_json::json!({ "findings": findings });
+        // Whoever has closed standard output doesn't want it.
+        let _ = writeln!(std::io::stdout(), "{message}");
+        if findings.is_empty() { 0 } else { BAD_SNAPSHOT }
+    }
+
+    fn restore_from(&self, path: &Path, own: bool) -> Result<Restored, ResumeError> {
+        let snapshot = resume::open(path)?;
+        // Whose snapshot it is comes first: another program's arguments don't matter.
+        resume::check_program(self.program, snapshot.header().module)?;
+        let given = self.setup.config.args.get(1..).unwrap_or_default();
+        if own || !given.is_empty() {
+            resume::check_args(&snapshot.state().wasi.args, given)?;
+        }
+        let shell = resume::shell(self.program, &self.setup.limits)?;
+        resume::restore(shell, &snapshot, &self.setup.config)
+    }
+
+    /// Says where the program's own checkpoints go. `resumed`: what it goes on from.
+    fn saver(&mut self, resumed: Option<&Path>) -> Result<Option<&'static Saver>, Failure> {
+        let (Some(store), Some(every)) = (self.store.take(), self.options.checkpoint_every) else {
+            self.setup.checkpoint_to = self.options.checkpoint_to.clone().map(CheckpointTo::File);
+            return Ok(None);
+        };
+        let failed = |e| Failure::new(FAILED, format!("cannot begin periodic checkpoints: {e}"));
+        let saver = Saver::new(store, every, self.shared, resumed).map_err(failed)?;
+        let saver: &'static Saver = Box::leak(Box::new(saver));
+        saver.start().map_err(failed)?;
+        self.setup.checkpoint_to = Some(CheckpointTo::Directory(saver));
+        Ok(Some(saver))
+    }
+}
+
+/// Tells the user something that doesn't keep the program from running.
+fn warn(message: &str) {
+    let _ = std::io::stderr().write_all(format!("Warning: {message}\n").as_bytes());
 }
 
 /// Makes the program reachable: by signals, and by the control socket.
@@ -206,6 +338,7 @@ fn serve(options: &Options, running: &Running, args: Vec<String>) -> Result<Opti
         uptime_seconds: 0,
         memory_bytes: 0,
         migratable: image.migratable(),
+        periodic: None,
     });
     checkpoint_on::install(options, running.shared).map_err(|e| Failure::new(FAILED, format!("cannot handle signals: {e}")))?;
     // Without it the program can't be reached from outside; it runs all the same.

@@ -29,6 +29,10 @@ pub mod id {
     pub const CONTENTS: u32 = 5;
     /// Exceptions that references refer to.
     pub const EXCEPTIONS: u32 = 6;
+    /// Pages taken from earlier snapshots.
+    pub const BASES: u32 = 16;
+    /// Digests of the pages.
+    pub const DIGESTS: u32 = 17;
 }
 
 /// Section flags.

@@ -24,7 +24,11 @@ pub struct PageRun<'a> {
     pub first: u64,
     /// Number of pages, at least 1.
     pub count: u64,
-    /// Where they lie in the file; a multiple of 64 KiB.
+    /// The file they lie in: 0 is the snapshot itself, n its base number n - 1.
+    pub file: u32,
+    /// Number of the first among the pages stored in that file.
+    pub at: u64,
+    /// Where they lie in that file; a multiple of 64 KiB.
     pub offset: u64,
     /// CRC-32 of each page.
     pub crcs: &'a [u32],
@@ -49,16 +53,18 @@ impl PageRun<'_> {
                 len: bytes.len(),
             });
         }
-        for (n, (page, &crc)) in bytes.chunks_exact(PAGE_SIZE).zip(self.crcs).enumerate() {
-            if crc32fast::hash(page) != crc {
-                return Err(SnapshotError::PageChecksum {
-                    memory: self.memory,
-                    page: self.first + n as u64,
-                });
-            }
-        }
-        Ok(())
+        verify_pages(self.memory, self.first, self.crcs, bytes)
     }
+}
+
+/// Checks pages against their checksums.
+pub(super) fn verify_pages(memory: u32, first: u64, crcs: &[u32], bytes: &[u8]) -> Result<(), SnapshotError> {
+    for (page, (bytes, &crc)) in (first..).zip(bytes.chunks_exact(PAGE_SIZE).zip(crcs)) {
+        if crc32fast::hash(bytes) != crc {
+            return Err(SnapshotError::PageChecksum { memory, page });
+        }
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +99,26 @@ impl PageIndex {
         index
     }
 
-    fn push(&mut self, memory: u32, page: u64, crc: u32) {
+    /// An index of no pages of so many memories.
+    pub(super) fn of(memories: u32) -> PageIndex {
+        PageIndex {
+            memories,
+            ..PageIndex::default()
+        }
+    }
+
+    /// Is any of these pages stored?
+    pub(super) fn overlaps(&self, memory: u32, first: u64, count: u64) -> bool {
+        let before = self
+            .runs
+            .partition_point(|r| (r.memory, r.first + r.count) <= (memory, first));
+        self.runs
+            .get(before)
+            .is_some_and(|r| r.memory == memory && r.first < first + count)
+    }
+
+    /// Appends a page; memories and pages ascend.
+    pub(super) fn push(&mut self, memory: u32, page: u64, crc: u32) {
         self.crcs.push(crc);
         match self.runs.last_mut() {
             Some(run) if run.memory == memory && run.first + run.count == page => run.count += 1,
@@ -185,6 +210,8 @@ impl PageIndex {
                 memory,
                 first,
                 count,
+                file: 0,
+                at: start as u64,
                 offset: data_offset + start as u64 * PAGE_SIZE as u64,
                 crcs,
             }
@@ -193,7 +220,7 @@ impl PageIndex {
 }
 
 /// Whether all bytes are zero, at memory speed; stops at the first kilobyte that isn't.
-fn is_zero(page: &[u8]) -> bool {
+pub(super) fn is_zero(page: &[u8]) -> bool {
     let (blocks, rest) = page.as_chunks::<1024>();
     let zero_block = |block: &[u8; 1024]| {
         let (words, _) = block.as_chunks::<16>();

@@ -1,13 +1,17 @@
 //! Reads a snapshot, trusting none of its bytes.
 
+use super::bases::{BaseFile, Bases};
 use super::contents::{Contents, copy_contents};
 use super::header::{ENTRY_LEN, HEADER_LEN, Header, Section, flag, id, parse_table};
-use super::pages::{PAGE_SIZE, PageIndex, PageRun};
-use super::{MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
+use super::pages::{PAGE_SIZE, PageIndex, PageRun, verify_pages};
+use super::{MAX_DIGESTS, MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
+use crate::module::ModuleHash;
 use crate::state::State;
 use crate::state::files::{Content, ContentHash, Files};
 use std::cell::RefCell;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 /// Bytes read at once when pages are verified.
 const CHUNK_PAGES: usize = 64;
@@ -22,15 +26,94 @@ pub fn header_only(reader: &mut impl Read) -> Result<Header, SnapshotError> {
     }
 }
 
+/// Opens a snapshot file, and the bases beside it. The name of a pipe or device is an error, and isn't opened.
+pub fn open_file(path: &Path) -> Result<Snapshot<File>, SnapshotError> {
+    let open = |path: &Path| match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(io::Error::other("it is not a regular file")),
+        Ok(_) => File::open(path),
+        Err(e) => Err(e),
+    };
+    let file = open(path).map_err(SnapshotError::io(format!("open {}", path.display())))?;
+    let mut snapshot = Snapshot::open(file)?;
+    snapshot.attach_all(|name| open(&path.with_file_name(name)))?;
+    Ok(snapshot)
+}
+
 /// A snapshot whose state and index of pages are read, and whose pages are to be read or mapped.
+///
+/// An incremental one takes pages from its [`Snapshot::bases`]; they are attached with [`Snapshot::attach`] before any page is read.
 #[derive(Debug)]
 pub struct Snapshot<R> {
     reader: R,
     header: Header,
+    identity: [u8; 32],
     state: State,
     index: PageIndex,
+    bases: Bases,
+    attached: Vec<Option<Attached<R>>>,
+    digests: Option<Vec<u128>>,
     data_offset: u64,
     contents_offset: u64,
+}
+
+/// A base whose identity was checked.
+#[derive(Debug)]
+struct Attached<R> {
+    reader: R,
+    data_offset: u64,
+}
+
+/// A snapshot's header, its identity, and its sections.
+struct Outline {
+    header: Header,
+    identity: [u8; 32],
+    sections: Vec<Section>,
+}
+
+/// Reads header and section table, and checks the file's length.
+fn outline(reader: &mut (impl Read + Seek)) -> Result<Outline, SnapshotError> {
+    let failed = || SnapshotError::io("read the snapshot");
+    let found = reader.seek(SeekFrom::End(0)).map_err(failed())?;
+    reader.seek(SeekFrom::Start(0)).map_err(failed())?;
+    let mut bytes = vec![0; HEADER_LEN];
+    let header = match reader.read_exact(&mut bytes) {
+        Ok(()) => header_only(&mut &bytes[..])?,
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(SnapshotError::NotASnapshot),
+        Err(e) => return Err(failed()(e)),
+    };
+    if found != header.total_len {
+        return Err(SnapshotError::Length {
+            expected: header.total_len,
+            found,
+        });
+    }
+    let table_len = header.sections as usize * ENTRY_LEN;
+    if ((HEADER_LEN + table_len) as u64) > header.total_len {
+        return Err(SnapshotError::Damaged("the section table is too short"));
+    }
+    bytes.resize(HEADER_LEN + table_len, 0);
+    reader.read_exact(&mut bytes[HEADER_LEN..]).map_err(failed())?;
+    let sections = parse_table(&header, &bytes[HEADER_LEN..])?;
+    Ok(Outline {
+        header,
+        identity: ModuleHash::of(&bytes).0,
+        sections,
+    })
+}
+
+/// The section of the stored pages.
+fn data_section(sections: &[Section]) -> Result<&Section, SnapshotError> {
+    let data = sections
+        .iter()
+        .find(|s| s.id == id::DATA)
+        .ok_or(SnapshotError::Damaged("it has no page data"))?;
+    if data.len > 0 && !data.offset.is_multiple_of(PAGE_SIZE as u64) {
+        return Err(SnapshotError::Damaged("the page data isn't aligned to 64 KiB"));
+    }
+    if data.flags & flag::CHECKED_ELSEWHERE == 0 || data.crc != 0 {
+        return Err(SnapshotError::Damaged("the page data has a checksum of its own"));
+    }
+    Ok(data)
 }
 
 impl<R: Read + Seek> Snapshot<R> {
@@ -42,22 +125,11 @@ impl<R: Read + Seek> Snapshot<R> {
     /// long. Not checked: what the state says ([`crate::state::validate`]), the pages' own checksums ([`Snapshot::verify_pages`],
     /// [`PageRun::verify`]), and the carried contents' hashes ([`Snapshot::verify_contents`], [`copy_contents`]).
     pub fn open(mut reader: R) -> Result<Snapshot<R>, SnapshotError> {
-        let failed = || SnapshotError::io("read the snapshot");
-        let found = reader.seek(SeekFrom::End(0)).map_err(failed())?;
-        reader.seek(SeekFrom::Start(0)).map_err(failed())?;
-        let header = header_only(&mut reader)?;
-        if found != header.total_len {
-            return Err(SnapshotError::Length {
-                expected: header.total_len,
-                found,
-            });
-        }
-        let mut table = vec![0; header.sections as usize * ENTRY_LEN];
-        if ((HEADER_LEN + table.len()) as u64) > header.total_len {
-            return Err(SnapshotError::Damaged("the section table is too short"));
-        }
-        reader.read_exact(&mut table).map_err(failed())?;
-        let sections = parse_table(&header, &table)?;
+        let Outline {
+            header,
+            identity,
+            sections,
+        } = outline(&mut reader)?;
         for section in &sections {
             let name = match section.id {
                 id::STATE => "state section",
@@ -66,6 +138,8 @@ impl<R: Read + Seek> Snapshot<R> {
                 id::EXCEPTIONS => "exceptions",
                 id::FILES => "files section",
                 id::CONTENTS => "carried contents",
+                id::BASES => "list of bases",
+                id::DIGESTS => "list of digests",
                 _ if section.flags & flag::OPTIONAL != 0 => continue,
                 other => return Err(SnapshotError::UnknownSection(other)),
             };
@@ -78,13 +152,7 @@ impl<R: Read + Seek> Snapshot<R> {
             }
         }
         let find = |id, what| sections.iter().find(|s| s.id == id).ok_or(SnapshotError::Damaged(what));
-        let data = find(id::DATA, "it has no page data")?;
-        if data.len > 0 && !data.offset.is_multiple_of(PAGE_SIZE as u64) {
-            return Err(SnapshotError::Damaged("the page data isn't aligned to 64 KiB"));
-        }
-        if data.flags & flag::CHECKED_ELSEWHERE == 0 || data.crc != 0 {
-            return Err(SnapshotError::Damaged("the page data has a checksum of its own"));
-        }
+        let data = data_section(&sections)?;
         let state = load(&mut reader, find(id::STATE, "it has no state section")?, "state", MAX_STATE)?;
         let (mut state, rest) = postcard::take_from_bytes::<State>(&state).map_err(SnapshotError::State)?;
         if !rest.is_empty() {
@@ -120,74 +188,127 @@ impl<R: Read + Seek> Snapshot<R> {
             ));
         }
         let contents_offset = contents.map_or(0, |s| s.offset);
+        let optional = |id| sections.iter().find(|s| s.id == id);
+        let bases = match optional(id::BASES) {
+            Some(section) => Bases::parse(&load(&mut reader, section, "bases", MAX_INDEX)?, &state.memories, &index)?,
+            None => Bases::default(),
+        };
+        let digests = match optional(id::DIGESTS) {
+            Some(section) => {
+                let bytes = load(&mut reader, section, "digests", MAX_DIGESTS)?;
+                let (digests, rest) = bytes.as_chunks::<16>();
+                if !rest.is_empty() || digests.len() as u64 != index.stored() + bases.pages() {
+                    return Err(SnapshotError::Damaged("there are more or fewer digests than pages"));
+                }
+                Some(digests.iter().map(|d| u128::from_le_bytes(*d)).collect())
+            }
+            None => None,
+        };
         Ok(Snapshot {
             contents_offset,
             reader,
             header,
+            identity,
             state,
             index,
+            attached: bases.files.iter().map(|_| None).collect(),
+            bases,
+            digests,
             data_offset: data.offset,
         })
     }
 
+    /// Attaches every base, opened by its name.
+    pub fn attach_all(&mut self, mut open: impl FnMut(&str) -> io::Result<R>) -> Result<(), SnapshotError> {
+        for nth in 0..self.bases.files.len() {
+            let name = self.bases.files[nth].name.clone();
+            let reader = open(&name).map_err(|e| SnapshotError::Base {
+                name,
+                why: match e.kind() {
+                    io::ErrorKind::NotFound => "it isn't there; it must be in the same directory".into(),
+                    _ => e.to_string(),
+                },
+            })?;
+            self.attach(nth, reader)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches a base, if it is the one that the snapshot was made from.
+    pub fn attach(&mut self, nth: usize, mut reader: R) -> Result<(), SnapshotError> {
+        let Some(file) = self.bases.files.get(nth) else {
+            return Err(SnapshotError::Damaged("there is no such base"));
+        };
+        let wrong = |why: String| SnapshotError::Base {
+            name: file.name.clone(),
+            why,
+        };
+        let outline = outline(&mut reader).map_err(|e| wrong(e.to_string()))?;
+        if outline.identity != file.identity {
+            return Err(wrong("it is another snapshot than the one this one was made from".into()));
+        }
+        let data = data_section(&outline.sections).map_err(|e| wrong(e.to_string()))?;
+        if file.pages.checked_mul(PAGE_SIZE as u64) != Some(data.len) {
+            return Err(wrong("it stores another number of pages".into()));
+        }
+        let data_offset = data.offset;
+        self.attached[nth] = Some(Attached { reader, data_offset });
+        Ok(())
+    }
+
+    /// The reader of a file that runs lie in, to be moved.
+    fn file_mut(&mut self, file: u32) -> Result<&mut R, SnapshotError> {
+        match (file as usize).checked_sub(1) {
+            None => Ok(&mut self.reader),
+            Some(nth) => match self.attached.get_mut(nth) {
+                Some(Some(attached)) => Ok(&mut attached.reader),
+                _ => Err(not_attached(&self.bases, nth)),
+            },
+        }
+    }
+
     /// Reads the pages of a run into `buffer`, which must have exactly their size, and checks them.
     pub fn read_run(&mut self, nth: usize, buffer: &mut [u8]) -> Result<(), SnapshotError> {
-        let run = self
-            .index
-            .runs(self.data_offset)
-            .nth(nth)
-            .ok_or(SnapshotError::Damaged("there is no such run of pages"))?;
+        let run = self.runs().nth(nth);
+        let run = run.ok_or(SnapshotError::Damaged("there is no such run of pages"))?;
         if buffer.len() as u64 != run.len() {
             return Err(SnapshotError::BufferSize {
                 pages: run.count,
                 len: buffer.len(),
             });
         }
-        self.reader
-            .seek(SeekFrom::Start(run.offset))
-            .and_then(|_| self.reader.read_exact(buffer))
-            .map_err(SnapshotError::io("read a page"))?;
-        run.verify(buffer)
+        let (file, offset) = (run.file, run.offset);
+        read_at(self.file_mut(file)?, offset, buffer)?;
+        self.runs().nth(nth).map_or(Ok(()), |run| run.verify(buffer))
     }
 
     /// Reads one page of a memory, and checks it. A page that isn't stored is zero.
     pub fn read_page(&mut self, memory: u32, page: u64, buffer: &mut [u8; PAGE_SIZE]) -> Result<(), SnapshotError> {
         let holds = |run: &PageRun<'_>| run.memory == memory && (run.first..run.first + run.count).contains(&page);
-        let Some(run) = self.index.runs(self.data_offset).find(holds) else {
+        let Some(run) = self.runs().find(holds) else {
             buffer.fill(0);
             return Ok(());
         };
         let nth = page - run.first;
-        self.reader
-            .seek(SeekFrom::Start(run.offset + nth * PAGE_SIZE as u64))
-            .and_then(|_| self.reader.read_exact(buffer))
-            .map_err(SnapshotError::io("read a page"))?;
-        PageRun {
-            first: page,
-            count: 1,
-            crcs: &run.crcs[nth as usize..][..1],
-            ..run
-        }
-        .verify(buffer)
+        let crc = [run.crcs[nth as usize]];
+        let (file, offset) = (run.file, run.offset + nth * PAGE_SIZE as u64);
+        read_at(self.file_mut(file)?, offset, buffer)?;
+        verify_pages(memory, page, &crc, buffer)
     }
 
-    /// Reads all stored pages, and checks them.
+    /// Reads all stored pages, those of bases too, and checks them.
     pub fn verify_pages(&mut self) -> Result<(), SnapshotError> {
-        let mut buffer = vec![0; CHUNK_PAGES.min(self.index.stored() as usize) * PAGE_SIZE];
-        let failed = || SnapshotError::io("read a page");
-        for run in self.index.runs(self.data_offset) {
-            self.reader.seek(SeekFrom::Start(run.offset)).map_err(failed())?;
-            for (n, crcs) in run.crcs.chunks(CHUNK_PAGES).enumerate() {
+        let runs: Vec<(u32, u64, u32, u64, Vec<u32>)> = self
+            .runs()
+            .map(|r| (r.file, r.offset, r.memory, r.first, r.crcs.to_vec()))
+            .collect();
+        let mut buffer = vec![0; CHUNK_PAGES * PAGE_SIZE];
+        for (file, offset, memory, first, crcs) in runs {
+            for (n, crcs) in crcs.chunks(CHUNK_PAGES).enumerate() {
+                let before = (n * CHUNK_PAGES) as u64;
                 let buffer = &mut buffer[..crcs.len() * PAGE_SIZE];
-                self.reader.read_exact(buffer).map_err(failed())?;
-                let first = run.first + (n * CHUNK_PAGES) as u64;
-                PageRun {
-                    first,
-                    count: crcs.len() as u64,
-                    crcs,
-                    ..run
-                }
-                .verify(buffer)?;
+                read_at(self.file_mut(file)?, offset + before * PAGE_SIZE as u64, buffer)?;
+                verify_pages(memory, first + before, crcs, buffer)?;
             }
         }
         Ok(())
@@ -225,6 +346,20 @@ impl<R: Read + Seek> Contents for One<'_, '_, R> {
     }
 }
 
+fn not_attached(bases: &Bases, nth: usize) -> SnapshotError {
+    SnapshotError::Base {
+        name: bases.files.get(nth).map_or(String::new(), |f| f.name.clone()),
+        why: "it was not opened".into(),
+    }
+}
+
+fn read_at(reader: &mut (impl Read + Seek), offset: u64, buffer: &mut [u8]) -> Result<(), SnapshotError> {
+    reader
+        .seek(SeekFrom::Start(offset))
+        .and_then(|_| reader.read_exact(buffer))
+        .map_err(SnapshotError::io("read a page"))
+}
+
 impl<R> Snapshot<R> {
     /// The header.
     pub fn header(&self) -> &Header {
@@ -236,9 +371,9 @@ impl<R> Snapshot<R> {
         &self.state
     }
 
-    /// The stored runs of pages, in the order of the file: by memory, then by page.
-    pub fn runs(&self) -> impl Iterator<Item = PageRun<'_>> {
-        self.index.runs(self.data_offset)
+    /// SHA-256 of header and section table, which hold the checksums of everything else.
+    pub fn identity(&self) -> [u8; 32] {
+        self.identity
     }
 
     /// The carried contents that are stored, and where each begins in the file.
@@ -258,13 +393,73 @@ impl<R> Snapshot<R> {
     }
 
     /// How many pages are stored.
+    /// The runs of pages that aren't zero: first those that the snapshot stores, by memory and page, then those in its bases.
+    pub fn runs(&self) -> impl Iterator<Item = PageRun<'_>> {
+        let mut before = 0;
+        let in_bases = self.bases.runs.iter().map(move |run| {
+            let start = before as usize;
+            before += run.count;
+            let data_offset = match self.attached.get(run.base as usize) {
+                Some(Some(attached)) => attached.data_offset,
+                _ => 0,
+            };
+            PageRun {
+                memory: run.memory,
+                first: run.first,
+                count: run.count,
+                file: run.base + 1,
+                at: run.at,
+                offset: data_offset + run.at * PAGE_SIZE as u64,
+                crcs: self.bases.crcs.get(start..start + run.count as usize).unwrap_or_default(),
+            }
+        });
+        self.index.runs(self.data_offset).chain(in_bases)
+    }
+
+    /// How many pages are stored in the file itself.
     pub fn stored_pages(&self) -> u64 {
         self.index.stored()
     }
 
-    /// The file.
+    /// How many pages are taken from bases.
+    pub fn base_pages(&self) -> u64 {
+        self.bases.pages()
+    }
+
+    /// The earlier snapshots that pages are taken from; none if this one is complete by itself.
+    pub fn bases(&self) -> &[BaseFile] {
+        &self.bases.files
+    }
+
+    /// How many pages are taken from base number `nth`.
+    pub fn pages_from(&self, nth: usize) -> u64 {
+        u32::try_from(nth).map_or(0, |nth| self.bases.pages_of(nth))
+    }
+
+    /// Is base number `nth` attached?
+    pub fn is_attached(&self, nth: usize) -> bool {
+        self.attached.get(nth).is_some_and(Option::is_some)
+    }
+
+    /// Digests of the pages, in the order of [`Snapshot::runs`], if they were written.
+    pub(super) fn digests(&self) -> Option<&[u128]> {
+        self.digests.as_deref()
+    }
+
+    /// The file itself.
     pub fn reader(&self) -> &R {
         &self.reader
+    }
+
+    /// The file that a run's pages lie in.
+    pub fn reader_of(&self, run: &PageRun<'_>) -> Result<&R, SnapshotError> {
+        match (run.file as usize).checked_sub(1) {
+            None => Ok(&self.reader),
+            Some(nth) => match self.attached.get(nth) {
+                Some(Some(attached)) => Ok(&attached.reader),
+                _ => Err(not_attached(&self.bases, nth)),
+            },
+        }
     }
 
     /// Takes the state out, and gives the file back.
@@ -291,6 +486,8 @@ fn load(reader: &mut (impl Read + Seek), section: &Section, name: &'static str, 
         return Err(SnapshotError::Checksum(match name {
             "state" => "state section",
             "files" => "files section",
+            "bases" => "list of bases",
+            "digests" => "list of digests",
             _ => "index of pages",
         }));
     }

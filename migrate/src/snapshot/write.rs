@@ -2,13 +2,14 @@
 
 use super::contents::{Contents, NoContents, copy_contents};
 use super::header::{self, Section, flag, id};
+use super::increment::{Earlier, Plan};
 use super::pages::{PAGE_SIZE, PageIndex};
-use super::{MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
+use super::{MAX_DIGESTS, MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
 use crate::state::State;
 use std::io::Write;
 
 /// What was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteStats {
     /// Length of the snapshot in bytes.
     pub bytes: u64,
@@ -16,6 +17,8 @@ pub struct WriteStats {
     pub state_bytes: u64,
     /// Pages stored.
     pub stored_pages: u64,
+    /// Pages taken from earlier snapshots.
+    pub base_pages: u64,
     /// Pages left out because they are zero.
     pub zero_pages: u64,
     /// Length of the carried files' contents in bytes.
@@ -50,21 +53,71 @@ pub fn write_with(
     contents: &dyn Contents,
 ) -> Result<WriteStats, SnapshotError> {
     check_sizes(state, memories)?;
-    let total_pages: u64 = state.memories.iter().map(|m| m.pages).sum();
-    let index = PageIndex::scan(memories, may_be_used);
-    let state_bytes = postcard::to_stdvec(state).map_err(SnapshotError::State)?;
-    let index_bytes = index.encode();
-    // Most programs have none, and no section for them.
-    let exceptions = if state.exceptions.is_empty() {
-        None
-    } else {
-        Some(postcard::to_stdvec(&state.exceptions).map_err(SnapshotError::State)?)
+    let plan = Plan {
+        index: PageIndex::scan(memories, may_be_used),
+        ..Plan::default()
     };
-    let exceptions_len = exceptions.as_ref().map_or(0, Vec::len);
-    limit("state", &state_bytes, MAX_STATE)?;
-    limit("pages", &index_bytes, MAX_INDEX)?;
-    limit("exceptions", exceptions.as_deref().unwrap_or_default(), MAX_STATE)?;
+    write_planned(out, state, memories, &plan, &[], contents)
+}
 
+/// As [`write_with`], but pages that are as in `earlier` are taken from there, and a later snapshot can do the same with this one.
+pub fn write_incremental(
+    out: &mut impl Write,
+    state: &State,
+    memories: &[&[u8]],
+    may_be_used: &dyn Fn(u32, u64) -> bool,
+    contents: &dyn Contents,
+    earlier: &Earlier,
+) -> Result<WriteStats, SnapshotError> {
+    check_sizes(state, memories)?;
+    let plan = Plan::new(memories, may_be_used, earlier);
+    let mut extra = Vec::new();
+    if plan.bases.pages() > 0 {
+        extra.push(Extra::new(id::BASES, 0, plan.bases.encode(), ("bases", MAX_INDEX))?);
+    }
+    let digests = plan.digests.iter().flat_map(|d| d.to_le_bytes()).collect();
+    extra.push(Extra::new(id::DIGESTS, flag::OPTIONAL, digests, ("digests", MAX_DIGESTS))?);
+    write_planned(out, state, memories, &plan, &extra, contents)
+}
+
+/// A section that only some snapshots have. It comes before the pages.
+struct Extra {
+    id: u32,
+    flags: u32,
+    bytes: Vec<u8>,
+}
+
+impl Extra {
+    /// `most`: the section's name and its greatest length.
+    fn new(id: u32, flags: u32, bytes: Vec<u8>, most: (&'static str, u64)) -> Result<Extra, SnapshotError> {
+        limit(most.0, &bytes, most.1)?;
+        Ok(Extra { id, flags, bytes })
+    }
+}
+
+/// Writes what was planned.
+fn write_planned(
+    out: &mut impl Write,
+    state: &State,
+    memories: &[&[u8]],
+    plan: &Plan,
+    extra: &[Extra],
+    contents: &dyn Contents,
+) -> Result<WriteStats, SnapshotError> {
+    let total_pages: u64 = state.memories.iter().map(|m| m.pages).sum();
+    let index = &plan.index;
+    let plain = |id, bytes, most| Extra::new(id, 0, bytes, most);
+    let state_bytes = postcard::to_stdvec(state).map_err(SnapshotError::State)?;
+    let state_len = state_bytes.len() as u64;
+    let mut in_head = vec![
+        plain(id::STATE, state_bytes, ("state", MAX_STATE))?,
+        plain(id::PAGES, index.encode(), ("pages", MAX_INDEX))?,
+    ];
+    // Most programs have none, and no section for them.
+    if !state.exceptions.is_empty() {
+        let bytes = postcard::to_stdvec(&state.exceptions).map_err(SnapshotError::State)?;
+        in_head.push(plain(id::EXCEPTIONS, bytes, ("exceptions", MAX_STATE))?);
+    }
     // A program without files to speak of has no sections for them.
     let files = &state.wasi.files;
     let files_bytes = match files.is_empty() {
@@ -75,65 +128,36 @@ pub fn write_with(
         limit("files", bytes, MAX_FILES)?;
     }
 
-    let count = 3 + usize::from(exceptions.is_some()) + if files_bytes.is_some() { 2 } else { 0 };
-    let state_at = header::HEADER_LEN + count * header::ENTRY_LEN;
-    let exceptions_at = (state_at + state_bytes.len()).next_multiple_of(16);
-    let index_at = (exceptions_at + exceptions_len).next_multiple_of(16);
-    let index_end = index_at + index_bytes.len();
+    let count = in_head.len() + extra.len() + 1 + if files_bytes.is_some() { 2 } else { 0 };
+    let mut sections = Vec::with_capacity(count);
+    let mut end = header::HEADER_LEN + count * header::ENTRY_LEN;
+    for part in in_head.iter().chain(extra) {
+        let at = end.next_multiple_of(16);
+        end = at + part.bytes.len();
+        sections.push(section(part.id, part.flags, &part.bytes, at as u64));
+    }
     // Without a stored page there is nothing to align.
     let data_at = if index.stored() == 0 {
-        index_end
+        end
     } else {
-        index_end.next_multiple_of(PAGE_SIZE)
+        end.next_multiple_of(PAGE_SIZE)
     };
     let data_len = index.stored() * PAGE_SIZE as u64;
-    let section = |id, bytes: &[u8], at: usize| {
-        let (crc, len) = (crc32fast::hash(bytes), bytes.len() as u64);
-        Section {
-            id,
-            version: 1,
-            flags: 0,
-            crc,
-            offset: at as u64,
-            len,
-        }
-    };
-    let mut sections = vec![section(id::STATE, &state_bytes, state_at)];
-    sections.extend(exceptions.as_ref().map(|bytes| section(id::EXCEPTIONS, bytes, exceptions_at)));
-    sections.extend([
-        section(id::PAGES, &index_bytes, index_at),
-        Section {
-            id: id::DATA,
-            version: 1,
-            flags: flag::CHECKED_ELSEWHERE,
-            crc: 0,
-            offset: data_at as u64,
-            len: data_len,
-        },
-    ]);
+    sections.push(checked_elsewhere(id::DATA, data_at as u64, data_len));
     let mut bytes = data_at as u64 + data_len;
     if let Some(files_bytes) = &files_bytes {
         // Behind the data, of which the pages are aligned.
-        let files_at = usize::try_from(bytes).map_err(|_| SnapshotError::Damaged("it is too large"))?;
-        sections.push(section(id::FILES, files_bytes, files_at));
+        sections.push(section(id::FILES, 0, files_bytes, bytes));
         bytes += files_bytes.len() as u64;
-        sections.push(Section {
-            id: id::CONTENTS,
-            version: 1,
-            flags: flag::CHECKED_ELSEWHERE,
-            crc: 0,
-            offset: bytes,
-            len: files.stored_len(),
-        });
+        sections.push(checked_elsewhere(id::CONTENTS, bytes, files.stored_len()));
         bytes = bytes.saturating_add(files.stored_len());
     }
     let mut head = header::encode(state.module, bytes, &sections);
     head.reserve_exact(data_at - head.len());
-    head.extend_from_slice(&state_bytes);
-    head.resize(exceptions_at, 0);
-    head.extend_from_slice(exceptions.as_deref().unwrap_or_default());
-    head.resize(index_at, 0);
-    head.extend_from_slice(&index_bytes);
+    for part in in_head.iter().chain(extra) {
+        head.resize(head.len().next_multiple_of(16), 0);
+        head.extend_from_slice(&part.bytes);
+    }
     head.resize(data_at, 0);
 
     let failed = || SnapshotError::io("write the snapshot");
@@ -150,14 +174,38 @@ pub fn write_with(
         }
     }
     out.flush().map_err(failed())?;
-    let stored_pages = index.stored();
+    let (stored_pages, base_pages) = (index.stored(), plan.bases.pages());
     Ok(WriteStats {
         bytes,
-        state_bytes: state_bytes.len() as u64,
+        state_bytes: state_len,
         stored_pages,
-        zero_pages: total_pages - stored_pages,
+        base_pages,
+        zero_pages: total_pages - stored_pages - base_pages,
         contents: files.stored_len(),
     })
+}
+
+fn section(id: u32, flags: u32, bytes: &[u8], offset: u64) -> Section {
+    Section {
+        id,
+        version: 1,
+        flags,
+        crc: crc32fast::hash(bytes),
+        offset,
+        len: bytes.len() as u64,
+    }
+}
+
+/// A section whose checksums are in another.
+fn checked_elsewhere(id: u32, offset: u64, len: u64) -> Section {
+    Section {
+        id,
+        version: 1,
+        flags: flag::CHECKED_ELSEWHERE,
+        crc: 0,
+        offset,
+        len,
+    }
 }
 
 fn check_sizes(state: &State, memories: &[&[u8]]) -> Result<(), SnapshotError> {

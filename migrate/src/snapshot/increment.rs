@@ -1,0 +1,147 @@
+//! What an incremental snapshot stores, and what it takes from earlier ones.
+
+use super::bases::{BaseFile, Bases};
+use super::digest::digest;
+use super::pages::{PAGE_SIZE, PageIndex, is_zero};
+use super::read::Snapshot;
+
+/// The most bases that are written. One more, and the one of which least is used is given up.
+const BASES: usize = 8;
+/// A base is given up if less than one part in so many of what it stores is still used: it would only take room.
+const LEAST_USE: u64 = 4;
+
+/// A page that an earlier snapshot holds.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    digest: u128,
+    crc: u32,
+    file: u32,
+    at: u64,
+}
+
+/// The pages that an earlier snapshot holds or refers to, by memory and page.
+#[derive(Clone, Debug, Default)]
+pub struct Earlier {
+    files: Vec<BaseFile>,
+    pages: Vec<Vec<Option<Known>>>,
+}
+
+impl Earlier {
+    /// What can be taken from the snapshot in the file `name` and from its bases, which must be attached. `None` if it was
+    /// written without digests.
+    pub fn of<R>(snapshot: &Snapshot<R>, name: &str) -> Option<Earlier> {
+        let digests = snapshot.digests()?;
+        let mut files = vec![BaseFile {
+            name: name.to_owned(),
+            identity: snapshot.identity(),
+            pages: snapshot.stored_pages(),
+        }];
+        files.extend_from_slice(snapshot.bases());
+        let sizes = snapshot.state().memories.iter().map(|m| m.pages);
+        // A memory's size is only a number in the file: room is made for pages that are there.
+        let mut pages: Vec<Vec<Option<Known>>> = sizes.map(|_| Vec::new()).collect();
+        let mut digests = digests.iter();
+        for run in snapshot.runs() {
+            let memory = pages.get_mut(run.memory as usize)?;
+            for (n, (&crc, &digest)) in run.crcs.iter().zip(&mut digests).enumerate() {
+                let page = usize::try_from(run.first).ok()? + n;
+                if memory.len() <= page {
+                    memory.resize(page + 1, None);
+                }
+                memory[page] = Some(Known {
+                    digest,
+                    crc,
+                    file: run.file,
+                    at: run.at + n as u64,
+                });
+            }
+        }
+        Some(Earlier { files, pages })
+    }
+
+    fn get(&self, memory: usize, page: usize) -> Option<&Known> {
+        self.pages.get(memory)?.get(page)?.as_ref()
+    }
+}
+
+/// A page that isn't zero.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    memory: u32,
+    page: u64,
+    digest: u128,
+    earlier: Option<Known>,
+}
+
+/// What goes into a snapshot.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    pub index: PageIndex,
+    pub bases: Bases,
+    /// Of the stored pages, then of those in bases.
+    pub digests: Vec<u128>,
+}
+
+impl Plan {
+    /// Compares the memories with what earlier snapshots hold. `may_be_used`: see [`super::write_sparse`].
+    pub fn new(memories: &[&[u8]], may_be_used: &dyn Fn(u32, u64) -> bool, earlier: &Earlier) -> Plan {
+        let mut found = Vec::new();
+        for (memory, bytes) in (0..).zip(memories) {
+            for (page, bytes) in (0..).zip(bytes.chunks_exact(PAGE_SIZE)) {
+                if may_be_used(memory, page) && !is_zero(bytes) {
+                    let digest = digest(bytes);
+                    let same = earlier.get(memory as usize, page as usize).filter(|k| k.digest == digest);
+                    found.push(Found {
+                        memory,
+                        page,
+                        digest,
+                        earlier: same.copied(),
+                    });
+                }
+            }
+        }
+        let numbers = numbers(&earlier.files, &found);
+        let mut plan = Plan {
+            index: PageIndex::of(memories.len() as u32),
+            ..Plan::default()
+        };
+        let used = earlier.files.iter().zip(&numbers).filter(|(_, n)| n.is_some());
+        plan.bases.files = used.map(|(f, _)| f.clone()).collect();
+        let mut taken = Vec::new();
+        for f in &found {
+            let place = f.earlier.and_then(|k| Some((k, (*numbers.get(k.file as usize)?)?)));
+            match place {
+                Some((known, number)) => {
+                    plan.bases.push(f.memory, f.page, number, known.at, known.crc);
+                    taken.push(f.digest);
+                }
+                None => {
+                    let start = f.page as usize * PAGE_SIZE;
+                    let bytes = &memories[f.memory as usize][start..start + PAGE_SIZE];
+                    plan.index.push(f.memory, f.page, crc32fast::hash(bytes));
+                    plan.digests.push(f.digest);
+                }
+            }
+        }
+        plan.digests.append(&mut taken);
+        plan
+    }
+}
+
+/// Which files remain bases: the new number of each.
+fn numbers(files: &[BaseFile], found: &[Found]) -> Vec<Option<u32>> {
+    let mut uses = vec![0u64; files.len()];
+    for known in found.iter().filter_map(|f| f.earlier) {
+        uses[known.file as usize] += 1;
+    }
+    let worth = |(uses, file): (&u64, &BaseFile)| *uses > 0 && uses.saturating_mul(LEAST_USE) >= file.pages;
+    let mut kept: Vec<usize> = (0..files.len()).filter(|&n| worth((&uses[n], &files[n]))).collect();
+    kept.sort_by_key(|&n| std::cmp::Reverse(uses[n]));
+    kept.truncate(BASES);
+    kept.sort_unstable();
+    let mut numbers = vec![None; files.len()];
+    for (number, file) in (0..).zip(kept) {
+        numbers[file] = Some(number);
+    }
+    numbers
+}

@@ -1,0 +1,208 @@
+//! A directory of snapshots of one program, of which the last few are kept: where periodic checkpoints go.
+//!
+//! Files are named `0000000001.snap` and so on; the greatest number is the newest. Each is written aside, synced and renamed, so
+//! that a name always means a whole file. All but the first are incremental where that pays: they take pages from earlier ones
+//! ([`crate::snapshot`], bases). `.lock` is held by the program that writes here.
+
+use crate::module::ModuleHash;
+use crate::snapshot::{Contents, Earlier, SnapshotError, WriteStats, atomic_write, header_only, open_file, write_incremental};
+use crate::state::State;
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How many snapshots are kept unless something else is said.
+pub const DEFAULT_KEEP: u32 = 3;
+
+/// Name of the file whose lock the writer holds.
+const LOCK: &str = ".lock";
+
+/// How long the lock may be another's: a program that was killed may have left a process that is about to end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why a directory can't be used for snapshots.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It can't be made or read.
+    #[error("cannot use the directory {0}: {1}")]
+    Directory(PathBuf, io::Error),
+    /// Another program writes there.
+    #[error("another process writes its snapshots to {0}: give each program a directory of its own")]
+    InUse(PathBuf),
+}
+
+/// The directory, while this process alone writes there.
+#[derive(Debug)]
+pub struct Store {
+    directory: PathBuf,
+    keep: usize,
+    // The lock ends with the last process that has it open: forked ones count.
+    _lock: File,
+}
+
+/// A snapshot that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its file name.
+    pub name: String,
+    /// What is in it.
+    pub stats: WriteStats,
+}
+
+/// The file name of a snapshot by its number.
+pub fn file_name(number: u64) -> String {
+    format!("{number:010}.snap")
+}
+
+/// The number of a snapshot by its file name.
+fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".snap")?;
+    let plain = digits.len() >= 10 && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| plain)
+}
+
+/// The snapshots in a directory, newest first. None if there is no such directory.
+pub fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let entries = match fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if let Some(number) = path.file_name().and_then(|n| number(n.to_str()?)) {
+            found.push((number, path));
+        }
+    }
+    found.sort_unstable();
+    found.reverse();
+    Ok(found)
+}
+
+impl Store {
+    /// Takes the directory, which is made (private to its owner) if its parent is there. What a killed writer has left is removed.
+    pub fn open(directory: &Path, keep: u32) -> Result<Store, StoreError> {
+        let failed = |e| StoreError::Directory(directory.to_owned(), e);
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        let options = options.create(true).truncate(false).write(true).mode(0o600);
+        let lock = options.open(directory.join(LOCK)).map_err(failed)?;
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+                Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(directory.to_owned())),
+                Err(TryLockError::Error(e)) => return Err(failed(e)),
+            }
+        }
+        let store = Store {
+            directory: directory.to_owned(),
+            keep: keep.max(1) as usize,
+            _lock: lock,
+        };
+        store.remove_leftovers();
+        Ok(store)
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The number after the greatest that is there.
+    pub fn next_number(&self) -> io::Result<u64> {
+        Ok(list(&self.directory)?.first().map_or(1, |(n, _)| n.saturating_add(1)))
+    }
+
+    /// Writes a snapshot, then removes those that are not to be kept any longer. `base` is the name of an earlier one here, which
+    /// was written or read whole by this program; pages that haven't changed since are taken from there. If it has become unusable,
+    /// or without it, everything is written.
+    pub fn write(
+        &self,
+        number: u64,
+        base: Option<&str>,
+        state: &State,
+        memories: &[&[u8]],
+        may_be_used: &dyn Fn(u32, u64) -> bool,
+        contents: &dyn Contents,
+    ) -> Result<Written, SnapshotError> {
+        let earlier = base.and_then(|name| Earlier::of(&open_file(&self.directory.join(name)).ok()?, name));
+        let earlier = earlier.unwrap_or_default();
+        let name = file_name(number);
+        let stats = atomic_write(&self.directory.join(&name), |file| {
+            write_incremental(file, state, memories, may_be_used, contents, &earlier)
+        })?;
+        // Too many files are no reason to doubt the one that was written.
+        let _ = self.prune(state.module);
+        Ok(Written { name, stats })
+    }
+
+    /// Removes what is not needed: neither one of the newest usable snapshots, nor a base of one of those.
+    fn prune(&self, module: ModuleHash) -> io::Result<()> {
+        let mut needed = HashSet::new();
+        let mut usable = 0;
+        for (number, path) in list(&self.directory)? {
+            let name = file_name(number);
+            if usable < self.keep
+                && let Ok(snapshot) = open_file(&path)
+                && snapshot.header().module == module
+            {
+                usable += 1;
+                needed.insert(name);
+                needed.extend(snapshot.bases().iter().map(|b| b.name.clone()));
+            } else if usable == self.keep && !needed.contains(&name) && self.is_ours(&path, module) {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every snapshot of this program: it has ended, and begins anew when it is started again.
+    pub fn clear(&self, module: ModuleHash) -> io::Result<()> {
+        // Oldest last: what is left if this is interrupted is whole.
+        for (_, path) in list(&self.directory)? {
+            if self.is_ours(&path, module) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Is this a snapshot of this program, or too damaged to be anyone's?
+    fn is_ours(&self, path: &Path, module: ModuleHash) -> bool {
+        match File::open(path).map(|mut file| header_only(&mut file)) {
+            Ok(Ok(header)) => header.module == module,
+            Ok(Err(e)) => e.is_damage(),
+            Err(_) => false,
+        }
+    }
+
+    /// Removes files that were being written by processes that are gone.
+    fn remove_leftovers(&self) {
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return;
+        };
+        for path in entries.filter_map(|e| Some(e.ok()?.path())) {
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let writer = name.strip_prefix(".dunlin-").and_then(|n| n.strip_suffix(".tmp"));
+            let Some((pid, _)) = writer.and_then(|w| w.split_once('-')) else {
+                continue;
+            };
+            let numeric = !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
+            if numeric && !Path::new("/proc").join(pid).exists() {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -1,0 +1,178 @@
+use super::*;
+use crate::snapshot::{NoContents, PAGE_SIZE};
+use crate::state::MemoryState;
+use crate::testing;
+
+/// A program of so many pages, and its memory.
+struct Toy {
+    state: State,
+    memory: Vec<u8>,
+}
+
+impl Toy {
+    fn new(pages: usize) -> Toy {
+        let mut state = testing::state();
+        state.memories = vec![MemoryState { pages: pages as u64 }];
+        let mut memory = vec![0; pages * PAGE_SIZE];
+        memory.iter_mut().enumerate().for_each(|(n, b)| *b = (n / 251) as u8 ^ 0x55);
+        Toy { state, memory }
+    }
+
+    fn touch(&mut self, pages: &[usize], value: u8) {
+        pages.iter().for_each(|p| self.memory[p * PAGE_SIZE + 7] = value);
+    }
+
+    fn write(&self, store: &Store, base: Option<&str>) -> Written {
+        let number = store.next_number().unwrap();
+        store
+            .write(number, base, &self.state, &[&self.memory], &|_, _| true, &NoContents)
+            .unwrap()
+    }
+
+    /// Is this what the snapshot holds?
+    #[track_caller]
+    fn is_in(&self, path: &Path) {
+        let mut snapshot = open_file(path).unwrap();
+        snapshot.verify_pages().unwrap();
+        let mut page = [0; PAGE_SIZE];
+        for (n, bytes) in (0..).zip(self.memory.chunks(PAGE_SIZE)) {
+            snapshot.read_page(0, n, &mut page).unwrap();
+            assert!(page == bytes, "page {n} of {}", path.display());
+        }
+    }
+}
+
+fn names(store: &Store) -> Vec<u64> {
+    list(store.directory()).unwrap().into_iter().map(|(n, _)| n).collect()
+}
+
+#[test]
+fn only_changed_pages_are_stored_and_every_snapshot_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("new"), 100).unwrap();
+    let mut toy = Toy::new(20);
+    toy.memory[5 * PAGE_SIZE..6 * PAGE_SIZE].fill(0);
+    let first = toy.write(&store, None);
+    assert_eq!(
+        (first.stats.stored_pages, first.stats.base_pages, first.stats.zero_pages),
+        (19, 0, 1)
+    );
+    let mut base = first.name;
+    let mut versions = vec![];
+    for n in 1..12u8 {
+        toy.touch(&[usize::from(n), 3], n);
+        if n == 6 {
+            toy.memory[9 * PAGE_SIZE..10 * PAGE_SIZE].fill(0);
+        }
+        let written = toy.write(&store, Some(&base));
+        assert!(written.stats.stored_pages <= 4, "{written:?}");
+        versions.push((store.directory().join(&written.name), toy.memory.clone()));
+        base = written.name;
+    }
+    for (path, memory) in versions {
+        let state = toy.state.clone();
+        Toy { state, memory }.is_in(&path);
+    }
+}
+
+#[test]
+fn pruning_keeps_the_newest_and_their_bases() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 2).unwrap();
+    let mut toy = Toy::new(40);
+    let mut base = None;
+    for n in 1..=30 {
+        toy.touch(&[usize::from(n % 10), 11], n);
+        let written = toy.write(&store, base.as_deref());
+        toy.is_in(&dir.path().join(&written.name));
+        base = Some(written.name);
+        let present = names(&store);
+        // The two newest, and the bases of both.
+        assert!(present.len() <= 2 + 8 + 1, "{present:?}");
+        for (_, path) in list(dir.path()).unwrap().iter().take(2) {
+            open_file(path).unwrap().verify_pages().unwrap();
+        }
+    }
+    assert!(names(&store).contains(&1), "most of it has never changed");
+    // Everything changes: nothing earlier is needed once two such are there.
+    for n in 31..=32 {
+        toy.memory.iter_mut().step_by(64).for_each(|b| *b = n);
+        base = Some(toy.write(&store, base.as_deref()).name);
+    }
+    assert_eq!(names(&store), [32, 31]);
+    store.clear(toy.state.module).unwrap();
+    assert!(names(&store).is_empty());
+}
+
+#[test]
+fn a_base_that_is_damaged_missing_or_another_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 9).unwrap();
+    let toy = Toy::new(8);
+    let first = toy.write(&store, None).name;
+    let second = toy.write(&store, Some(&first));
+    assert_eq!(second.stats.base_pages, 8);
+    let (first_path, second_path) = (dir.path().join(&first), dir.path().join(&second.name));
+    let whole = fs::read(&first_path).unwrap();
+
+    // A byte of a page: found when the page is read, and named.
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(&first_path, &damaged).unwrap();
+    let error = open_file(&second_path).unwrap().verify_pages().unwrap_err();
+    assert!(matches!(error, SnapshotError::PageChecksum { memory: 0, page: 7 }), "{error}");
+    // A byte of the header, a cut, another snapshot, none at all: found at once.
+    let mut header = whole.clone();
+    header[60] ^= 1;
+    for bad in [&header[..], &whole[..whole.len() - 1], &fs::read(&second_path).unwrap(), &[]] {
+        fs::write(&first_path, bad).unwrap();
+        let error = open_file(&second_path).unwrap_err();
+        assert!(
+            matches!(&error, SnapshotError::Base { name, .. } if *name == first),
+            "{error}"
+        );
+    }
+    fs::remove_file(&first_path).unwrap();
+    let error = open_file(&second_path).unwrap_err().to_string();
+    assert!(error.contains(&first) && error.contains("same directory"), "{error}");
+    // The next one is complete by itself.
+    let third = toy.write(&store, Some(&second.name));
+    assert_eq!((third.stats.base_pages, third.stats.stored_pages), (0, 8));
+    toy.is_in(&dir.path().join(third.name));
+}
+
+#[test]
+fn the_directory_is_one_writers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("d");
+    let store = Store::open(&path, 3).unwrap();
+    assert!(matches!(Store::open(&path, 3), Err(StoreError::InUse(_))));
+    drop(store);
+    fs::write(path.join(".dunlin-4294967295-0.tmp"), "torn").unwrap();
+    fs::write(path.join(format!(".dunlin-{}-0.tmp", std::process::id())), "under way").unwrap();
+    fs::write(path.join("mine.txt"), "mine").unwrap();
+    let store = Store::open(&path, 3).unwrap();
+    let mut left: Vec<_> = fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert_eq!(store.next_number().unwrap(), 1);
+    assert!(matches!(
+        Store::open(&dir.path().join("no/such"), 3),
+        Err(StoreError::Directory(..))
+    ));
+}
+
+#[test]
+fn names_are_numbers() {
+    assert_eq!(number(&file_name(7)), Some(7));
+    assert_eq!(number(&file_name(u64::MAX)), Some(u64::MAX));
+    for other in [
+        "1.snap",
+        "000000000x.snap",
+        "+000000001.snap",
+        "0000000001",
+        "99999999999999999999999.snap",
+    ] {
+        assert_eq!(number(other), None, "{other}");
+    }
+}

@@ -1,0 +1,120 @@
+//! A copy of this process that does one thing and ends: the memory it sees stays as it was, while the program runs on.
+//!
+//! The copy has the calling thread only. What it may use is what the C library promises to keep working in the child of a process
+//! with threads (allocation is: glibc takes its locks around `fork`), and nothing that another thread may have held locked.
+
+use crate::control::with_signals_blocked;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, set_parent_process_death_signal, waitpid};
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+/// The copy, as its parent sees it.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    result: File,
+}
+
+/// Runs `work` in a copy of this process. What it returns comes from [`Child::result`].
+pub fn fork(work: impl FnOnce() -> Vec<u8>) -> io::Result<Child> {
+    let (result, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let parent = getpid();
+    // The copy keeps them blocked: signals are its parent's business, and a file that grows too long is an error of the write.
+    let pid = with_signals_blocked(|| {
+        // SAFETY: the child uses only what the module's comment allows, and leaves by `_exit`.
+        match unsafe { libc::fork() } {
+            0 => {
+                let done = in_child(parent, work, File::from(write));
+                // SAFETY: ends the process at once, without the parent's exit handlers.
+                unsafe { libc::_exit(i32::from(done.is_err())) }
+            }
+            pid => Pid::from_raw(pid),
+        }
+    });
+    match pid {
+        Some(pid) => Ok(Child {
+            pid,
+            result: result.into(),
+        }),
+        None => Err(io::Error::last_os_error()),
+    }
+}
+
+fn in_child(parent: Pid, work: impl FnOnce() -> Vec<u8>, mut write: File) -> io::Result<()> {
+    // A killed program takes its copy with it: whoever starts it again shall find nobody at work.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() != Some(parent) {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    // The program goes first.
+    let _ = rustix::process::nice(5);
+    write.write_all(&work())
+}
+
+impl Child {
+    /// Its process id, valid until [`Child::reap`].
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Waits until its work is done, and gives what that returned.
+    pub fn result(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.result.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Waits for its end, which comes soon after its result; an error if it ended before.
+    pub fn reap(self) -> io::Result<()> {
+        let status = loop {
+            match waitpid(Some(self.pid), WaitOptions::empty()) {
+                Ok(Some((_, status))) => break status,
+                Ok(None) | Err(rustix::io::Errno::INTR) => continue,
+                Err(e) => return Err(e.into()),
+            }
+        };
+        match status.exit_status() {
+            Some(0) => Ok(()),
+            _ => Err(io::Error::other(ended(status))),
+        }
+    }
+}
+
+fn ended(status: WaitStatus) -> String {
+    match status.terminating_signal() {
+        Some(signal) => format!("the process that wrote it was ended by signal {signal}"),
+        None => "the process that wrote it failed".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_sees_the_memory_as_it_was() {
+        let mut memory = vec![1u8; 1 << 20];
+        let child = fork(|| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            vec![memory[0], memory[memory.len() - 1]]
+        });
+        let mut child = child.unwrap();
+        memory.fill(2);
+        assert_eq!(child.result().unwrap(), [1, 1]);
+        child.reap().unwrap();
+        assert_eq!(memory[0], 2);
+    }
+
+    #[test]
+    fn a_copy_that_is_killed_is_an_error() {
+        let child = fork(|| {
+            std::thread::sleep(std::time::Duration::from_secs(60));
+            vec![]
+        });
+        let mut child = child.unwrap();
+        rustix::process::kill_process(child.pid(), Signal::KILL).unwrap();
+        assert!(child.result().unwrap().is_empty());
+        let error = child.reap().unwrap_err().to_string();
+        assert!(error.contains("signal 9"), "{error}");
+    }
+}

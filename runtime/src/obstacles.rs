@@ -1,0 +1,91 @@
+//! Preflight: all that stands in the way of a checkpoint or of going on, at once, before anything is paused or built.
+
+use crate::capture::CaptureError;
+use crate::instance::InstanceError;
+use crate::machine;
+use crate::memory::{Memory, MemoryError, WASM_PAGE};
+use crate::residency;
+use crate::resume::ResumeError;
+use crate::running::Running;
+use crate::wasi::{Obstacle, RestoreError, RestoreProblem};
+use dunlin_migrate::preflight::{Finding, Needs, Target};
+use dunlin_migrate::snapshot::{Snapshot, SnapshotError};
+use std::path::Path;
+
+/// What keeps a running program from being checkpointed to a file (or, without one, from being moved at all), and what it needs
+/// elsewhere, as far as that can be told.
+pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option<Needs>) {
+    let state = match crate::capture::capture(running) {
+        Ok(state) => state,
+        Err(CaptureError::Wasi(e)) => {
+            let what = |o: &Obstacle| Finding::new("descriptor", o.to_string(), "let the program close it, and try again");
+            return (e.0.iter().map(what).collect(), None);
+        }
+        Err(e) => return (vec![Finding::new("state", e.to_string(), "the program can't be moved")], None),
+    };
+    let touched = |memory: &Memory| {
+        let touched = residency::touched(memory).map(|t| t.iter().filter(|&&t| t).count() as u64 * WASM_PAGE);
+        touched.unwrap_or(memory.size()).min(memory.size())
+    };
+    let mut used = running.instance.memories().map(touched).sum::<u64>();
+    // Everything but the pages; frames and tables take some ten bytes for each value.
+    let values: usize = state.frames.iter().map(|f| 4 + f.values.len()).sum();
+    let elements: usize = state.tables.iter().map(|t| t.elements.len()).sum();
+    let rest = 2 * WASM_PAGE + 16 * (values + elements) as u64;
+    let mut found = Vec::new();
+    let room = to.and_then(machine::room);
+    if room.is_some_and(|room| room < used.saturating_add(rest)) {
+        // Only now is it worth reading all of it: touched pages may be zero again.
+        let zero = |page: &&[u8]| page.iter().all(|&b| b == 0);
+        let pages = running.instance.memories().flat_map(|m| m.bytes().chunks(WASM_PAGE as usize));
+        used = pages.filter(|p| !zero(p)).count() as u64 * WASM_PAGE;
+    }
+    let needs = Needs::of(&state, used, used.saturating_add(rest), false);
+    let here = Target {
+        disk_bytes: room,
+        ..Target::default()
+    };
+    found.extend(here.obstacles(&needs));
+    (found, Some(needs))
+}
+
+/// What a snapshot needs where it goes on.
+pub fn needs<R>(snapshot: &Snapshot<R>) -> Needs {
+    let pages = snapshot.stored_pages().saturating_add(snapshot.base_pages());
+    let used = pages.saturating_mul(WASM_PAGE);
+    let incremental = !snapshot.bases().is_empty();
+    Needs::of(snapshot.state(), used, snapshot.header().total_len, incremental)
+}
+
+/// What a refusal to go on comes to: one finding for each reason.
+pub fn of_refusal(e: &ResumeError) -> Vec<Finding> {
+    let what = e.to_string();
+    let one = |kind: &str, fix: &str| vec![Finding::new(kind, what.clone(), fix)];
+    match e {
+        ResumeError::Open(_) => one("file", "name a snapshot that is there"),
+        ResumeError::Snapshot(SnapshotError::Version { .. } | SnapshotError::UnknownSection(_)) => one("format", "install it here"),
+        ResumeError::Snapshot(_) => one("damage", "copy it again, or use an earlier one"),
+        ResumeError::OtherProgram { .. } => one("module", "use the executable of the program it was taken of"),
+        ResumeError::NotMigratable => one("executable", "use one built without --no-migration"),
+        ResumeError::Arguments { .. } => one("arguments", "give those, or none"),
+        ResumeError::Instance(InstanceError::Memory(MemoryError::Limit { .. })) => one("limit", "allow more with --max-memory"),
+        ResumeError::Instance(_) => one("memory", "free some, or raise the limit (ulimit -v)"),
+        ResumeError::Frames(_) => one("state", "give a larger --stack-size if its stack is too small"),
+        ResumeError::State(_) => one("state", "use another snapshot"),
+        ResumeError::Wasi(RestoreError(problems)) => problems.iter().map(of_problem).collect(),
+    }
+}
+
+fn of_problem(problem: &RestoreProblem) -> Finding {
+    let (kind, fix) = match problem {
+        RestoreProblem::MissingGrant(_) | RestoreProblem::Grant(_) => ("grant", "grant a directory that is there"),
+        RestoreProblem::NowhereToPut { .. } => ("grant", "grant a directory for them"),
+        RestoreProblem::MissingListener(_) => ("listener", "listen there with --tcplisten"),
+        RestoreProblem::Changed { .. } => ("file", "put the same file there, or accept this one with --accept-changed"),
+        RestoreProblem::Put { .. } => ("file", "make room for it, or grant another directory"),
+        RestoreProblem::Open { .. } | RestoreProblem::Kind { .. } => ("file", "copy or share the directory's files"),
+        RestoreProblem::Invalid { .. } => ("state", "use another snapshot"),
+        RestoreProblem::Files(_) | RestoreProblem::Contents(_) => ("damage", "copy the snapshot again, or use an earlier one"),
+    };
+    Finding::new(kind, problem.to_string(), fix)
+}
