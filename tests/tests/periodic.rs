@@ -301,7 +301,7 @@ fn a_full_disk_costs_a_warning_and_no_snapshot() {
     let mut running = run.start();
     std::thread::sleep(Duration::from_millis(200));
     running.signal(Signal::KILL);
-    drop(running.stdin());
+    running.stdin().take();
     drop(running.finish());
     assert_eq!(numbers(dir.path()), before);
     let ended = periodic(mixer().on(other(Arch::X86_64)).args(["9"]), "1h", dir.path()).output();
