@@ -231,6 +231,7 @@ fn granted(proc: &Path) -> Options {
         argv0: None,
         invoke: None,
         resume: None,
+        accept_changed: false,
         ..given
     };
     let theirs = fs::read_link(proc.join("cwd")).ok();

@@ -32,6 +32,18 @@ pub struct HostArgs {
     /// Grant a directory, under the name GUEST if given; repeatable
     #[arg(long, value_name = "HOST[::GUEST]")]
     dir: Vec<OsString>,
+    /// As --dir, and the files the program has open there travel inside its snapshots; repeatable
+    #[arg(long, value_name = "HOST[::GUEST]")]
+    carry: Vec<OsString>,
+    /// As --dir, and all that is in it travels inside the snapshots; repeatable
+    #[arg(long, value_name = "HOST[::GUEST]")]
+    carry_all: Vec<OsString>,
+    /// On resuming, go on though a shared file (of --dir) is not as it was
+    #[arg(long)]
+    accept_changed: bool,
+    /// Let the program accept connections there; repeatable
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    tcplisten: Vec<OsString>,
     /// Write a snapshot and exit (code 85) when one of these signals arrives, such as TERM or TERM,USR1
     #[arg(long, value_name = "SIGNAL[,SIGNAL]", requires = "checkpoint_to")]
     checkpoint_on: Option<OsString>,
@@ -77,6 +89,12 @@ fn combine(before: &OsStr, start: Option<&StartArgs>, host: &HostArgs) -> Result
         words.put("invoke", &start.invoke);
     }
     words.put("dir", &host.dir);
+    words.put("carry", &host.carry);
+    words.put("carry-all", &host.carry_all);
+    words.put("tcplisten", &host.tcplisten);
+    if host.accept_changed {
+        words.0.push("--accept-changed".into());
+    }
     words.put("checkpoint-on", &host.checkpoint_on);
     words.put("checkpoint-to", &host.checkpoint_to);
     words.put("stack-size", &host.stack_size);
@@ -116,6 +134,10 @@ mod tests {
             "--dir",
             "/data::/d",
             "--dir=.",
+            "--carry=c",
+            "--carry-all=all::/a",
+            "--accept-changed",
+            "--tcplisten=127.0.0.1:8080",
             "--env",
             "A=b c",
             "--argv0=x y",
@@ -132,7 +154,12 @@ mod tests {
             "--no-control",
         ];
         let o = parse(&words, "").unwrap();
-        assert_eq!(o.dirs.len(), 2);
+        assert_eq!(o.dirs.len(), 4);
+        assert_eq!(
+            o.dirs.iter().map(|d| d.mode.option()).collect::<Vec<_>>(),
+            ["dir", "dir", "carry", "carry-all"]
+        );
+        assert!(o.accept_changed && o.listen.len() == 1);
         assert_eq!(
             (o.dirs[0].host.clone(), o.dirs[0].guest.as_str()),
             (PathBuf::from("/data"), "/d")

@@ -223,7 +223,7 @@ fn the_command_that_is_printed_resumes() {
         "dunlin resume snaps/a.snap '--dir=my data::/d' '--max-memory=1048576'"
     );
     // The grant is the resumer's to give: without it nothing goes on.
-    fails(&desk.dunlin(&["resume", "snaps/a.snap"]), 86, &["/d"]);
+    fails(&desk.dunlin(&["resume", "snaps/a.snap"]), 89, &["/d"]);
     let bin = Path::new(env!("CARGO_BIN_EXE_dunlin")).parent().unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let mut shell = Command::new("sh");

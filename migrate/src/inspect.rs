@@ -5,6 +5,7 @@
 
 use crate::image::Names;
 use crate::snapshot::{PAGE_SIZE, Snapshot};
+use crate::state::files::Files;
 use crate::state::wasi::{Resource, Stdio, WasiState};
 use crate::state::{Frame, Invocation, Slot, State};
 use crate::types::Value;
@@ -53,6 +54,7 @@ pub fn json<R>(snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> Json {
         .iter()
         .map(|t| json!({ "elements": t.elements.len(), "not_null": t.elements.iter().flatten().count() }));
     let mut wasi = serde_json::to_value(&state.wasi).unwrap_or_default();
+    wasi["files"] = json_files(&state.wasi.files);
     if let Some(env) = wasi.get_mut("env") {
         *env = state.wasi.env.iter().map(|(name, _)| name.as_str()).collect();
     }
@@ -67,6 +69,22 @@ pub fn json<R>(snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> Json {
         "tables": tables.collect::<Vec<_>>(),
         "dropped": { "elements": state.dropped_elements, "data": state.dropped_data },
         "wasi": wasi,
+    })
+}
+
+/// The carried files; hashes as hexadecimal digits.
+fn json_files(files: &Files) -> Json {
+    let contents = files
+        .contents
+        .iter()
+        .map(|c| json!({ "hash": c.hash.to_string(), "bytes": c.len, "stored": c.stored }));
+    json!({
+        "modes": files.modes.iter().map(|m| m.option()).collect::<Vec<_>>(),
+        "contents": contents.collect::<Vec<_>>(),
+        "nodes": files.nodes,
+        "removed": files.removed,
+        "unlinked": files.unlinked,
+        "listeners": files.listeners,
     })
 }
 
@@ -193,6 +211,15 @@ fn write_wasi(out: &mut String, wasi: &WasiState) -> std::fmt::Result {
     )?;
     writeln!(out, "  directories  {}", list(wasi.grants.iter().map(|g| format!("{g:?}"))))?;
     writeln!(out, "  clock        {:.3} s", wasi.times.monotonic as f64 / 1e9)?;
+    if wasi.files.modes.iter().any(|m| m.carries()) {
+        let carried: u64 = wasi.files.stored_len();
+        writeln!(
+            out,
+            "  carried      {} files and directories, {}",
+            wasi.files.nodes.len(),
+            bytes(carried)
+        )?;
+    }
     for d in &wasi.descriptors {
         let below = |grant: u32, path: &str| {
             let grant = wasi.grants.get(grant as usize).map_or("(unknown)", |g| g.as_str());
@@ -225,6 +252,15 @@ fn write_wasi(out: &mut String, wasi: &WasiState) -> std::fmt::Result {
                 offset,
                 size,
             } => format!("file {}, at {offset} of {size} bytes", below(*grant, path)),
+            Resource::Unlinked { file, offset } => {
+                let content = wasi.files.unlinked.get(*file as usize).map(|u| u.content as usize);
+                let size = content.and_then(|c| wasi.files.contents.get(c)).map_or(0, |c| c.len);
+                format!("deleted file, carried, at {offset} of {size} bytes")
+            }
+            Resource::Listener { index } => {
+                let address = wasi.files.listeners.get(*index as usize);
+                format!("listening socket, {:?}", address.map_or("(unknown)", |a| a.as_str()))
+            }
         };
         writeln!(out, "  fd {:<9} {what}", d.fd)?;
     }

@@ -12,33 +12,41 @@
 //!   ...    section 4 `exceptions`, if there are any: postcard encoding of [`crate::state::State::exceptions`]
 //!   64 KiB section 3 `data`: the stored pages, in the order of the index; aligned to 64 KiB, so that it can be mapped with
 //!          host pages of 4, 16 and 64 KiB
+//!   ...    section 4 `files`: postcard encoding of [`crate::state::files::Files`]; only if there is something to say
+//!   ...    section 5 `contents`: carried contents one after another, in the order of `files`, those that are stored
 //! ```
 //!
 //! All numbers are little-endian; bytes between sections are zero. A page that holds only zeros is not stored. Equal states
 //! give equal bytes: nothing else (time, host, path, architecture) is written.
 //!
 //! Flags: bit 0: readers that don't know the section may skip it (any other unknown section makes the file unreadable). Bit 1:
-//! the section's own CRC-32 is 0, another section has finer ones (`data`: `pages` has one per page). The format version changes
+//! the section's own CRC-32 is 0, another section has finer ones (`data`: `pages` has one per page; `contents`: `files` has
+//! the SHA-256 of each). The format version changes
 //! when this layout does; a section's version when its encoding does. Readers know every older version.
 //!
 //! A reader treats every byte as hostile; see [`Snapshot::open`] for what it has checked. What the state *says* is checked
 //! against a module by [`crate::state::validate`].
 
 mod atomic;
+mod contents;
 mod header;
 mod pages;
 mod read;
 mod write;
 
 #[cfg(test)]
+mod carried_tests;
+#[cfg(test)]
 mod tests;
 
 pub use atomic::atomic_write;
+pub use contents::{Contents, NoContents, copy_contents};
 pub use header::{Header, VERSION};
 pub use pages::{PAGE_SIZE, PageRun};
 pub use read::{Snapshot, header_only};
-pub use write::{WriteStats, write, write_sparse};
+pub use write::{WriteStats, write, write_sparse, write_with};
 
+use crate::state::files::{ContentHash, FilesError};
 use std::io;
 use std::path::PathBuf;
 
@@ -46,6 +54,9 @@ use std::path::PathBuf;
 pub const MAX_STATE: u64 = 512 << 20;
 /// Greatest length of the `pages` section: 64 MiB (1 TiB of memory).
 pub const MAX_INDEX: u64 = 64 << 20;
+
+/// Greatest length of the `files` section: 512 MiB.
+pub const MAX_FILES: u64 = 512 << 20;
 
 /// Why a snapshot can't be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +112,20 @@ pub enum SnapshotError {
     /// The state doesn't decode or encode.
     #[error("the snapshot's state section is damaged: {0}")]
     State(postcard::Error),
+    /// The list of carried files doesn't decode or encode.
+    #[error("the snapshot's files section is damaged: {0}")]
+    FilesCode(postcard::Error),
+    /// The list of carried files says what can't be.
+    #[error("the snapshot is damaged: {0}")]
+    Files(#[from] FilesError),
+    /// A carried file's contents are not what the snapshot says.
+    #[error("the contents {hash:.16} of a carried file can't be had: {what}")]
+    Content {
+        /// Their hash by the snapshot.
+        hash: ContentHash,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// The bytes of a memory that are to be written aren't as many as the state says.
     #[error("memory {memory} has {found} bytes, its state says {expected}")]
     MemorySize {

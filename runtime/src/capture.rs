@@ -56,6 +56,12 @@ pub fn capture(running: &Running) -> Result<State, CaptureError> {
     })
 }
 
+/// All that stands in the way of moving the program now; empty if nothing does. Nothing is paused or read for long: this may be
+/// asked at any migration point, and again.
+pub fn obstacles(running: &Running) -> Vec<crate::wasi::Obstacle> {
+    running.wasi.obstacles()
+}
+
 /// What a checkpoint amounted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Captured {
@@ -84,7 +90,7 @@ fn write_state(running: &Running, state: &State, out: &mut impl Write) -> Result
         let touched = touched.get(memory as usize).and_then(Option::as_ref);
         touched.and_then(|t| t.get(page as usize)).is_none_or(|&t| t)
     };
-    let stats = snapshot::write_sparse(out, state, &memories, &may_be_used)?;
+    let stats = snapshot::write_with(out, state, &memories, &may_be_used, &running.wasi.contents(&state.wasi))?;
     Ok(Captured {
         frames: state.frames.len() as u64,
         stats,

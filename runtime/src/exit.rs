@@ -12,6 +12,8 @@ pub const BAD_SNAPSHOT: i32 = 86;
 pub const FAILED: i32 = 87;
 /// The executable has no program that can be started.
 pub const NO_PROGRAM: i32 = 88;
+/// The snapshot is good, and this machine lacks what the program had: a directory, a file as it was, an address.
+pub const NOT_HERE: i32 = 89;
 /// The program trapped (that of a process that aborted: 128 + SIGABRT).
 pub const TRAPPED: i32 = 134;
 

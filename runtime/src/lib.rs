@@ -6,7 +6,7 @@
 //! - [`running`], [`invoke`], [`commands`]: the program while it runs, and what is called when.
 //! - [`request`], [`shared`], [`control`], [`checkpoint_on`], [`signals`], [`serve`]: requests to checkpoint, and serving them.
 //! - [`capture`], [`residency`], [`resume`], [`force`]: from the running program to a snapshot, and back.
-//! - [`options`], [`exit`], [`start`]: `DUNLIN_OPTS`, exit codes, and the order of things at start and end.
+//! - [`options`], [`grants`], [`exit`], [`start`]: `DUNLIN_OPTS`, exit codes, and the order of things at start and end.
 //! - [`wasi`]: the host functions.
 //!
 //! `unsafe` is confined to the files that own raw memory or registers: [`embedded`], [`space`], [`memory`], [`stack`], [`instance`],
@@ -23,6 +23,7 @@ pub mod embedded;
 pub mod exceptions;
 pub mod exit;
 pub mod force;
+pub mod grants;
 pub mod host;
 pub mod instance;
 pub mod instantiate;

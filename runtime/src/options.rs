@@ -1,7 +1,11 @@
 //! The runtime's options: `DUNLIN_OPTS`, which are also those of `dunlin run`, and the configuration made from them.
 
+pub use crate::grants::Grant;
+use crate::grants::parse_listen;
 use crate::signals::Signal;
+use dunlin_migrate::state::files::GrantMode;
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -24,17 +28,12 @@ pub struct WasiConfig {
     pub args: Vec<String>,
     /// The guest's environment.
     pub env: Vec<(String, String)>,
-    /// Granted directories, in the order given: the guest's descriptors 3, 4, ...
+    /// Addresses that the guest listens on, in the order given: its descriptors 3, 4, ...
+    pub listen: Vec<SocketAddr>,
+    /// Granted directories, in the order given: the descriptors after those.
     pub grants: Vec<Grant>,
-}
-
-/// A directory of the host that the guest may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// The directory on the host.
-    pub host: PathBuf,
-    /// The guest's name for it.
-    pub guest: String,
+    /// On resuming, take a shared file as it is, though it isn't as it was.
+    pub accept_changed: bool,
 }
 
 /// An environment variable for the guest.
@@ -49,8 +48,12 @@ pub struct EnvVar {
 /// The runtime's options, as given; nothing is looked up on the host yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// `--dir HOST[::GUEST]`: granted directories.
+    /// `--dir`, `--carry` and `--carry-all` `HOST[::GUEST]`: granted directories.
     pub dirs: Vec<Grant>,
+    /// `--tcplisten ADDRESS:PORT`: sockets the program may accept connections on.
+    pub listen: Vec<SocketAddr>,
+    /// `--accept-changed`: go on though a shared file is not as it was.
+    pub accept_changed: bool,
     /// `--env NAME[=VALUE]`: the guest's environment.
     pub env: Vec<EnvVar>,
     /// `--argv0 NAME`: the guest's `argv[0]`.
@@ -165,7 +168,15 @@ impl Options {
         let mut rest = Vec::new();
         while let Some(arg) = parser.next().map_err(syntax)? {
             match arg {
-                Long("dir") => o.dirs.push(parse_dir(parser.value().map_err(syntax)?)?),
+                Long("dir") => o
+                    .dirs
+                    .push(Grant::parse(GrantMode::Shared, &parser.value().map_err(syntax)?)?),
+                Long("carry") => o.dirs.push(Grant::parse(GrantMode::Carry, &parser.value().map_err(syntax)?)?),
+                Long("carry-all") => o
+                    .dirs
+                    .push(Grant::parse(GrantMode::CarryAll, &parser.value().map_err(syntax)?)?),
+                Long("tcplisten") => o.listen.push(parse_listen(&parser.value().map_err(syntax)?)?),
+                Long("accept-changed") => o.accept_changed = true,
                 Long("env") => o.env.push(parse_env(parser.value().map_err(syntax)?)?),
                 Long("argv0") => o.argv0 = Some(parse_guest_string("argv0", parser.value().map_err(syntax)?)?),
                 Long("checkpoint-on") => {
@@ -226,10 +237,10 @@ impl Options {
         let mut words: Vec<Vec<u8>> = Vec::new();
         let mut put = |name: &str, value: &[u8]| words.push([b"--", name.as_bytes(), b"=", value].concat());
         for dir in &self.dirs {
-            put(
-                "dir",
-                &[dir.host.as_os_str().as_bytes(), b"::", dir.guest.as_bytes()].concat(),
-            );
+            put(dir.mode.option(), dir.value().as_bytes());
+        }
+        for address in &self.listen {
+            put("tcplisten", address.to_string().as_bytes());
         }
         for var in &self.env {
             match &var.value {
@@ -257,7 +268,11 @@ impl Options {
                 put(name, value.to_string().as_bytes());
             }
         }
-        for (name, on) in [("no-control", self.no_control), ("commands", self.commands)] {
+        for (name, on) in [
+            ("accept-changed", self.accept_changed),
+            ("no-control", self.no_control),
+            ("commands", self.commands),
+        ] {
             if on {
                 words.push(format!("--{name}").into_bytes());
             }
@@ -272,7 +287,9 @@ impl Options {
     /// What the guest may see: `args` are the arguments after `argv[0]`, which is `--argv0` or else `name`.
     pub fn wasi_config(&self, name: &str, args: impl IntoIterator<Item = OsString>) -> Result<WasiConfig, OptionError> {
         let mut config = WasiConfig {
+            listen: self.listen.clone(),
             grants: self.dirs.clone(),
+            accept_changed: self.accept_changed,
             ..WasiConfig::default()
         };
         config.args.push(self.argv0.clone().unwrap_or_else(|| name.to_owned()));
@@ -306,22 +323,6 @@ fn parse_path(option: &'static str, value: OsString) -> Result<PathBuf, OptionEr
         return Err(bad(option, &value, "is not a path"));
     }
     Ok(PathBuf::from(value))
-}
-
-fn parse_dir(value: OsString) -> Result<Grant, OptionError> {
-    let bytes = value.as_bytes();
-    let (host, guest) = match bytes.windows(2).position(|w| w == b"::") {
-        Some(at) => (&bytes[..at], &bytes[at + 2..]),
-        None => (bytes, bytes),
-    };
-    let guest = parse_guest_string("dir", OsStr::from_bytes(guest).to_owned())?;
-    if host.is_empty() || guest.is_empty() {
-        return Err(bad("dir", &value, "must be HOST or HOST::GUEST"));
-    }
-    Ok(Grant {
-        host: PathBuf::from(OsStr::from_bytes(host)),
-        guest,
-    })
 }
 
 fn parse_env(value: OsString) -> Result<EnvVar, OptionError> {
@@ -364,23 +365,27 @@ mod tests {
 
     #[test]
     fn every_option_survives_the_round_trip() {
-        let text = "--dir /a --dir '/b c::/x' --env A=1 --env B --argv0 p --checkpoint-on TERM,SIGUSR1 --checkpoint-to \"it's\" \
+        let text = "--dir /a --carry '/b c::/x' --carry-all /c --tcplisten 127.0.0.1:80 --accept-changed --env A=1 --env B --argv0 p --checkpoint-on TERM,SIGUSR1 --checkpoint-to \"it's\" \
                     --resume=r --invoke 'f g' --stack-size 1M --max-memory 2G --no-control";
         let o = parse(text).unwrap();
         assert_eq!(
             o.dirs[0],
             Grant {
                 host: "/a".into(),
-                guest: "/a".into()
+                guest: "/a".into(),
+                mode: GrantMode::Shared
             }
         );
         assert_eq!(
             o.dirs[1],
             Grant {
                 host: "/b c".into(),
-                guest: "/x".into()
+                guest: "/x".into(),
+                mode: GrantMode::Carry
             }
         );
+        assert_eq!((o.dirs[2].mode, o.listen.len()), (GrantMode::CarryAll, 1));
+        assert!(o.accept_changed);
         assert_eq!(
             o.env[0],
             EnvVar {
@@ -433,6 +438,8 @@ mod tests {
             ("prog", "'prog'"),
             ("'open", "quote"),
             ("--dir ::x", "HOST"),
+            ("--carry-all ::x", "--carry-all"),
+            ("--tcplisten localhost", "ADDRESS"),
             ("--env =x", "NAME"),
             ("--checkpoint-on KILL --checkpoint-to x", "KILL"),
             ("--checkpoint-on TERM", "--checkpoint-to"),

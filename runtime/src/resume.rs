@@ -11,11 +11,13 @@ use crate::running::Running;
 use crate::wasi::{RestoreError, Wasi};
 use dunlin_migrate::frames::{self, Entry, FrameError};
 use dunlin_migrate::module::ModuleHash;
-use dunlin_migrate::snapshot::{PAGE_SIZE, PageRun, Snapshot, SnapshotError};
+use dunlin_migrate::snapshot::{Contents, PAGE_SIZE, PageRun, Snapshot, SnapshotError};
+use dunlin_migrate::state::files::{Content, ContentHash};
 use dunlin_migrate::state::validate::{StateError, validate};
 use dunlin_migrate::state::{Invocation, PointKind, Slot, State};
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek};
+use std::io::{self, Cursor, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -65,6 +67,9 @@ pub enum ResumeError {
 pub trait Source: Read + Seek {
     /// Fills bytes of a linear memory, by mapping if possible.
     fn load(&self, memory: &mut Memory, offset: u64, at: u64, len: u64) -> Result<(), SnapshotError>;
+
+    /// Fills a buffer with the bytes at an offset.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
 impl Source for File {
@@ -80,6 +85,10 @@ impl Source for File {
             Err(e) => Err(SnapshotError::io("read a page of the snapshot")(io::Error::other(e))),
         }
     }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
 }
 
 impl Source for Cursor<Vec<u8>> {
@@ -90,6 +99,46 @@ impl Source for Cursor<Vec<u8>> {
         let bytes = bytes.ok_or(SnapshotError::Damaged("a stored page lies beyond its end"))?;
         place(memory, at, len)?.copy_from_slice(bytes);
         Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        let bytes = end.and_then(|end| self.get_ref().get(offset as usize..end as usize));
+        buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// The carried contents of a snapshot.
+struct Carried<'a, R> {
+    reader: &'a R,
+    places: HashMap<ContentHash, u64>,
+}
+
+impl<'a, R> Carried<'a, R> {
+    fn of(snapshot: &'a Snapshot<R>) -> Carried<'a, R> {
+        let places = snapshot.stored_contents().map(|(content, offset)| (content.hash, offset));
+        Carried {
+            reader: snapshot.reader(),
+            places: places.collect(),
+        }
+    }
+}
+
+impl<R: Source> Contents for Carried<'_, R> {
+    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
+        let Some(&offset) = self.places.get(&content.hash) else {
+            return Ok(false);
+        };
+        let mut buffer = vec![0; content.len.min(1 << 18) as usize];
+        let mut done = 0;
+        while done < content.len {
+            let part = &mut buffer[..(content.len - done).min(1 << 18) as usize];
+            self.reader.read_at(part, offset + done)?;
+            out.write_all(part)?;
+            done += part.len() as u64;
+        }
+        Ok(true)
     }
 }
 
@@ -270,7 +319,7 @@ pub fn restore<R: Source>(shell: Instance, snapshot: &Snapshot<R>, config: &Wasi
     let mut state = snapshot.state().clone();
     validate(&mut state, &program.module, &program.maps)?;
     let import = fill_instance(&mut instance, snapshot, &state)?;
-    let wasi = Wasi::restore(&state.wasi, config)?;
+    let wasi = Wasi::restore_with(&state.wasi, config, &Carried::of(snapshot))?;
     Ok(Restored {
         instance,
         wasi,
@@ -289,7 +338,7 @@ pub(crate) fn refill(running: &mut Running, bytes: Vec<u8>) -> Result<(), Resume
     validate(&mut state, &program.module, &program.maps)?;
     // The import that was about to be called is called by the dispatcher that is under way.
     fill_instance(&mut running.instance, &snapshot, &state)?;
-    running.wasi = Wasi::restore(&state.wasi, &running.setup.config)?;
+    running.wasi = Wasi::restore_with(&state.wasi, &running.setup.config, &Carried::of(&snapshot))?;
     running.invocation = state.invocation;
     Ok(())
 }

@@ -136,6 +136,7 @@ fn check(program: &Program, options: &Options, ticks: &Ticks) -> Result<(), Fail
 fn refused(path: &Path, why: &ResumeError) -> Failure {
     let code = match why {
         ResumeError::Instance(_) => FAILED,
+        ResumeError::Wasi(e) => e.exit_code(),
         _ => BAD_SNAPSHOT,
     };
     Failure::new(code, format!("cannot resume from {}: {why}", path.display()))

@@ -39,7 +39,7 @@ use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use dunlin_migrate::context::{ContextLayout, OFF_LEAVE};
 use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::types::FuncType;
+use dunlin_migrate::types::{FuncType, ValType};
 use std::collections::HashMap;
 use wasmparser::Operator;
 
@@ -211,7 +211,10 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         }
         for local in self.an.num_params..self.an.num_locals {
             let v = local + 1;
-            let zero = self.zero(clif_type(self.an.vars[v as usize].ty));
+            let zero = match self.an.vars[v as usize].ty {
+                ValType::FuncRef | ValType::ExternRef | ValType::ExnRef => self.null(),
+                ty => self.zero(clif_type(ty)),
+            };
             self.b.def_var(self.vars[v as usize], zero);
         }
         self.return_block = self.b.create_block();

@@ -249,9 +249,10 @@ mod tests {
         assert_eq!(f.trap_at(0x10), Some((Trap::MemoryOutOfBounds, 0x46)));
         assert_eq!(f.call_at(0x18), None);
         assert_eq!(f.trap_at(0x18), Some((Trap::IntegerDivisionByZero, 0x35)));
-        assert_eq!(f.sites_at(0x10).len(), 2);
+        assert_eq!((f.handler_at(0x10), f.handler_at(0x40)), (Some(0x3c), None));
+        assert_eq!(f.sites_at(0x10).len(), 3);
         assert!(f.sites_at(0x11).is_empty());
-        assert_eq!(f.site_before(0x17).unwrap().wasm, 0x46);
+        assert_eq!(f.site_before(0x17).unwrap().wasm, 0x44);
         assert_eq!(f.call_site_of(0x60), Some(0x40));
         assert_eq!(f.call_site_of(0x46), None);
     }

@@ -23,8 +23,12 @@ pub mod id {
     pub const PAGES: u32 = 2;
     /// The stored pages.
     pub const DATA: u32 = 3;
+    /// What is in the program's files.
+    pub const FILES: u32 = 4;
+    /// Contents of carried files.
+    pub const CONTENTS: u32 = 5;
     /// Exceptions that references refer to.
-    pub const EXCEPTIONS: u32 = 4;
+    pub const EXCEPTIONS: u32 = 6;
 }
 
 /// Section flags.

@@ -1,10 +1,13 @@
 //! Reads a snapshot, trusting none of its bytes.
 
+use super::contents::{Contents, copy_contents};
 use super::header::{ENTRY_LEN, HEADER_LEN, Header, Section, flag, id, parse_table};
 use super::pages::{PAGE_SIZE, PageIndex, PageRun};
-use super::{MAX_INDEX, MAX_STATE, SnapshotError};
+use super::{MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
 use crate::state::State;
-use std::io::{self, Read, Seek, SeekFrom};
+use crate::state::files::{Content, ContentHash, Files};
+use std::cell::RefCell;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 /// Bytes read at once when pages are verified.
 const CHUNK_PAGES: usize = 64;
@@ -27,6 +30,7 @@ pub struct Snapshot<R> {
     state: State,
     index: PageIndex,
     data_offset: u64,
+    contents_offset: u64,
 }
 
 impl<R: Read + Seek> Snapshot<R> {
@@ -34,8 +38,9 @@ impl<R: Read + Seek> Snapshot<R> {
     ///
     /// Checked then: the file's length; that sections are known, lie in the file in order and apart; every checksum but the
     /// pages'; that the state decodes, to its last byte, and is of the module that the header names; that stored pages are unique,
-    /// in order, and lie in the state's memories. Not checked: what the state says ([`crate::state::validate`]), and the pages'
-    /// own checksums ([`Snapshot::verify_pages`], [`PageRun::verify`]).
+    /// in order, and lie in the state's memories; that the list of carried files can be ([`Files::check`]) and their contents are as
+    /// long. Not checked: what the state says ([`crate::state::validate`]), the pages' own checksums ([`Snapshot::verify_pages`],
+    /// [`PageRun::verify`]), and the carried contents' hashes ([`Snapshot::verify_contents`], [`copy_contents`]).
     pub fn open(mut reader: R) -> Result<Snapshot<R>, SnapshotError> {
         let failed = || SnapshotError::io("read the snapshot");
         let found = reader.seek(SeekFrom::End(0)).map_err(failed())?;
@@ -59,6 +64,8 @@ impl<R: Read + Seek> Snapshot<R> {
                 id::PAGES => "page index",
                 id::DATA => "page data",
                 id::EXCEPTIONS => "exceptions",
+                id::FILES => "files section",
+                id::CONTENTS => "carried contents",
                 _ if section.flags & flag::OPTIONAL != 0 => continue,
                 other => return Err(SnapshotError::UnknownSection(other)),
             };
@@ -96,7 +103,25 @@ impl<R: Read + Seek> Snapshot<R> {
         }
         let index = load(&mut reader, find(id::PAGES, "it has no index of pages")?, "pages", MAX_INDEX)?;
         let index = PageIndex::parse(&index, &state.memories, data.len)?;
+        let files = sections.iter().find(|s| s.id == id::FILES);
+        let contents = sections.iter().find(|s| s.id == id::CONTENTS);
+        if let Some(section) = files {
+            let bytes = load(&mut reader, section, "files", MAX_FILES)?;
+            let (files, rest) = postcard::take_from_bytes::<Files>(&bytes).map_err(SnapshotError::FilesCode)?;
+            if !rest.is_empty() {
+                return Err(SnapshotError::Damaged("there are bytes behind the list of files"));
+            }
+            files.check(state.wasi.grants.len())?;
+            state.wasi.files = files;
+        }
+        if contents.map_or(0, |s| s.len) != state.wasi.files.stored_len() {
+            return Err(SnapshotError::Damaged(
+                "the carried contents are not as long as the list of files says",
+            ));
+        }
+        let contents_offset = contents.map_or(0, |s| s.offset);
         Ok(Snapshot {
+            contents_offset,
             reader,
             header,
             state,
@@ -167,6 +192,37 @@ impl<R: Read + Seek> Snapshot<R> {
         }
         Ok(())
     }
+
+    /// Reads all carried contents that are stored, and checks them.
+    pub fn verify_contents(&mut self) -> Result<(), SnapshotError> {
+        let places: Vec<(Content, u64)> = self.stored_contents().collect();
+        let reader = RefCell::new(&mut self.reader);
+        places
+            .iter()
+            .try_for_each(|(content, offset)| copy_contents(&One(*offset, &reader), content, &mut io::sink()))
+    }
+
+    /// Reads the contents of a carried file, and checks them.
+    pub fn read_content(&mut self, hash: ContentHash, out: &mut dyn Write) -> Result<(), SnapshotError> {
+        let found = self.stored_contents().find(|(content, _)| content.hash == hash);
+        let missing = SnapshotError::Content {
+            hash,
+            what: "the snapshot doesn't hold them",
+        };
+        let (content, offset) = found.ok_or(missing)?;
+        copy_contents(&One(offset, &RefCell::new(&mut self.reader)), &content, out)
+    }
+}
+
+/// Contents at a known place of a reader.
+struct One<'a, 'r, R>(u64, &'a RefCell<&'r mut R>);
+
+impl<R: Read + Seek> Contents for One<'_, '_, R> {
+    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
+        let mut reader = self.1.borrow_mut();
+        reader.seek(SeekFrom::Start(self.0))?;
+        io::copy(&mut Read::take(&mut **reader, content.len), out).map(|_| true)
+    }
 }
 
 impl<R> Snapshot<R> {
@@ -183,6 +239,22 @@ impl<R> Snapshot<R> {
     /// The stored runs of pages, in the order of the file: by memory, then by page.
     pub fn runs(&self) -> impl Iterator<Item = PageRun<'_>> {
         self.index.runs(self.data_offset)
+    }
+
+    /// The carried contents that are stored, and where each begins in the file.
+    pub fn stored_contents(&self) -> impl Iterator<Item = (Content, u64)> {
+        let mut next = self.contents_offset;
+        self.state
+            .wasi
+            .files
+            .contents
+            .iter()
+            .filter(|c| c.stored)
+            .map(move |&content| {
+                let offset = next;
+                next += content.len;
+                (content, offset)
+            })
     }
 
     /// How many pages are stored.
@@ -216,10 +288,10 @@ fn load(reader: &mut (impl Read + Seek), section: &Section, name: &'static str, 
     // `take` reads on demand: a sparse file's length costs no memory before its bytes are there.
     reader.take(section.len).read_to_end(&mut bytes).map_err(failed())?;
     if bytes.len() as u64 != section.len || crc32fast::hash(&bytes) != section.crc {
-        return Err(SnapshotError::Checksum(if name == "state" {
-            "state section"
-        } else {
-            "index of pages"
+        return Err(SnapshotError::Checksum(match name {
+            "state" => "state section",
+            "files" => "files section",
+            _ => "index of pages",
         }));
     }
     Ok(bytes)

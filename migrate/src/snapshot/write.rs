@@ -1,8 +1,9 @@
 //! Writes a snapshot as a stream: no copy of the memories is made.
 
+use super::contents::{Contents, NoContents, copy_contents};
 use super::header::{self, Section, flag, id};
 use super::pages::{PAGE_SIZE, PageIndex};
-use super::{MAX_INDEX, MAX_STATE, SnapshotError};
+use super::{MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
 use crate::state::State;
 use std::io::Write;
 
@@ -17,6 +18,8 @@ pub struct WriteStats {
     pub stored_pages: u64,
     /// Pages left out because they are zero.
     pub zero_pages: u64,
+    /// Length of the carried files' contents in bytes.
+    pub contents: u64,
 }
 
 /// Writes a snapshot of a program at rest. `memories` are the bytes of its linear memories.
@@ -34,6 +37,18 @@ pub fn write_sparse(
     memories: &[&[u8]],
     may_be_used: &dyn Fn(u32, u64) -> bool,
 ) -> Result<WriteStats, SnapshotError> {
+    write_with(out, state, memories, may_be_used, &NoContents)
+}
+
+/// As [`write_sparse`], for a program with carried files: `contents` has what the state says is stored, and is read while it is
+/// written.
+pub fn write_with(
+    out: &mut impl Write,
+    state: &State,
+    memories: &[&[u8]],
+    may_be_used: &dyn Fn(u32, u64) -> bool,
+    contents: &dyn Contents,
+) -> Result<WriteStats, SnapshotError> {
     check_sizes(state, memories)?;
     let total_pages: u64 = state.memories.iter().map(|m| m.pages).sum();
     let index = PageIndex::scan(memories, may_be_used);
@@ -50,7 +65,17 @@ pub fn write_sparse(
     limit("pages", &index_bytes, MAX_INDEX)?;
     limit("exceptions", exceptions.as_deref().unwrap_or_default(), MAX_STATE)?;
 
-    let count = 3 + usize::from(exceptions.is_some());
+    // A program without files to speak of has no sections for them.
+    let files = &state.wasi.files;
+    let files_bytes = match files.is_empty() {
+        true => None,
+        false => Some(postcard::to_stdvec(files).map_err(SnapshotError::FilesCode)?),
+    };
+    if let Some(bytes) = &files_bytes {
+        limit("files", bytes, MAX_FILES)?;
+    }
+
+    let count = 3 + usize::from(exceptions.is_some()) + if files_bytes.is_some() { 2 } else { 0 };
     let state_at = header::HEADER_LEN + count * header::ENTRY_LEN;
     let exceptions_at = (state_at + state_bytes.len()).next_multiple_of(16);
     let index_at = (exceptions_at + exceptions_len).next_multiple_of(16);
@@ -86,7 +111,22 @@ pub fn write_sparse(
             len: data_len,
         },
     ]);
-    let bytes = data_at as u64 + data_len;
+    let mut bytes = data_at as u64 + data_len;
+    if let Some(files_bytes) = &files_bytes {
+        // Behind the data, of which the pages are aligned.
+        let files_at = usize::try_from(bytes).map_err(|_| SnapshotError::Damaged("it is too large"))?;
+        sections.push(section(id::FILES, files_bytes, files_at));
+        bytes += files_bytes.len() as u64;
+        sections.push(Section {
+            id: id::CONTENTS,
+            version: 1,
+            flags: flag::CHECKED_ELSEWHERE,
+            crc: 0,
+            offset: bytes,
+            len: files.stored_len(),
+        });
+        bytes = bytes.saturating_add(files.stored_len());
+    }
     let mut head = header::encode(state.module, bytes, &sections);
     head.reserve_exact(data_at - head.len());
     head.extend_from_slice(&state_bytes);
@@ -103,6 +143,12 @@ pub fn write_sparse(
         let pages = &memories[run.memory as usize][start..start + run.len() as usize];
         out.write_all(pages).map_err(failed())?;
     }
+    if let Some(files_bytes) = &files_bytes {
+        out.write_all(files_bytes).map_err(failed())?;
+        for content in files.contents.iter().filter(|c| c.stored) {
+            copy_contents(contents, content, out)?;
+        }
+    }
     out.flush().map_err(failed())?;
     let stored_pages = index.stored();
     Ok(WriteStats {
@@ -110,6 +156,7 @@ pub fn write_sparse(
         state_bytes: state_bytes.len() as u64,
         stored_pages,
         zero_pages: total_pages - stored_pages,
+        contents: files.stored_len(),
     })
 }
 

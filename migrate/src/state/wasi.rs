@@ -9,6 +9,7 @@
 //!
 //! A reader treats all of it as hostile: see the runtime's `wasi::persist`.
 
+use super::files::Files;
 use serde::{Deserialize, Serialize};
 
 /// Descriptor numbers are below this, in the program and in its state.
@@ -28,6 +29,9 @@ pub struct WasiState {
     pub descriptors: Vec<Descriptor>,
     /// All that differs between machines at the same point.
     pub times: Times,
+    /// What is in the program's files. Encoded apart, in sections of its own.
+    #[serde(skip)]
+    pub files: Files,
 }
 
 /// An open descriptor.
@@ -78,6 +82,18 @@ pub enum Resource {
         /// Size when the state was captured, in bytes: part of the file's identity.
         size: u64,
     },
+    /// A regular file that has no name any more.
+    Unlinked {
+        /// Index into [`Files::unlinked`].
+        file: u32,
+        /// Position of the next read or write, in bytes.
+        offset: u64,
+    },
+    /// A listening socket that the program was given.
+    Listener {
+        /// Index into [`Files::listeners`].
+        index: u32,
+    },
 }
 
 /// A standard stream.
@@ -125,6 +141,7 @@ impl WasiState {
     pub fn without_times(&self) -> WasiState {
         WasiState {
             times: Times::default(),
+            files: self.files.without_times(),
             ..self.clone()
         }
     }

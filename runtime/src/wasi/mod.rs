@@ -20,39 +20,53 @@
 //!
 //! No function returns `ENOSYS`. Limits, all visible to the program as errors: `fd_fdstat_set_flags` can't turn synchronous writes
 //! on after opening (`EINVAL`, as on Linux); `proc_raise` can't stop the program (`ENOTSUP`); `poll_oneoff` knows no CPU clocks
-//! (`ENOTSUP`). What can't move yet is listed by [`Wasi::blockers`].
+//! (`ENOTSUP`). What can't move is listed by [`Wasi::obstacles`].
+//!
+//! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are; `restore` puts
+//! it back, with `place` putting the files.
 
 mod args_env;
+mod capture;
 mod clock;
 mod dir;
 mod errno;
 mod fd;
 mod func;
+mod gather;
 mod host;
+mod identity;
 mod io;
+mod listen;
 mod mem;
+mod obstacle;
 mod open;
 mod path;
-mod persist;
+mod place;
 mod poll;
 mod proc;
 mod random;
+mod restore;
 mod rights;
 mod sock;
 mod table;
 mod wait;
 
+pub use capture::CaptureError;
 pub use func::{WasiFunc, resolve};
-pub use persist::{CaptureError, RestoreError, RestoreProblem};
+pub use obstacle::Obstacle;
+pub use restore::{RestoreError, RestoreProblem};
 
 use crate::options::{Grant, WasiConfig};
 use clock::Clocks;
+use dunlin_migrate::state::files::GrantMode;
 use dunlin_migrate::state::wasi::{Stdio, Times};
 use func::Abi;
-use std::collections::HashMap;
+use identity::Hashes;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use table::{Descriptor, Table};
 
 /// What became of a call.
@@ -80,6 +94,8 @@ struct GrantedDir {
     guest: String,
     /// The directory; `None` if nothing refers to it and it could not be opened again after a move.
     dir: Option<Arc<File>>,
+    /// How its files travel.
+    mode: GrantMode,
 }
 
 /// The host as one program sees it.
@@ -88,12 +104,18 @@ pub struct Wasi {
     args: Vec<String>,
     env: Vec<(String, String)>,
     grants: Vec<GrantedDir>,
+    /// Addresses of the listening sockets that the program was given.
+    listeners: Vec<String>,
     table: Table,
     clocks: Clocks,
     /// See [`Times::poll_started`].
     poll_started: Option<u64>,
     /// Files, by the host's device and inode, that the program knew by another inode number before it was moved here.
     aliases: HashMap<(u64, u64), u64>,
+    /// Hashes of files already read.
+    hashes: Hashes,
+    /// What snapshots of this run have carried so far, by grant and path: what of it is gone when the next one is taken was removed.
+    carried: Mutex<BTreeSet<(u32, String)>>,
     warnings: Vec<String>,
 }
 
@@ -101,8 +123,10 @@ pub struct Wasi {
 #[derive(Debug, thiserror::Error)]
 pub enum WasiError {
     /// A directory can't be opened.
-    #[error("--dir {host}::{guest}: cannot open the directory {host}: {error}")]
+    #[error("--{option} {host}::{guest}: cannot open the directory {host}: {error}")]
     Grant {
+        /// The option's name.
+        option: &'static str,
         /// The directory on the host.
         host: PathBuf,
         /// The program's name for it.
@@ -110,41 +134,65 @@ pub enum WasiError {
         /// The host's error.
         error: std::io::Error,
     },
+    /// An address can't be listened on.
+    #[error("--tcplisten {address}: cannot listen there: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The host's error.
+        error: std::io::Error,
+    },
     /// More directories than descriptors.
-    #[error("too many --dir options")]
+    #[error("too many --dir, --carry and --tcplisten options")]
     TooManyGrants,
 }
 
 impl Wasi {
-    /// The host for a program that starts: standard streams as descriptors 0 to 2, granted directories from 3 on.
-    pub fn new(config: &WasiConfig) -> Result<Wasi, WasiError> {
-        let mut table = Table::default();
-        let mut grants = Vec::with_capacity(config.grants.len());
-        for stream in [Stdio::Stdin, Stdio::Stdout, Stdio::Stderr] {
-            table
-                .insert(Descriptor::stdio(stream))
-                .map_err(|_| WasiError::TooManyGrants)?;
-        }
-        for (index, grant) in (0u32..).zip(&config.grants) {
-            let dir = Arc::new(open_grant(grant)?);
-            grants.push(GrantedDir {
-                guest: grant.guest.clone(),
-                dir: Some(dir.clone()),
-            });
-            table
-                .insert(Descriptor::preopened(index, dir))
-                .map_err(|_| WasiError::TooManyGrants)?;
-        }
-        Ok(Wasi {
-            args: config.args.clone(),
-            env: config.env.clone(),
-            grants,
-            table,
+    /// A program that has nothing.
+    fn empty() -> Wasi {
+        Wasi {
+            args: Vec::new(),
+            env: Vec::new(),
+            grants: Vec::new(),
+            listeners: Vec::new(),
+            table: Table::default(),
             clocks: Clocks::from(&Times::default()),
             poll_started: None,
             aliases: HashMap::new(),
+            hashes: Hashes::default(),
+            carried: Mutex::default(),
             warnings: Vec::new(),
-        })
+        }
+    }
+
+    /// The host for a program that starts: standard streams as descriptors 0 to 2, from 3 on listening sockets, then granted directories
+    /// (wasmtime's order).
+    pub fn new(config: &WasiConfig) -> Result<Wasi, WasiError> {
+        let mut wasi = Wasi {
+            args: config.args.clone(),
+            env: config.env.clone(),
+            ..Wasi::empty()
+        };
+        for stream in [Stdio::Stdin, Stdio::Stdout, Stdio::Stderr] {
+            let inserted = wasi.table.insert(Descriptor::stdio(stream));
+            inserted.map_err(|_| WasiError::TooManyGrants)?;
+        }
+        for address in &config.listen {
+            let socket = listen::listen(address)?;
+            let added = wasi.add_listener(socket, address.to_string());
+            added.ok_or(WasiError::TooManyGrants)?;
+        }
+        for (index, grant) in (0u32..).zip(&config.grants) {
+            let dir = Arc::new(open_grant(grant)?);
+            wasi.grants.push(GrantedDir {
+                guest: grant.guest.clone(),
+                dir: Some(dir.clone()),
+                mode: grant.mode,
+            });
+            let inserted = wasi.table.insert(Descriptor::preopened(index, dir));
+            inserted.map_err(|_| WasiError::TooManyGrants)?;
+        }
+        Ok(wasi)
     }
 
     /// What a person should know about a restored program: files that are not as they were when its state was captured.
@@ -159,6 +207,7 @@ fn open_grant(grant: &Grant) -> Result<File, WasiError> {
     match cap_primitives::fs::open_ambient_dir(&grant.host, authority) {
         Ok(dir) => Ok(open::readable(dir)),
         Err(error) => Err(WasiError::Grant {
+            option: grant.mode.option(),
             host: grant.host.clone(),
             guest: grant.guest.clone(),
             error,

@@ -148,7 +148,8 @@ pub(super) fn open_existing(dir: &File, path: &str, access: Access) -> Result<Fi
     checked(sandbox::open(dir, Path::new(path), &options(access))?, access.write)
 }
 
-fn options(access: Access) -> OpenOptions {
+/// The host's flags for a WASI descriptor's.
+pub(super) fn host_flags(fdflags: u16) -> OFlags {
     // Non-blocking, so that opening a named pipe doesn't hang; files don't care, and other kinds are polled before each transfer.
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     for (fdflag, flag) in [
@@ -157,14 +158,18 @@ fn options(access: Access) -> OpenOptions {
         (RSYNC, OFlags::RSYNC),
         (SYNC, OFlags::SYNC),
     ] {
-        flags.set(flag, flags.contains(flag) || access.flags & fdflag != 0);
+        flags.set(flag, flags.contains(flag) || fdflags & fdflag != 0);
     }
+    flags
+}
+
+fn options(access: Access) -> OpenOptions {
     let mut options = OpenOptions::new();
     options
         .read(access.read || !access.write)
         .write(access.write)
         ._cap_fs_ext_follow(access.follow);
-    options.custom_flags(flags.bits() as i32);
+    options.custom_flags(host_flags(access.flags).bits() as i32);
     options
 }
 

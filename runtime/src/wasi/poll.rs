@@ -197,7 +197,7 @@ impl Wasi {
     fn pollable(&self, fd: u32, ty: u8) -> Result<&Descriptor, Errno> {
         let d = self.table.get(fd)?;
         // A listening socket is polled for reading, with no right to read.
-        if !matches!(d.resource, Resource::Directory(_) | Resource::Listener(_)) {
+        if !matches!(d.resource, Resource::Directory(_) | Resource::Listener { .. }) {
             d.need_io(if ty == READ { FD_READ } else { FD_WRITE })?;
         }
         d.need(POLL_FD_READWRITE).map(|()| d)

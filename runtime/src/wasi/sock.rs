@@ -5,7 +5,7 @@ use super::fd::fdflags;
 use super::host::HostKind;
 use super::io::{send, wait_unless_nonblocking};
 use super::mem::Memory;
-use super::rights::{CONNECTION, FD_READ, FD_WRITE, LISTENER, SOCK_ACCEPT, SOCK_SHUTDOWN};
+use super::rights::{CONNECTION, FD_READ, FD_WRITE, SOCK_ACCEPT, SOCK_SHUTDOWN};
 use super::table::{Descriptor, NONBLOCK, Resource};
 use super::wait::{Stop, Wait};
 use super::{Done, Wasi};
@@ -20,18 +20,11 @@ const PEEK: u32 = 1 << 0;
 const WAITALL: u32 = 1 << 1;
 
 impl Wasi {
-    /// Gives the program a listening socket; returns its descriptor's number.
-    pub fn add_listener(&mut self, listener: OwnedFd) -> Option<u32> {
-        let resource = Resource::Listener(listener);
-        self.table
-            .insert(Descriptor {
-                resource,
-                kind: HostKind::Socket,
-                rights: LISTENER,
-                inheriting: CONNECTION,
-                flags: 0,
-            })
-            .ok()
+    /// Gives the program a listening socket, which is called `address` in its state; returns its descriptor's number.
+    pub fn add_listener(&mut self, listener: OwnedFd, address: String) -> Option<u32> {
+        let index = self.listeners.len() as u32;
+        self.listeners.push(address);
+        self.table.insert(Descriptor::listener(index, listener)).ok()
     }
 
     fn socket(&self, fd: u32) -> Result<&Descriptor, Errno> {

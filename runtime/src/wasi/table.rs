@@ -21,8 +21,12 @@ pub(super) enum Resource {
         grant: u32,
         file: File,
     },
-    /// A listening socket.
-    Listener(OwnedFd),
+    /// A listening socket that the program was given.
+    Listener {
+        /// Which of them.
+        index: u32,
+        socket: OwnedFd,
+    },
     /// A connected socket.
     Connection(OwnedFd),
 }
@@ -99,6 +103,17 @@ impl Descriptor {
         }
     }
 
+    /// A listening socket, with every right.
+    pub(super) fn listener(index: u32, socket: OwnedFd) -> Descriptor {
+        Descriptor {
+            resource: Resource::Listener { index, socket },
+            kind: HostKind::Socket,
+            rights: rights::LISTENER,
+            inheriting: rights::CONNECTION,
+            flags: 0,
+        }
+    }
+
     /// The host's descriptor.
     pub(super) fn host(&self) -> BorrowedFd<'_> {
         host_fd(&self.resource)
@@ -155,7 +170,7 @@ fn host_fd(resource: &Resource) -> BorrowedFd<'_> {
         Resource::Stdio(Stdio::Stderr) => rustix::stdio::stderr(),
         Resource::Directory(dir) => dir.file.as_fd(),
         Resource::File { file, .. } => file.as_fd(),
-        Resource::Listener(fd) | Resource::Connection(fd) => fd.as_fd(),
+        Resource::Listener { socket, .. } | Resource::Connection(socket) => socket.as_fd(),
     }
 }
 

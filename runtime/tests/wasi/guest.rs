@@ -1,10 +1,14 @@
 //! A program without its code: memory, a WASI, and the calls it would make.
 
 use dunlin_migrate::imports::PREVIEW1;
+use dunlin_migrate::snapshot::{Contents, copy_contents};
+use dunlin_migrate::state::files::{Content, ContentHash, GrantMode};
 use dunlin_migrate::state::wasi::WasiState;
 use dunlin_runtime::options::{Grant, WasiConfig};
 use dunlin_runtime::request::Wake;
 use dunlin_runtime::wasi::{Outcome, Wasi, resolve};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::Path;
 
 pub const BADF: u64 = 8;
@@ -60,12 +64,32 @@ pub fn config(dirs: &[(&Path, &str)]) -> WasiConfig {
         .map(|(host, guest)| Grant {
             host: host.to_path_buf(),
             guest: guest.to_string(),
+            mode: GrantMode::Shared,
         })
         .collect();
     WasiConfig {
         args: vec!["prog".into(), "é x".into()],
         env: vec![("A".into(), "1".into())],
         grants,
+        ..WasiConfig::default()
+    }
+}
+
+/// One granted directory, `/`, whose files travel so.
+pub fn carrying(dir: &Path, mode: GrantMode) -> WasiConfig {
+    let mut config = config(&[(dir, "/")]);
+    config.grants[0].mode = mode;
+    config
+}
+
+/// The contents that a program carries, in memory: what a snapshot holds of them.
+#[derive(Clone, Debug, Default)]
+pub struct Stored(pub BTreeMap<ContentHash, Vec<u8>>);
+
+impl Contents for Stored {
+    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
+        let found = self.0.get(&content.hash);
+        found.map_or(Ok(false), |bytes| out.write_all(bytes).map(|()| true))
     }
 }
 
@@ -91,19 +115,36 @@ impl Guest {
     pub fn state(&self) -> WasiState {
         let state = self.wasi.capture().unwrap();
         let bytes = postcard::to_stdvec(&state).unwrap();
-        let back: WasiState = postcard::from_bytes(&bytes).unwrap();
+        let mut back: WasiState = postcard::from_bytes(&bytes).unwrap();
+        // These have a section of their own.
+        let bytes = postcard::to_stdvec(&state.files).unwrap();
+        back.files = postcard::from_bytes(&bytes).unwrap();
         assert_eq!(back, state);
+        assert_eq!(state.files.check(state.grants.len()), Ok(()));
         back
+    }
+
+    /// The contents that go with a state of this program.
+    pub fn stored(&self, state: &WasiState) -> Stored {
+        let contents = self.wasi.contents(state);
+        let mut stored = Stored::default();
+        for content in &state.files.contents {
+            let mut bytes = Vec::new();
+            copy_contents(&contents, content, &mut bytes).unwrap();
+            stored.0.insert(content.hash, bytes);
+        }
+        stored
     }
 
     /// Moves the program to a machine with these grants.
     pub fn moved(self, config: &WasiConfig) -> Guest {
         let state = self.state();
+        let stored = self.stored(&state);
         let Guest { wasi, memory, .. } = self;
         drop(wasi);
         Guest {
             memory,
-            ..Guest::of(Wasi::restore(&state, config).unwrap())
+            ..Guest::of(Wasi::restore_with(&state, config, &stored).unwrap())
         }
     }
 

@@ -14,7 +14,7 @@ fn file(fd: u32, path: &str) -> Descriptor {
         grant: 0,
         path: path.into(),
         offset: 0,
-        size: 0,
+        size: 4,
     };
     Descriptor {
         fd,

@@ -1,5 +1,6 @@
 //! WASI through its calls, as a program makes them: semantics, path escapes, blocking, moving, and hostile states.
 
+mod carry;
 mod dirs;
 mod escapes;
 mod files;
@@ -9,3 +10,4 @@ mod layouts;
 mod moving;
 mod stdio;
 mod streams;
+mod unlinked;

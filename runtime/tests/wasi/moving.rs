@@ -2,7 +2,7 @@
 
 use crate::guest::*;
 use dunlin_migrate::state::wasi::{Resource, Stdio};
-use dunlin_runtime::wasi::Wasi;
+use dunlin_runtime::wasi::{Obstacle, RestoreProblem, Wasi};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -143,28 +143,31 @@ fn renamed_files_are_found_and_deleted_ones_are_told() {
     let mut g = g.moved(&config(&[(dir.path(), "/")]));
     g.seek(f, 0, 0).unwrap();
     assert_eq!(g.read(f, 9), Ok(b"text".to_vec()));
-    assert_eq!(g.wasi.blockers(), Vec::<String>::new());
-    assert_eq!(g.path_call("path_unlink_file", ROOT, "d/renamed (deleted)"), 0);
-    let blockers = g.wasi.blockers();
-    assert!(blockers.len() == 1 && blockers[0].contains("deleted"), "{blockers:?}");
+    assert_eq!(g.wasi.obstacles(), []);
+    g.call("fd_close", &[f]);
+    // A deleted directory.
+    g.path_call("path_create_directory", ROOT, "e");
+    let e = g.open(ROOT, "e", DIRECTORY, 0, 0).unwrap();
+    assert_eq!(g.path_call("path_remove_directory", ROOT, "e"), 0);
+    assert!(matches!(&g.wasi.obstacles()[..], [Obstacle::RemovedDirectory { .. }]));
     let error = g.wasi.capture().unwrap_err().to_string();
-    assert!(error.contains("d/renamed"), "{error}");
-    assert_eq!(g.call("fd_close", &[f]), 0);
+    assert!(error.contains("/e\"") && error.contains("deleted"), "{error}");
+    assert_eq!(g.call("fd_close", &[e]), 0);
     assert!(g.wasi.capture().is_ok());
     // Replaced by another of the same name.
     let f = g.open(ROOT, "x", CREAT, READ, 0).unwrap();
     fs::write(dir.path().join("y"), "").unwrap();
     fs::hard_link(dir.path().join("x"), dir.path().join("keep")).unwrap();
     fs::rename(dir.path().join("y"), dir.path().join("x")).unwrap();
-    assert_eq!(g.wasi.blockers().len(), 1);
+    assert!(matches!(&g.wasi.obstacles()[..], [Obstacle::Lost { .. }]));
     g.call("fd_close", &[f]);
     // Moved out of the grant.
     let other = tempdir().unwrap();
     let d = g.open(ROOT, "d", DIRECTORY, 0, 0).unwrap();
     fs::rename(dir.path().join("d"), other.path().join("d")).unwrap();
-    assert!(g.wasi.blockers()[0].contains("no longer inside"));
+    assert!(matches!(&g.wasi.obstacles()[..], [Obstacle::Outside { .. }]));
     g.call("fd_close", &[d]);
-    assert!(g.wasi.blockers().is_empty());
+    assert_eq!(g.wasi.obstacles(), []);
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn what_is_not_a_file_can_not_move() {
     let mut g = Guest::with(&config(&[(dir.path(), "/"), (Path::new("/dev"), "/dev")]));
     g.open(3, "p", 0, READ, 0).unwrap();
     g.open(4, "null", 0, READ | WRITE, 0).unwrap();
-    assert_eq!(g.wasi.blockers().len(), 2);
+    assert_eq!(g.wasi.obstacles(), [Obstacle::Special { fd: 5 }, Obstacle::Special { fd: 6 }]);
 }
 
 #[test]
@@ -218,20 +221,47 @@ fn missing_things_are_all_told_at_once() {
 }
 
 #[test]
-fn changed_files_are_accepted_with_a_warning() {
+fn changed_files_are_refused_unless_accepted() {
     let dir = tempdir().unwrap();
-    fs::write(dir.path().join("f"), "0123456789").unwrap();
+    let path = dir.path().join("f");
+    fs::write(&path, "0123456789").unwrap();
     let mut g = Guest::new(dir.path());
     let f = g.open(ROOT, "f", 0, READ, 0).unwrap();
     g.seek(f, 8, 0).unwrap();
     let state = g.state();
-    fs::write(dir.path().join("f"), "01").unwrap();
-    let mut g = Guest {
-        wasi: Wasi::restore(&state, &config(&[(dir.path(), "/")])).unwrap(),
-        ..g
-    };
-    assert!(g.wasi.warnings()[0].contains("'f'"), "{:?}", g.wasi.warnings());
+    let mut config = config(&[(dir.path(), "/")]);
+    // Another file with the same contents is the same: times differ between machines.
+    fs::rename(&path, dir.path().join("old")).unwrap();
+    fs::write(&path, "0123456789").unwrap();
+    assert!(Wasi::restore(&state, &config).is_ok());
+    for (contents, part) in [("0123456798", "contents"), ("01", "2 bytes")] {
+        fs::write(&path, contents).unwrap();
+        config.accept_changed = false;
+        let error = Wasi::restore(&state, &config).unwrap_err();
+        assert!(matches!(&error.0[..], [RestoreProblem::Changed { .. }]), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(part) && text.contains("--accept-changed"), "{text}");
+        assert_eq!(error.exit_code(), 89);
+        config.accept_changed = true;
+        let wasi = Wasi::restore(&state, &config).unwrap();
+        assert!(wasi.warnings()[0].contains("'f'"), "{:?}", wasi.warnings());
+        g = Guest { wasi, ..g };
+    }
     assert_eq!(g.read(f, 10), Ok(vec![]));
+}
+
+#[test]
+fn a_file_the_program_writes_is_what_it_was_at_the_snapshot() {
+    let dir = tempdir().unwrap();
+    let mut g = Guest::new(dir.path());
+    let f = g.open(ROOT, "f", CREAT, WRITE, 0).unwrap();
+    g.write(f, b"before").unwrap();
+    let config = config(&[(dir.path(), "/")]);
+    let state = g.state();
+    assert!(Wasi::restore(&state, &config).is_ok());
+    // It went on here: the snapshot's file is no more.
+    g.write(f, b"after").unwrap();
+    assert!(Wasi::restore(&state, &config).is_err());
 }
 
 #[test]

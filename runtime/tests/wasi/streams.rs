@@ -2,7 +2,7 @@
 //! done something with a short count; either way nothing is lost or doubled.
 
 use crate::guest::*;
-use dunlin_runtime::wasi::Outcome;
+use dunlin_runtime::wasi::{Obstacle, Outcome};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
@@ -271,7 +271,7 @@ fn sockets_accept_receive_send_and_shut_down() {
     let mut g = Guest::new(dir.path());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let l = u64::from(g.wasi.add_listener(listener.into()).unwrap());
+    let l = u64::from(g.wasi.add_listener(listener.into(), address.to_string()).unwrap());
     g.wake.raise();
     assert_eq!(g.outcome("sock_accept", &[l, 0, OUT.into()]), Outcome::Interrupted);
     g.wake.clear();
@@ -323,14 +323,9 @@ fn sockets_accept_receive_send_and_shut_down() {
     assert_eq!(got, "xyzmore");
     peer.shutdown(Shutdown::Both).unwrap();
     assert_eq!(g.read(c, 10), Ok(vec![]));
-    let blockers = g.wasi.blockers();
-    assert_eq!(blockers.len(), 2, "{blockers:?}");
-    assert!(
-        blockers[0].contains("listening socket") && blockers[1].contains("connected socket"),
-        "{blockers:?}"
-    );
+    let obstacles = g.wasi.obstacles();
+    assert_eq!(obstacles, [Obstacle::Connection { fd: c as u32 }]);
     assert!(g.wasi.capture().is_err());
-    g.call("fd_close", &[l]);
     g.call("fd_close", &[c]);
-    assert_eq!(g.wasi.blockers(), Vec::<String>::new());
+    assert_eq!(g.wasi.obstacles(), []);
 }

@@ -1,0 +1,246 @@
+//! Taking the state out. What is captured names no resource of the host; nothing changes, and the program may go on here.
+
+use super::clock::Clock;
+use super::dir::Listing;
+use super::errno::Errno;
+use super::gather::Gathered;
+use super::host::{HostKind, Stat};
+use super::obstacle::Obstacle;
+use super::path::{proc_path, stat};
+use super::table::{Descriptor, Resource};
+use super::{GrantedDir, Wasi};
+use cap_primitives::fs::FollowSymlinks;
+use dunlin_migrate::state::files::Identity;
+use dunlin_migrate::state::wasi::{self as state, FileTimes, Stdio, Times, WasiState};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt;
+
+/// The program has something that can't move: everything that is in the way.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the program can't be moved now: {}", list(.0))]
+pub struct CaptureError(pub Vec<Obstacle>);
+
+fn list(obstacles: &[Obstacle]) -> String {
+    obstacles.iter().map(Obstacle::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A descriptor's state as far as it is known without reading any file.
+enum Described {
+    /// All of it, and the attributes of a directory.
+    Ready(state::Resource, Option<Stat>),
+    /// A file with a name.
+    File {
+        grant: u32,
+        path: String,
+        offset: u64,
+        stat: Stat,
+    },
+    /// A file without one.
+    Unlinked { grant: u32, offset: u64, stat: Stat },
+}
+
+impl Wasi {
+    /// All that stands in the way of moving the program now; empty if it can be moved. No file is read.
+    pub fn obstacles(&self) -> Vec<Obstacle> {
+        let mut gathered = Gathered::new(self, false);
+        let mut obstacles = self.describe_all(&mut gathered).err().unwrap_or_default();
+        obstacles.extend(gathered.finish().err().unwrap_or_default());
+        obstacles
+    }
+
+    /// The state, the list of carried files included. Their contents are read now for their hashes, and again when they are written:
+    /// see [`Wasi::contents`].
+    pub fn capture(&self) -> Result<WasiState, CaptureError> {
+        let mut gathered = Gathered::new(self, true);
+        let described = self.describe_all(&mut gathered);
+        let (descriptors, times, mut files) = match (described, gathered.finish()) {
+            (Ok((descriptors, times, identities)), Ok(mut files)) => {
+                files.identities = identities;
+                (descriptors, times, files)
+            }
+            (described, files) => {
+                let mut obstacles = described.err().unwrap_or_default();
+                obstacles.extend(files.err().unwrap_or_default());
+                return Err(CaptureError(obstacles));
+            }
+        };
+        files.listeners.clone_from(&self.listeners);
+        self.remember(&files);
+        let times = Times {
+            monotonic: self.clocks.now(Clock::Monotonic),
+            process_cpu: self.clocks.now(Clock::ProcessCpu),
+            thread_cpu: self.clocks.now(Clock::ThreadCpu),
+            poll_started: self.poll_started,
+            files: times,
+        };
+        let grants = self.grants.iter().map(|g| g.guest.clone()).collect();
+        Ok(WasiState {
+            args: self.args.clone(),
+            env: self.env.clone(),
+            grants,
+            descriptors,
+            times,
+            files,
+        })
+    }
+
+    /// Every descriptor's state, with what is said apart of open files; what has to be carried goes to `gathered`.
+    #[allow(clippy::type_complexity)]
+    fn describe_all(
+        &self,
+        gathered: &mut Gathered<'_>,
+    ) -> Result<(Vec<state::Descriptor>, Vec<FileTimes>, Vec<Identity>), Vec<Obstacle>> {
+        let (mut descriptors, mut times, mut identities, mut obstacles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (fd, d) in self.table.iter() {
+            let described = match self.describe(fd, d) {
+                Ok(described) => described,
+                Err(obstacle) => {
+                    obstacles.push(obstacle);
+                    continue;
+                }
+            };
+            let (resource, stat) = match described {
+                Described::Ready(resource, stat) => {
+                    if let state::Resource::Directory { grant, path, .. } = &resource {
+                        gathered.directory(*grant, path);
+                    }
+                    (resource, stat)
+                }
+                Described::File {
+                    grant,
+                    path,
+                    offset,
+                    stat,
+                } => {
+                    match self.mode(grant).carries() {
+                        true => gathered.file(grant, &path),
+                        false => identities.extend(gathered.identity(fd, d.host(), &stat)),
+                    }
+                    let size = stat.size;
+                    let resource = state::Resource::File {
+                        grant,
+                        path,
+                        offset,
+                        size,
+                    };
+                    (resource, Some(stat))
+                }
+                Described::Unlinked { grant, offset, stat } => {
+                    let file = gathered.unlinked(fd, grant, d.host(), &stat);
+                    (state::Resource::Unlinked { file, offset }, Some(stat))
+                }
+            };
+            descriptors.push(state::Descriptor {
+                fd,
+                rights: d.rights,
+                inheriting: d.inheriting,
+                flags: d.flags,
+                resource,
+            });
+            times.extend(stat.map(|s| FileTimes {
+                fd,
+                modified: s.modified,
+                inode: self.inode(s.dev, s.ino),
+            }));
+        }
+        match obstacles.is_empty() {
+            true => Ok((descriptors, times, identities)),
+            false => Err(obstacles),
+        }
+    }
+
+    /// One descriptor; or why it can't move.
+    fn describe(&self, fd: u32, d: &Descriptor) -> Result<Described, Obstacle> {
+        let position = || rustix::fs::tell(d.host()).map_err(Obstacle::host(fd, "its position is unknown"));
+        match &d.resource {
+            Resource::Stdio(stream) => {
+                let offset = (*stream == Stdio::Stdin && d.kind == HostKind::Regular)
+                    .then(position)
+                    .transpose()?;
+                Ok(Described::Ready(state::Resource::Stdio { stream: *stream, offset }, None))
+            }
+            Resource::Directory(dir) => {
+                let (path, stat) = match dir.preopened {
+                    true => {
+                        let stat = d.stat().map_err(Obstacle::host(fd, "its attributes are unknown"))?;
+                        (String::new(), stat)
+                    }
+                    false => self.path_of(fd, dir.grant, d.host())?,
+                };
+                let resource = state::Resource::Directory {
+                    grant: dir.grant,
+                    path,
+                    preopened: dir.preopened,
+                    listing: dir.listing.as_ref().map(Listing::names),
+                };
+                Ok(Described::Ready(resource, Some(stat)))
+            }
+            Resource::File { grant, .. } => {
+                if d.kind != HostKind::Regular {
+                    return Err(Obstacle::Special { fd });
+                }
+                let grant = *grant;
+                let stat = d.stat().map_err(Obstacle::host(fd, "its attributes are unknown"))?;
+                let offset = position()?;
+                if stat.links == 0 {
+                    self.root(fd, grant)?;
+                    return Ok(Described::Unlinked { grant, offset, stat });
+                }
+                let (path, stat) = self.path_of(fd, grant, d.host())?;
+                Ok(Described::File {
+                    grant,
+                    path,
+                    offset,
+                    stat,
+                })
+            }
+            Resource::Listener { index, .. } => Ok(Described::Ready(state::Resource::Listener { index: *index }, None)),
+            Resource::Connection(_) => Err(Obstacle::Connection { fd }),
+        }
+    }
+
+    fn root(&self, fd: u32, grant: u32) -> Result<(&str, &std::fs::File), Obstacle> {
+        match self.grants.get(grant as usize) {
+            Some(GrantedDir {
+                guest, dir: Some(root), ..
+            }) => Ok((guest, root)),
+            _ => Err(Obstacle::NotGranted { fd }),
+        }
+    }
+
+    /// The path below its grant under which an open file or directory can be found again, checked by finding it; or why there is
+    /// none. The kernel knows the path even if the file was renamed since it was opened.
+    fn path_of(&self, fd: u32, grant: u32, file: BorrowedFd<'_>) -> Result<(String, Stat), Obstacle> {
+        let (guest, root) = self.root(fd, grant)?;
+        let guest = guest.to_owned();
+        let real = |file: BorrowedFd<'_>| {
+            let path = rustix::fs::readlink(proc_path(file), Vec::new());
+            path.map(std::ffi::CString::into_bytes)
+                .map_err(Obstacle::host(fd, "/proc/self/fd can't be read"))
+        };
+        let stat_now = Stat::of_fd(file).map_err(Obstacle::host::<Errno>(fd, "its attributes are unknown"))?;
+        let (root_path, path) = (real(root.as_fd())?, real(file)?);
+        let shown = String::from_utf8_lossy(&path).into_owned();
+        if stat_now.links == 0 {
+            let path = shown.strip_suffix(" (deleted)").unwrap_or(&shown).to_owned();
+            return Err(Obstacle::RemovedDirectory { fd, path });
+        }
+        let below = match path.strip_prefix(&root_path[..]) {
+            Some([]) => Some(Vec::new()),
+            Some([b'/', rest @ ..]) => Some(rest.to_vec()),
+            Some(rest) if root_path == b"/" => Some(rest.to_vec()),
+            _ => None,
+        };
+        let Some(below) = below else {
+            return Err(Obstacle::Outside { fd, path: shown, guest });
+        };
+        let Ok(below) = std::ffi::OsString::from_vec(below).into_string() else {
+            return Err(Obstacle::NotUtf8 { path: shown, guest });
+        };
+        let found = stat(root, if below.is_empty() { "." } else { &below }, FollowSymlinks::No);
+        match found {
+            Ok(found) if (found.dev, found.ino) == (stat_now.dev, stat_now.ino) => Ok((below, stat_now)),
+            _ => Err(Obstacle::Lost { fd, path: shown, guest }),
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The files that a snapshot carries: which ones, with what contents.
+
+use super::Wasi;
+use super::host::{FileType, Stat};
+use super::identity::reopen;
+use super::obstacle::Obstacle;
+use super::open::{Access, open_existing};
+use cap_primitives::fs::{self as sandbox, FollowSymlinks};
+use dunlin_migrate::snapshot::Contents;
+use dunlin_migrate::state::files::{
+    Content, ContentHash, Files, GrantMode, Identity, MAX_NODES, MODE_MASK, Node, NodeKind, Unlinked, parent,
+};
+use dunlin_migrate::state::wasi::{self as state, WasiState};
+use rustix::fs::AtFlags;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Opens a file of a carried directory for reading; never through a link.
+const READ: Access = Access {
+    read: true,
+    write: false,
+    flags: 0,
+    follow: FollowSymlinks::No,
+};
+
+/// What was found to carry so far.
+pub(super) struct Gathered<'a> {
+    wasi: &'a Wasi,
+    /// Are contents read? Else only obstacles are found.
+    read: bool,
+    found: BTreeMap<(u32, String), Stat>,
+    unlinked: Vec<(Stat, Unlinked)>,
+    contents: Vec<Content>,
+    by_hash: HashMap<ContentHash, u32>,
+    obstacles: Vec<Obstacle>,
+}
+
+impl<'a> Gathered<'a> {
+    pub(super) fn new(wasi: &'a Wasi, read: bool) -> Gathered<'a> {
+        Gathered {
+            wasi,
+            read,
+            found: BTreeMap::new(),
+            unlinked: Vec::new(),
+            contents: Vec::new(),
+            by_hash: HashMap::new(),
+            obstacles: Vec::new(),
+        }
+    }
+
+    /// The identity of an open file of a shared grant; `None` if only obstacles are looked for.
+    pub(super) fn identity(&self, fd: u32, file: BorrowedFd<'_>, stat: &Stat) -> Option<Identity> {
+        self.read.then(|| self.wasi.hashes.identity(fd, file, stat))
+    }
+
+    /// An open directory: of a grant whose open files are carried, it goes along.
+    pub(super) fn directory(&mut self, grant: u32, path: &str) {
+        if self.wasi.mode(grant) == GrantMode::Carry && !path.is_empty() {
+            self.add(grant, path);
+        }
+    }
+
+    /// An open file of a carried grant.
+    pub(super) fn file(&mut self, grant: u32, path: &str) {
+        if self.wasi.mode(grant) == GrantMode::Carry {
+            self.add(grant, path);
+        }
+    }
+
+    /// Something by name, and the directories that it lies in.
+    fn add(&mut self, grant: u32, path: &str) {
+        let Some(root) = self.root(grant) else { return };
+        let mut path = path;
+        while !path.is_empty() && !self.found.contains_key(&(grant, path.to_owned())) {
+            match super::path::stat(root, path, FollowSymlinks::No) {
+                Ok(stat) => drop(self.found.insert((grant, path.to_owned()), stat)),
+                Err(e) => self.unreadable(grant, path, e),
+            }
+            path = parent(path);
+        }
+    }
+
+    /// An open file without a name; returns its index.
+    pub(super) fn unlinked(&mut self, fd: u32, grant: u32, file: BorrowedFd<'_>, stat: &Stat) -> u32 {
+        let same = |(s, _): &(Stat, Unlinked)| (s.dev, s.ino) == (stat.dev, stat.ino);
+        if let Some(index) = self.unlinked.iter().position(same) {
+            return index as u32;
+        }
+        let content = reopen(file).and_then(|file| self.content(&file, stat));
+        let content = content.unwrap_or_else(|e| {
+            self.unreadable(grant, &format!("the deleted file of descriptor {fd}"), e);
+            0
+        });
+        let unlinked = Unlinked {
+            grant,
+            content,
+            mode: mode(stat),
+            modified: stat.modified,
+        };
+        self.unlinked.push((*stat, unlinked));
+        self.unlinked.len() as u32 - 1
+    }
+
+    /// Everything, once all descriptors have been looked at.
+    pub(super) fn finish(mut self) -> Result<Files, Vec<Obstacle>> {
+        let wasi = self.wasi;
+        for (grant, granted) in (0u32..).zip(&wasi.grants) {
+            if granted.mode == GrantMode::CarryAll {
+                self.walk(grant);
+            }
+        }
+        let mut nodes = Vec::with_capacity(self.found.len());
+        let mut first_names: HashMap<(u32, u64, u64), u32> = HashMap::new();
+        for ((grant, path), stat) in std::mem::take(&mut self.found) {
+            let here = (grant, stat.dev, stat.ino);
+            let kind = match (stat.file_type, first_names.get(&here)) {
+                (FileType::RegularFile, Some(&to)) => NodeKind::HardLink { to },
+                _ => match self.node(grant, &path, &stat) {
+                    Ok(kind) => kind,
+                    Err(obstacle) => {
+                        self.obstacles.push(obstacle);
+                        continue;
+                    }
+                },
+            };
+            if stat.links > 1 && stat.file_type == FileType::RegularFile {
+                first_names.entry(here).or_insert(nodes.len() as u32);
+            }
+            nodes.push(Node {
+                grant,
+                path,
+                kind,
+                mode: mode(&stat),
+                modified: stat.modified,
+            });
+        }
+        if !self.obstacles.is_empty() {
+            return Err(self.obstacles);
+        }
+        let mut modes: Vec<GrantMode> = wasi.grants.iter().map(|g| g.mode).collect();
+        while modes.last() == Some(&GrantMode::Shared) {
+            modes.pop();
+        }
+        Ok(Files {
+            modes,
+            removed: wasi.gone_since(&nodes),
+            nodes,
+            contents: self.contents,
+            unlinked: self.unlinked.into_iter().map(|(_, u)| u).collect(),
+            ..Files::default()
+        })
+    }
+
+    /// All that a directory holds.
+    fn walk(&mut self, grant: u32) {
+        let Some(root) = self.root(grant) else { return };
+        let mut pending = vec![String::new()];
+        while let Some(dir) = pending.pop() {
+            let opened = match dir.is_empty() {
+                true => sandbox::open_dir_nofollow(root, Path::new(".")),
+                false => sandbox::open_dir_nofollow(root, Path::new(&dir)),
+            };
+            let listed = opened
+                .map_err(Into::into)
+                .and_then(|d| self.list(grant, &d, &dir, &mut pending));
+            match listed {
+                // It is gone by now.
+                Err(super::errno::Errno::NoEnt) if !dir.is_empty() => drop(self.found.remove(&(grant, dir))),
+                Err(e) => self.unreadable(grant, if dir.is_empty() { "." } else { &dir }, e),
+                Ok(()) => {}
+            }
+            if self.found.len() > MAX_NODES {
+                let guest = self.guest(grant);
+                return self.obstacles.push(Obstacle::TooMany { guest });
+            }
+        }
+    }
+
+    fn list(&mut self, grant: u32, dir: &File, path: &str, pending: &mut Vec<String>) -> Result<(), super::errno::Errno> {
+        let dir = super::open::readable(dir.try_clone()?);
+        for entry in rustix::fs::Dir::read_from(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let Ok(text) = std::str::from_utf8(name) else {
+                let shown = String::from_utf8_lossy(name);
+                let path = if path.is_empty() {
+                    shown.into_owned()
+                } else {
+                    format!("{path}/{shown}")
+                };
+                let guest = self.guest(grant);
+                self.obstacles.push(Obstacle::NotUtf8 { path, guest });
+                continue;
+            };
+            let below = if path.is_empty() {
+                text.to_owned()
+            } else {
+                format!("{path}/{text}")
+            };
+            let stat = match rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => Stat::of_host(&stat),
+                Err(rustix::io::Errno::NOENT) => continue,
+                Err(e) => {
+                    self.unreadable(grant, &below, e);
+                    continue;
+                }
+            };
+            if stat.file_type == FileType::Directory {
+                pending.push(below.clone());
+            }
+            self.found.insert((grant, below), stat);
+        }
+        Ok(())
+    }
+
+    /// What a name stands for, its contents included.
+    fn node(&mut self, grant: u32, path: &str, stat: &Stat) -> Result<NodeKind, Obstacle> {
+        let Some(root) = self.root(grant) else {
+            return Ok(NodeKind::Directory);
+        };
+        let guest = self.guest(grant);
+        let unreadable = |why: String| Obstacle::Unreadable {
+            path: path.to_owned(),
+            guest: guest.clone(),
+            why,
+        };
+        match stat.file_type {
+            FileType::Directory => Ok(NodeKind::Directory),
+            FileType::SymbolicLink => {
+                let target = sandbox::read_link_contents(root, Path::new(path)).map_err(|e| unreadable(e.to_string()))?;
+                let target = std::str::from_utf8(target.as_os_str().as_bytes()).map_err(|_| Obstacle::NotUtf8 {
+                    path: path.to_owned(),
+                    guest: guest.clone(),
+                })?;
+                match target.starts_with('/') {
+                    true => Err(self.not_carriable(grant, path, "link to an absolute path")),
+                    false => Ok(NodeKind::Symlink {
+                        target: target.to_owned(),
+                    }),
+                }
+            }
+            FileType::RegularFile => {
+                let file = open_existing(root, path, READ).map_err(|e| unreadable(e.to_string()))?;
+                let content = self.content(&file, stat).map_err(|e| unreadable(e.to_string()))?;
+                Ok(NodeKind::File { content })
+            }
+            _ => Err(self.not_carriable(grant, path, "device, socket or named pipe")),
+        }
+    }
+
+    /// The index of a file's contents.
+    fn content(&mut self, file: &File, stat: &Stat) -> io::Result<u32> {
+        if !self.read {
+            return Ok(0);
+        }
+        let hash = self.wasi.hashes.whole(file, stat)?;
+        let contents = &mut self.contents;
+        Ok(*self.by_hash.entry(hash).or_insert_with(|| {
+            contents.push(Content {
+                hash,
+                len: stat.size,
+                stored: true,
+            });
+            contents.len() as u32 - 1
+        }))
+    }
+
+    fn root(&self, grant: u32) -> Option<&'a File> {
+        self.wasi.grants.get(grant as usize)?.dir.as_deref()
+    }
+
+    fn guest(&self, grant: u32) -> String {
+        self.wasi
+            .grants
+            .get(grant as usize)
+            .map(|g| g.guest.clone())
+            .unwrap_or_default()
+    }
+
+    fn unreadable(&mut self, grant: u32, path: &str, why: impl ToString) {
+        let guest = self.guest(grant);
+        self.obstacles.push(Obstacle::Unreadable {
+            path: path.to_owned(),
+            guest,
+            why: why.to_string(),
+        });
+    }
+
+    fn not_carriable(&self, grant: u32, path: &str, what: &'static str) -> Obstacle {
+        Obstacle::NotCarriable {
+            path: path.to_owned(),
+            guest: self.guest(grant),
+            what,
+        }
+    }
+}
+
+fn mode(stat: &Stat) -> u16 {
+    stat.mode & MODE_MASK
+}
+
+impl Wasi {
+    /// How a grant's files travel.
+    pub(super) fn mode(&self, grant: u32) -> GrantMode {
+        self.grants.get(grant as usize).map_or(GrantMode::Shared, |g| g.mode)
+    }
+
+    /// What was carried before and isn't there any more: of directories that are carried whole.
+    fn gone_since(&self, nodes: &[Node]) -> Vec<(u32, String)> {
+        let carried = self.carried.lock().unwrap_or_else(|e| e.into_inner());
+        let there = |known: &(u32, String)| {
+            nodes
+                .binary_search_by(|n| (n.grant, n.path.as_str()).cmp(&(known.0, known.1.as_str())))
+                .is_ok()
+        };
+        let whole = |known: &&(u32, String)| self.mode(known.0) == GrantMode::CarryAll;
+        carried.iter().filter(whole).filter(|k| !there(k)).cloned().collect()
+    }
+
+    /// Remembers what is carried, to notice later what is gone.
+    pub(super) fn remember(&self, files: &Files) {
+        let mut carried = self.carried.lock().unwrap_or_else(|e| e.into_inner());
+        let whole = |grant: u32| self.mode(grant) == GrantMode::CarryAll;
+        let nodes = files
+            .nodes
+            .iter()
+            .filter(|n| whole(n.grant))
+            .map(|n| (n.grant, n.path.clone()));
+        carried.extend(nodes.chain(files.removed.iter().filter(|r| whole(r.0)).cloned()));
+    }
+
+    /// The contents of the files that a state of this program carries, to be written into a snapshot while the program is stopped.
+    pub fn contents<'a>(&'a self, state: &'a WasiState) -> impl Contents + 'a {
+        let mut places = HashMap::new();
+        let hash = |content: u32| state.files.contents.get(content as usize).map(|c| c.hash);
+        for node in &state.files.nodes {
+            if let NodeKind::File { content } = node.kind
+                && let Some(hash) = hash(content)
+            {
+                places.entry(hash).or_insert(Place::Named(node.grant, &node.path));
+            }
+        }
+        for d in &state.descriptors {
+            if let state::Resource::Unlinked { file, .. } = d.resource
+                && let Some(hash) = state.files.unlinked.get(file as usize).and_then(|u| hash(u.content))
+            {
+                places.entry(hash).or_insert(Place::Open(d.fd));
+            }
+        }
+        Carried { wasi: self, places }
+    }
+}
+
+/// Where contents are.
+enum Place<'a> {
+    Named(u32, &'a str),
+    Open(u32),
+}
+
+/// See [`Wasi::contents`].
+struct Carried<'a> {
+    wasi: &'a Wasi,
+    places: HashMap<ContentHash, Place<'a>>,
+}
+
+impl Contents for Carried<'_> {
+    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
+        let gone = |_| io::Error::from(io::ErrorKind::NotFound);
+        let file = match self.places.get(&content.hash) {
+            None => return Ok(false),
+            Some(Place::Open(fd)) => reopen(self.wasi.table.get(*fd).map_err(gone)?.host())?,
+            Some(Place::Named(grant, path)) => {
+                let root = self.wasi.grants.get(*grant as usize).and_then(|g| g.dir.as_deref());
+                let root = root.ok_or(io::ErrorKind::NotFound)?;
+                open_existing(root, path, READ).map_err(|e| io::Error::other(format!("{path:?}: {e}")))?
+            }
+        };
+        io::copy(&mut io::Read::take(file, content.len), out).map(|_| true)
+    }
+}

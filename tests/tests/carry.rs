@@ -1,0 +1,200 @@
+//! Programs whose files travel with them: every guest that uses files, with a directory of its own on each machine.
+
+use dunlin_migrate::arch::Arch;
+use dunlin_migrate::snapshot::Snapshot;
+use dunlin_tests::guest::guest;
+use dunlin_tests::moves::{growing, ping_pong};
+use dunlin_tests::process::Input;
+use dunlin_tests::program::{BAD_SNAPSHOT, CHECKPOINTED, Run, scratch};
+use std::cell::RefCell;
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Exit code: this machine lacks something.
+const NOT_HERE: i32 = 89;
+
+fn carry_all(run: Run, dir: &Path) -> Run {
+    run.opts(["--carry-all".to_owned(), format!("{}::/data", dir.display())])
+}
+
+/// Moves a guest between machines that share no files; in the end the last one's must be as expected.
+fn travels(name: &str) {
+    for first in Arch::ALL {
+        let guest = guest(name);
+        let dirs: RefCell<Vec<TempDir>> = RefCell::default();
+        let run = |arch| {
+            let mut dirs = dirs.borrow_mut();
+            let fresh = if dirs.is_empty() {
+                guest.data().expect("it has a directory")
+            } else {
+                scratch()
+            };
+            dirs.push(fresh);
+            carry_all(guest.on(arch, None), dirs.last().expect("one was pushed").path())
+        };
+        let journey = ping_pong(first, growing(10), run, || Input::Empty);
+        let dirs = dirs.into_inner();
+        let what = format!(
+            "{} moves starting on {first}; stderr: {}",
+            journey.moves,
+            String::from_utf8_lossy(&journey.stderr)
+        );
+        guest.check_verdict(&guest.verdict(journey.code, &journey.stdout, dirs.last()), &what);
+        assert!(journey.moves >= 3 && journey.stderr.is_empty(), "{what}");
+    }
+}
+
+/// Moves a guest to and fro between two directories: what it removed in one must not come back in the other.
+fn returns(name: &str) {
+    let guest = guest(name);
+    let dirs = [guest.data().expect("it has a directory"), scratch()];
+    let dir = |arch| &dirs[usize::from(arch == Arch::Aarch64)];
+    let last = RefCell::new(Arch::X86_64);
+    let run = |arch| {
+        *last.borrow_mut() = arch;
+        carry_all(guest.on(arch, None), dir(arch).path())
+    };
+    let journey = ping_pong(Arch::X86_64, growing(10), run, || Input::Empty);
+    let what = format!(
+        "{} moves; stderr: {}",
+        journey.moves,
+        String::from_utf8_lossy(&journey.stderr)
+    );
+    let there = dir(*last.borrow());
+    guest.check_verdict(&guest.verdict(journey.code, &journey.stdout, Some(there)), &what);
+    assert!(journey.moves >= 3 && journey.stderr.is_empty(), "{what}");
+}
+
+/// Goes on with carried files in place, at every Nth point.
+fn forced(name: &str) {
+    for arch in Arch::ALL {
+        let guest = guest(name);
+        let data = guest.data().expect("it has a directory");
+        let run = carry_all(guest.on(arch, None), data.path()).forced(3);
+        guest.check(&run.output(), Some(&data));
+    }
+}
+
+macro_rules! travelling {
+    ($($name:ident)*) => {
+        $(mod $name {
+            #[test]
+            fn travels() {
+                super::travels(stringify!($name));
+            }
+
+            #[test]
+            fn returns() {
+                super::returns(stringify!($name));
+            }
+
+            #[test]
+            fn forced() {
+                super::forced(stringify!($name));
+            }
+        })*
+    };
+}
+
+travelling! { append_mode directory file_offset many_files open_modes paths read_at renamed_open wasi_files wasi_paths }
+
+/// A guest stopped with its files in the snapshot, and the directory it was in.
+fn stopped(name: &str, point: u64, option: &str) -> (TempDir, TempDir, PathBuf) {
+    let (guest, dir) = (guest(name), scratch());
+    let data = guest.data().expect("it has a directory");
+    let snapshot = dir.path().join("x.snap");
+    let run = guest.on(Arch::X86_64, None);
+    let run = run.opts([format!("--{option}"), format!("{}::/data", data.path().display())]);
+    run.stop_at(point, &snapshot).output().expect_code(CHECKPOINTED);
+    (dir, data, snapshot)
+}
+
+#[test]
+fn the_resumer_says_where_files_go() {
+    let (_dir, data, snapshot) = stopped("open_modes", 60, "carry-all");
+    let guest = guest("open_modes");
+    for arch in Arch::ALL {
+        let run = |options: &[&str]| guest.on(arch, None).opts(options.iter().copied()).resume(&snapshot).output();
+        let shared = format!("{}::/data", data.path().display());
+        for options in [&[][..], &["--dir", &shared]] {
+            let refused = run(options).expect_code(NOT_HERE);
+            assert!(refused.err().contains("--carry-all HOST::/data"), "{refused}");
+            assert_eq!(refused.out(), "");
+        }
+    }
+}
+
+#[test]
+fn damaged_contents_are_refused_and_change_nothing() {
+    let (dir, _, snapshot) = stopped("open_modes", 60, "carry-all");
+    let good = fs::read(&snapshot).unwrap();
+    let contents: Vec<_> = Snapshot::open(Cursor::new(&good[..])).unwrap().stored_contents().collect();
+    assert!(contents.len() >= 5, "{contents:?}");
+    let guest = guest("open_modes");
+    for (n, (content, offset)) in contents.iter().filter(|(c, _)| c.len > 0).enumerate() {
+        let arch = Arch::ALL[n % 2];
+        let mut bad = good.clone();
+        bad[(*offset + content.len / 2) as usize] ^= 1;
+        let (path, there) = (dir.path().join("bad.snap"), scratch());
+        fs::write(&path, bad).unwrap();
+        let refused = carry_all(guest.on(arch, None), there.path())
+            .resume(&path)
+            .output()
+            .expect_code(BAD_SNAPSHOT);
+        assert!(refused.err().contains("another hash"), "{refused}");
+        assert_eq!((refused.out().as_str(), fs::read_dir(there.path()).unwrap().count()), ("", 0));
+    }
+}
+
+/// Shared files are looked at before anything runs: missing, changed, and the same with another time.
+#[test]
+fn shared_files_must_be_as_they_were() {
+    let (_dir, data, snapshot) = stopped("open_modes", 60, "dir");
+    let guest = guest("open_modes");
+    let input = data.path().join("input");
+    let run = |arch, more: &[&str]| {
+        guest
+            .on(arch, Some(&data))
+            .opts(more.iter().copied())
+            .resume(&snapshot)
+            .output()
+    };
+    let original = fs::read(&input).unwrap();
+    for arch in Arch::ALL {
+        fs::write(&input, [&b"X"[..], &original[1..]].concat()).unwrap();
+        let refused = run(arch, &[]).expect_code(NOT_HERE);
+        let said = "'input' in the directory '/data' is not the file that was open: its contents are others";
+        assert!(
+            refused.err().contains(said) && refused.err().contains("--accept-changed"),
+            "{refused}"
+        );
+        fs::remove_file(&input).unwrap();
+        let refused = run(arch, &["--accept-changed"]).expect_code(NOT_HERE);
+        assert!(
+            refused.err().contains("'input' in the directory '/data' was open"),
+            "{refused}"
+        );
+        assert_eq!(refused.out(), "");
+        fs::write(&input, &original).unwrap();
+    }
+    fs::write(&input, [&original[..original.len() - 1], b"!"].concat()).unwrap();
+    let accepted = run(Arch::Aarch64, &["--accept-changed"]).expect_code(0);
+    assert!(accepted.err().contains("Warning: 'input'"), "{accepted}");
+}
+
+#[test]
+fn a_copy_of_a_shared_file_is_the_same_file() {
+    let (_dir, data, snapshot) = stopped("open_modes", 60, "dir");
+    let (guest, copy) = (guest("open_modes"), scratch());
+    let script = format!("cp -r {}/. {}", data.path().display(), copy.path().display());
+    assert!(
+        std::process::Command::new("sh")
+            .args(["-c", &script])
+            .status()
+            .unwrap()
+            .success()
+    );
+    guest.on(Arch::Aarch64, Some(&copy)).resume(&snapshot).output().expect_code(0);
+}
