@@ -89,3 +89,26 @@ fn every_operator_compiles_for_both_architectures() {
         }
     }
 }
+
+/// The optimiser doesn't fold vectors: an expression over constants, however deep, that it finds on both sides of a call must be
+/// computed anew after it.
+#[test]
+fn constant_expressions_of_any_depth_may_cross_calls() {
+    for depth in [1, 5, 2_000] {
+        let expression = format!("v128.const i64x2 1 2 {}", "i8x16.popcnt i64x2.neg ".repeat(depth));
+        let text = format!(
+            "(module (func $f) (func (result v128) {expression} call $f {expression} call $f {expression} i8x16.add i8x16.sub))"
+        );
+        let wasm = wat::parse_str(text).expect("test module");
+        let module = Module::parse(&wasm, "test").expect("valid");
+        let settings = Settings {
+            want_clif: true,
+            ..Settings::default()
+        };
+        let prepared = prepare(&module, &settings).expect("prepares");
+        let mut compiler = FunctionCompiler::new(&module, &settings, &prepared).expect("sets up");
+        let compiled = compiler.compile(1, module.body(1).cloned()).expect("compiles");
+        let clif = compiled.clif.expect("was asked for");
+        assert_eq!(clif.matches("= popcnt").count(), 3 * depth, "one for each segment");
+    }
+}
