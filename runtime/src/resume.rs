@@ -211,7 +211,9 @@ fn fill_instance<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>, sta
         instance
             .grow_memory_to(index, memory.pages.saturating_mul(WASM_PAGE))
             .map_err(InstanceError::Memory)?;
-        let Some(memory) = instance.memory_at_mut(index) else { continue };
+        let Some(memory) = instance.memory_at_mut(index) else {
+            continue;
+        };
         let runs: Vec<PageRun<'_>> = snapshot.runs().filter(|run| run.memory == index).collect();
         for run in &runs {
             let at = run.first * PAGE_SIZE as u64;

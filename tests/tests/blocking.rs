@@ -56,7 +56,7 @@ fn checkpoint(running: &mut Running, to: &Path) {
 fn moved(what: &[&str], pause: Duration, run: impl Fn(usize, Run) -> Run, last: impl FnOnce(&mut Running)) -> (String, Outcome) {
     let dir = scratch();
     let mut out = String::new();
-    let mut from = None;
+    let mut from: Option<std::path::PathBuf> = None;
     for (leg, arch) in LEGS.into_iter().enumerate() {
         let mut next = run(leg, program().on(arch).args(what.iter().copied()).stdin(Input::Held));
         if let Some(from) = &from {
