@@ -100,7 +100,7 @@ macro_rules! travelling {
 travelling! { append_mode directory file_offset many_files open_modes paths read_at renamed_open wasi_files wasi_paths }
 
 /// A point at which `open_modes` has all its files open and has used them a few times.
-const LATE: u64 = 150;
+const LATE: u64 = 300;
 
 /// A guest stopped with its files in the snapshot, and the directory it was in.
 fn stopped(name: &str, point: u64, option: &str) -> (TempDir, TempDir, PathBuf) {
