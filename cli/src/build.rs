@@ -31,6 +31,9 @@ pub struct Build {
     /// Leave out the migration points: the same code, but it can't be checkpointed (to measure what they cost)
     #[arg(long)]
     no_migration: bool,
+    /// Make every NaN that arithmetic produces the canonical one, so that results are the same bits on both architectures
+    #[arg(long)]
+    deterministic: bool,
     /// Instead of executables write Cranelift's intermediate code (NAME.clif), assembly (NAME.ARCH.s), or ELF objects (NAME.ARCH.o);
     /// texts go to standard output with `-o -`
     #[arg(long, value_enum, value_name = "WHAT")]
@@ -92,6 +95,7 @@ pub fn run(args: &Build) -> Outcome {
         targets: args.target.archs(),
         opt_level: OptLevel::from_number(args.opt_level).unwrap_or_default(),
         migration: !args.no_migration,
+        deterministic: args.deterministic,
         want_clif: args.emit == Some(Emit::Clif),
         want_asm: args.emit == Some(Emit::Asm),
         threads: args.threads.map(|n| n as usize),

@@ -17,7 +17,9 @@ pub fn cycles(module: &Module<'_>) -> Result<Vec<bool>, Error> {
         let out = &mut edges[b.func as usize];
         for op in b.body.get_operators_reader()? {
             match op? {
-                Operator::Call { function_index } | Operator::ReturnCall { function_index } if (function_index as usize) < funcs => {
+                Operator::Call { function_index } | Operator::ReturnCall { function_index }
+                    if (function_index as usize) < funcs =>
+                {
                     out.push(function_index);
                 }
                 Operator::RefFunc { function_index } if (function_index as usize) < funcs => taken[function_index as usize] = true,
@@ -25,7 +27,8 @@ pub fn cycles(module: &Module<'_>) -> Result<Vec<bool>, Error> {
                 | Operator::ReturnCallIndirect { type_index, .. }
                 | Operator::CallRef { type_index }
                 | Operator::ReturnCallRef { type_index }
-                    if (type_index as usize) < module.info.canonical.len() => {
+                    if (type_index as usize) < module.info.canonical.len() =>
+                {
                     out.push(type_node(type_index));
                 }
                 _ => {}

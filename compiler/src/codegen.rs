@@ -16,7 +16,7 @@ use crate::{abi, isa};
 use cranelift_codegen::binemit::Reloc as ClifReloc;
 use cranelift_codegen::ir::{ExternalName, Function, StackSlot, TrapCode, UserFuncName};
 use cranelift_codegen::isa::OwnedTargetIsa;
-use cranelift_codegen::{CompiledCode, Context, FinalizedRelocTarget};
+use cranelift_codegen::{CompiledCode, Context, FinalizedMachExceptionHandler, FinalizedRelocTarget};
 use cranelift_control::ControlPlane;
 use cranelift_frontend::FunctionBuilderContext;
 use dunlin_migrate::arch::Arch;
@@ -68,14 +68,14 @@ impl<'m> FunctionCompiler<'m> {
         let targets = settings
             .targets
             .iter()
-            .map(|&a| Ok((a, isa::isa(a, settings.opt_level)?)))
+            .map(|&a| Ok((a, isa::isa(a, settings)?)))
             .collect::<Result<_, Error>>()?;
         Ok(FunctionCompiler {
             module,
             settings,
             prepared,
             // Always the same one, so that the code doesn't depend on which targets are asked for.
-            optimizer: isa::isa(Arch::X86_64, settings.opt_level)?,
+            optimizer: isa::isa(Arch::X86_64, settings)?,
             targets,
             ctx: Context::new(),
             fbc: FunctionBuilderContext::new(),
@@ -196,6 +196,16 @@ fn machine_function(
             kind: SiteKind::Call,
             wasm: wasm_at(call.ret_addr.saturating_sub(1)),
         });
+        for handler in call.exception_handlers {
+            let FinalizedMachExceptionHandler::Default(at) = handler else {
+                return Err(format!("unexpected exception handler {handler:?}"));
+            };
+            sites.push(Site {
+                text: call.ret_addr,
+                kind: SiteKind::Handler(*at),
+                wasm: wasm_at(call.ret_addr.saturating_sub(1)),
+            });
+        }
     }
     for trap in code.buffer.traps() {
         let kind = trap_of(trap.code).ok_or_else(|| format!("unknown trap code {:?}", trap.code))?;
@@ -268,6 +278,10 @@ fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Result<(), Stri
     }
     if points.record_size > 0 && f.record + points.record_size > f.frame_to_fp {
         return Err(format!("{}: the record lies outside the frame", f.arch));
+    }
+    // Frame pointers are multiples of 16, in rebuilt frames too; so homes are as aligned as their loads and stores claim.
+    if !f.frame_to_fp.is_multiple_of(16) || !f.record.is_multiple_of(16) {
+        return Err(format!("{}: the record is not aligned", f.arch));
     }
     Ok(())
 }

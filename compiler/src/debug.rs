@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::image::LinkedImage;
 use crate::isa;
-use crate::settings::OptLevel;
+use crate::settings::Settings;
 use cranelift_codegen::isa::unwind::UnwindInfo;
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::image::TEXT_ADDR;
@@ -77,7 +77,7 @@ fn frame_table(image: &LinkedImage, encoding: Option<DwEhPe>, address: impl Fn(u
 
 /// What all functions have in common: where the frame and the return address are at a function's first instruction.
 fn common_entry(arch: Arch) -> Result<CommonInformationEntry, Error> {
-    let cie = isa::isa(arch, OptLevel::default())?.create_systemv_cie();
+    let cie = isa::isa(arch, &Settings::default())?.create_systemv_cie();
     cie.ok_or_else(|| Error::write("unwind information", "the code generator offers none"))
 }
 

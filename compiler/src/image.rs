@@ -200,6 +200,7 @@ mod tests {
             CompiledFunction {
                 code_index,
                 points: points.clone(),
+                needs: Default::default(),
                 clif: None,
                 machine,
             }

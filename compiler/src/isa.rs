@@ -2,7 +2,7 @@
 
 use crate::codegen::opt_level_name;
 use crate::error::Error;
-use crate::settings::OptLevel;
+use crate::settings::{OptLevel, Settings};
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use dunlin_migrate::arch::Arch;
@@ -12,7 +12,8 @@ use target_lexicon::Triple;
 /// The code generator for an architecture.
 ///
 /// The baselines are what nearly every machine in use has: x86-64-v2 (SSE4.2 and popcnt; 2009 on) and ARMv8.0-A.
-pub fn isa(arch: Arch, level: OptLevel) -> Result<OwnedTargetIsa, Error> {
+pub fn isa(arch: Arch, how: &Settings) -> Result<OwnedTargetIsa, Error> {
+    let level = how.opt_level;
     let fail = |e: &dyn std::fmt::Display| Error::internal(0, format!("cannot set up the {arch} code generator: {e}"));
     let mut flags = settings::builder();
     let regalloc = if level == OptLevel::O0 {
@@ -32,6 +33,10 @@ pub fn isa(arch: Arch, level: OptLevel) -> Result<OwnedTargetIsa, Error> {
         ("probestack_strategy", "inline"),
         ("probestack_size_log2", "16"),
         ("is_pic", "false"),
+        (
+            "enable_nan_canonicalization",
+            if how.deterministic { "true" } else { "false" },
+        ),
         ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
     ] {
         flags.set(name, value).map_err(|e| fail(&e))?;

@@ -150,6 +150,7 @@ mod tests {
         CompiledFunction {
             code_index,
             points: FunctionPoints::default(),
+            needs: Default::default(),
             clif: None,
             machine: vec![machine],
         }

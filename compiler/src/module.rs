@@ -240,6 +240,11 @@ impl<'a> Reader<'a> {
                     });
                 }
             }
+            Payload::TagSection(section) => {
+                for tag in section {
+                    info.tags.push(tag?.func_type_idx);
+                }
+            }
             Payload::GlobalSection(section) => {
                 for global in section.into_iter_with_offsets() {
                     let (offset, global) = global?;
@@ -260,7 +265,7 @@ impl<'a> Reader<'a> {
                         ExternalKind::Table => ExportKind::Table,
                         ExternalKind::Memory => ExportKind::Memory,
                         ExternalKind::Global => ExportKind::Global,
-                        ExternalKind::Tag => return Err(Error::unsupported("exception handling", offset)),
+                        ExternalKind::Tag => ExportKind::Tag,
                         ExternalKind::FuncExact => return Err(Error::unsupported("custom descriptors", offset)),
                     };
                     info.exports.push(Export {
@@ -324,6 +329,7 @@ fn const_expr(expr: &wasmparser::ConstExpr<'_>, offset: usize) -> Result<ConstEx
             Operator::I64Const { value } => ConstOp::Value(Value::I64(value as u64)),
             Operator::F32Const { value } => ConstOp::Value(Value::F32(value.bits())),
             Operator::F64Const { value } => ConstOp::Value(Value::F64(value.bits())),
+            Operator::V128Const { value } => ConstOp::Value(Value::V128(u128::from_le_bytes(*value.bytes()))),
             Operator::GlobalGet { global_index } => ConstOp::GlobalGet(global_index),
             Operator::RefFunc { function_index } => ConstOp::RefFunc(function_index),
             Operator::RefNull { hty } => {

@@ -2,8 +2,8 @@
 
 use cranelift_codegen::isa::unwind::UnwindInfo;
 use dunlin_migrate::arch::Arch;
-use dunlin_migrate::module::Needs;
 use dunlin_migrate::framemap::{FunctionPoints, Site};
+use dunlin_migrate::module::Needs;
 
 /// One function, compiled for every requested architecture.
 #[derive(Debug)]

@@ -2,8 +2,9 @@
 //!
 //! A restored frame has its record and nothing else, so a value that the optimised CLIF keeps in a register or a spill slot across
 //! a call would be garbage after a move. The translation keeps every WebAssembly value out of that position; what the optimiser
-//! may still leave there are constants it found equal on both sides of a call. Those are computed anew: cloned once per call-free
-//! segment that uses them. Anything else found live across a call is an internal error, never silently wrong code.
+//! may still leave there are constants, and expressions over constants, that it found equal on both sides of a call. Those are
+//! computed anew: cloned once per call-free segment that uses them. Anything else found live across a call is an internal error,
+//! never silently wrong code.
 //!
 //! The liveness is sparse: only values with a use outside the call-free segment of their definition are followed, each from its
 //! uses back to its definition.
@@ -11,12 +12,9 @@
 use crate::error::Error;
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::flowgraph::ControlFlowGraph;
-use cranelift_codegen::ir::{Block, Function, Inst, InstructionData, Opcode, SigRef, Value, ValueDef};
+use cranelift_codegen::ir::{Block, BlockArg, Function, Inst, InstructionData, Opcode, SigRef, Value, ValueDef};
 use cranelift_entity::SecondaryMap;
 use std::collections::{HashMap, HashSet};
-
-/// How deep a tree of pure instructions over constants may be to be computed anew.
-const MAX_DEPTH: u32 = 4;
 
 /// Makes the function obey the record rule, or tells why it can't. `func_index` is for the message. Returns the number of clones.
 pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], func_index: u32) -> Result<usize, Error> {
@@ -24,8 +22,16 @@ pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], fu
     if segments.calls == 0 {
         return Ok(0);
     }
+    if let Some(inst) = segments.points.iter().find(|&&i| passes_values_on(func, i)) {
+        let inst = func.dfg.display_inst(*inst).to_string();
+        return Err(Error::internal(
+            func_index,
+            format!("record rule: {inst} passes values across itself"),
+        ));
+    }
     let crossing = crossing_values(func, cfg, &segments);
-    if let Some(&v) = crossing.iter().find(|&&v| !is_constant(func, v, 0)) {
+    let mut known = HashMap::new();
+    if let Some(&v) = crossing.iter().find(|&&v| !is_constant(func, v, &mut known)) {
         let def = match func.dfg.value_def(v) {
             ValueDef::Result(inst, _) => func.dfg.display_inst(inst).to_string(),
             def => format!("{def:?}"),
@@ -47,8 +53,22 @@ pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], fu
 fn is_point(func: &Function, inst: Inst, neutral: &[SigRef]) -> bool {
     match &func.dfg.insts[inst] {
         InstructionData::CallIndirect { sig_ref, .. } => !neutral.contains(sig_ref),
+        // Calls that end a block because they have a handler; tail calls leave no frame behind.
+        InstructionData::TryCall { .. } | InstructionData::TryCallIndirect { .. } => true,
         data => data.opcode().is_call() && !data.opcode().is_terminator(),
     }
+}
+
+/// Does a call with a handler hand values other than its own results to what comes after it?
+fn passes_values_on(func: &Function, inst: Inst) -> bool {
+    let exception = match &func.dfg.insts[inst] {
+        InstructionData::TryCall { exception, .. } | InstructionData::TryCallIndirect { exception, .. } => *exception,
+        _ => return false,
+    };
+    let targets = func.dfg.exception_tables[exception].all_branches();
+    targets
+        .iter()
+        .any(|call| call.args(&func.dfg.value_lists).any(|arg| matches!(arg, BlockArg::Value(_))))
 }
 
 /// Where values are defined, in terms of (block, number of calls before in that block).
@@ -166,22 +186,35 @@ fn is_leaf(op: Opcode) -> bool {
     )
 }
 
-/// Can the value be computed anew anywhere: is it a constant, or a small pure tree over constants?
-fn is_constant(func: &Function, v: Value, depth: u32) -> bool {
-    let ValueDef::Result(inst, _) = func.dfg.value_def(v) else {
-        return false;
-    };
-    let op = func.dfg.insts[inst].opcode();
-    if is_leaf(op) {
-        return true;
+/// Can the value be computed anew anywhere: is it a constant, or a pure expression over constants? Of any depth: the optimiser
+/// folds no vectors, so it may find whole expressions equal on both sides of a call.
+fn is_constant(func: &Function, v: Value, known: &mut HashMap<Value, bool>) -> bool {
+    let mut todo = vec![func.dfg.resolve_aliases(v)];
+    while let Some(&v) = todo.last() {
+        let verdict = match (known.get(&v), func.dfg.value_def(v)) {
+            (Some(&verdict), _) => Some(verdict),
+            (None, ValueDef::Result(inst, _)) if is_leaf(func.dfg.insts[inst].opcode()) => Some(true),
+            (None, ValueDef::Result(inst, _)) if is_pure(func, inst) => {
+                let args = || func.dfg.inst_args(inst).iter().map(|&a| func.dfg.resolve_aliases(a));
+                let unknown = todo.len();
+                todo.extend(args().filter(|a| !known.contains_key(a)));
+                // Once for its arguments, once more with what was found about them.
+                (todo.len() == unknown).then(|| args().all(|a| known[&a]))
+            }
+            _ => Some(false),
+        };
+        if let Some(verdict) = verdict {
+            known.insert(v, verdict);
+            todo.pop();
+        }
     }
-    depth < MAX_DEPTH
-        && !op.is_call()
-        && !op.can_load()
-        && !op.can_trap()
-        && !op.other_side_effects()
-        && func.dfg.inst_results(inst).len() == 1
-        && func.dfg.inst_args(inst).iter().all(|&a| is_constant(func, a, depth + 1))
+    known[&func.dfg.resolve_aliases(v)]
+}
+
+/// Does an instruction's one result depend on its arguments alone?
+fn is_pure(func: &Function, inst: Inst) -> bool {
+    let op = func.dfg.insts[inst].opcode();
+    !op.is_call() && !op.can_load() && !op.can_trap() && !op.other_side_effects() && func.dfg.inst_results(inst).len() == 1
 }
 
 /// Gives every call-free segment its own clone of each crossing value it uses.
@@ -203,10 +236,7 @@ fn rematerialise(func: &mut Function, crossing: &HashSet<Value>, neutral: &[SigR
                 .collect();
             if !used.is_empty() {
                 for v in used {
-                    if !here.contains_key(&v) {
-                        let clone = clone_before(func, v, i, &mut here, &mut clones);
-                        here.insert(v, clone);
-                    }
+                    clones += clone_before(func, v, i, &mut here);
                 }
                 let resolved: HashMap<Value, Value> = func.dfg.inst_values(i).map(|v| (v, func.dfg.resolve_aliases(v))).collect();
                 func.dfg.map_inst_values(i, |v| {
@@ -227,24 +257,35 @@ fn rematerialise(func: &mut Function, crossing: &HashSet<Value>, neutral: &[SigR
     clones
 }
 
-/// Clones a constant tree before an instruction.
-fn clone_before(func: &mut Function, v: Value, before: Inst, here: &mut HashMap<Value, Value>, clones: &mut usize) -> Value {
-    let inst = func.dfg.value_def(v).unwrap_inst();
-    let args: Vec<Value> = func.dfg.inst_args(inst).to_vec();
-    let mut map = HashMap::new();
-    for a in args {
-        let r = func.dfg.resolve_aliases(a);
-        let clone = match here.get(&r) {
-            Some(&c) => c,
-            None => clone_before(func, r, before, here, clones),
-        };
-        map.insert(a, clone);
+/// Clones a constant expression before an instruction, but for those parts that are `here`; adds the clones. Returns their number.
+fn clone_before(func: &mut Function, v: Value, before: Inst, here: &mut HashMap<Value, Value>) -> usize {
+    let mut clones = 0;
+    let mut todo = vec![v];
+    while let Some(&v) = todo.last() {
+        if here.contains_key(&v) {
+            todo.pop();
+            continue;
+        }
+        let inst = func.dfg.value_def(v).unwrap_inst();
+        let args: Vec<Value> = func
+            .dfg
+            .inst_args(inst)
+            .iter()
+            .map(|&a| func.dfg.resolve_aliases(a))
+            .collect();
+        let missing = todo.len();
+        todo.extend(args.iter().filter(|a| !here.contains_key(a)));
+        if todo.len() > missing {
+            continue;
+        }
+        let copy = func.dfg.clone_inst(inst);
+        let mut args = args.iter();
+        func.dfg.map_inst_values(copy, |a| args.next().map_or(a, |a| here[a]));
+        FuncCursor::new(func).at_inst(before).insert_inst(copy);
+        here.insert(v, func.dfg.first_result(copy));
+        clones += 1;
     }
-    let copy = func.dfg.clone_inst(inst);
-    func.dfg.map_inst_values(copy, |a| map.get(&a).copied().unwrap_or(a));
-    FuncCursor::new(func).at_inst(before).insert_inst(copy);
-    *clones += 1;
-    func.dfg.first_result(copy)
+    clones
 }
 
 #[cfg(test)]

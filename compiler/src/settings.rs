@@ -30,6 +30,8 @@ pub struct Settings {
     pub opt_level: OptLevel,
     /// Emit migration points. Without them the same code can't be checkpointed: the honest baseline.
     pub migration: bool,
+    /// Make every NaN that arithmetic produces the canonical one, so that results are equal, bit for bit, on every architecture.
+    pub deterministic: bool,
     /// Keep the optimised CLIF's text (`--emit clif`).
     pub want_clif: bool,
     /// Keep the assembly's text (`--emit asm`).
@@ -44,6 +46,7 @@ impl Default for Settings {
             targets: Arch::ALL.to_vec(),
             opt_level: OptLevel::default(),
             migration: true,
+            deterministic: false,
             want_clif: false,
             want_asm: false,
             threads: None,

@@ -124,10 +124,10 @@ fn errors_name_the_first_bad_function() {
         };
         assert!(message.contains("expected i32"), "{message}");
     }
-    let text = "(module (func) (func i32.const 0 i8x16.splat drop) (func (local externref)))";
+    let text = "(module (memory 1) (func) (func i32.const 0 i32.atomic.load drop) (func (local externref)))";
     assert_eq!(
         compile(text.as_bytes(), &options(2)).map(drop),
-        Err(Error::unsupported("SIMD", 0x1e))
+        Err(Error::unsupported("threads", 0x23))
     );
     let Err(Error::Text(message)) = compile(b"(module (func call $f))", &options(1)) else {
         panic!()

@@ -85,6 +85,8 @@ pub enum SiteKind {
     Call,
     /// An instruction that raises this trap if it faults.
     Trap(Trap),
+    /// The return address of a call, whose exceptions are handled at this text offset.
+    Handler(u32),
 }
 
 /// A text offset that has a meaning in WebAssembly.
@@ -148,7 +150,15 @@ impl FunctionCode {
     pub fn trap_at(&self, text: u32) -> Option<(Trap, u32)> {
         self.sites_at(text).iter().find_map(|s| match s.kind {
             SiteKind::Trap(trap) => Some((trap, s.wasm)),
-            SiteKind::Call => None,
+            _ => None,
+        })
+    }
+
+    /// Where exceptions of the call that returns to a text offset are handled, as a text offset.
+    pub fn handler_at(&self, text: u32) -> Option<u32> {
+        self.sites_at(text).iter().find_map(|s| match s.kind {
+            SiteKind::Handler(at) => Some(at),
+            _ => None,
         })
     }
 

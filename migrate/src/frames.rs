@@ -20,6 +20,7 @@
 mod capture;
 mod rebuild;
 mod trace;
+mod unwind;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ mod tests;
 pub use capture::capture;
 pub use rebuild::{Entry, POISON, rebuild, stack_needed};
 pub use trace::{Backtrace, TraceFrame, backtrace};
+pub use unwind::{Handler, exceptions, handler};
 
 use crate::bytes::u64_at;
 use crate::framemap::{Code, FunctionCode, FunctionPoints, MapError, SiteKind};

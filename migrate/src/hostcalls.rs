@@ -21,6 +21,22 @@ pub const TABLE_COPY: u32 = 6;
 pub const TABLE_GROW: u32 = 7;
 /// `table.fill`: (table: i32, dst: i64, reference: i32, len: i64). Traps out of bounds.
 pub const TABLE_FILL: u32 = 8;
+/// `throw_ref` and the legacy `rethrow`: (exception: i32). Doesn't return: goes on at a handler, or traps.
+pub const THROW_REF: u32 = 9;
+/// Passes an exception that no clause of a handler caught on: (exception: i32). As [`THROW_REF`].
+pub const PASS_ON: u32 = 10;
+/// An exception was caught without a reference to it being kept: (exception: i32).
+pub const CAUGHT: u32 = 11;
+/// `throw` of tag `t` is `THROW_BASE + t`: (the tag's parameters). As [`THROW_REF`].
+pub const THROW_BASE: u32 = 0x8000_0000;
+
+/// Slot in which a handler finds a reference to the exception.
+pub const EXCEPTION_SLOT: u32 = 0;
+/// Slot in which a handler finds the exception's tag.
+pub const TAG_SLOT: u32 = 1;
+/// First of the slots in which a handler finds what the exception carries.
+pub const PAYLOAD_SLOT: u32 = 2;
+
 /// The call of imported function `i` is `IMPORT_BASE + i`. Its one call site is in the import's own wrapper function, whose
 /// frame is a migration point of kind host: an undone call leaves the arguments in the wrapper's record.
 pub const IMPORT_BASE: u32 = 0x1000;
@@ -52,11 +68,15 @@ pub enum Trap {
     StackOverflow = 9,
     /// A null reference where one to something is needed.
     NullReference = 10,
+    /// `throw_ref` of a null reference.
+    NullException = 11,
+    /// An exception that nothing catches.
+    UncaughtException = 12,
 }
 
 impl Trap {
     /// Every trap.
-    pub const ALL: [Trap; 10] = [
+    pub const ALL: [Trap; 12] = [
         Trap::Unreachable,
         Trap::MemoryOutOfBounds,
         Trap::TableOutOfBounds,
@@ -67,6 +87,8 @@ impl Trap {
         Trap::BadConversionToInteger,
         Trap::StackOverflow,
         Trap::NullReference,
+        Trap::NullException,
+        Trap::UncaughtException,
     ];
 
     /// The inverse of `trap as u8`.
@@ -87,6 +109,8 @@ impl Trap {
             Trap::BadConversionToInteger => "invalid conversion to integer",
             Trap::StackOverflow => "call stack exhausted",
             Trap::NullReference => "null reference",
+            Trap::NullException => "null exception reference",
+            Trap::UncaughtException => "uncaught exception",
         }
     }
 }

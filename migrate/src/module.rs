@@ -189,7 +189,9 @@ impl ModuleInfo {
     /// Does a function return values of the same types as functions of type `ty`? What a tail call preserves.
     pub fn returns_like(&self, func: u32, ty: u32) -> bool {
         let of = |ty: u32| self.types.get(ty as usize).map(|t| &t.results);
-        self.funcs.get(func as usize).is_some_and(|&own| of(own).is_some() && of(own) == of(ty))
+        self.funcs
+            .get(func as usize)
+            .is_some_and(|&own| of(own).is_some() && of(own) == of(ty))
     }
 
     /// Slots of the context: enough for the runtime's own calls and for every function type's parameters and results.
@@ -200,7 +202,9 @@ impl ModuleInfo {
             .map(|t| t.params.len().max(t.results.len()))
             .max()
             .unwrap_or(0);
-        (most as u32).max(hostcalls::MAX_SLOTS)
+        let payload = self.tags.iter().filter_map(|&ty| self.types.get(ty as usize));
+        let payload = payload.map(|ty| ty.params.len() as u32 + hostcalls::PAYLOAD_SLOT).max();
+        (most as u32).max(payload.unwrap_or(0)).max(hostcalls::MAX_SLOTS)
     }
 
     /// The function exported under a name.

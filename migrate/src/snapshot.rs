@@ -9,6 +9,7 @@
 //!            0   id u32    4   version u32    8   flags u32    12  CRC-32 u32    16  offset u64    24  length u64
 //!   ...    section 1 `state`: postcard encoding of [`crate::state::State`]
 //!   ...    section 2 `pages`: which pages of which memory are stored, in runs; a CRC-32 of each
+//!   ...    section 4 `exceptions`, if there are any: postcard encoding of [`crate::state::State::exceptions`]
 //!   64 KiB section 3 `data`: the stored pages, in the order of the index; aligned to 64 KiB, so that it can be mapped with
 //!          host pages of 4, 16 and 64 KiB
 //!   ...    section 4 `files`: postcard encoding of [`crate::state::files::Files`]; only if there is something to say

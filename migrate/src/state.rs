@@ -32,6 +32,20 @@ pub struct State {
     pub dropped_data: Vec<bool>,
     /// The host's side.
     pub wasi: wasi::WasiState,
+    /// Exceptions that references may refer to, by index; `None` where one was forgotten. In a section of its own.
+    #[serde(skip)]
+    pub exceptions: Vec<Option<Exception>>,
+}
+
+/// An exception that was thrown and is still referred to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exception {
+    /// Its tag.
+    pub tag: u32,
+    /// What it carries: values of the tag's parameter types.
+    pub values: Vec<Value>,
+    /// Was it thrown by reference, so that other references to it may exist?
+    pub referenced: bool,
 }
 
 /// What the host had called when the program was stopped; it decides what happens when the outermost frame returns.

@@ -101,6 +101,7 @@ pub fn state() -> State {
         dropped_elements: vec![true],
         dropped_data: vec![false, true],
         wasi: Default::default(),
+        exceptions: vec![],
     }
 }
 

@@ -38,7 +38,9 @@ impl ValType {
     /// The inverse of `ty as u8`.
     pub fn from_u8(n: u8) -> Option<ValType> {
         use ValType::*;
-        [I32, I64, F32, F64, V128, FuncRef, ExternRef, ExnRef].get(n as usize).copied()
+        [I32, I64, F32, F64, V128, FuncRef, ExternRef, ExnRef]
+            .get(n as usize)
+            .copied()
     }
 }
 

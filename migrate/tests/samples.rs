@@ -112,6 +112,7 @@ fn state() -> State {
             },
             files: Files::default(),
         },
+        exceptions: vec![],
     }
 }
 

@@ -52,6 +52,7 @@ pub fn capture(running: &Running) -> Result<State, CaptureError> {
         dropped_elements: instance.dropped_elements.clone(),
         dropped_data: instance.dropped_data.clone(),
         wasi: running.wasi.capture()?,
+        exceptions: instance.exceptions.state(),
     })
 }
 

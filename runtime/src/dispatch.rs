@@ -1,21 +1,41 @@
 //! The Rust side of the leave thunk: every call that compiled code makes of the runtime.
 
 use crate::context;
-use crate::exit::{Ending, Failure, NO_PROGRAM};
+use crate::exit::{Ending, FAILED, Failure, NO_PROGRAM};
 use crate::host::HostFunc;
+use crate::instance::Instance;
 use crate::instantiate::{memory_init, table_copy, table_fill, table_init};
 use crate::memory::{Memory, WASM_PAGE};
 use crate::running::{Flow, Running};
 use crate::trap::{self, Fault};
 use crate::wasi::Outcome;
+use dunlin_migrate::frames::FrameError;
 use dunlin_migrate::hostcalls::{
-    DATA_DROP, ELEM_DROP, IMPORT_BASE, MEMORY_GROW, MEMORY_INIT, POLL, TABLE_COPY, TABLE_FILL, TABLE_GROW, TABLE_INIT, Trap,
+    CAUGHT, DATA_DROP, ELEM_DROP, IMPORT_BASE, MEMORY_GROW, MEMORY_INIT, PASS_ON, POLL, TABLE_COPY, TABLE_FILL, TABLE_GROW,
+    TABLE_INIT, THROW_BASE, THROW_REF, Trap,
 };
 use dunlin_migrate::types::{ValType, Value};
 use std::ptr::null_mut;
 
 /// Most parameters of an imported function.
 const MAX_ARGS: usize = 16;
+
+/// Why a throw doesn't lead to a handler.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The program traps.
+    #[error("{}", .0.message())]
+    Trap(Trap),
+    /// The stack can't be read: a bug, or memory corruption.
+    #[error(transparent)]
+    Frames(#[from] FrameError),
+}
+
+impl From<Trap> for Stopped {
+    fn from(trap: Trap) -> Stopped {
+        Stopped::Trap(trap)
+    }
+}
 
 /// Serves a call that came through the leave thunk; returns the context to go on with, or null if the program has ended.
 ///
@@ -79,6 +99,13 @@ impl Running {
                 let (table, at, value, len) = (arg(0), address(1), self.reference(arg(0), 2), address(3));
                 table_fill(&mut self.instance, table, at, value, len)
             }
+            CAUGHT => {
+                self.instance.exception_caught();
+                Ok(())
+            }
+            THROW_REF => return self.thrown(Instance::throw_again),
+            PASS_ON => return self.thrown(Instance::pass_exception_on),
+            _ if call >= THROW_BASE => return self.thrown(|instance| instance.throw(call - THROW_BASE)),
             _ if call >= IMPORT_BASE => {
                 return match self.at_point() {
                     Flow::Go => self.call_import(call - IMPORT_BASE),
@@ -95,6 +122,15 @@ impl Running {
         match result {
             Ok(()) => Flow::Go,
             Err(trap) => self.trap(trap, trap.message()),
+        }
+    }
+
+    /// Throws: the program goes on at a handler, or ends.
+    fn thrown(&mut self, throw: impl FnOnce(&mut Instance) -> Result<(), Stopped>) -> Flow {
+        match throw(&mut self.instance) {
+            Ok(()) => Flow::Go,
+            Err(Stopped::Trap(trap)) => self.trap(trap, trap.message()),
+            Err(Stopped::Frames(e)) => self.end(Ending::Failed(Failure::new(FAILED, format!("an exception was thrown: {e}")))),
         }
     }
 

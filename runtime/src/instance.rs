@@ -1,5 +1,6 @@
 //! One instance of the program: its context, memory, stack and tables. Everything that a migration replaces.
 
+use crate::exceptions::Exceptions;
 use crate::memory::{MAX_PAGES, Memory, MemoryError, RESERVED, WASM_PAGE, reservation64};
 use crate::options::{DEFAULT_STACK_SIZE, Options};
 use crate::program::Program;
@@ -55,6 +56,8 @@ pub struct Instance {
     pub stack: WasmStack,
     /// Its tables. The context holds their addresses and lengths: [`Instance::write_table`] after every change of those.
     tables: Vec<Vec<TableEntry>>,
+    /// Exceptions that references may refer to.
+    pub exceptions: Exceptions,
     /// Which element segments were dropped.
     pub dropped_elements: Vec<bool>,
     /// Which data segments were dropped.
@@ -84,6 +87,7 @@ impl Instance {
             more,
             stack,
             tables: Vec::with_capacity(module.tables.len()),
+            exceptions: Exceptions::new(Vec::new()),
             dropped_elements: vec![false; module.elements.len()],
             dropped_data: vec![false; module.data.len()],
             max_memory: module.memories.iter().map(|m| most(m).min(allowed)).collect(),

@@ -32,7 +32,14 @@ pub fn instantiate(instance: &mut Instance) -> Result<(), Trap> {
     for (index, data) in (0..).zip(&module.data) {
         if let SegmentMode::Active(memory, offset) = &data.mode {
             let offset = address(instance.constant(offset));
-            memory_init(instance, *memory, index, offset, 0, data.bytes.end.saturating_sub(data.bytes.start))?;
+            memory_init(
+                instance,
+                *memory,
+                index,
+                offset,
+                0,
+                data.bytes.end.saturating_sub(data.bytes.start),
+            )?;
             instance.dropped_data[index as usize] = true;
         }
     }
@@ -54,10 +61,7 @@ pub fn table_init(instance: &mut Instance, table: u32, segment: u32, dst: u64, s
     let items = range(items.len(), src, len)
         .and_then(|r| items.get(r))
         .ok_or(Trap::TableOutOfBounds)?;
-    let entries: Vec<_> = items
-        .iter()
-        .map(|item| program.entry(instance.constant(item)))
-        .collect();
+    let entries: Vec<_> = items.iter().map(|item| program.entry(instance.constant(item))).collect();
     let table = instance.table_mut(table).ok_or(Trap::TableOutOfBounds)?;
     let place = range(table.len(), dst, len)
         .and_then(|r| table.get_mut(r))

@@ -174,6 +174,12 @@ fn parse(ty: ValType, text: &str) -> Option<Value> {
         }
         ValType::F32 => text.parse::<f32>().ok().map(|x| Value::F32(x.to_bits())),
         ValType::F64 => text.parse::<f64>().ok().map(|x| Value::F64(x.to_bits())),
+        // As it is shown: one unsigned number, lane 0 in its lowest bits.
+        ValType::V128 => match text.strip_prefix("0x") {
+            _ if text.contains('+') => None,
+            Some(hex) => u128::from_str_radix(hex, 16).ok().map(Value::V128),
+            None => text.parse().ok().map(Value::V128),
+        },
         _ => None,
     }
 }
@@ -208,6 +214,14 @@ mod tests {
         assert_eq!(parse(ValType::I64, "0x-1"), None);
         assert_eq!(parse(ValType::F64, "1.5"), Some(Value::F64(1.5f64.to_bits())));
         assert_eq!(parse(ValType::F32, "x"), None);
+        assert_eq!(
+            parse(ValType::V128, "0x80000000000000000000000000000001"),
+            Some(Value::V128(1 << 127 | 1))
+        );
+        assert_eq!(parse(ValType::V128, &u128::MAX.to_string()), Some(Value::V128(u128::MAX)));
+        for bad in ["-1", "+1", "0x+1", "", "0x", "0x100000000000000000000000000000000"] {
+            assert_eq!(parse(ValType::V128, bad), None, "{bad}");
+        }
         assert!(parse_args(&[ValType::I32], &[]).unwrap_err().contains("1 arguments"));
         assert!(parse_args(&[ValType::I32], &["a"]).unwrap_err().contains("'a'"));
     }
@@ -216,6 +230,7 @@ mod tests {
     fn results_are_shown_signed() {
         assert_eq!(show(Value::I32(u32::MAX)), "-1");
         assert_eq!(show(Value::F32(1.5f32.to_bits())), "1.5");
+        assert_eq!(show(Value::V128(1 << 64)), "18446744073709551616");
         assert_eq!(show(Value::FuncRef(None)), "<null>");
     }
 

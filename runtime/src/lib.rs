@@ -20,6 +20,7 @@ pub mod context;
 pub mod control;
 pub mod dispatch;
 pub mod embedded;
+pub mod exceptions;
 pub mod exit;
 pub mod force;
 pub mod grants;

@@ -26,7 +26,9 @@ pub const MAX_PAGES: u64 = 1 << 16;
 pub fn reservation64(max_pages: Option<u64>) -> u64 {
     // SAFETY: asks for numbers, touches nothing.
     let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
-    let ram = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(size).unwrap_or(0));
+    let ram = u64::try_from(pages)
+        .unwrap_or(0)
+        .saturating_mul(u64::try_from(size).unwrap_or(0));
     let useful = ram.max(RESERVED).next_multiple_of(WASM_PAGE);
     max_pages
         .unwrap_or(u64::MAX)

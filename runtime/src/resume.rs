@@ -2,6 +2,7 @@
 //! anything of it is used.
 
 use crate::arch;
+use crate::exceptions::Exceptions;
 use crate::instance::{Instance, InstanceError, Limits};
 use crate::memory::{Memory, MemoryError, WASM_PAGE};
 use crate::options::WasiConfig;
@@ -229,6 +230,7 @@ fn fill_instance<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>, sta
     }
     instance.dropped_elements.clone_from(&state.dropped_elements);
     instance.dropped_data.clone_from(&state.dropped_data);
+    instance.exceptions = Exceptions::new(state.exceptions.clone());
     let innermost = state.frames.last().filter(|f| f.kind == PointKind::Host);
     if let Some(frame) = innermost {
         // A wrapper's locals are the call's arguments; validation made them exactly its parameters.

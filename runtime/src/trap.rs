@@ -168,9 +168,7 @@ fn classify(signal: i32, address: u64, at: &Interrupted<'_>) -> Option<Fault> {
     let plausible = match signal {
         // Inside the memory a fault can only be a broken mapping, such as of a snapshot cut off meanwhile. A table's null entry
         // or a null context would fault near address 0.
-        libc::SIGSEGV | libc::SIGBUS => {
-            trap != Trap::MemoryOutOfBounds || in_a_guard(program, address)
-        }
+        libc::SIGSEGV | libc::SIGBUS => trap != Trap::MemoryOutOfBounds || in_a_guard(program, address),
         // An explicit trap: bulk memory instructions check their bounds.
         _ => true,
     };
@@ -191,7 +189,11 @@ fn in_a_guard(program: &Program, address: u64) -> bool {
         unsafe { at.read() }
     };
     (0..program.module.memories.len().max(1) as u32).any(|memory| {
-        let base = if memory == 0 { context } else { word(program.layout.memory_base(memory)) };
+        let base = if memory == 0 {
+            context
+        } else {
+            word(program.layout.memory_base(memory))
+        };
         let size = word(program.layout.memory_size(memory));
         (base + size..base + RESERVED).contains(&address)
     })

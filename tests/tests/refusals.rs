@@ -41,7 +41,6 @@ fn refused(outcome: &Outcome, module: &Path) {
 fn features_that_are_not_there_yet() {
     let dir = scratch();
     for (feature, text) in [
-        ("SIMD", "(module (func (export \"_start\") (drop (v128.const i64x2 1 2))))"),
         ("threads", "(module (memory 1 1 shared) (func (export \"_start\")))"),
         ("tail calls", "(module (func $f return_call $f) (func (export \"_start\")))"),
         ("multi-memory", "(module (memory 1) (memory 1) (func (export \"_start\")))"),

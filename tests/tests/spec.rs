@@ -1,4 +1,4 @@
-//! The official test suite, through real executables: WebAssembly 1.0's scripts and 2.0's (without vectors). Each module is run on
+//! The official test suite, through real executables: WebAssembly 1.0's scripts, 2.0's, and those for vectors. Each module is run on
 //! x86_64, on aarch64 under qemu, and on both with a forced migration at every point. What is left out is listed one by one in
 //! `spec-skips.txt`.
 
@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The folders of the suite.
-const FOLDERS: [&str; 2] = ["wasm-v1", "wasm-v2"];
+const FOLDERS: [&str; 4] = ["wasm-v1", "wasm-v2", "proposals/simd", "proposals/relaxed-simd"];
 
 fn scripts(folder: &str) -> Vec<Script> {
     let dir = sources::spec().join(folder);
@@ -22,7 +22,8 @@ fn scripts(folder: &str) -> Vec<Script> {
         .filter(|p| p.extension().is_some_and(|x| x == "wast"))
         .collect();
     files.sort();
-    assert!(files.len() > 50, "only {} scripts in {}", files.len(), dir.display());
+    let least = if folder.starts_with("proposals/") { 7 } else { 50 };
+    assert!(files.len() >= least, "only {} scripts in {}", files.len(), dir.display());
     files.iter().map(|file| read(folder, file)).collect()
 }
 
@@ -76,7 +77,9 @@ const CORE: &[&str] = &[
 
 fn in_core(case: &Case) -> bool {
     let script = case.id.split(['/', ':']).nth(1).unwrap_or("");
-    std::env::var_os("DUNLIN_SPEC_FULL").is_some() || CORE.contains(&script.trim_end_matches(".wast"))
+    std::env::var_os("DUNLIN_SPEC_FULL").is_some()
+        || case.id.starts_with("proposals/")
+        || CORE.contains(&script.trim_end_matches(".wast"))
 }
 
 /// Calls `each` for every item, on all cores.
@@ -148,7 +151,8 @@ fn modules_behave() {
 /// What 1.0 calls invalid may be valid in 2.0, so only the newer folder is used here.
 #[test]
 fn bad_modules_are_refused() {
-    let refused: Vec<_> = scripts("wasm-v2").into_iter().flat_map(|s| s.refused).collect();
+    let folders = FOLDERS.into_iter().filter(|f| *f != "wasm-v1");
+    let refused: Vec<_> = folders.flat_map(scripts).flat_map(|s| s.refused).collect();
     assert!(refused.len() > 1000, "only {} modules to refuse", refused.len());
     let wrong = Mutex::new(Vec::new());
     let binaries = AtomicUsize::new(0);

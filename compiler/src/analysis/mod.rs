@@ -11,16 +11,19 @@
 
 pub mod bits;
 pub mod build;
+mod exceptions;
 pub mod liveness;
+pub mod operators;
 pub mod policy;
 pub mod record;
 pub mod scan;
+pub mod vector;
 
 use dunlin_migrate::framemap::{Callee, HomeKind};
 use dunlin_migrate::module::Needs;
 use dunlin_migrate::state::PointKind;
 use dunlin_migrate::types::ValType;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use wasmparser::Operator;
 
@@ -132,6 +135,12 @@ pub struct Analysis<'a> {
     pub record: record::Record,
     /// What the operators need of the runtime.
     pub needs: Needs,
+    /// Block in which exceptions arrive, by the operator of the `try` or `try_table`.
+    pub pad_of_op: HashMap<u32, BlockId>,
+    /// The variable that holds the exception a legacy clause caught, by the clause's operator.
+    pub caught_var: HashMap<u32, Var>,
+    /// Legacy clauses whose exception is thrown again.
+    pub rethrown: HashSet<u32>,
     /// What holds at merges and loop headers.
     pub policy: policy::Policy,
 }

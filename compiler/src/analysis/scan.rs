@@ -5,6 +5,7 @@
 //! definitions and uses like any local's. Marks are found after the operand's own push was recorded, so the events name operands
 //! by id until the end of the scan.
 
+use super::operators::uses_context;
 use super::{Block, BlockId, CTX, Event, NONE, PointInfo, Var, VarInfo};
 use crate::abi;
 use crate::error::Error;
@@ -14,7 +15,7 @@ use dunlin_migrate::framemap::{Callee, HomeKind};
 use dunlin_migrate::module::Needs;
 use dunlin_migrate::state::{PointKind, Slot};
 use dunlin_migrate::types::{FuncType, ValType};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use wasmparser::{FuncValidator, FunctionBody, Operator, OperatorsReader, ValidatorResources};
 
 /// What the scan found. The fields are [`super::Analysis`]'s.
@@ -52,6 +53,12 @@ pub struct Scan<'a> {
     pub loop_events: HashMap<u32, std::ops::Range<u32>>,
     /// What the operators need of the runtime.
     pub needs: Needs,
+    /// Block in which exceptions arrive, by the operator of the `try` or `try_table`.
+    pub pad_of_op: HashMap<u32, BlockId>,
+    /// The variable that holds a reference to the exception that a legacy clause caught, by the clause's operator.
+    pub caught_var: HashMap<u32, Var>,
+    /// Legacy clauses whose exception is thrown again.
+    pub rethrown: HashSet<u32>,
 }
 
 /// What the scan needs to know from outside the body.
@@ -66,48 +73,62 @@ pub struct Request<'m> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Func,
     Block,
     Loop,
     If,
     Else,
+    /// `try_table`.
+    TryTable,
+    /// The legacy `try`, before its first clause.
+    Try,
+    /// The legacy `catch` and `catch_all`.
+    Catch,
 }
 
-struct Control {
-    kind: Kind,
-    params: Vec<ValType>,
-    results: Vec<ValType>,
+pub(super) struct Control {
+    pub(super) kind: Kind,
+    pub(super) params: Vec<ValType>,
+    pub(super) results: Vec<ValType>,
     /// Operand-stack height below the block's parameters.
-    height: usize,
+    pub(super) height: usize,
     /// Branch target: the header of a loop, the block after any other; [`NONE`] for the function.
-    label: BlockId,
+    pub(super) label: BlockId,
     /// Does anything branch (or fall) to the label of a non-loop?
-    label_used: bool,
+    pub(super) label_used: bool,
     /// Was the code before the construct reachable?
-    outer_live: bool,
-    start_op: u32,
-    else_block: BlockId,
-    first_event: u32,
+    pub(super) outer_live: bool,
+    pub(super) start_op: u32,
+    pub(super) else_block: BlockId,
+    pub(super) first_event: u32,
+    /// Where exceptions arrive: those of the body (`TryTable`, `Try`), or those that no clause so far takes (`Catch`).
+    pub(super) pad: BlockId,
+    /// A `try_table`'s clauses.
+    pub(super) catches: Vec<wasmparser::Catch>,
+    /// The clause's operator (`Catch`).
+    pub(super) clause: u32,
 }
 
-struct Operand {
-    id: u32,
-    ty: ValType,
+pub(super) struct Operand {
+    pub(super) id: u32,
+    pub(super) ty: ValType,
 }
 
-struct Scanner<'a, 'm> {
-    s: Scan<'a>,
-    rq: Request<'m>,
-    stack: Vec<Operand>,
+pub(super) struct Scanner<'a, 'm> {
+    pub(super) s: Scan<'a>,
+    pub(super) rq: Request<'m>,
+    pub(super) stack: Vec<Operand>,
     /// Operands below this index are marked already.
-    marked: usize,
-    stack_vars: HashMap<(u32, ValType), Var>,
-    ctl: Vec<Control>,
-    live: bool,
-    block: BlockId,
+    pub(super) marked: usize,
+    pub(super) stack_vars: HashMap<(u32, ValType), Var>,
+    /// Variables of caught exceptions, by nesting depth.
+    pub(super) caught_vars: HashMap<usize, Var>,
+    pub(super) ctl: Vec<Control>,
+    pub(super) live: bool,
+    pub(super) block: BlockId,
     /// Has the context been read since the last point of this block?
-    ctx_used: bool,
+    pub(super) ctx_used: bool,
 }
 
 /// Scans and validates a body.
@@ -130,6 +151,7 @@ pub fn scan<'a>(
         stack: vec![],
         marked: 0,
         stack_vars: HashMap::new(),
+        caught_vars: HashMap::new(),
         ctl: vec![],
         live: true,
         block: NONE,
@@ -154,7 +176,11 @@ pub fn scan<'a>(
 fn wasmparser_arity(op: &Operator, validator: &FuncValidator<ValidatorResources>) -> (u32, u32) {
     use Operator::*;
     match op {
-        Block { .. } | Loop { .. } | If { .. } | Else | End | Br { .. } | BrIf { .. } | BrTable { .. } | Return | Unreachable => (0, 0),
+        Block { .. } | Loop { .. } | If { .. } | Else | End | Br { .. } | BrIf { .. } | BrTable { .. } | Return | Unreachable => {
+            (0, 0)
+        }
+        TryTable { .. } | Try { .. } | Catch { .. } | CatchAll | Delegate { .. } => (0, 0),
+        Throw { .. } | ThrowRef | Rethrow { .. } => (0, 0),
         BrOnNull { .. } | BrOnNonNull { .. } | ReturnCall { .. } | ReturnCallIndirect { .. } | ReturnCallRef { .. } => (0, 0),
         _ => op.operator_arity(validator).unwrap_or((0, 0)),
     }
@@ -196,17 +222,20 @@ impl<'a> Scanner<'a, '_> {
             start_op: NONE,
             else_block: NONE,
             first_event: 0,
+            pad: NONE,
+            catches: vec![],
+            clause: NONE,
         });
         Ok(())
     }
 
-    fn new_block(&mut self) -> BlockId {
+    pub(super) fn new_block(&mut self) -> BlockId {
         self.s.blocks.push(Block::default());
         self.s.blocks.len() as u32 - 1
     }
 
     /// Ends the current block (its successors are known) and starts another.
-    fn start(&mut self, block: BlockId) {
+    pub(super) fn start(&mut self, block: BlockId) {
         self.close();
         let at = self.s.events.len() as u32;
         self.s.blocks[block as usize].events = at..at;
@@ -215,25 +244,25 @@ impl<'a> Scanner<'a, '_> {
         self.ctx_used = false;
     }
 
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         if self.block != NONE {
             self.s.blocks[self.block as usize].events.end = self.s.events.len() as u32;
             self.block = NONE;
         }
     }
 
-    fn edge(&mut self, to: BlockId) {
+    pub(super) fn edge(&mut self, to: BlockId) {
         if to != NONE {
             self.s.blocks[self.block as usize].succs.push(to);
             self.s.blocks[to as usize].preds += 1;
         }
     }
 
-    fn event(&mut self, e: Event) {
+    pub(super) fn event(&mut self, e: Event) {
         self.s.events.push(e);
     }
 
-    fn use_ctx(&mut self) {
+    pub(super) fn use_ctx(&mut self) {
         if !self.ctx_used {
             self.ctx_used = true;
             self.event(Event::Use(CTX));
@@ -247,7 +276,7 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
-    fn push(&mut self, ty: ValType) {
+    pub(super) fn push(&mut self, ty: ValType) {
         let id = self.s.entry_var.len() as u32;
         self.s.entry_var.push(NONE);
         self.event(Event::DefEntry(id));
@@ -261,17 +290,17 @@ impl<'a> Scanner<'a, '_> {
         self.marked = self.marked.min(self.stack.len());
     }
 
-    fn pop_n(&mut self, n: usize) {
+    pub(super) fn pop_n(&mut self, n: usize) {
         (0..n).for_each(|_| self.pop());
     }
 
-    fn peek_n(&mut self, n: usize) {
+    pub(super) fn peek_n(&mut self, n: usize) {
         for k in self.stack.len() - n..self.stack.len() {
             self.s.events.push(Event::UseEntry(self.stack[k].id));
         }
     }
 
-    fn truncate(&mut self, height: usize) {
+    pub(super) fn truncate(&mut self, height: usize) {
         self.stack.truncate(height);
         self.marked = self.marked.min(height);
     }
@@ -294,7 +323,7 @@ impl<'a> Scanner<'a, '_> {
     }
 
     /// A migration point here. Its live set is found later.
-    fn point(&mut self, offset: u32, kind: PointKind, callee: Callee) -> u32 {
+    pub(super) fn point(&mut self, offset: u32, kind: PointKind, callee: Callee) -> u32 {
         self.mark_all();
         let p = self.s.points.len() as u32;
         self.s.points.push(PointInfo {
@@ -316,7 +345,7 @@ impl<'a> Scanner<'a, '_> {
         p
     }
 
-    fn branch(&mut self, depth: u32) {
+    pub(super) fn branch(&mut self, depth: u32) {
         let k = self.ctl.len() - 1 - depth as usize;
         let c = &mut self.ctl[k];
         c.label_used = true;
@@ -335,20 +364,21 @@ impl<'a> Scanner<'a, '_> {
         self.edge(label);
     }
 
-    fn unreachable_from_here(&mut self) {
+    pub(super) fn unreachable_from_here(&mut self) {
         let height = self.ctl.last().map_or(0, |c| c.height);
         self.truncate(height);
         self.close();
         self.live = false;
     }
 
-    fn open(&mut self, kind: Kind, ty: wasmparser::BlockType, offset: u32) -> Result<(), Error> {
-        let (params, results) = block_type(ty, &self.rq.module.info.types)
-            .ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
+    fn open(&mut self, kind: Kind, ty: wasmparser::BlockType, catches: Vec<wasmparser::Catch>, offset: u32) -> Result<(), Error> {
+        let (params, results) =
+            block_type(ty, &self.rq.module.info.types).ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
         let start_op = self.s.ops.len() as u32 - 1;
         let outer_live = self.live;
         let mut label = NONE;
         let mut else_block = NONE;
+        let mut pad = NONE;
         if self.live {
             if kind == Kind::If {
                 self.pop();
@@ -373,6 +403,10 @@ impl<'a> Scanner<'a, '_> {
                     self.edge(else_block);
                     self.start(then);
                 }
+                Kind::TryTable | Kind::Try => {
+                    pad = self.new_block();
+                    self.s.pad_of_op.insert(start_op, pad);
+                }
                 _ => {}
             }
             for &t in &params {
@@ -394,6 +428,9 @@ impl<'a> Scanner<'a, '_> {
             start_op,
             else_block,
             first_event,
+            pad,
+            catches,
+            clause: NONE,
         });
         Ok(())
     }
@@ -420,7 +457,7 @@ impl<'a> Scanner<'a, '_> {
         self.ctl.push(c);
     }
 
-    fn op_end(&mut self) {
+    fn op_end(&mut self, delegate: Option<u32>) {
         let op = self.s.ops.len() as u32 - 1;
         if self.live && self.ctl.len() == 1 {
             self.use_ctx_to_return();
@@ -447,11 +484,14 @@ impl<'a> Scanner<'a, '_> {
                     c.results.iter().for_each(|&t| self.push(t));
                 }
             }
-            Kind::Block | Kind::If | Kind::Else => {
+            Kind::Block | Kind::If | Kind::Else | Kind::TryTable | Kind::Try | Kind::Catch => {
                 let mut used = c.label_used;
                 if self.live {
                     self.edge(c.label);
                     used = true;
+                }
+                if c.pad != NONE {
+                    self.land(&c, delegate);
                 }
                 if c.kind == Kind::If && c.outer_live {
                     // No `else`: the false edge passes the parameters on as results.
@@ -490,11 +530,16 @@ impl<'a> Scanner<'a, '_> {
         }
         let index = self.s.ops.len() as u32 - 1;
         match &op {
-            Block { blockty } => return self.open(Kind::Block, *blockty, offset),
-            Loop { blockty } => return self.open(Kind::Loop, *blockty, offset),
-            If { blockty } => return self.open(Kind::If, *blockty, offset),
+            Block { blockty } => return self.open(Kind::Block, *blockty, vec![], offset),
+            Loop { blockty } => return self.open(Kind::Loop, *blockty, vec![], offset),
+            If { blockty } => return self.open(Kind::If, *blockty, vec![], offset),
+            TryTable { try_table } => return self.open(Kind::TryTable, try_table.ty, try_table.catches.clone(), offset),
+            Try { blockty } => return self.open(Kind::Try, *blockty, vec![], offset),
+            Catch { tag_index } => self.op_catch(Some(*tag_index)),
+            CatchAll => self.op_catch(None),
+            Delegate { relative_depth } => self.op_end(Some(*relative_depth)),
             Else => self.op_else(),
-            End => self.op_end(),
+            End => self.op_end(None),
             _ if !self.live => {}
             Br { relative_depth } => {
                 self.branch(*relative_depth);
@@ -539,6 +584,23 @@ impl<'a> Scanner<'a, '_> {
                 self.start(next);
                 self.pop();
             }
+            Throw { tag_index } => {
+                let ty = self.rq.module.info.tags[*tag_index as usize];
+                self.pop_n(self.rq.module.info.types[ty as usize].params.len());
+                self.throw(offset, index);
+            }
+            ThrowRef => {
+                self.pop();
+                self.throw(offset, index);
+            }
+            Rethrow { relative_depth } => {
+                let clause = self.ctl[self.ctl.len() - 1 - *relative_depth as usize].clause;
+                self.s.rethrown.insert(clause);
+                if let Some(&var) = self.s.caught_var.get(&clause) {
+                    self.event(Event::Use(var));
+                }
+                self.throw(offset, index);
+            }
             ReturnCall { function_index } => self.tail_call(self.rq.module.info.funcs[*function_index as usize], 0),
             ReturnCallIndirect { type_index, .. } | ReturnCallRef { type_index } => self.tail_call(*type_index, 1),
             _ => self.plain(&op, offset, index, (pops, pushes), validator)?,
@@ -570,17 +632,15 @@ impl<'a> Scanner<'a, '_> {
         match op {
             LocalGet { local_index } => self.event(Event::Use(local_index + 1)),
             LocalSet { local_index } | LocalTee { local_index } => self.event(Event::Def(local_index + 1)),
-            Call { function_index } if self.rq.migration => {
-                let p = self.point(offset, PointKind::Call, Callee::Func(*function_index));
-                self.s.point_of_op.insert(index, p);
+            Call { function_index } => {
+                self.call(offset, index, Callee::Func(*function_index));
                 if abi::uses_slots(&self.rq.module.info.func_type(*function_index).results) {
                     self.use_ctx();
                 }
             }
-            CallIndirect { type_index, .. } | CallRef { type_index } if self.rq.migration => {
+            CallIndirect { type_index, .. } | CallRef { type_index } => {
                 let ty = self.rq.module.info.canonical[*type_index as usize];
-                let p = self.point(offset, PointKind::Call, Callee::Type(ty));
-                self.s.point_of_op.insert(index, p);
+                self.call(offset, index, Callee::Type(ty));
                 if abi::uses_slots(&self.rq.module.info.types[*type_index as usize].results) {
                     self.use_ctx();
                 }
@@ -620,170 +680,4 @@ impl<'a> Scanner<'a, '_> {
         s.events = kept;
         self.s
     }
-}
-
-/// Does translating the operator read the context pointer?
-fn uses_context(op: &Operator) -> bool {
-    use Operator::*;
-    !matches!(
-        op,
-        Nop | Drop
-            | Select
-            | TypedSelect { .. }
-            | LocalGet { .. }
-            | LocalSet { .. }
-            | LocalTee { .. }
-            | I32Const { .. }
-            | I64Const { .. }
-            | F32Const { .. }
-            | F64Const { .. }
-            | RefNull { .. }
-            | RefIsNull
-            | RefFunc { .. }
-            | RefAsNonNull
-    ) && !is_numeric(op)
-}
-
-/// Numeric operators (Core 2.4.1): they touch neither memory nor the context.
-pub fn is_numeric(op: &Operator) -> bool {
-    use Operator::*;
-    matches!(
-        op,
-        I32Eqz
-            | I32Eq
-            | I32Ne
-            | I32LtS
-            | I32LtU
-            | I32GtS
-            | I32GtU
-            | I32LeS
-            | I32LeU
-            | I32GeS
-            | I32GeU
-            | I64Eqz
-            | I64Eq
-            | I64Ne
-            | I64LtS
-            | I64LtU
-            | I64GtS
-            | I64GtU
-            | I64LeS
-            | I64LeU
-            | I64GeS
-            | I64GeU
-            | F32Eq
-            | F32Ne
-            | F32Lt
-            | F32Gt
-            | F32Le
-            | F32Ge
-            | F64Eq
-            | F64Ne
-            | F64Lt
-            | F64Gt
-            | F64Le
-            | F64Ge
-            | I32Clz
-            | I32Ctz
-            | I32Popcnt
-            | I32Add
-            | I32Sub
-            | I32Mul
-            | I32DivS
-            | I32DivU
-            | I32RemS
-            | I32RemU
-            | I32And
-            | I32Or
-            | I32Xor
-            | I32Shl
-            | I32ShrS
-            | I32ShrU
-            | I32Rotl
-            | I32Rotr
-            | I64Clz
-            | I64Ctz
-            | I64Popcnt
-            | I64Add
-            | I64Sub
-            | I64Mul
-            | I64DivS
-            | I64DivU
-            | I64RemS
-            | I64RemU
-            | I64And
-            | I64Or
-            | I64Xor
-            | I64Shl
-            | I64ShrS
-            | I64ShrU
-            | I64Rotl
-            | I64Rotr
-            | F32Abs
-            | F32Neg
-            | F32Ceil
-            | F32Floor
-            | F32Trunc
-            | F32Nearest
-            | F32Sqrt
-            | F32Add
-            | F32Sub
-            | F32Mul
-            | F32Div
-            | F32Min
-            | F32Max
-            | F32Copysign
-            | F64Abs
-            | F64Neg
-            | F64Ceil
-            | F64Floor
-            | F64Trunc
-            | F64Nearest
-            | F64Sqrt
-            | F64Add
-            | F64Sub
-            | F64Mul
-            | F64Div
-            | F64Min
-            | F64Max
-            | F64Copysign
-            | I32WrapI64
-            | I32TruncF32S
-            | I32TruncF32U
-            | I32TruncF64S
-            | I32TruncF64U
-            | I64ExtendI32S
-            | I64ExtendI32U
-            | I64TruncF32S
-            | I64TruncF32U
-            | I64TruncF64S
-            | I64TruncF64U
-            | F32ConvertI32S
-            | F32ConvertI32U
-            | F32ConvertI64S
-            | F32ConvertI64U
-            | F32DemoteF64
-            | F64ConvertI32S
-            | F64ConvertI32U
-            | F64ConvertI64S
-            | F64ConvertI64U
-            | F64PromoteF32
-            | I32ReinterpretF32
-            | I64ReinterpretF64
-            | F32ReinterpretI32
-            | F64ReinterpretI64
-            | I32Extend8S
-            | I32Extend16S
-            | I64Extend8S
-            | I64Extend16S
-            | I64Extend32S
-            | I32TruncSatF32S
-            | I32TruncSatF32U
-            | I32TruncSatF64S
-            | I32TruncSatF64U
-            | I64TruncSatF32S
-            | I64TruncSatF32U
-            | I64TruncSatF64S
-            | I64TruncSatF64U
-    )
 }

@@ -7,12 +7,10 @@ fn validate_bodies(module: &Module<'_>) -> Result<(), Error> {
     for body in &module.bodies {
         let mut validator = body.clone().validator.into_validator(Default::default());
         validator.read_locals(&mut body.body.get_binary_reader())?;
-        features::check_locals(&body.body)?;
         let mut ops = body.body.get_operators_reader()?;
         while !ops.eof() {
             let (op, offset) = ops.read_with_offset()?;
             validator.op(offset, &op)?;
-            features::check_operator(&op, offset)?;
         }
         ops.finish()?;
     }
@@ -71,95 +69,30 @@ fn the_table_index_may_take_five_bytes() {
 }
 
 #[test]
-fn reference_values_are_refused() {
-    let with_table = |body: &str| format!("(module (table 1 funcref) (elem declare func 0) (func {body}))");
-    refused(
-        "(module (type (func (param funcref))))",
-        "reference types (values of type funcref)",
-        &[0x60, 1, 0x70],
-    );
-    refused(
-        "(module (type (func (result externref))))",
-        "reference types (values of type externref)",
-        &[0x60, 0, 1, 0x6f],
-    );
-    refused(
-        "(module (global funcref (ref.null func)))",
-        "reference types (values of type funcref)",
-        &[0x70, 0],
-    );
-    refused(
-        "(module (table 1 externref))",
-        "reference types (elements of type externref)",
-        &[0x6f, 0, 1],
-    );
-    refused(
-        "(module (elem externref (ref.null extern)))",
-        "reference types (elements of type externref)",
-        &[5, 0x6f],
-    );
-    refused(&with_table("ref.null func drop"), "reference types (ref.null)", &[0xd0, 0x70]);
-    refused(&with_table("ref.func 0 drop"), "reference types (ref.func)", &[0xd2, 0]);
-    refused(
-        &with_table("i32.const 0 table.get 0 drop"),
-        "reference types (table.get)",
-        &[0x25, 0],
-    );
-    refused(
-        &with_table("table.size 0 drop"),
-        "reference types (table.size)",
-        &[0xfc, 16, 0],
-    );
-    refused(
-        &with_table("block (result funcref) unreachable end drop"),
-        "reference types (values of type funcref)",
-        &[2, 0x70],
-    );
-    refused(
-        &with_table("unreachable select (result externref) drop"),
-        "reference types (values of type externref)",
-        &[0x1c, 1, 0x6f],
-    );
-    refused(
-        "(module (func (local externref)))",
-        "reference types (values of type externref)",
-        &[1, 0x6f],
-    );
-    refused(
-        "(module (func (local i32 funcref)))",
-        "reference types (values of type funcref)",
-        &[1, 0x70],
-    );
+fn what_version_3_adds_is_accepted() {
+    for text in [
+        "(module (table 1 externref) (table 1 2 (ref null func)) (func (param externref) (result i32) (ref.is_null (local.get 0))))",
+        "(module (type $t (func)) (func (param (ref $t)) (call_ref $t (local.get 0))))",
+        "(module (func $f (return_call $f)))",
+        "(module (memory 1) (memory i64 1) (func (memory.copy 0 1 (i32.const 0) (i64.const 0) (i32.const 1))))",
+        "(module (tag $e (param i32)) (func (block $h (result i32) (try_table (catch $e $h) (throw $e (i32.const 1))) (unreachable)) drop))",
+        "(module (tag $e) (func try throw $e catch $e rethrow 0 end))",
+        "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
+        "(module (table 2 (ref func) (ref.func 0)) (func))",
+    ] {
+        assert_eq!(check_text(text), Ok(()), "{text}");
+    }
 }
 
 #[test]
 fn other_proposals_are_refused_by_name() {
-    refused("(module (func (param v128)))", "SIMD", &[0x60, 1, 0x7b]);
-    refused("(module (func (local v128)))", "SIMD", &[1, 0x7b]);
-    refused("(module (func i32.const 0 i8x16.splat drop))", "SIMD", &[0xfd, 0x0f]);
-    refused("(module (func return_call 0))", "tail calls", &[0x12, 0]);
     refused(
         "(module (memory 1) (func i32.const 0 i32.atomic.load drop))",
         "threads",
         &[0xfe, 0x10],
     );
     refused("(module (memory 1 1 shared))", "threads", &[3, 1, 1]);
-    refused("(module (memory 1) (memory 1))", "multi-memory", &[2, 0, 1, 0, 1]);
-    refused("(module (memory i64 1))", "memory64", &[4, 1]);
     refused("(module (memory 1 (pagesize 1)))", "custom page sizes", &[8, 1, 0]);
-    refused("(module (tag))", "exception handling", &[1, 0, 0]);
-    refused("(module (func try_table end))", "exception handling", &[0x1f]);
-    refused("(module (func try end))", "legacy exception handling", &[6, 0x40]);
-    refused(
-        "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
-        "extended constant expressions",
-        &[0x6a],
-    );
-    refused(
-        "(module (func (param (ref func))))",
-        "typed function references",
-        &[0x60, 1, 0x64],
-    );
     refused("(module (type (struct)))", "garbage collection", &[0x5f]);
     refused(
         "(module (func i64.const 1 i64.const 2 i64.mul_wide_s drop drop))",
@@ -252,13 +185,22 @@ fn a_module_is_decoded() {
             name: "proc_exit".into()
         }]
     );
-    assert_eq!(info.memories, [Memory { min: 1, max: Some(9) }]);
+    assert_eq!(
+        info.memories,
+        [Memory {
+            min: 1,
+            max: Some(9),
+            memory64: false
+        }]
+    );
     assert_eq!(
         info.tables,
         [Table {
             ty: ValType::FuncRef,
             min: 2,
-            max: Some(5)
+            max: Some(5),
+            table64: false,
+            init: ConstExpr::Value(Value::FuncRef(None))
         }]
     );
     assert_eq!(info.globals[0].init, ConstExpr::Value(Value::F64(0x7ff0_0000_0000_1234)));

@@ -4,7 +4,7 @@ use super::{SigKey, Translator, trap_code};
 use crate::abi;
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{
-    ExtFuncData, ExternalName, FuncRef, Inst, InstBuilder, SigRef, UserExternalName, Value, condcodes::IntCC, types::I32, types::I64,
+    ExtFuncData, ExternalName, FuncRef, InstBuilder, SigRef, UserExternalName, Value, condcodes::IntCC, types::I32, types::I64,
 };
 use dunlin_migrate::hostcalls::Trap;
 use dunlin_migrate::types::{FuncType, NULL_REF};
@@ -18,7 +18,7 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
             let ty = t.env.module.info.func_type(function_index);
             let args = t.pop_args(ty);
             let callee = t.callee(function_index);
-            t.call(ty, |t| t.b.ins().call(callee, &args));
+            t.call(ty, Target::Function(callee), &args);
         }
         CallIndirect { type_index, table_index } => {
             let code = t.pop_entry(table_index, type_index);
@@ -45,6 +45,15 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
         _ => return false,
     }
     true
+}
+
+/// What is called.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target {
+    /// A function of this module.
+    Function(FuncRef),
+    /// Code of this signature at an address.
+    Address(SigRef, Value),
 }
 
 impl Translator<'_, '_, '_> {
@@ -89,17 +98,14 @@ impl Translator<'_, '_, '_> {
         self.sig(SigKey::Wasm(info.canonical_type(type_index)), || abi::wasm_signature(ty))
     }
 
-    /// A call at the current operator: a migration point around the instruction that `emit` makes.
-    fn call(&mut self, ty: &FuncType, emit: impl FnOnce(&mut Self) -> Inst) {
+    /// A call at the current operator: a migration point.
+    fn call(&mut self, ty: &FuncType, target: Target, args: &[Value]) {
         let point = self.an.point_of_op.get(&self.op_index).copied();
         if let Some(p) = point {
             self.flush(p);
         }
-        let inst = emit(self);
-        let mut returned = self.b.inst_results(inst).to_vec().into_iter();
-        if point.is_some() {
-            self.after_call();
-        }
+        let returned = self.emit_call(target, args, point.is_some());
+        let mut returned = returned.into_iter();
         let in_regs = abi::results_in_registers(&ty.results);
         for (k, (&ty, in_reg)) in ty.results.iter().zip(in_regs).enumerate() {
             let value = if in_reg { returned.next() } else { None };
@@ -115,7 +121,7 @@ impl Translator<'_, '_, '_> {
         let ty = &self.env.module.info.types[type_index as usize];
         let args = self.pop_args(ty);
         let sig = self.signature(type_index);
-        self.call(ty, |t| t.b.ins().call_indirect(sig, code, &args));
+        self.call(ty, Target::Address(sig, code), &args);
     }
 
     fn tail_call_address(&mut self, type_index: u32, code: Value) {

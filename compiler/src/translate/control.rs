@@ -1,5 +1,6 @@
 //! Blocks, loops, branches and returns.
 
+use super::exceptions::Pad;
 use super::points::Fixup;
 use super::{Translator, trap_code};
 use crate::abi;
@@ -12,31 +13,38 @@ use dunlin_migrate::types::{FuncType, ValType};
 use wasmparser::{BlockType, Operator};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Func,
     Block,
     Loop,
     If,
     Else,
+    TryTable,
+    Try,
+    Catch,
 }
 
 /// A construct that is open.
 pub struct Control {
-    kind: Kind,
-    results: Vec<ValType>,
+    pub(super) kind: Kind,
+    pub(super) results: Vec<ValType>,
     num_params: usize,
     /// Where branches to it go: a loop's header, else what follows it.
     target: Block,
     /// The same, among the analysis' blocks.
     label: BlockId,
     /// Operand-stack height below its parameters.
-    height: usize,
+    pub(super) height: usize,
     outer_live: bool,
     else_block: Option<Block>,
     /// An `if`'s parameters, for its `else`.
     params: Vec<Value>,
     /// State where an `if` branched.
     else_state: Option<crate::analysis::policy::State>,
+    /// Where exceptions arrive that this construct handles.
+    pub(super) pad: Option<Pad>,
+    /// The operator of the legacy clause that is open.
+    pub(super) clause: u32,
 }
 
 impl Control {
@@ -53,6 +61,8 @@ impl Control {
             else_block: None,
             params: vec![],
             else_state: None,
+            pad: None,
+            clause: NONE,
         }
     }
 }
@@ -73,8 +83,16 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>, offset: u32)
         Block { blockty } => t.open(Kind::Block, *blockty, offset)?,
         Loop { blockty } => t.open(Kind::Loop, *blockty, offset)?,
         If { blockty } => t.open(Kind::If, *blockty, offset)?,
+        TryTable { try_table } => {
+            t.open(Kind::TryTable, try_table.ty, offset)?;
+            t.set_catches(&try_table.catches);
+        }
+        Try { blockty } => t.open(Kind::Try, *blockty, offset)?,
+        Catch { tag_index } => t.op_catch(Some(*tag_index)),
+        CatchAll => t.op_catch(None),
+        Delegate { relative_depth } => t.op_end(Some(*relative_depth)),
         Else => t.op_else(),
-        End => t.op_end(),
+        End => t.op_end(None),
         _ if !t.live => {}
         Br { relative_depth } => {
             t.jump(*relative_depth);
@@ -123,8 +141,8 @@ fn args(values: &[Value]) -> Vec<BlockArg> {
 
 impl Translator<'_, '_, '_> {
     fn open(&mut self, kind: Kind, ty: BlockType, offset: u32) -> Result<(), Error> {
-        let (params, results) = block_type(ty, &self.env.module.info.types)
-            .ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
+        let (params, results) =
+            block_type(ty, &self.env.module.info.types).ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
         let outer_live = self.live;
         let mut c = Control {
             kind,
@@ -136,6 +154,8 @@ impl Translator<'_, '_, '_> {
             else_block: None,
             params: vec![],
             else_state: None,
+            pad: None,
+            clause: NONE,
             results,
         };
         if self.live {
@@ -182,6 +202,9 @@ impl Translator<'_, '_, '_> {
                     values.into_iter().for_each(|v| self.push(v));
                 }
                 _ => {
+                    if matches!(kind, Kind::TryTable | Kind::Try) {
+                        c.pad = Some(self.new_pad());
+                    }
                     c.label = self.end_label();
                     values.into_iter().for_each(|v| self.push(v));
                 }
@@ -220,7 +243,7 @@ impl Translator<'_, '_, '_> {
         self.ctl.push(c);
     }
 
-    fn op_end(&mut self) {
+    fn op_end(&mut self, delegate: Option<u32>) {
         let kind = self.ctl.last().map(|c| c.kind);
         if kind == Some(Kind::Loop) {
             let c = self.ctl.pop().expect("just seen");
@@ -253,6 +276,9 @@ impl Translator<'_, '_, '_> {
             self.ctl.push(c);
             self.jump(0);
             c = self.ctl.pop().expect("just pushed");
+        }
+        if let Some(pad) = c.pad.take() {
+            self.land(pad, c.height, delegate);
         }
         self.stack.truncate(c.height);
         self.live = c.outer_live && self.an.block_of_op.contains_key(&self.op_index);
@@ -307,7 +333,7 @@ impl Translator<'_, '_, '_> {
         self.b.ins().jump(e.to, &args(&e.args));
     }
 
-    fn jump(&mut self, depth: u32) {
+    pub(super) fn jump(&mut self, depth: u32) {
         let e = self.edge(depth);
         self.take(&e);
     }

@@ -182,7 +182,10 @@ impl Translator<'_, '_, '_> {
     /// Native address of the range [start, start + len), checked against the memory's size. `len` is 64 bits wide.
     fn range(&mut self, memory: u32, start: Value, len: Value) -> Value {
         let start = self.widen(start);
-        let end = self.b.ins().uadd_overflow_trap(start, len, trap_code(Trap::MemoryOutOfBounds));
+        let end = self
+            .b
+            .ins()
+            .uadd_overflow_trap(start, len, trap_code(Trap::MemoryOutOfBounds));
         let size = self.load_context(I64, self.env.layout.memory_size(memory));
         let outside = self.b.ins().icmp(IntCC::UnsignedGreaterThan, end, size);
         self.b.ins().trapnz(outside, trap_code(Trap::MemoryOutOfBounds));

@@ -11,16 +11,18 @@
 //! made on another machine. [`State`] tracks which variables are in registers and which homes are clean; where paths meet,
 //! [`Translator::fixups`] makes each edge fit the state that [`crate::analysis::policy`] chose for the merge.
 //!
-//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`refs`], [`memory`], [`numeric`], [`points`] (polls, flushes, edge fix-ups),
-//! [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
+//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`refs`], [`exceptions`], [`memory`], [`numeric`], [`simd`],
+//! [`points`] (polls, flushes, edge fix-ups), [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
 
 pub mod call;
 pub mod control;
+pub mod exceptions;
 pub mod glue;
 pub mod memory;
 pub mod numeric;
 pub mod points;
 pub mod refs;
+pub mod simd;
 pub mod table;
 
 use crate::analysis::policy::State;
@@ -37,7 +39,7 @@ use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use dunlin_migrate::context::{ContextLayout, OFF_LEAVE};
 use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::types::FuncType;
+use dunlin_migrate::types::{FuncType, ValType};
 use std::collections::HashMap;
 use wasmparser::Operator;
 
@@ -92,6 +94,8 @@ pub struct Translator<'b, 'a, 'm> {
     record: Option<StackSlot>,
     regions: Regions,
     return_block: cranelift_codegen::ir::Block,
+    /// A block on the way to a pad that is still to be filled.
+    pending: Option<exceptions::Detour>,
     sigs: HashMap<SigKey, SigRef>,
     funcs: HashMap<u32, FuncRef>,
 }
@@ -141,6 +145,7 @@ pub fn translate(
         record,
         regions,
         return_block: cranelift_codegen::ir::Block::from_u32(0),
+        pending: None,
         sigs: HashMap::new(),
         funcs: HashMap::new(),
     };
@@ -193,7 +198,8 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         }
         let params = self.b.block_params(entry).to_vec();
         let mut params = params.into_iter();
-        self.b.def_var(self.vars[0], params.next().expect("the context is a parameter"));
+        self.b
+            .def_var(self.vars[0], params.next().expect("the context is a parameter"));
         let in_regs = crate::abi::params_in_registers(&self.ty.params);
         for (k, (ty, in_reg)) in self.ty.params.iter().zip(in_regs).enumerate() {
             let value = if in_reg { params.next() } else { None };
@@ -205,7 +211,10 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         }
         for local in self.an.num_params..self.an.num_locals {
             let v = local + 1;
-            let zero = self.zero(clif_type(self.an.vars[v as usize].ty));
+            let zero = match self.an.vars[v as usize].ty {
+                ValType::FuncRef | ValType::ExternRef | ValType::ExnRef => self.null(),
+                ty => self.zero(clif_type(ty)),
+            };
             self.b.def_var(self.vars[v as usize], zero);
         }
         self.return_block = self.b.create_block();
@@ -370,10 +379,12 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
             }
             _ => {
                 if !numeric::translate(self, op)
+                    && !simd::translate(self, op)
                     && !memory::translate(self, op)
                     && !call::translate(self, op)
                     && !table::translate(self, op)
                     && !refs::translate(self, op)
+                    && !exceptions::translate(self, op)
                 {
                     let name = format!("{op:?}");
                     let name = name.split([' ', '{', '(']).next().unwrap_or("operator").to_string();

@@ -5,10 +5,11 @@
 //!   { start u32, len u32,     where each function's code lies in the text, ascending
 //!     stream u64 } x n        where its bytes begin, from the end of this index; each ends where the next begins
 //!   per function, LEB128:     frame_to_fp, record, number of sites;
-//!                             per site: text offset (difference) << 2 | kind, trap code if kind is 2, WebAssembly offset (difference)
+//!                             per site: text offset (difference) << 2 | kind, trap code if kind is 2,
+//!                             handler's text offset if kind is 3, WebAssembly offset (difference)
 //! ```
 //!
-//! Kinds: 0 call, 1 memory access out of bounds (nearly all traps are), 2 any other trap.
+//! Kinds: 0 call, 1 memory access out of bounds (nearly all traps are), 2 any other trap, 3 handler of a call's exceptions.
 
 use super::{FunctionCode, MapError, Site, SiteKind};
 use crate::bytes::{Reader, put_leb, put_near, u32_at, u64_at};
@@ -47,13 +48,18 @@ impl CodeBuilder {
         let (mut text, mut wasm) = (0, 0);
         for site in &function.sites {
             assert!(site.text >= text, "sites must ascend: {:#x} after {text:#x}", site.text);
-            let (kind, trap) = match site.kind {
-                SiteKind::Call => (0, None),
-                SiteKind::Trap(Trap::MemoryOutOfBounds) => (1, None),
-                SiteKind::Trap(trap) => (2, Some(trap)),
+            let kind = match site.kind {
+                SiteKind::Call => 0,
+                SiteKind::Trap(Trap::MemoryOutOfBounds) => 1,
+                SiteKind::Trap(_) => 2,
+                SiteKind::Handler(_) => 3,
             };
             put_leb(out, u64::from(site.text - text) << 2 | kind);
-            out.extend(trap.map(|t| t as u8));
+            match site.kind {
+                SiteKind::Trap(trap) if kind == 2 => out.push(trap as u8),
+                SiteKind::Handler(at) => put_leb(out, at.into()),
+                _ => {}
+            }
             put_near(out, wasm, site.wasm);
             (text, wasm) = (site.text, site.wasm);
         }
@@ -159,7 +165,7 @@ fn decode(r: &mut Reader<'_>, start: u32, len: u32) -> Option<FunctionCode> {
             0 => SiteKind::Call,
             1 => SiteKind::Trap(Trap::MemoryOutOfBounds),
             2 => SiteKind::Trap(Trap::from_u8(r.u8()?)?),
-            _ => return None,
+            _ => SiteKind::Handler(r.leb32().filter(|&at| at < len)?),
         };
         wasm = r.near(wasm)?;
         // A call's site is the address behind the call, which may be the function's end.
@@ -193,6 +199,7 @@ mod tests {
                     site(0, SiteKind::Trap(Trap::StackOverflow), 0x30),
                     site(0x10, SiteKind::Call, 0x44),
                     site(0x10, SiteKind::Trap(Trap::MemoryOutOfBounds), 0x46),
+                    site(0x10, SiteKind::Handler(0x3c), 0x44),
                     site(0x18, SiteKind::Trap(Trap::IntegerDivisionByZero), 0x35),
                     site(0x40, SiteKind::Call, 0x60),
                 ],
@@ -242,9 +249,10 @@ mod tests {
         assert_eq!(f.trap_at(0x10), Some((Trap::MemoryOutOfBounds, 0x46)));
         assert_eq!(f.call_at(0x18), None);
         assert_eq!(f.trap_at(0x18), Some((Trap::IntegerDivisionByZero, 0x35)));
-        assert_eq!(f.sites_at(0x10).len(), 2);
+        assert_eq!((f.handler_at(0x10), f.handler_at(0x40)), (Some(0x3c), None));
+        assert_eq!(f.sites_at(0x10).len(), 3);
         assert!(f.sites_at(0x11).is_empty());
-        assert_eq!(f.site_before(0x17).unwrap().wasm, 0x46);
+        assert_eq!(f.site_before(0x17).unwrap().wasm, 0x44);
         assert_eq!(f.call_site_of(0x60), Some(0x40));
         assert_eq!(f.call_site_of(0x46), None);
     }

@@ -27,6 +27,8 @@ pub mod id {
     pub const FILES: u32 = 4;
     /// Contents of carried files.
     pub const CONTENTS: u32 = 5;
+    /// Exceptions that references refer to.
+    pub const EXCEPTIONS: u32 = 6;
 }
 
 /// Section flags.

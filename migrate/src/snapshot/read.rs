@@ -63,6 +63,7 @@ impl<R: Read + Seek> Snapshot<R> {
                 id::STATE => "state section",
                 id::PAGES => "page index",
                 id::DATA => "page data",
+                id::EXCEPTIONS => "exceptions",
                 id::FILES => "files section",
                 id::CONTENTS => "carried contents",
                 _ if section.flags & flag::OPTIONAL != 0 => continue,
@@ -91,6 +92,14 @@ impl<R: Read + Seek> Snapshot<R> {
         }
         if state.module != header.module {
             return Err(SnapshotError::Damaged("header and state name different modules"));
+        }
+        if let Some(section) = sections.iter().find(|s| s.id == id::EXCEPTIONS) {
+            let bytes = load(&mut reader, section, "exceptions", MAX_STATE)?;
+            let (exceptions, rest) = postcard::take_from_bytes(&bytes).map_err(SnapshotError::State)?;
+            if !rest.is_empty() {
+                return Err(SnapshotError::Damaged("there are bytes behind the exceptions"));
+            }
+            state.exceptions = exceptions;
         }
         let index = load(&mut reader, find(id::PAGES, "it has no index of pages")?, "pages", MAX_INDEX)?;
         let index = PageIndex::parse(&index, &state.memories, data.len)?;

@@ -54,8 +54,16 @@ pub fn write_with(
     let index = PageIndex::scan(memories, may_be_used);
     let state_bytes = postcard::to_stdvec(state).map_err(SnapshotError::State)?;
     let index_bytes = index.encode();
+    // Most programs have none, and no section for them.
+    let exceptions = if state.exceptions.is_empty() {
+        None
+    } else {
+        Some(postcard::to_stdvec(&state.exceptions).map_err(SnapshotError::State)?)
+    };
+    let exceptions_len = exceptions.as_ref().map_or(0, Vec::len);
     limit("state", &state_bytes, MAX_STATE)?;
     limit("pages", &index_bytes, MAX_INDEX)?;
+    limit("exceptions", exceptions.as_deref().unwrap_or_default(), MAX_STATE)?;
 
     // A program without files to speak of has no sections for them.
     let files = &state.wasi.files;
@@ -67,9 +75,10 @@ pub fn write_with(
         limit("files", bytes, MAX_FILES)?;
     }
 
-    let entries = if files_bytes.is_some() { 5 } else { 3 };
-    let state_at = header::HEADER_LEN + entries * header::ENTRY_LEN;
-    let index_at = (state_at + state_bytes.len()).next_multiple_of(16);
+    let count = 3 + usize::from(exceptions.is_some()) + if files_bytes.is_some() { 2 } else { 0 };
+    let state_at = header::HEADER_LEN + count * header::ENTRY_LEN;
+    let exceptions_at = (state_at + state_bytes.len()).next_multiple_of(16);
+    let index_at = (exceptions_at + exceptions_len).next_multiple_of(16);
     let index_end = index_at + index_bytes.len();
     // Without a stored page there is nothing to align.
     let data_at = if index.stored() == 0 {
@@ -89,8 +98,9 @@ pub fn write_with(
             len,
         }
     };
-    let mut sections = vec![
-        section(id::STATE, &state_bytes, state_at),
+    let mut sections = vec![section(id::STATE, &state_bytes, state_at)];
+    sections.extend(exceptions.as_ref().map(|bytes| section(id::EXCEPTIONS, bytes, exceptions_at)));
+    sections.extend([
         section(id::PAGES, &index_bytes, index_at),
         Section {
             id: id::DATA,
@@ -100,7 +110,7 @@ pub fn write_with(
             offset: data_at as u64,
             len: data_len,
         },
-    ];
+    ]);
     let mut bytes = data_at as u64 + data_len;
     if let Some(files_bytes) = &files_bytes {
         // Behind the data, of which the pages are aligned.
@@ -120,6 +130,8 @@ pub fn write_with(
     let mut head = header::encode(state.module, bytes, &sections);
     head.reserve_exact(data_at - head.len());
     head.extend_from_slice(&state_bytes);
+    head.resize(exceptions_at, 0);
+    head.extend_from_slice(exceptions.as_deref().unwrap_or_default());
     head.resize(index_at, 0);
     head.extend_from_slice(&index_bytes);
     head.resize(data_at, 0);

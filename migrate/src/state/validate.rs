@@ -4,7 +4,7 @@
 //! it is restored, against the machine's own grants), and whether this architecture has code at every point (the optimiser may
 //! have proved one unreachable: [`crate::frames::rebuild`] then refuses it).
 
-use super::{Invocation, PointKind, Slot, State};
+use super::{Exception, Invocation, PointKind, Slot, State};
 use crate::framemap::{Callee, Home, HomeKind, Point};
 use crate::frames::{FrameError, FrameMaps};
 use crate::module::ModuleInfo;
@@ -64,6 +64,14 @@ pub enum StateError {
         /// What is wrong.
         what: String,
     },
+    /// Something is wrong with an exception.
+    #[error("the snapshot's exception {index} is impossible: {what}")]
+    Exception {
+        /// Which.
+        index: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// A memory's or table's size is outside the module's limits.
     #[error("the snapshot's {what} {index} has {size} {unit}, possible are {min} to {max}")]
     Size {
@@ -95,6 +103,7 @@ pub enum StateError {
 /// Checks `state` against the module it claims to be of, and normalises it: values that aren't live at their frame's point are
 /// dropped, so that every frame has exactly the live ones, ascending by slot.
 pub fn validate(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Result<(), StateError> {
+    exceptions(state, module)?;
     frames(state, module, maps)?;
     count("globals", module.globals.len(), state.globals.len())?;
     count("memories", module.memories.len(), state.memories.len())?;
@@ -112,7 +121,7 @@ pub fn validate(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) ->
         size("table", index, found.elements.len() as u64, "elements", table.min, max)?;
         let references = found.elements.iter().enumerate().filter_map(|(n, e)| Some((n, (*e)?)));
         for (element, reference) in references {
-            if !is_reference(table.ty, reference, module) {
+            if !is_reference(table.ty, reference, module, &state.exceptions) {
                 return Err(StateError::Element {
                     table: index,
                     element,
@@ -153,8 +162,8 @@ fn globals(state: &State, module: &ModuleInfo) -> Result<(), StateError> {
         if value.ty() != global.ty {
             return wrong(format!("it is of type {}, not {}", value.ty(), global.ty));
         }
-        if !is_value(value, module) {
-            return wrong("it refers to a function that doesn't exist".into());
+        if !is_value(value, module, &state.exceptions) {
+            return wrong("it refers to something that doesn't exist".into());
         }
         // The compiler may have folded a constant into the code: another value would be two values at once.
         let constant = global.init.value(|of| state.globals.get(of as usize).copied());
@@ -166,20 +175,44 @@ fn globals(state: &State, module: &ModuleInfo) -> Result<(), StateError> {
 }
 
 /// Whether a value can exist in the module: function references have a function.
-fn is_value(value: Value, module: &ModuleInfo) -> bool {
+fn is_value(value: Value, module: &ModuleInfo, exceptions: &[Option<Exception>]) -> bool {
     match value {
-        Value::FuncRef(Some(func)) => is_reference(ValType::FuncRef, func, module),
-        Value::ExternRef(Some(host)) => is_reference(ValType::ExternRef, host, module),
+        Value::FuncRef(Some(n)) | Value::ExternRef(Some(n)) | Value::ExnRef(Some(n)) => {
+            is_reference(value.ty(), n, module, exceptions)
+        }
         _ => true,
     }
 }
 
-fn is_reference(ty: ValType, reference: u32, module: &ModuleInfo) -> bool {
+fn is_reference(ty: ValType, reference: u32, module: &ModuleInfo, exceptions: &[Option<Exception>]) -> bool {
     match ty {
         ValType::FuncRef => (reference as usize) < module.funcs.len(),
+        ValType::ExnRef => matches!(exceptions.get(reference as usize), Some(Some(_))),
         // Any number but the one that stands for null.
         _ => reference != NULL_REF,
     }
+}
+
+/// Exceptions are of the module's tags, carry values of their types, and refer to what there is.
+fn exceptions(state: &State, module: &ModuleInfo) -> Result<(), StateError> {
+    let all = state.exceptions.iter().enumerate();
+    for (index, exception) in all.filter_map(|(index, e)| Some((index, e.as_ref()?))) {
+        let wrong = |what| Err(StateError::Exception { index, what });
+        let ty = module
+            .tags
+            .get(exception.tag as usize)
+            .and_then(|&ty| module.types.get(ty as usize));
+        let Some(ty) = ty else {
+            return wrong("its tag doesn't exist");
+        };
+        if !exception.values.iter().map(|v| v.ty()).eq(ty.params.iter().copied()) {
+            return wrong("it carries values of other types than its tag");
+        }
+        if !exception.values.iter().all(|&v| is_value(v, module, &state.exceptions)) {
+            return wrong("it refers to something that doesn't exist");
+        }
+    }
+    Ok(())
 }
 
 fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Result<(), StateError> {
@@ -229,7 +262,11 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
             };
             return Err(wrong(format!("{place} can't be at a point of kind {}", point.kind)));
         }
-        normalise(&mut frame.values, point, &function.points.homes, module).map_err(wrong)?;
+        normalise(&mut frame.values, point, &function.points.homes).map_err(wrong)?;
+        let values = &frame.values;
+        if let Some((slot, _)) = values.iter().find(|v| !is_value(v.1, module, &state.exceptions)) {
+            return Err(wrong(format!("{slot} refers to something that doesn't exist")));
+        }
         wanted = point.callee;
     }
     Ok(())
@@ -249,7 +286,7 @@ fn may_run(module: &ModuleInfo, callee: Callee, func: u32) -> bool {
 }
 
 /// Keeps of a frame's values those that are live at the point; an error tells what is wrong.
-fn normalise(values: &mut Vec<(Slot, Value)>, point: &Point, homes: &[Home], module: &ModuleInfo) -> Result<(), String> {
+fn normalise(values: &mut Vec<(Slot, Value)>, point: &Point, homes: &[Home]) -> Result<(), String> {
     if !values.is_sorted_by(|a, b| a.0 < b.0) {
         return Err("its values are out of order, or one occurs twice".into());
     }
@@ -276,10 +313,7 @@ fn normalise(values: &mut Vec<(Slot, Value)>, point: &Point, homes: &[Home], mod
         kept.sort_unstable_by_key(|v| v.0);
         *values = kept;
     }
-    match values.iter().find(|v| !is_value(v.1, module)) {
-        Some((slot, _)) => Err(format!("{slot} refers to a function that doesn't exist")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::{self, HOST, MAIN, MAIN_ENTRY, MadeUp, REC, REC_CALLS_HOST, REC_LOOP, module};
+use crate::types::FuncType;
 
 fn check(state: &mut State) -> Result<(), StateError> {
     let (points, arch) = (testing::points(), MadeUp::new(0));
@@ -94,7 +95,7 @@ fn lies_about_values() {
     );
     says(
         lie(|s| s.frames[0].values[2].1 = Value::FuncRef(Some(3))),
-        "stack 0 refers to a function that doesn't exist",
+        "stack 0 refers to something that doesn't exist",
     );
     says(
         lie(|s| s.frames[0].values[2].1 = Value::FuncRef(Some(NULL_REF))),
@@ -146,4 +147,66 @@ fn memories_without_a_limit_end_at_four_gigabytes() {
         state.memories[0].pages = 65537;
         assert!(validate(&mut state, &module, &arch.maps(&points)).is_err());
     }
+}
+
+/// The made-up module with a tag that carries an i32 and an exception.
+fn with_tag() -> ModuleInfo {
+    let mut module = module();
+    module.types.push(FuncType {
+        params: vec![ValType::I32, ValType::ExnRef],
+        results: vec![],
+    });
+    module.canonical.push(3);
+    module.tags = vec![3];
+    module
+}
+
+#[test]
+fn lies_about_exceptions() {
+    let exception = |tag, values| Exception {
+        tag,
+        values,
+        referenced: false,
+    };
+    let with = |exceptions: Vec<Option<Exception>>| {
+        let mut state = testing::state();
+        state.exceptions = exceptions;
+        let (points, arch) = (testing::points(), MadeUp::new(0));
+        validate(&mut state, &with_tag(), &arch.maps(&points)).map_err(|e| e.to_string())
+    };
+    let good = exception(0, vec![Value::I32(1), Value::ExnRef(None)]);
+    let refers_to = |n| exception(0, vec![Value::I32(2), Value::ExnRef(Some(n))]);
+    assert_eq!(with(vec![Some(good.clone()), None, Some(refers_to(0))]), Ok(()));
+    for (lie, says) in [
+        (exception(1, vec![]), "its tag doesn't exist"),
+        (exception(0, vec![Value::I32(1)]), "values of other types"),
+        (
+            exception(0, vec![Value::I64(1), Value::ExnRef(None)]),
+            "values of other types",
+        ),
+        (refers_to(1), "refers to something that doesn't exist"),
+        (refers_to(99), "refers to something that doesn't exist"),
+    ] {
+        let found = with(vec![Some(lie), None]).unwrap_err();
+        assert!(found.contains("exception 0") && found.contains(says), "{found}");
+    }
+}
+
+#[test]
+fn a_tail_call_may_have_replaced_the_callee() {
+    let (points, arch) = (testing::points(), MadeUp::new(0));
+    let mut module = module();
+    // MAIN calls a function of type 2 (i32 -> i32); REC is one. HOST is another that returns the same, MAIN isn't.
+    let as_if = |module: &ModuleInfo, outermost: u32| {
+        let mut state = testing::state();
+        state.frames.remove(0);
+        state.frames[0].func = outermost;
+        validate(&mut state, module, &arch.maps(&points)).map_err(|e| e.to_string())
+    };
+    assert!(as_if(&module, REC).unwrap_err().contains("outermost frame"));
+    module.needs.tail_calls = true;
+    // `_start` returns nothing, REC an i32: even a tail call can't have led there.
+    assert!(as_if(&module, REC).unwrap_err().contains("outermost frame"));
+    module.exports[0].index = HOST;
+    assert_eq!(as_if(&module, REC), Ok(()));
 }

@@ -4,3 +4,4 @@
 pub mod run;
 pub mod script;
 pub mod skips;
+pub mod vector;

@@ -98,6 +98,10 @@ pub enum Pattern {
     Null(&'static str),
     /// Any function reference but null.
     Function,
+    /// A v128 whose lanes, lowest first, match these.
+    Lanes(Vec<Pattern>),
+    /// One of these.
+    Either(Vec<Pattern>),
 }
 
 /// A value that the suite's scripts may hold, but this harness can't express.
@@ -274,9 +278,13 @@ fn arg(arg: &WastArg<'_>) -> Result<Arg, Inexpressible> {
 }
 
 fn pattern(ret: &WastRet<'_>) -> Result<Pattern, Inexpressible> {
-    let WastRet::Core(core) = ret else {
-        return Err(Inexpressible("a result of the component model".into()));
-    };
+    match ret {
+        WastRet::Core(core) => core_pattern(core),
+        _ => Err(Inexpressible("a result of the component model".into())),
+    }
+}
+
+fn core_pattern(core: &WastRetCore<'_>) -> Result<Pattern, Inexpressible> {
     Ok(match core {
         WastRetCore::I32(x) => Pattern::Bits("i32", *x as u32 as u128),
         WastRetCore::I64(x) => Pattern::Bits("i64", *x as u64 as u128),
@@ -295,7 +303,9 @@ fn pattern(ret: &WastRet<'_>) -> Result<Pattern, Inexpressible> {
             ..
         })) => Pattern::Null("externref"),
         WastRetCore::RefFunc(_) => Pattern::Function,
-        other => return Err(Inexpressible(format!("a result that needs references or vectors: {other:?}"))),
+        WastRetCore::V128(lanes) => super::vector::lanes(lanes),
+        WastRetCore::Either(cases) => Pattern::Either(cases.iter().map(core_pattern).collect::<Result<_, _>>()?),
+        other => return Err(Inexpressible(format!("a result that needs references: {other:?}"))),
     })
 }
 
@@ -303,6 +313,8 @@ impl Pattern {
     /// Does a result match?
     pub fn accepts(&self, ty: &str, bits: u128) -> bool {
         match *self {
+            Pattern::Lanes(ref lanes) => ty == "v128" && super::vector::accepts(lanes, bits),
+            Pattern::Either(ref cases) => cases.iter().any(|p| p.accepts(ty, bits)),
             Pattern::Bits(t, b) => t == ty && b == bits,
             Pattern::Canonical("f32") => ty == "f32" && bits & 0x7fff_ffff == 0x7fc0_0000,
             Pattern::Canonical(_) => ty == "f64" && bits & 0x7fff_ffff_ffff_ffff == 0x7ff8_0000_0000_0000,

@@ -1,0 +1,41 @@
+;;! Tail calls: direct, through a table and through a reference; to functions with other parameters, more of them than registers.
+;;! stdout: 0000000000e4e680
+;;! stdout: 000000000000033b
+(module
+  ;;prelude
+  (type $few (func (param i64 i32) (result i64)))
+  (type $many (func (param i32 i64 i32 i64 i32 i64 i32 f64 i64 f32) (result i64)))
+  (table funcref (elem $even $odd))
+  (elem declare func $spread)
+  (func $even (type $few)
+    (if (result i64) (i32.eqz (local.get 1)) (then (local.get 0))
+      (else (return_call_indirect (type $few)
+        (i64.add (local.get 0) (i64.const 3)) (i32.sub (local.get 1) (i32.const 1)) (i32.const 1)))))
+  (func $odd (type $few)
+    (if (i32.eqz (i32.rem_u (local.get 1) (i32.const 5))) (then (call $tick)))
+    (if (result i64) (i32.eqz (local.get 1)) (then (i64.sub (i64.const 0) (local.get 0)))
+      (else (return_call_ref $many
+        (local.get 1) (local.get 0) (i32.const 1) (i64.const 2) (i32.const 3) (i64.const 4) (i32.const 5) (f64.const 6.5)
+        (i64.const 7) (f32.const 8.25) (ref.func $spread)))))
+  (func $spread (type $many)
+    (call $tick)
+    (return_call $even
+      (i64.add (i64.add (local.get 1) (i64.add (local.get 3) (local.get 5)))
+        (i64.add (local.get 8) (i64.extend_i32_u (i32.add (local.get 6) (i32.add (local.get 2) (i32.add (local.get 4)
+          (i32.trunc_f64_s (f64.add (local.get 7) (f64.promote_f32 (local.get 9)))))))))
+      )
+      (i32.sub (local.get 0) (i32.const 1))))
+  (func $below (param $n i32) (result i64)
+    (local $kept i64)
+    (local.set $kept (i64.mul (i64.extend_i32_u (local.get $n)) (i64.const 1000003)))
+    (call $tick)
+    (i64.add (local.get $kept)
+      (if (result i64) (local.get $n)
+        (then (call $below (i32.sub (local.get $n) (i32.const 1))))
+        (else (call $even (i64.const 1) (i32.const 60))))))
+  (func (export "_start")
+    (call $print (call $below (i32.const 5)))
+    (return_call $last (i64.const 11)))
+  (func $last (param i64)
+    (call $tick)
+    (return_call $print (call $odd (local.get 0) (i32.const 41)))))
