@@ -67,10 +67,10 @@ static void do_read(void) {
 }
 
 static void do_poll(void) {
-    struct pollfd p[2] = {{0, POLLIN, 0}, {r, 0, 0}};
-    int n = poll(p, 2, 100000);
+    struct pollfd p = {0, POLLIN, 0};
+    int n = poll(&p, 1, 100000);
     char c = '?';
-    if (p[0].revents & POLLIN) (void)!read(0, &c, 1);
+    if (p.revents & POLLIN) (void)!read(0, &c, 1);
     printf("polled %d %c\n", n, c);
 }
 

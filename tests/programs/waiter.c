@@ -82,7 +82,15 @@ static void touch(void) {
     }
 }
 
-static void unlinked(void) { line(); }
+// A deleted file, or a pipe of that name, of which one byte is in it.
+static int gone = -1;
+static void unlinked(void) {
+    line();
+    char c = '?';
+    lseek(gone, 0, SEEK_SET);
+    read(gone, &c, 1);
+    printf("it says: %c\n", c);
+}
 
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
@@ -92,8 +100,8 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < WORDS; i++) touched[i] = i * 0x9E3779B97F4A7C15ull;
     }
     if (strcmp(what, "unlinked") == 0) {
-        int fd = open("/data/gone", O_RDWR | O_CREAT, 0600);
-        if (fd < 0 || write(fd, "x", 1) != 1 || unlink("/data/gone") != 0) return 1;
+        gone = open("/data/gone", O_RDWR | O_CREAT, 0600);
+        if (gone < 0 || write(gone, "x", 1) != 1 || unlink("/data/gone") != 0) return 1;
     }
     printf("ready\n");
     fflush(stdout);

@@ -12,6 +12,8 @@ use tempfile::TempDir;
 pub const CHECKPOINTED: i32 = 85;
 /// Exit code of a refused snapshot.
 pub const BAD_SNAPSHOT: i32 = 86;
+/// Exit code of a sound snapshot that this machine lacks something for.
+pub const NOT_HERE: i32 = 89;
 /// Exit code of bad options.
 pub const USAGE: i32 = 2;
 /// Exit code of a trap.

@@ -2,18 +2,17 @@
 
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::snapshot::Snapshot;
+use dunlin_migrate::state::files::NodeKind;
 use dunlin_tests::guest::guest;
 use dunlin_tests::moves::{growing, ping_pong};
 use dunlin_tests::process::Input;
-use dunlin_tests::program::{BAD_SNAPSHOT, CHECKPOINTED, Run, scratch};
+use dunlin_tests::program::{BAD_SNAPSHOT, CHECKPOINTED, NOT_HERE, Run, scratch};
+use dunlin_tests::snapshots::load;
 use std::cell::RefCell;
 use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-
-/// Exit code: this machine lacks something.
-const NOT_HERE: i32 = 89;
 
 fn carry_all(run: Run, dir: &Path) -> Run {
     run.opts(["--carry-all".to_owned(), format!("{}::/data", dir.display())])
@@ -100,6 +99,9 @@ macro_rules! travelling {
 
 travelling! { append_mode directory file_offset many_files open_modes paths read_at renamed_open wasi_files wasi_paths }
 
+/// A point at which `open_modes` has all its files open and has used them a few times.
+const LATE: u64 = 300;
+
 /// A guest stopped with its files in the snapshot, and the directory it was in.
 fn stopped(name: &str, point: u64, option: &str) -> (TempDir, TempDir, PathBuf) {
     let (guest, dir) = (guest(name), scratch());
@@ -113,7 +115,7 @@ fn stopped(name: &str, point: u64, option: &str) -> (TempDir, TempDir, PathBuf) 
 
 #[test]
 fn the_resumer_says_where_files_go() {
-    let (_dir, data, snapshot) = stopped("open_modes", 60, "carry-all");
+    let (_dir, data, snapshot) = stopped("open_modes", LATE, "carry-all");
     let guest = guest("open_modes");
     for arch in Arch::ALL {
         let run = |options: &[&str]| guest.on(arch, None).opts(options.iter().copied()).resume(&snapshot).output();
@@ -128,7 +130,7 @@ fn the_resumer_says_where_files_go() {
 
 #[test]
 fn damaged_contents_are_refused_and_change_nothing() {
-    let (dir, _, snapshot) = stopped("open_modes", 60, "carry-all");
+    let (dir, _, snapshot) = stopped("open_modes", LATE, "carry-all");
     let good = fs::read(&snapshot).unwrap();
     let contents: Vec<_> = Snapshot::open(Cursor::new(&good[..])).unwrap().stored_contents().collect();
     assert!(contents.len() >= 5, "{contents:?}");
@@ -148,10 +150,44 @@ fn damaged_contents_are_refused_and_change_nothing() {
     }
 }
 
+/// A list of carried files that leads out of its directory is refused before anything is put.
+#[test]
+fn forged_lists_of_files_are_refused() {
+    let (dir, _, snapshot) = stopped("open_modes", LATE, "carry-all");
+    let outside = scratch();
+    let there = outside.path().join("in");
+    fs::create_dir(&there).unwrap();
+    std::os::unix::fs::symlink("..", there.join("up")).unwrap();
+    let mut good = load(&snapshot);
+    let files = &mut good.state.wasi.files;
+    files.contents.iter_mut().for_each(|c| c.stored = false);
+    files.nodes.retain(|n| n.kind == NodeKind::Directory);
+    let guest = guest("open_modes");
+    for (n, path) in ["../new", "/tmp/new", "up/new", "d/../../new", "..", "new\0", "d//new", ""]
+        .iter()
+        .enumerate()
+    {
+        let mut forged = good.clone();
+        forged.state.wasi.files.nodes[0].path = (*path).to_owned();
+        let file = dir.path().join("forged.snap");
+        forged.store(&file);
+        let refused = carry_all(guest.on(Arch::ALL[n % 2], None), &there).resume(&file).output();
+        refused.expect_code(BAD_SNAPSHOT);
+        assert_eq!(
+            (
+                fs::read_dir(&there).unwrap().count(),
+                fs::read_dir(outside.path()).unwrap().count()
+            ),
+            (1, 1),
+            "{path}"
+        );
+    }
+}
+
 /// Shared files are looked at before anything runs: missing, changed, and the same with another time.
 #[test]
 fn shared_files_must_be_as_they_were() {
-    let (_dir, data, snapshot) = stopped("open_modes", 60, "dir");
+    let (_dir, data, snapshot) = stopped("open_modes", LATE, "dir");
     let guest = guest("open_modes");
     let input = data.path().join("input");
     let run = |arch, more: &[&str]| {
@@ -186,7 +222,7 @@ fn shared_files_must_be_as_they_were() {
 
 #[test]
 fn a_copy_of_a_shared_file_is_the_same_file() {
-    let (_dir, data, snapshot) = stopped("open_modes", 60, "dir");
+    let (_dir, data, snapshot) = stopped("open_modes", LATE, "dir");
     let (guest, copy) = (guest("open_modes"), scratch());
     let script = format!("cp -r {}/. {}", data.path().display(), copy.path().display());
     assert!(

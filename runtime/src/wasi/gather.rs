@@ -2,7 +2,7 @@
 
 use super::Wasi;
 use super::host::{FileType, Stat};
-use super::identity::reopen;
+use super::identity::{quiet, reopen};
 use super::obstacle::Obstacle;
 use super::open::{Access, open_existing};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
@@ -248,6 +248,7 @@ impl<'a> Gathered<'a> {
             }
             FileType::RegularFile => {
                 let file = open_existing(root, path, READ).map_err(|e| unreadable(e.to_string()))?;
+                quiet(&file);
                 let content = self.content(&file, stat).map_err(|e| unreadable(e.to_string()))?;
                 Ok(NodeKind::File { content })
             }
@@ -382,6 +383,7 @@ impl Contents for Carried<'_> {
                 open_existing(root, path, READ).map_err(|e| io::Error::other(format!("{path:?}: {e}")))?
             }
         };
+        quiet(&file);
         io::copy(&mut io::Read::take(file, content.len), out).map(|_| true)
     }
 }

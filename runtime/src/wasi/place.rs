@@ -8,7 +8,7 @@
 use super::GrantedDir;
 use super::errno::Errno;
 use super::host::{FileType, Stat};
-use super::identity::Hashes;
+use super::identity::{Hashes, quiet};
 use super::open::{Access, host_flags, open_existing};
 use super::path::{proc_path, stat};
 use super::restore::RestoreProblem;
@@ -286,6 +286,7 @@ fn has(item: &Item<'_>, content: &Content) -> bool {
     };
     let hash = || -> Option<_> {
         let file = open_existing(item.root, &item.node.path, read).ok()?;
+        quiet(&file);
         let stat = Stat::of_fd(file.as_fd()).ok()?;
         Hashes::default().whole(&file, &stat).ok()
     };

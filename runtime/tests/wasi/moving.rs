@@ -230,6 +230,16 @@ fn changed_files_are_refused_unless_accepted() {
     g.seek(f, 8, 0).unwrap();
     let state = g.state();
     let mut config = config(&[(dir.path(), "/")]);
+    let accessed = fs::metadata(&path).unwrap().accessed().unwrap();
+    let old = fs::FileTimes::new().set_accessed(std::time::SystemTime::UNIX_EPOCH);
+    fs::File::open(&path).unwrap().set_times(old).unwrap();
+    assert!(Wasi::restore(&g.state(), &config).is_ok());
+    let looked_at = fs::metadata(&path).unwrap().accessed().unwrap();
+    assert_eq!(
+        looked_at,
+        std::time::SystemTime::UNIX_EPOCH,
+        "comparing it left a trace; before: {accessed:?}"
+    );
     // Another file with the same contents is the same: times differ between machines.
     fs::rename(&path, dir.path().join("old")).unwrap();
     fs::write(&path, "0123456789").unwrap();
