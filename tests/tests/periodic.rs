@@ -145,12 +145,12 @@ fn the_last_n_are_kept_and_the_program_runs_on() {
         wait_for(&mut running, dir.path(), 6);
         let kept = numbers(dir.path());
         assert!(kept.len() <= 2 + 8 + 1 && kept[0] >= 6, "{kept:?}");
-        let pid = running.pid().to_string();
+        let pid = running.pid();
         let ps = dunlin(&["ps".as_ref(), "--json".as_ref()], &[]).expect_code(0);
         let ps: serde_json::Value = serde_json::from_slice(&ps.stdout).expect("JSON");
         let own = ps
             .as_array()
-            .and_then(|a| a.iter().find(|p| p["pid"].to_string() == pid))
+            .and_then(|a| a.iter().find(|p| p["pid"] == pid))
             .expect("it is listed");
         let report = &own["periodic"];
         assert!(report["written"].as_u64() >= Some(5) && report["failed"] == 0, "{report}");
