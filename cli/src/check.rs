@@ -70,6 +70,7 @@ pub fn here(options: &Options, directory: Option<&Path>) -> Target {
     Target {
         max_memory: options.max_memory,
         grants: Some(options.dirs.iter().map(|d| d.guest.clone()).collect()),
+        listeners: u32::try_from(options.listen.len()).ok(),
         // Of a snapshot that is here already, there is no question.
         disk_bytes: directory.and_then(|d| machine::room(&d.join("snapshot"))),
         ..machine::describe()

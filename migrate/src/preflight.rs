@@ -1,11 +1,11 @@
 //! What stands in the way of a move, found out before anything is paused: what a program needs, what a machine has, and what
 //! is missing. Both descriptions are plain JSON, so that they can be sent ahead.
 
-use crate::snapshot::{KNOWN_SECTIONS, VERSION};
+use crate::snapshot::{KNOWN_SECTIONS, VERSION, section_id as id};
 use crate::state::State;
-use crate::state::wasi::Resource;
+use crate::state::wasi::{Descriptor, Resource};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The largest page of a machine that memories can be mapped with, in bytes: WebAssembly's own.
 const MAX_PAGE: u64 = 64 << 10;
@@ -13,8 +13,8 @@ const MAX_PAGE: u64 = 64 << 10;
 /// One thing that stands in the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What kind of thing, for scripts: `grant`, `file`, `memory`, `disk`, `module`, `executable`, `descriptor`, `format`, `damage`,
-    /// `arguments`, `limit`, `page-size` or `state`.
+    /// What kind of thing, for scripts: `grant`, `file`, `memory`, `disk`, `module`, `executable`, `descriptor`, `listener`, `format`,
+    /// `damage`, `arguments`, `limit`, `page-size` or `state`.
     pub kind: String,
     /// What it is, for a person.
     pub what: String,
@@ -52,6 +52,12 @@ pub struct Needs {
     pub snapshot_bytes: u64,
     /// Directories that it uses, by the names it knows.
     pub grants: Vec<String>,
+    /// Those of them of which files are brought: under which option they were.
+    #[serde(default)]
+    pub carried: BTreeMap<String, String>,
+    /// Sockets that it listens on.
+    #[serde(default)]
+    pub listeners: u32,
     /// Version of the snapshot's format.
     pub snapshot_format: u32,
     /// Sections of the snapshot that a reader must know.
@@ -62,11 +68,22 @@ impl Needs {
     /// The needs of a state of which `used` bytes of memory hold something, in a snapshot of this size.
     pub fn of(state: &State, used: u64, snapshot_bytes: u64, incremental: bool) -> Needs {
         let elements: usize = state.tables.iter().map(|t| t.elements.len()).sum();
-        let used_grants = state.wasi.descriptors.iter().filter_map(|d| match d.resource {
-            Resource::Directory { grant, .. } | Resource::File { grant, .. } => state.wasi.grants.get(grant as usize).cloned(),
-            _ => None,
+        let files = &state.wasi.files;
+        let of_descriptors = state.wasi.descriptors.iter().filter_map(|d| match d.resource {
+            Resource::Directory { grant, .. } | Resource::File { grant, .. } => Some(grant),
+            Resource::Unlinked { file, .. } => files.unlinked.get(file as usize).map(|u| u.grant),
+            Resource::Stdio { .. } | Resource::Listener { .. } => None,
         });
-        let known = KNOWN_SECTIONS.iter().copied();
+        let used_grants: BTreeSet<u32> = of_descriptors.chain(files.nodes.iter().map(|n| n.grant)).collect();
+        let name = |grant: &u32| state.wasi.grants.get(*grant as usize).cloned();
+        let listens = |d: &&Descriptor| matches!(d.resource, Resource::Listener { .. });
+        let has = |id: u32| match id {
+            id::BASES => incremental,
+            id::FILES | id::CONTENTS => !files.is_empty(),
+            id::EXCEPTIONS => !state.exceptions.is_empty(),
+            // What may be skipped is not needed.
+            id => id != id::DIGESTS,
+        };
         Needs {
             module: state.module.to_string(),
             memory_bytes: used.saturating_add(16 * elements as u64),
@@ -75,9 +92,20 @@ impl Needs {
                 .iter()
                 .fold(0, |sum, m| m.pages.saturating_mul(MAX_PAGE).saturating_add(sum)),
             snapshot_bytes,
-            grants: used_grants.collect::<BTreeSet<_>>().into_iter().collect(),
+            grants: used_grants
+                .iter()
+                .filter_map(name)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            carried: used_grants
+                .iter()
+                .filter(|&&g| files.mode(g).carries())
+                .filter_map(|g| Some((name(g)?, files.mode(*g).option().to_owned())))
+                .collect(),
+            listeners: state.wasi.descriptors.iter().filter(listens).count() as u32,
             snapshot_format: VERSION,
-            sections: known.filter(|&id| id < 4 || incremental && id == 16).collect(),
+            sections: KNOWN_SECTIONS.into_iter().filter(|&id| has(id)).collect(),
         }
     }
 }
@@ -104,6 +132,9 @@ pub struct Target {
     /// Directories that will be granted, by the names the program knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<Vec<String>>,
+    /// Addresses that will be listened on (`--tcplisten`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listeners: Option<u32>,
     /// Greatest version of the snapshot's format that is read there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_format: Option<u32>,
@@ -130,11 +161,12 @@ impl Target {
                 "disk" => target.disk_bytes = Some(number()?),
                 "page-size" => target.page_size = Some(number()?),
                 "grants" => target.grants = Some(value.split(':').filter(|g| !g.is_empty()).map(String::from).collect()),
+                "listeners" => target.listeners = Some(u32::try_from(number()?).map_err(|_| format!("'{value}' is too great"))?),
                 "snapshot-format" => {
                     target.snapshot_format = Some(u32::try_from(number()?).map_err(|_| format!("'{value}' is too great"))?);
                 }
                 _ => {
-                    let keys = "arch, memory, max-memory, disk, page-size, grants, snapshot-format";
+                    let keys = "arch, memory, max-memory, disk, page-size, grants, listeners, snapshot-format";
                     return Err(format!("'{key}' is none of {keys}"));
                 }
             }
@@ -183,12 +215,17 @@ impl Target {
         if let Some(grants) = &self.grants {
             for missing in needs.grants.iter().filter(|g| !grants.contains(g)) {
                 let what = format!("the program uses the directory '{missing}', which is not granted");
+                let option = needs.carried.get(missing).map_or("dir", String::as_str);
                 found.push(Finding::new(
                     "grant",
                     what,
-                    format!("say which one that is there: --dir HOST::{missing}"),
+                    format!("say which one that is there: --{option} HOST::{missing}"),
                 ));
             }
+        }
+        if self.listeners.is_some_and(|have| have < needs.listeners) {
+            let what = format!("the program listens on {} addresses, and fewer are given", needs.listeners);
+            found.push(Finding::new("listener", what, "listen there with --tcplisten"));
         }
         let newer = self.snapshot_format.is_some_and(|v| v < needs.snapshot_format)
             || self
@@ -225,6 +262,8 @@ mod tests {
             linear_bytes: 10 << 20,
             snapshot_bytes: 6 << 20,
             grants: vec!["/a".into(), "/b".into()],
+            carried: [("/a".into(), "carry-all".into())].into(),
+            listeners: 2,
             snapshot_format: 1,
             sections: vec![1, 2, 3, 16],
             ..Needs::default()
@@ -233,18 +272,18 @@ mod tests {
 
     #[test]
     fn everything_that_is_missing_is_found_at_once() {
-        let poor = "arch=aarch64,memory=1M,max-memory=9M,disk=5M,page-size=128K,grants=/b:/c,snapshot-format=0";
+        let poor = "arch=aarch64,memory=1M,max-memory=9M,disk=5M,page-size=128K,grants=/b:/c,listeners=1,snapshot-format=0";
         let found = Target::parse(poor).unwrap().obstacles(&needs());
         let kinds: Vec<&str> = found.iter().map(|f| f.kind.as_str()).collect();
-        assert_eq!(kinds, ["memory", "limit", "disk", "page-size", "grant", "format"]);
-        assert!(found[4].what.contains("'/a'") && found[4].fix.contains("--dir HOST::/a"));
+        assert_eq!(kinds, ["memory", "limit", "disk", "page-size", "grant", "listener", "format"]);
+        assert!(found[4].what.contains("'/a'") && found[4].fix.contains("--carry-all HOST::/a"));
         let old = Target::parse(r#"{"sections": [1, 2, 3]}"#).unwrap().obstacles(&needs());
         assert_eq!((old.len(), old[0].kind.as_str()), (1, "format"));
     }
 
     #[test]
     fn enough_is_enough_and_the_unknown_is_not_judged() {
-        let rich = "memory=5M,max-memory=10M,disk=6M,page-size=16K,grants=/a:/b,snapshot-format=1";
+        let rich = "memory=5M,max-memory=10M,disk=6M,page-size=16K,grants=/a:/b,listeners=2,snapshot-format=1";
         assert_eq!(Target::parse(rich).unwrap().obstacles(&needs()), []);
         assert_eq!(Target::default().obstacles(&needs()), []);
     }

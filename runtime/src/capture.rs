@@ -5,6 +5,7 @@ use crate::residency;
 use crate::running::Running;
 use dunlin_migrate::frames::{self, FrameError};
 use dunlin_migrate::snapshot::{self, SnapshotError, WriteStats, atomic_write};
+use dunlin_migrate::state::wasi::WasiState;
 use dunlin_migrate::state::{MemoryState, State, TableState};
 use dunlin_migrate::types::NULL_REF;
 use std::io::Write;
@@ -26,6 +27,16 @@ pub enum CaptureError {
 
 /// The state of a program that is stopped at a migration point, inside a call of the leave thunk.
 pub fn capture(running: &Running) -> Result<State, CaptureError> {
+    state(running, running.wasi.capture()?)
+}
+
+/// The state without what can't move, and what can't: for a question, not for a snapshot.
+pub fn examine(running: &Running) -> Result<(State, Vec<crate::wasi::Obstacle>), CaptureError> {
+    let (wasi, obstacles) = running.wasi.examine();
+    Ok((state(running, wasi)?, obstacles))
+}
+
+fn state(running: &Running, wasi: WasiState) -> Result<State, CaptureError> {
     let instance = &running.instance;
     let program = instance.program;
     let frames = frames::capture(
@@ -51,7 +62,7 @@ pub fn capture(running: &Running) -> Result<State, CaptureError> {
         tables: instance.tables().iter().map(|t| elements(t)).collect(),
         dropped_elements: instance.dropped_elements.clone(),
         dropped_data: instance.dropped_data.clone(),
-        wasi: running.wasi.capture()?,
+        wasi,
         exceptions: instance.exceptions.state(),
     })
 }

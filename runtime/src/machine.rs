@@ -57,6 +57,7 @@ pub fn describe() -> Target {
         disk_bytes: None,
         page_size: Some(rustix::param::page_size() as u64),
         grants: None,
+        listeners: None,
         snapshot_format: Some(VERSION),
         sections: Some(KNOWN_SECTIONS.to_vec()),
     }

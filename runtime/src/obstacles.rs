@@ -1,6 +1,5 @@
 //! Preflight: all that stands in the way of a checkpoint or of going on, at once, before anything is paused or built.
 
-use crate::capture::CaptureError;
 use crate::instance::InstanceError;
 use crate::machine;
 use crate::memory::{Memory, MemoryError, WASM_PAGE};
@@ -15,14 +14,11 @@ use std::path::Path;
 /// What keeps a running program from being checkpointed to a file (or, without one, from being moved at all), and what it needs
 /// elsewhere, as far as that can be told.
 pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option<Needs>) {
-    let state = match crate::capture::capture(running) {
-        Ok(state) => state,
-        Err(CaptureError::Wasi(e)) => {
-            let what = |o: &Obstacle| Finding::new("descriptor", o.to_string(), "let the program close it, and try again");
-            return (e.0.iter().map(what).collect(), None);
-        }
+    let (state, obstacles) = match crate::capture::examine(running) {
+        Ok(examined) => examined,
         Err(e) => return (vec![Finding::new("state", e.to_string(), "the program can't be moved")], None),
     };
+    let mut found: Vec<Finding> = obstacles.iter().map(of_obstacle).collect();
     let touched = |memory: &Memory| {
         let touched = residency::touched(memory).map(|t| t.iter().filter(|&&t| t).count() as u64 * WASM_PAGE);
         touched.unwrap_or(memory.size()).min(memory.size())
@@ -31,8 +27,9 @@ pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option
     // Everything but the pages; frames and tables take some ten bytes for each value.
     let values: usize = state.frames.iter().map(|f| 4 + f.values.len()).sum();
     let elements: usize = state.tables.iter().map(|t| t.elements.len()).sum();
-    let rest = 2 * WASM_PAGE + 16 * (values + elements) as u64;
-    let mut found = Vec::new();
+    let files = state.wasi.files.nodes.len() + state.wasi.files.contents.len();
+    let rest = 2 * WASM_PAGE + 16 * (values + elements) as u64 + 256 * files as u64;
+    let rest = rest.saturating_add(state.wasi.files.stored_len());
     let room = to.and_then(machine::room);
     if room.is_some_and(|room| room < used.saturating_add(rest)) {
         // Only now is it worth reading all of it: touched pages may be zero again.
@@ -47,6 +44,16 @@ pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option
     };
     found.extend(here.obstacles(&needs));
     (found, Some(needs))
+}
+
+fn of_obstacle(o: &Obstacle) -> Finding {
+    let fix = match o {
+        Obstacle::NotCarriable { .. } | Obstacle::NotUtf8 { .. } | Obstacle::Unreadable { .. } | Obstacle::TooMany { .. } => {
+            "change that, and try again"
+        }
+        _ => "let the program close it, and try again",
+    };
+    Finding::new("descriptor", o.to_string(), fix)
 }
 
 /// What a snapshot needs where it goes on.
@@ -83,6 +90,7 @@ fn of_problem(problem: &RestoreProblem) -> Finding {
         RestoreProblem::MissingListener(_) => ("listener", "listen there with --tcplisten"),
         RestoreProblem::Changed { .. } => ("file", "put the same file there, or accept this one with --accept-changed"),
         RestoreProblem::Put { .. } => ("file", "make room for it, or grant another directory"),
+        RestoreProblem::Room { .. } => ("disk", "make room there, or grant a directory on another disk"),
         RestoreProblem::Open { .. } | RestoreProblem::Kind { .. } => ("file", "copy or share the directory's files"),
         RestoreProblem::Invalid { .. } => ("state", "use another snapshot"),
         RestoreProblem::Files(_) | RestoreProblem::Contents(_) => ("damage", "copy the snapshot again, or use an earlier one"),

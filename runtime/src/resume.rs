@@ -370,7 +370,10 @@ pub fn problems<R: Source>(
         },
     }
     if !found.iter().any(|e| matches!(e, ResumeError::State(_))) {
-        found.extend(Wasi::restore(&state.wasi, config).err().map(ResumeError::from));
+        let problems = Wasi::restore_problems(&state.wasi, config, &Carried::of(snapshot));
+        if !problems.is_empty() {
+            found.push(RestoreError(problems).into());
+        }
     }
     found
 }

@@ -10,7 +10,7 @@ use super::path::{proc_path, stat};
 use super::table::{Descriptor, Resource};
 use super::{GrantedDir, Wasi};
 use cap_primitives::fs::FollowSymlinks;
-use dunlin_migrate::state::files::Identity;
+use dunlin_migrate::state::files::{Files, Identity};
 use dunlin_migrate::state::wasi::{self as state, FileTimes, Stdio, Times, WasiState};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -39,11 +39,20 @@ enum Described {
     Unlinked { grant: u32, offset: u64, stat: Stat },
 }
 
+/// Every descriptor's state, what is said apart of open files, and what can't move.
+#[derive(Default)]
+struct All {
+    descriptors: Vec<state::Descriptor>,
+    times: Vec<FileTimes>,
+    identities: Vec<Identity>,
+    obstacles: Vec<Obstacle>,
+}
+
 impl Wasi {
     /// All that stands in the way of moving the program now; empty if it can be moved. No file is read.
     pub fn obstacles(&self) -> Vec<Obstacle> {
         let mut gathered = Gathered::new(self, false);
-        let mut obstacles = self.describe_all(&mut gathered).err().unwrap_or_default();
+        let mut obstacles = self.describe_all(&mut gathered).obstacles;
         obstacles.extend(gathered.finish().err().unwrap_or_default());
         obstacles
     }
@@ -51,51 +60,50 @@ impl Wasi {
     /// The state, the list of carried files included. Their contents are read now for their hashes, and again when they are written:
     /// see [`Wasi::contents`].
     pub fn capture(&self) -> Result<WasiState, CaptureError> {
+        let (state, obstacles) = self.examine();
+        if !obstacles.is_empty() {
+            return Err(CaptureError(obstacles));
+        }
+        self.remember(&state.files);
+        Ok(state)
+    }
+
+    /// The state without what can't move, and all that can't. A question: nothing is remembered of it.
+    pub fn examine(&self) -> (WasiState, Vec<Obstacle>) {
         let mut gathered = Gathered::new(self, true);
-        let described = self.describe_all(&mut gathered);
-        let (descriptors, times, mut files) = match (described, gathered.finish()) {
-            (Ok((descriptors, times, identities)), Ok(mut files)) => {
-                files.identities = identities;
-                (descriptors, times, files)
-            }
-            (described, files) => {
-                let mut obstacles = described.err().unwrap_or_default();
-                obstacles.extend(files.err().unwrap_or_default());
-                return Err(CaptureError(obstacles));
-            }
-        };
+        let mut described = self.describe_all(&mut gathered);
+        let mut files = gathered.finish().unwrap_or_else(|obstacles| {
+            described.obstacles.extend(obstacles);
+            Files::default()
+        });
+        files.identities = described.identities;
         files.listeners.clone_from(&self.listeners);
-        self.remember(&files);
         let times = Times {
             monotonic: self.clocks.now(Clock::Monotonic),
             process_cpu: self.clocks.now(Clock::ProcessCpu),
             thread_cpu: self.clocks.now(Clock::ThreadCpu),
             poll_started: self.poll_started,
-            files: times,
+            files: described.times,
         };
-        let grants = self.grants.iter().map(|g| g.guest.clone()).collect();
-        Ok(WasiState {
+        let state = WasiState {
             args: self.args.clone(),
             env: self.env.clone(),
-            grants,
-            descriptors,
+            grants: self.grants.iter().map(|g| g.guest.clone()).collect(),
+            descriptors: described.descriptors,
             times,
             files,
-        })
+        };
+        (state, described.obstacles)
     }
 
     /// Every descriptor's state, with what is said apart of open files; what has to be carried goes to `gathered`.
-    #[allow(clippy::type_complexity)]
-    fn describe_all(
-        &self,
-        gathered: &mut Gathered<'_>,
-    ) -> Result<(Vec<state::Descriptor>, Vec<FileTimes>, Vec<Identity>), Vec<Obstacle>> {
-        let (mut descriptors, mut times, mut identities, mut obstacles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    fn describe_all(&self, gathered: &mut Gathered<'_>) -> All {
+        let mut all = All::default();
         for (fd, d) in self.table.iter() {
             let described = match self.describe(fd, d) {
                 Ok(described) => described,
                 Err(obstacle) => {
-                    obstacles.push(obstacle);
+                    all.obstacles.push(obstacle);
                     continue;
                 }
             };
@@ -114,7 +122,7 @@ impl Wasi {
                 } => {
                     match self.mode(grant).carries() {
                         true => gathered.file(grant, &path),
-                        false => identities.extend(gathered.identity(fd, d.host(), &stat)),
+                        false => all.identities.extend(gathered.identity(fd, d.host(), &stat)),
                     }
                     let size = stat.size;
                     let resource = state::Resource::File {
@@ -130,23 +138,20 @@ impl Wasi {
                     (state::Resource::Unlinked { file, offset }, Some(stat))
                 }
             };
-            descriptors.push(state::Descriptor {
+            all.descriptors.push(state::Descriptor {
                 fd,
                 rights: d.rights,
                 inheriting: d.inheriting,
                 flags: d.flags,
                 resource,
             });
-            times.extend(stat.map(|s| FileTimes {
+            all.times.extend(stat.map(|s| FileTimes {
                 fd,
                 modified: s.modified,
                 inode: self.inode(s.dev, s.ino),
             }));
         }
-        match obstacles.is_empty() {
-            true => Ok((descriptors, times, identities)),
-            false => Err(obstacles),
-        }
+        all
     }
 
     /// One descriptor; or why it can't move.

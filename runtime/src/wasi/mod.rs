@@ -23,7 +23,7 @@
 //! (`ENOTSUP`). What can't move is listed by [`Wasi::obstacles`].
 //!
 //! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are; `restore` puts
-//! it back, with `place` putting the files.
+//! it back, with `place` looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
 
 mod args_env;
 mod capture;
@@ -47,7 +47,9 @@ mod proc;
 mod random;
 mod restore;
 mod rights;
+mod settle;
 mod sock;
+mod stage;
 mod table;
 mod wait;
 

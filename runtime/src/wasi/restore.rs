@@ -13,6 +13,7 @@ use super::host::{HostKind, Stat};
 use super::open::{Access, open_directory, open_existing};
 use super::place;
 use super::rights::{self, FD_READ, FD_WRITE};
+use super::settle;
 use super::table::{ALL_FLAGS, Descriptor, Directory, Resource};
 use super::{GrantedDir, Wasi, WasiError, open_grant};
 use crate::exit::{BAD_SNAPSHOT, NOT_HERE};
@@ -92,6 +93,16 @@ pub enum RestoreProblem {
         /// Why.
         why: String,
     },
+    /// Carried files need more room than there is.
+    #[error("the files that the snapshot brings need {need} bytes in the directory '{guest}', and {free} are free")]
+    Room {
+        /// The grant's name.
+        guest: String,
+        /// Bytes that are to be written there.
+        need: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The list of carried files is damaged or forged.
     #[error(transparent)]
     Files(#[from] FilesError),
@@ -139,39 +150,29 @@ impl Wasi {
 
     /// Puts a state back: the program's own arguments and environment, the grants of `config`, and carried files with their `contents`.
     pub fn restore_with(state: &WasiState, config: &WasiConfig, contents: &dyn Contents) -> Result<Wasi, RestoreError> {
-        let one = |problem: RestoreProblem| RestoreError(vec![problem]);
         let files = &state.files;
-        files.check(state.grants.len()).map_err(|e| one(e.into()))?;
-        let mut problems = Vec::new();
-        let grants = open_grants(state, config, &mut problems);
-        let mut restore = Restore {
-            state,
-            config,
-            identities: files.identities.iter().map(|i| (i.fd, i)).collect(),
-            wasi: Wasi { grants, ..Wasi::empty() },
-            unlinked: Vec::new(),
-            problems,
-        };
-        // What isn't carried must be there already; carried files are put only if all of it is.
-        let carried = |d: &&state::Descriptor| restore_is_carried(state, d);
-        let (later, now): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(carried);
-        restore.descriptors(&now);
+        let (mut restore, later) = Restore::begin(state, config)?;
         if !restore.problems.is_empty() {
             return Err(RestoreError(restore.problems));
         }
-        let placed = place::place(files, &restore.wasi.grants, contents).map_err(RestoreError)?;
-        restore.unlinked = place::unlinked(files, &restore.wasi.grants, contents).map_err(RestoreError)?;
+        let mut stage = place::prepare(state, &restore.wasi.grants, contents).map_err(RestoreError)?;
+        restore.unlinked = settle::unlinked(files, &restore.wasi.grants, contents).map_err(RestoreError)?;
+        stage.put(&restore.wasi.grants).map_err(RestoreError)?;
         restore.descriptors(&later);
         let Restore {
             mut wasi,
             problems,
             unlinked,
+            stdin,
             ..
         } = restore;
         if !problems.is_empty() {
+            // With that, the stage puts everything back.
             return Err(RestoreError(problems));
         }
+        let placed = stage.finish(files, &wasi.grants);
         wasi.warnings.extend(placed.settle(files, &wasi.grants, &unlinked));
+        wasi.warnings.extend(stdin.and_then(advance_stdin));
         wasi.args.clone_from(&state.args);
         wasi.env.clone_from(&state.env);
         wasi.listeners.clone_from(&files.listeners);
@@ -180,6 +181,26 @@ impl Wasi {
         wasi.alias(state);
         wasi.remember(files);
         Ok(wasi)
+    }
+
+    /// All for which [`Wasi::restore_with`] would refuse a state. Nothing on this machine is changed.
+    pub fn restore_problems(state: &WasiState, config: &WasiConfig, contents: &dyn Contents) -> Vec<RestoreProblem> {
+        let (mut restore, later) = match Restore::begin(state, config) {
+            Ok(begun) => begun,
+            Err(RestoreError(problems)) => return problems,
+        };
+        let brought: HashSet<(u32, &str)> = state.files.nodes.iter().map(|n| (n.grant, n.path.as_str())).collect();
+        let is_there = |d: &&state::Descriptor| match &d.resource {
+            state::Resource::File { grant, path, .. } | state::Resource::Directory { grant, path, .. } => {
+                !brought.contains(&(*grant, path.as_str()))
+            }
+            _ => false,
+        };
+        let there: Vec<_> = later.into_iter().filter(is_there).collect();
+        restore.descriptors(&there);
+        let mut problems = restore.problems;
+        problems.extend(place::obstacles(state, &restore.wasi.grants, contents));
+        problems
     }
 
     /// Files keep the inode numbers that the program knows them by.
@@ -260,10 +281,32 @@ struct Restore<'a> {
     wasi: Wasi,
     /// Files without a name, by index.
     unlinked: Vec<File>,
+    stdin: Option<u64>,
     problems: Vec<RestoreProblem>,
 }
 
-impl Restore<'_> {
+impl<'a> Restore<'a> {
+    /// Opens everything that must be here already. Returns what can only be opened once carried files are there.
+    fn begin(state: &'a WasiState, config: &'a WasiConfig) -> Result<(Restore<'a>, Vec<&'a state::Descriptor>), RestoreError> {
+        let files = &state.files;
+        files.check(state.grants.len()).map_err(|e| RestoreError(vec![e.into()]))?;
+        let mut problems = Vec::new();
+        let grants = open_grants(state, config, &mut problems);
+        let mut restore = Restore {
+            state,
+            config,
+            identities: files.identities.iter().map(|i| (i.fd, i)).collect(),
+            wasi: Wasi { grants, ..Wasi::empty() },
+            unlinked: Vec::new(),
+            stdin: None,
+            problems,
+        };
+        let carried = |d: &&state::Descriptor| restore_is_carried(state, d);
+        let (later, now): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(carried);
+        restore.descriptors(&now);
+        Ok((restore, later))
+    }
+
     fn descriptors(&mut self, descriptors: &[&state::Descriptor]) {
         for d in descriptors {
             match self.descriptor(d) {
@@ -295,7 +338,7 @@ impl Restore<'_> {
                 descriptor.rights &= d.rights;
                 descriptor.flags = d.flags;
                 if let (Stdio::Stdin, HostKind::Regular, Some(offset)) = (stream, descriptor.kind, offset) {
-                    self.advance_stdin(&descriptor, *offset);
+                    self.stdin = Some(*offset);
                 }
                 Ok(descriptor)
             }
@@ -365,7 +408,7 @@ impl Restore<'_> {
                 ) else {
                     return invalid("no such file without a name in the state");
                 };
-                let file = place::reopen_unlinked(original, access(d)).map_err(|e| {
+                let file = settle::reopen_unlinked(original, access(d)).map_err(|e| {
                     Some(RestoreProblem::Put {
                         guest: self.guest(unlinked.grant),
                         path: format!("the deleted file of descriptor {}", d.fd),
@@ -426,19 +469,6 @@ impl Restore<'_> {
         }
     }
 
-    /// Standard input that is a file is read on from where the program was, unless whoever started this process has already moved it.
-    fn advance_stdin(&mut self, stdin: &Descriptor, offset: u64) {
-        let fd = stdin.host();
-        let size = Stat::of_fd(fd).map_or(0, |s| s.size);
-        if rustix::fs::tell(fd) == Ok(0) && offset <= size {
-            let _ = rustix::fs::seek(fd, SeekFrom::Start(offset));
-        } else if offset > size {
-            self.wasi.warnings.push(format!(
-                "standard input has {size} bytes, and the program had already read {offset}"
-            ));
-        }
-    }
-
     fn guest(&self, grant: u32) -> String {
         self.state.grants.get(grant as usize).cloned().unwrap_or_default()
     }
@@ -462,6 +492,22 @@ impl Restore<'_> {
             was,
         })
     }
+}
+
+/// Standard input that is a file is read on from where the program was, unless whoever started this process has already moved it.
+/// Returns a warning.
+fn advance_stdin(offset: u64) -> Option<String> {
+    let fd = rustix::stdio::stdin();
+    let size = Stat::of_fd(fd).map_or(0, |s| s.size);
+    if offset > size {
+        return Some(format!(
+            "standard input has {size} bytes, and the program had already read {offset}"
+        ));
+    }
+    if rustix::fs::tell(fd) == Ok(0) {
+        let _ = rustix::fs::seek(fd, SeekFrom::Start(offset));
+    }
+    None
 }
 
 /// What a descriptor was open for.

@@ -8,6 +8,7 @@ mod guest;
 mod hostile;
 mod layouts;
 mod moving;
+mod placing;
 mod stdio;
 mod streams;
 mod unlinked;

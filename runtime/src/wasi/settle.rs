@@ -1,0 +1,145 @@
+//! Files without a name, and the permissions and times of carried ones: what comes once everything has its place.
+
+use super::GrantedDir;
+use super::errno::Errno;
+use super::host::{FileType, Stat};
+use super::open::{Access, host_flags};
+use super::path::proc_path;
+use super::place::{Problems, put_problem};
+use cap_primitives::fs::{self as sandbox, FollowSymlinks, OpenOptions, OpenOptionsExt};
+use dunlin_migrate::snapshot::{Contents, copy_contents};
+use dunlin_migrate::state::files::{Files, GrantMode, Node, NodeKind};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+/// The open files that have no name: new ones, each with its contents, in the grant's file system where that can be.
+pub(super) fn unlinked(files: &Files, grants: &[GrantedDir], contents: &dyn Contents) -> Result<Vec<File>, Problems> {
+    let one = |u: &dunlin_migrate::state::files::Unlinked| {
+        let granted = grants.get(u.grant as usize);
+        let (Some(granted), Some(content)) = (granted, files.contents.get(u.content as usize)) else {
+            return Err(vec![]);
+        };
+        let problem = |e: &dyn ToString| vec![put_problem(&granted.guest, "a deleted file", e.to_string())];
+        let file = nameless(granted.dir.as_deref()).map_err(|e| problem(&e))?;
+        let mut out = BufWriter::with_capacity(1 << 18, &file);
+        copy_contents(contents, content, &mut out).map_err(|e| vec![e.into()])?;
+        out.flush().map_err(|e| problem(&e))?;
+        drop(out);
+        Ok(file)
+    };
+    files.unlinked.iter().map(one).collect()
+}
+
+/// A new file without a name.
+fn nameless(root: Option<&File>) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let here = root.map(|root| rustix::fs::openat(root, c".", flags, Mode::RUSR | Mode::WUSR));
+    match here {
+        Some(Ok(fd)) => Ok(fd.into()),
+        // A file system that can't, or a directory that may not be written: in memory then.
+        _ => Ok(rustix::fs::memfd_create(c"deleted", rustix::fs::MemfdFlags::CLOEXEC)?.into()),
+    }
+}
+
+/// Opens a file without a name once more, as a descriptor of the program had it.
+pub(super) fn reopen_unlinked(file: &File, access: Access) -> Result<File, Errno> {
+    let mut flags = OFlags::CLOEXEC | host_flags(access.flags);
+    flags |= match (access.read, access.write) {
+        (true, true) => OFlags::RDWR,
+        (false, true) => OFlags::WRONLY,
+        _ => OFlags::RDONLY,
+    };
+    Ok(rustix::fs::open(proc_path(file.as_fd()), flags, Mode::empty())?.into())
+}
+
+/// What was put.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// Directories that were not there before, by index of their node.
+    made: HashSet<usize>,
+    warnings: Vec<String>,
+}
+
+impl Placed {
+    pub(super) fn new(made: HashSet<usize>, warnings: Vec<String>) -> Placed {
+        Placed { made, warnings }
+    }
+
+    /// Gives files and directories their modes and times, once everything is open. Returns what a person should know.
+    pub(super) fn settle(mut self, files: &Files, grants: &[GrantedDir], nameless: &[File]) -> Vec<String> {
+        // What is in a directory comes first: it changes the directory's time.
+        for (index, node) in files.nodes.iter().enumerate().rev() {
+            let Some(granted) = grants.get(node.grant as usize) else {
+                continue;
+            };
+            let Some(root) = granted.dir.as_deref() else { continue };
+            let whole = granted.mode == GrantMode::CarryAll;
+            match node.kind {
+                NodeKind::Directory if !whole && !self.made.contains(&index) => continue,
+                NodeKind::Symlink { .. } | NodeKind::HardLink { .. } => continue,
+                NodeKind::Directory | NodeKind::File { .. } => {}
+            }
+            if let Err(e) = settle_named(root, node) {
+                self.warnings.push(format!(
+                    "'{}' in the directory '{}' can't get its permissions or its time back: {e}",
+                    node.path, granted.guest
+                ));
+            }
+        }
+        for (file, was) in nameless.iter().zip(&files.unlinked) {
+            // Only the program itself can see them.
+            let _ = rustix::fs::fchmod(file, Mode::from_raw_mode(was.mode.into()));
+            let _ = rustix::fs::futimens(file, &modified(was.modified));
+        }
+        self.warnings
+    }
+}
+
+fn settle_named(root: &File, node: &Node) -> Result<(), Errno> {
+    // No permission is needed on the file itself, and its link in /proc leads nowhere else.
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        ._cap_fs_ext_follow(FollowSymlinks::No)
+        .custom_flags(OFlags::PATH.bits() as i32);
+    let file = sandbox::open(root, Path::new(&node.path), &options)?;
+    let now = Stat::of_fd(file.as_fd())?;
+    if !matches!(now.file_type, FileType::RegularFile | FileType::Directory) {
+        return Err(Errno::Loop);
+    }
+    if now.modified != node.modified {
+        set_modified(file.as_fd(), node.modified)?;
+    }
+    if now.mode & dunlin_migrate::state::files::MODE_MASK != node.mode {
+        set_mode(file.as_fd(), node.mode)?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_mode(file: BorrowedFd<'_>, mode: u16) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(mode.into());
+    rustix::fs::chmodat(rustix::fs::CWD, proc_path(file), mode, AtFlags::empty())?;
+    Ok(())
+}
+
+pub(super) fn set_modified(file: BorrowedFd<'_>, time: u64) -> Result<(), Errno> {
+    rustix::fs::utimensat(rustix::fs::CWD, proc_path(file), &modified(time), AtFlags::empty())?;
+    Ok(())
+}
+
+fn modified(time: u64) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT as _,
+        },
+        last_modification: Timespec {
+            tv_sec: (time / 1_000_000_000) as _,
+            tv_nsec: (time % 1_000_000_000) as _,
+        },
+    }
+}
