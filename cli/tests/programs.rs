@@ -459,3 +459,61 @@ fn run_passes_on_what_wasmtime_run_does() {
     }
     fails(&desk.dunlin(&["run", "r"]), 88, &["_start", "--invoke"]);
 }
+
+#[test]
+fn check_looks_at_carried_files_and_changes_nothing() {
+    let desk = Desk::new();
+    for directory in ["data", "there"] {
+        fs::create_dir(desk.path(directory)).unwrap();
+    }
+    fs::write(desk.path("data/large"), vec![7; 300_000]).unwrap();
+    fs::write(desk.path("data/small"), "small").unwrap();
+    let mut child = desk.start(&["run", "--carry-all", "data::/d", "echo"]);
+    let pid = child.id().to_string();
+    let running = |more: &[&str]| kinds(&desk.dunlin(&[&["check", &pid, "--json"], more].concat()));
+    assert_eq!(running(&["--for", "disk=300K"]), ["disk"]);
+    assert_eq!(running(&["--for", "disk=600K"]), [""; 0]);
+    let pipe = desk.path("data/pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert_eq!(
+        running(&["--for", "disk=300K,grants=/e,max-memory=1K"]),
+        ["descriptor", "limit", "disk", "grant"]
+    );
+    fs::remove_file(&pipe).unwrap();
+    assert!(desk.dunlin(&["checkpoint", &pid, "-o", "a.snap"]).status.success());
+    assert_eq!(child.wait().unwrap().code(), Some(85));
+
+    let there = ["--carry-all", "there::/d"];
+    let check = |file: &str, more: &[&str]| desk.dunlin(&[&["check", file, "--json"], more].concat());
+    assert_eq!(kinds(&check("a.snap", &there)), [""; 0]);
+    assert_eq!(fs::read_dir(desk.path("there")).unwrap().count(), 0);
+    fs::write(desk.path("there/small"), "other").unwrap();
+    assert_eq!(kinds(&check("a.snap", &there)), [""; 0]);
+    assert_eq!(fs::read(desk.path("there/small")).unwrap(), b"other");
+    assert_eq!(kinds(&check("a.snap", &["--dir", "there::/d"])), ["grant"]);
+    let elsewhere = check("a.snap", &["--for", "grants=/e"]);
+    assert_eq!(kinds(&elsewhere), ["grant"]);
+    assert!(String::from_utf8_lossy(&elsewhere.stdout).contains("--carry-all HOST::/d"));
+    // Damage to what is carried, and something in its place: both at once.
+    let mut bytes = fs::read(desk.path("a.snap")).unwrap();
+    let last = bytes.len() - 100_000;
+    bytes[last] ^= 1;
+    fs::write(desk.path("b.snap"), bytes).unwrap();
+    assert_eq!(
+        kinds(&check("b.snap", &[&there[..], &["--max-memory", "1"]].concat())),
+        ["limit", "damage"]
+    );
+    fails(
+        &desk.dunlin(&[&["resume", "b.snap"], &there[..]].concat()),
+        86,
+        &["another hash"],
+    );
+    assert_eq!(fs::read(desk.path("there/small")).unwrap(), b"other");
+    assert_eq!(fs::read_dir(desk.path("there")).unwrap().count(), 1);
+    ends(
+        &desk.with_line(desk.command(&[&["resume", "a.snap"], &there[..]].concat()), "moved\n"),
+        7,
+        "moved\n",
+    );
+    assert_eq!(fs::read(desk.path("there/small")).unwrap(), b"small");
+}

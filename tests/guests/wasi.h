@@ -5,7 +5,27 @@
 
 typedef uint32_t u32;
 typedef uint64_t u64;
-#define IMPORT(name) __attribute__((import_module("wasi_snapshot_preview1"), import_name(#name)))
+
+// With UNSTABLE, all of it is that of preview1's predecessor: the same functions and numbers but for `sock_accept`, the numbering of
+// `whence`, and the layouts of `filestat` and `subscription`.
+#ifdef UNSTABLE
+#define MODULE "wasi_unstable"
+enum { FROM_HERE = 0, FROM_END = 1, FROM_START = 2 };
+enum { STAT_LINKS = 20, STAT_SIZE = 24 };
+#define LINKS(stat) (*(u32 *)((char *)(stat) + STAT_LINKS))
+#else
+#define MODULE "wasi_snapshot_preview1"
+enum { FROM_START = 0, FROM_HERE = 1, FROM_END = 2 };
+enum { STAT_LINKS = 24, STAT_SIZE = 32 };
+#define LINKS(stat) (*(u64 *)((char *)(stat) + STAT_LINKS))
+#endif
+#define INODE(stat) ((stat)[1])
+#define TYPE(stat) (((uint8_t *)(stat))[16])
+#define SIZE(stat) ((stat)[STAT_SIZE / 8])
+#define ACCESSED(stat) ((stat)[STAT_SIZE / 8 + 1])
+#define MODIFIED(stat) ((stat)[STAT_SIZE / 8 + 2])
+
+#define IMPORT(name) __attribute__((import_module(MODULE), import_name(#name)))
 IMPORT(args_get) int args_get(void *argv, void *buf);
 IMPORT(args_sizes_get) int args_sizes_get(u32 *count, u32 *size);
 IMPORT(environ_get) int environ_get(void *env, void *buf);
@@ -50,15 +70,17 @@ IMPORT(proc_exit) _Noreturn void proc_exit(u32 code);
 IMPORT(proc_raise) int proc_raise(u32 signal);
 IMPORT(sched_yield) int wasi_yield(void);
 IMPORT(random_get) int random_get(void *buf, u32 len);
+#ifndef UNSTABLE
 IMPORT(sock_accept) int sock_accept(u32 fd, u32 flags, u32 *out);
+#endif
 IMPORT(sock_recv) int sock_recv(u32 fd, const void *iovs, u32 count, u32 flags, u32 *len, uint16_t *out);
 IMPORT(sock_send) int sock_send(u32 fd, const void *iovs, u32 count, u32 flags, u32 *len);
 IMPORT(sock_shutdown) int sock_shutdown(u32 fd, u32 how);
 
 enum {
     OK = 0, ACCES = 2, AGAIN = 6, BADF = 8, EXIST = 20, FAULT = 21, FBIG = 22, ILSEQ = 25, INVAL = 28, ISDIR = 31, LOOP = 32,
-    NAMETOOLONG = 37, NOENT = 44, NOSPC = 51, NOTDIR = 54, NOTEMPTY = 55, NOTSOCK = 57, NOTSUP = 58, PERM = 63, SPIPE = 70,
-    NOTCAPABLE = 76
+    MFILE = 33, NAMETOOLONG = 37, NOENT = 44, NOSPC = 51, NOTCONN = 53, NOTDIR = 54, NOTEMPTY = 55, NOTSOCK = 57, NOTSUP = 58,
+    PERM = 63, PIPE = 64, SPIPE = 70, NOTCAPABLE = 76
 };
 enum { CREAT = 1, DIRECTORY = 2, EXCL = 4, TRUNC = 8 };
 enum { APPEND = 1, DSYNC = 2, NONBLOCK = 4, RSYNC = 8, SYNC = 16 };

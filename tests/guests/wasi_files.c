@@ -48,23 +48,23 @@ int main(void) {
     // Positions.
     IS(OK, fd_tell(f, &at));
     CHECK(at == 8);
-    IS(OK, fd_seek(f, -2, 1, &at));
+    IS(OK, fd_seek(f, -2, FROM_HERE, &at));
     CHECK(at == 6);
-    IS(OK, fd_seek(f, -1, 2, &at));
+    IS(OK, fd_seek(f, -1, FROM_END, &at));
     CHECK(at == 9);
-    IS(INVAL, fd_seek(f, -1, 0, &at));
+    IS(INVAL, fd_seek(f, -1, FROM_START, &at));
     IS(INVAL, fd_seek(f, 0, 3, &at));
-    IS(INVAL, fd_seek(f, -100, 1, &at));
-    IS(BADF, fd_seek(NONE, 0, 0, &at));
-    IS(ISDIR, fd_seek(d, 0, 0, &at));
-    IS(SPIPE, fd_seek(1, 0, 0, &at));
-    IS(FAULT, fd_seek(f, 0, 0, OUTSIDE + 12));
+    IS(INVAL, fd_seek(f, -100, FROM_HERE, &at));
+    IS(BADF, fd_seek(NONE, 0, FROM_START, &at));
+    IS(ISDIR, fd_seek(d, 0, FROM_START, &at));
+    IS(SPIPE, fd_seek(1, 0, FROM_START, &at));
+    IS(FAULT, fd_seek(f, 0, FROM_START, OUTSIDE + 12));
     IS(BADF, fd_tell(NONE, &at));
     IS(SPIPE, fd_tell(1, &at));
 
     // Attributes, size and space.
     IS(OK, fd_filestat_get(f, stat));
-    CHECK(stat[4] == 10 && ((uint8_t *)stat)[16] == 4);
+    CHECK(SIZE(stat) == 10 && TYPE(stat) == 4 && LINKS(stat) == 1);
     IS(BADF, fd_filestat_get(NONE, stat));
     IS(FAULT, fd_filestat_get(f, OUTSIDE));
     IS(OK, fd_filestat_set_size(f, 6));
@@ -74,7 +74,7 @@ int main(void) {
     IS(ISDIR, fd_filestat_set_size(d, 0));
     IS(OK, fd_filestat_set_times(f, 1000000001, 2000000002, 1 | 4));
     IS(OK, fd_filestat_get(f, stat));
-    CHECK(stat[5] == 1000000001 && stat[6] == 2000000002 && stat[4] == 6);
+    CHECK(ACCESSED(stat) == 1000000001 && MODIFIED(stat) == 2000000002 && SIZE(stat) == 6);
     IS(OK, fd_filestat_set_times(f, 0, 0, 2 | 8));
     IS(INVAL, fd_filestat_set_times(f, 0, 0, 1 | 2));
     IS(INVAL, fd_filestat_set_times(f, 0, 0, 16));
@@ -113,7 +113,7 @@ int main(void) {
     IS(BADF, fd_fdstat_set_flags(NONE, 0));
     IS(NOTCAPABLE, fd_fdstat_set_rights(r, ALL, 0));
     IS(OK, fd_fdstat_set_rights(f, RIGHT_READ | RIGHT_WRITE, 0));
-    IS(NOTCAPABLE, fd_seek(f, 0, 0, &at));
+    IS(NOTCAPABLE, fd_seek(f, 0, FROM_START, &at));
     IS(NOTCAPABLE, fd_filestat_get(f, stat));
     IS(NOTCAPABLE, fd_fdstat_set_rights(f, RIGHT_READ | RIGHT_WRITE | RIGHT_SEEK, 0));
     IS(OK, fd_fdstat_set_rights(f, RIGHT_READ, 0));

@@ -11,12 +11,20 @@ typedef struct {
     u64 userdata;
     uint8_t tag;
     union {
+#ifdef UNSTABLE
+        struct { u64 identifier; u32 id; u64 timeout, precision; uint16_t flags; } clock;
+#else
         struct { u32 id; u64 timeout, precision; uint16_t flags; } clock;
+#endif
         u32 fd;
     };
 } subscription_t;
 typedef struct { u64 userdata; uint16_t errno_; uint8_t type; u64 bytes; uint16_t flags; } event_t;
+#ifdef UNSTABLE
+_Static_assert(sizeof(subscription_t) == 56 && sizeof(event_t) == 32, "layout");
+#else
 _Static_assert(sizeof(subscription_t) == 48 && sizeof(event_t) == 32, "layout");
+#endif
 
 static subscription_t on_clock(u32 id, u64 timeout, uint16_t flags) {
     return (subscription_t){.userdata = 7, .tag = 0, .clock = {.id = id, .timeout = timeout, .flags = flags}};
@@ -30,8 +38,8 @@ int main(void) {
     iovec_t iov = {bytes, 4};
 
     IS(OK, args_sizes_get(&count, &size));
-    CHECK(count == 3 && size == strlen("wasi_misc") + 1 + 8);
     IS(OK, args_get(list, bytes));
+    CHECK(count == 3 && size == strlen(list[0]) + 1 + 8);
     CHECK(strcmp(list[1], "one") == 0 && strcmp(list[2], "two") == 0);
     IS(FAULT, args_get(OUTSIDE, bytes));
     IS(FAULT, args_sizes_get(OUTSIDE + 14, &size));
@@ -100,9 +108,11 @@ int main(void) {
     IS(FAULT, poll_oneoff(subs, events, 0xffffffffu, &n));
 
     uint16_t flags;
+#ifndef UNSTABLE
     u32 c;
     IS(NOTSOCK, sock_accept(f, 0, &c));
     IS(BADF, sock_accept(NONE, 0, &c));
+#endif
     IS(NOTSOCK, sock_recv(f, &iov, 1, 0, &n, &flags));
     IS(BADF, sock_recv(NONE, &iov, 1, 0, &n, &flags));
     IS(NOTSOCK, sock_send(f, &iov, 1, 0, &n));

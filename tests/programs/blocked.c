@@ -74,6 +74,30 @@ static void do_poll(void) {
     printf("polled %d %c\n", n, c);
 }
 
+// On more subscriptions than anyone has: standard input, which says nothing, and clocks, of which the second last is the first.
+static void do_polls(void) {
+    enum { COUNT = 64 };
+    static struct { u64 userdata; uint8_t tag; union { u32 fd; struct { u32 id; u64 timeout, precision; uint16_t flags; } clock; }; }
+        on[COUNT];
+    static struct { u64 userdata; uint16_t error; uint8_t type; u64 rest[2]; } events[COUNT];
+    _Static_assert(sizeof on[0] == 48 && sizeof events[0] == 32, "layout");
+    int64_t start = now(CLOCK_MONOTONIC);
+    for (u32 i = 0; i < COUNT; i++) {
+        on[i].userdata = 1000 + i;
+        on[i].clock.id = 1;
+        on[i].clock.timeout = (i == COUNT - 2 ? 0 : (u64)(COUNT - i) * 60000000000) + 2500000000;
+        // Every third a time, not a duration.
+        if (i % 3 == 0) on[i].clock.timeout += (u64)start, on[i].clock.flags = 1;
+    }
+    on[5].tag = 1;
+    on[5].fd = 0;
+    u32 n = 0;
+    CHECK(poll_oneoff(on, events, COUNT, &n) == OK);
+    int64_t slept = now(CLOCK_MONOTONIC) - start;
+    printf("%u of %d: %llu, %s\n", n, COUNT, (unsigned long long)events[0].userdata,
+           slept < 2500000000 ? "too early" : slept > 4500000000 ? "too late" : "in time");
+}
+
 static void do_sleep(void) {
     int64_t start = now(CLOCK_MONOTONIC);
     struct timespec t = {2, 500000000};
@@ -136,6 +160,7 @@ int main(int argc, char **argv) {
     fflush(stdout);
     if (strcmp(what, "read") == 0) do_read();
     else if (strcmp(what, "poll") == 0) do_poll();
+    else if (strcmp(what, "polls") == 0) do_polls();
     else if (strcmp(what, "sleep") == 0) do_sleep();
     else if (strcmp(what, "until") == 0) do_until(atoll(argv[3]));
     else if (strcmp(what, "accept") == 0) do_accept();

@@ -73,6 +73,8 @@ pub struct Guest {
     pub program: Program,
     /// How it must end.
     pub expected: Verdict,
+    /// The functions that its module imports, as (module, name).
+    pub imports: Vec<(String, String)>,
     // Holds the module for as long as the guest lives.
     _module: TempDir,
 }
@@ -175,6 +177,7 @@ impl Guest {
         };
         Guest {
             program: Program::build(&module),
+            imports: imports(&module),
             expected,
             directives,
             _module: module_dir,
@@ -236,6 +239,24 @@ impl Guest {
             assert_eq!(verdict.files, self.expected.files, "files after {what}");
         }
     }
+}
+
+/// The functions that a module imports; none of one in the text format.
+fn imports(module: &Path) -> Vec<(String, String)> {
+    let bytes = std::fs::read(module).expect("the module is readable");
+    if !bytes.starts_with(b"\0asm") {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for part in wasmparser::Parser::new(0).parse_all(&bytes) {
+        if let wasmparser::Payload::ImportSection(section) = part.expect("clang writes modules that can be read") {
+            for import in section.into_imports() {
+                let import = import.expect("an import");
+                found.push((import.module.to_owned(), import.name.to_owned()));
+            }
+        }
+    }
+    found
 }
 
 fn fill(dir: &Path, directives: &Directives) {

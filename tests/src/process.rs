@@ -171,8 +171,19 @@ impl Running {
     /// Waits until standard output contains `needle`; fails if the child ends or the time is over first.
     #[track_caller]
     pub fn wait_for(&mut self, needle: &str) {
+        self.wait_in(needle, Running::stdout_so_far);
+    }
+
+    /// The same of standard error.
+    #[track_caller]
+    pub fn wait_for_error(&mut self, needle: &str) {
+        self.wait_in(needle, |running| running.stderr.lock().expect("no reader panics").clone());
+    }
+
+    #[track_caller]
+    fn wait_in(&mut self, needle: &str, seen_so_far: impl Fn(&Running) -> Vec<u8>) {
         loop {
-            let seen = self.stdout_so_far();
+            let seen = seen_so_far(self);
             if seen.windows(needle.len()).any(|w| w == needle.as_bytes()) {
                 return;
             }
@@ -182,7 +193,7 @@ impl Running {
                 panic!(
                     "{} {why} before it printed {needle:?}; stdout: {:?}; stderr: {:?}",
                     self.what,
-                    String::from_utf8_lossy(&seen),
+                    String::from_utf8_lossy(&self.stdout_so_far()),
                     String::from_utf8_lossy(&self.stderr.lock().expect("no reader panics"))
                 );
             }

@@ -185,6 +185,12 @@ fn in_poll() {
 }
 
 #[test]
+fn in_poll_on_many_subscriptions() {
+    let (out, _) = moved(&["polls"], Duration::from_millis(1500), |_, run| run, |_| {});
+    assert_eq!(out, "ready\n1 of 64: 1062, in time\n");
+}
+
+#[test]
 fn in_a_sleep() {
     let started = Instant::now();
     let (out, _) = moved(&["sleep"], Duration::from_millis(1500), |_, run| run, |_| {});

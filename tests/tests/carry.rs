@@ -9,8 +9,10 @@ use dunlin_tests::process::Input;
 use dunlin_tests::program::{BAD_SNAPSHOT, CHECKPOINTED, NOT_HERE, Run, scratch};
 use dunlin_tests::snapshots::load;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Cursor;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -233,4 +235,112 @@ fn a_copy_of_a_shared_file_is_the_same_file() {
             .success()
     );
     guest.on(Arch::Aarch64, Some(&copy)).resume(&snapshot).output().expect_code(0);
+}
+
+/// Everything below a directory: paths, contents and permissions.
+fn all(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![dir.to_owned()];
+    while let Some(next) = pending.pop() {
+        for entry in fs::read_dir(next).unwrap().map(Result::unwrap) {
+            let (path, meta) = (entry.path(), entry.metadata().unwrap());
+            if meta.is_dir() {
+                pending.push(path.clone());
+            }
+            let bytes = if meta.is_file() {
+                fs::read(&path).unwrap()
+            } else {
+                Vec::new()
+            };
+            found.insert(path.strip_prefix(dir).unwrap().display().to_string(), (meta.mode(), bytes));
+        }
+    }
+    found
+}
+
+/// A full disk, here as a limit of file sizes, costs a message; nothing is lost, and once there is room it goes on.
+#[test]
+fn a_full_disk_leaves_all_as_it_was() {
+    let (guest, dir, there) = (guest("sha256"), scratch(), scratch());
+    let (snapshot, data) = (dir.path().join("x.snap"), scratch());
+    fs::write(data.path().join("a"), "small").unwrap();
+    fs::write(data.path().join("large"), vec![7; 300_000]).unwrap();
+    let run = carry_all(guest.on(Arch::X86_64, None), data.path());
+    run.stop_at(50, &snapshot).output().expect_code(CHECKPOINTED);
+    fs::write(there.path().join("a"), "was here").unwrap();
+    let before = all(there.path());
+    for arch in Arch::ALL {
+        let run = || carry_all(guest.on(arch, None), there.path()).resume(&snapshot);
+        // In units of 512 or 1024 bytes.
+        let refused = run().through_shell("ulimit -f 100; \"$@\"").output().expect_code(NOT_HERE);
+        assert!(
+            refused.err().contains("'large' can't be put into the directory '/data'"),
+            "{refused}"
+        );
+        assert_eq!(all(there.path()), before);
+    }
+    let resumed = carry_all(guest.on(Arch::Aarch64, None), there.path()).resume(&snapshot);
+    resumed.output().expect_code(0);
+    assert_eq!(all(there.path()), all(data.path()));
+}
+
+/// A directory that may not be written: refused at once, and no harm if nothing has to be.
+#[test]
+fn a_directory_that_may_not_be_written_is_left_alone() {
+    let (guest, dir) = (guest("sha256"), scratch());
+    let (snapshot, data) = (dir.path().join("x.snap"), scratch());
+    fs::create_dir(data.path().join("d")).unwrap();
+    fs::write(data.path().join("d/f"), "0123456789").unwrap();
+    let run = carry_all(guest.on(Arch::X86_64, None), data.path());
+    run.stop_at(50, &snapshot).output().expect_code(CHECKPOINTED);
+    let there = scratch();
+    fs::create_dir(there.path().join("d")).unwrap();
+    fs::write(there.path().join("d/f"), "another").unwrap();
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for path in [dir.path(), guest.program.base().parent().unwrap()] {
+        mode(path, 0o755);
+    }
+    mode(&snapshot, 0o644);
+    let run = |arch: Arch| {
+        let mut command = carry_all(guest.on(arch, None), there.path()).resume(&snapshot).command();
+        // Root may write anywhere.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        }
+        command.stdin(std::process::Stdio::null()).output().unwrap()
+    };
+    for arch in Arch::ALL {
+        // The top may be written, and what is in it may not; then the other way round.
+        for (top, inner) in [(0o777, 0o755), (0o755, 0o777)] {
+            mode(there.path(), top);
+            mode(&there.path().join("d"), inner);
+            if !rustix::process::geteuid().is_root() {
+                mode(there.path(), top & 0o555 | if top == 0o777 { 0o200 } else { 0 });
+                mode(
+                    &there.path().join("d"),
+                    inner & 0o555 | if inner == 0o777 { 0o200 } else { 0 },
+                );
+            }
+            let before = all(there.path());
+            let refused = run(arch);
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert_eq!(refused.status.code(), Some(NOT_HERE), "{refused:?}");
+            assert!(
+                said.contains("'d/f' can't be put into the directory '/data': Permission denied"),
+                "{said}"
+            );
+            assert_eq!(all(there.path()), before);
+        }
+    }
+    // The same contents are there already.
+    mode(&there.path().join("d"), 0o755);
+    fs::write(there.path().join("d/f"), "0123456789").unwrap();
+    mode(&there.path().join("d"), 0o555);
+    mode(there.path(), 0o555);
+    for arch in Arch::ALL {
+        let resumed = run(arch);
+        assert!(resumed.status.success(), "{resumed:?}");
+    }
+    mode(&there.path().join("d"), 0o755);
+    mode(there.path(), 0o755);
 }

@@ -2,9 +2,11 @@
 //! architectures. It must print, leave behind and exit with the same each time.
 
 use dunlin_migrate::arch::Arch;
+use dunlin_migrate::imports;
 use dunlin_tests::guest::{Guest, all, guest};
 use dunlin_tests::moves::{growing, ping_pong};
 use dunlin_tests::process::Input;
+use std::collections::BTreeSet;
 use std::io::Write;
 
 fn plain(guest: &Guest, arch: Arch) {
@@ -79,7 +81,23 @@ guests! {
     merged_constant mixed_results multi_value mutual_recursion nan_bits nested_loops open_modes operand_stack paths poll_stdin
     printf_floats qsort random read_at ref_values renamed_open sha256 simd_elsewhere simd_globals simd_kernels simd_locals
     simd_operand_stack simd_params simd_relaxed sleeping slot_types sparse_memory stacked_loop start_section stdin_lines
-    stdio_buffers strings switch table_trap tables tail_calls tight_loop trap_deep tree wasi_files wasi_misc wasi_paths
+    stdio_buffers strings switch table_trap tables tail_calls tight_loop trap_deep tree unstable_files unstable_misc unstable_paths
+    wasi_files wasi_misc wasi_paths
+}
+
+/// What a guest imports it calls: the linker leaves out the rest.
+#[test]
+fn every_function_of_wasi_is_called_by_a_guest() {
+    let called: BTreeSet<(String, String)> = ["files", "misc", "paths"]
+        .iter()
+        .flat_map(|n| [format!("wasi_{n}"), format!("unstable_{n}")])
+        .flat_map(|name| guest(&name).imports.clone())
+        .collect();
+    let missing: Vec<_> = imports::all()
+        .filter(|(module, _)| *module != imports::SPECTEST)
+        .filter(|(module, name)| !called.contains(&((*module).to_owned(), (*name).to_owned())))
+        .collect();
+    assert!(missing.is_empty(), "no guest calls {missing:?}");
 }
 
 #[test]

@@ -208,3 +208,16 @@ fn what_a_killed_restore_left_is_cleared() {
         .collect();
     assert_eq!(left, [".dunlin-restore-2-0", ".dunlin-restore-mine", "f"]);
 }
+
+#[test]
+fn a_question_is_not_remembered() {
+    let here = made();
+    let mut g = Guest::with(&carrying(here.path(), GrantMode::CarryAll));
+    let (state, obstacles) = g.wasi.examine();
+    assert!(obstacles.is_empty() && !state.files.nodes.is_empty());
+    g.path_call("path_unlink_file", ROOT, "none");
+    // No snapshot has ever brought it anywhere: where there is such a file, it is another's.
+    assert_eq!(g.state().files.removed, []);
+    g.path_call("path_unlink_file", ROOT, "large");
+    assert_eq!(g.state().files.removed, [(0, "large".to_owned())]);
+}
