@@ -1,16 +1,18 @@
 //! A directory of snapshots of one program, of which the last few are kept: where periodic checkpoints go.
 //!
 //! Files are named `0000000001.snap` and so on; the greatest number is the newest. Each is written aside, synced and renamed, so
-//! that a name always means a whole file. All but the first are incremental where that pays: they take pages from earlier ones
+//! that a name always means a whole file. All but the first are incremental where that pays: they take pages and files from earlier ones
 //! ([`crate::snapshot`], bases). `.lock` is held by the program that writes here.
 
 use crate::module::ModuleHash;
-use crate::snapshot::{Contents, Earlier, SnapshotError, WriteStats, atomic_write, header_only, open_file, write_incremental};
+use crate::snapshot::{Contents, Earlier, SnapshotError, WriteStats};
+use crate::snapshot::{atomic_write, header_only, open_file, write_incremental};
 use crate::state::State;
-use std::collections::HashSet;
+use crate::state::files::{Content, ContentHash};
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -133,12 +135,27 @@ impl Store {
         may_be_used: &dyn Fn(u32, u64) -> bool,
         contents: &dyn Contents,
     ) -> Result<Written, SnapshotError> {
-        let earlier = base.and_then(|name| Earlier::of(&open_file(&self.directory.join(name)).ok()?, name));
-        let earlier = earlier.unwrap_or_default();
         let name = file_name(number);
-        let stats = atomic_write(&self.directory.join(&name), |file| {
-            write_incremental(file, state, memories, may_be_used, contents, &earlier)
-        })?;
+        let path = self.directory.join(&name);
+        let write = |earlier: &Earlier, contents: &dyn Contents| {
+            atomic_write(&path, |file| {
+                write_incremental(file, state, memories, may_be_used, contents, earlier)
+            })
+        };
+        let snapshot = base.and_then(|name| open_file(&self.directory.join(name)).ok().map(|s| (s, name)));
+        let known = snapshot.and_then(|(snapshot, name)| Some((Earlier::of(&snapshot, name)?, snapshot)));
+        let stats = match &known {
+            None => write(&Earlier::default(), contents)?,
+            Some((earlier, snapshot)) => {
+                // What an earlier one has can't have changed since the state was taken.
+                let places: [&dyn Contents; 2] = [&Held(snapshot.content_places()), contents];
+                match write(earlier, &Either(&places)) {
+                    // It is damaged there.
+                    Err(SnapshotError::Content { .. }) => write(&Earlier::default(), contents)?,
+                    result => result?,
+                }
+            }
+        };
         // Too many files are no reason to doubt the one that was written.
         let _ = self.prune(state.module);
         Ok(Written { name, stats })
@@ -200,6 +217,35 @@ impl Store {
                 let _ = fs::remove_file(path);
             }
         }
+    }
+}
+
+/// The carried contents of a snapshot and its bases.
+struct Held<'a>(HashMap<ContentHash, (&'a File, u64)>);
+
+impl Contents for Held<'_> {
+    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
+        let Some(&(file, mut offset)) = self.0.get(&content.hash) else {
+            return Ok(false);
+        };
+        let mut buffer = vec![0; content.len.min(1 << 18) as usize];
+        let end = offset.saturating_add(content.len);
+        while offset < end {
+            let part = &mut buffer[..(end - offset).min(1 << 18) as usize];
+            file.read_exact_at(part, offset)?;
+            out.write_all(part)?;
+            offset += part.len() as u64;
+        }
+        Ok(true)
+    }
+}
+
+/// The first of several that has them.
+struct Either<'a>(&'a [&'a dyn Contents]);
+
+impl Contents for Either<'_> {
+    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
+        self.0.copy(content, out)
     }
 }
 

@@ -176,3 +176,123 @@ fn names_are_numbers() {
         assert_eq!(number(other), None, "{other}");
     }
 }
+
+/// Contents of carried files, in memory.
+struct InMemory(Vec<Vec<u8>>);
+
+impl Contents for InMemory {
+    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
+        match self.0.iter().find(|bytes| ContentHash::of(bytes) == content.hash) {
+            Some(bytes) => out.write_all(bytes).map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
+impl Toy {
+    /// Gives it these files.
+    fn carry(&mut self, files: &[&[u8]]) {
+        use crate::state::files::{Files, GrantMode, Node, NodeKind};
+        self.state.wasi.grants = vec!["/data".into()];
+        let content = |bytes: &&[u8]| Content {
+            hash: ContentHash::of(bytes),
+            len: bytes.len() as u64,
+            stored: true,
+        };
+        let node = |n: u32| Node {
+            grant: 0,
+            path: format!("{n:04}"),
+            kind: NodeKind::File { content: n },
+            mode: 0o644,
+            modified: 1,
+        };
+        self.state.wasi.files = Files {
+            modes: vec![GrantMode::CarryAll],
+            contents: files.iter().map(content).collect(),
+            nodes: (0..files.len() as u32).map(node).collect(),
+            ..Files::default()
+        };
+    }
+
+    fn write_with(&self, store: &Store, base: Option<&str>, contents: &dyn Contents) -> Result<Written, SnapshotError> {
+        let number = store.next_number().unwrap();
+        store.write(number, base, &self.state, &[&self.memory], &|_, _| true, contents)
+    }
+
+    /// Are all of its files in the snapshot, or in one that it needs?
+    #[track_caller]
+    fn files_are_in(&self, path: &Path) {
+        let snapshot = open_file(path).unwrap();
+        let places = Held(snapshot.content_places());
+        for content in &self.state.wasi.files.contents {
+            crate::snapshot::copy_contents(&places, content, &mut io::sink()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn only_changed_files_are_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 2).unwrap();
+    let mut toy = Toy::new(20);
+    let (large, small) = (vec![1; 3_000_000], |n: u32| n.to_le_bytes().repeat(500));
+    let mut base: Option<String> = None;
+    for n in 0..30 {
+        toy.touch(&[n as usize % 10], n as u8);
+        toy.carry(&[&large, &small(n)]);
+        // The file that hasn't changed need not be read again.
+        let source = InMemory(if n == 0 {
+            vec![large.clone(), small(n)]
+        } else {
+            vec![small(n)]
+        });
+        let written = toy.write_with(&store, base.as_deref(), &source).unwrap();
+        assert_eq!(written.stats.contents, if n == 0 { 3_002_000 } else { 2_000 }, "{n}");
+        let path = dir.path().join(&written.name);
+        toy.files_are_in(&path);
+        toy.is_in(&path);
+        base = Some(written.name);
+    }
+    assert!(names(&store).contains(&1), "the first has the large file");
+    assert!(names(&store).len() <= 2 + 8 + 1, "{:?}", names(&store));
+    // What can't be had from its base is missed.
+    fs::remove_file(dir.path().join(file_name(1))).unwrap();
+    let error = open_file(&dir.path().join(file_name(30))).unwrap_err();
+    assert!(error.to_string().contains("0000000001.snap"), "{error}");
+}
+
+#[test]
+fn a_base_that_is_hardly_used_is_given_up_with_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 1).unwrap();
+    let mut toy = Toy::new(20);
+    toy.carry(&[&[1; 100_000]]);
+    let source = InMemory(vec![vec![1; 100_000]]);
+    let first = toy.write_with(&store, None, &source).unwrap();
+    toy.memory.iter_mut().for_each(|b| *b ^= 0xff);
+    let second = toy.write_with(&store, Some(&first.name), &NoContents).unwrap();
+    assert_eq!((second.stats.stored_pages, second.stats.contents), (20, 100_000));
+    assert_eq!(names(&store), [2]);
+    toy.files_are_in(&dir.path().join(&second.name));
+}
+
+#[test]
+fn files_that_are_damaged_in_a_base_are_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 1).unwrap();
+    let mut toy = Toy::new(2);
+    toy.carry(&[&[1; 1000]]);
+    let source = InMemory(vec![vec![1; 1000]]);
+    let first = toy.write_with(&store, None, &source).unwrap();
+    let path = dir.path().join(&first.name);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.len() - 500;
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    // Nothing else of it is used.
+    toy.memory.iter_mut().for_each(|b| *b ^= 0xff);
+    toy.carry(&[&[1; 1000], &[2; 3]]);
+    let source = InMemory(vec![vec![1; 1000], vec![2; 3]]);
+    let second = toy.write_with(&store, Some(&first.name), &source).unwrap();
+    toy.files_are_in(&dir.path().join(&second.name));
+}

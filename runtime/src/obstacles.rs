@@ -92,7 +92,7 @@ fn of_problem(problem: &RestoreProblem) -> Finding {
         RestoreProblem::Put { .. } => ("file", "make room for it, or grant another directory"),
         RestoreProblem::Room { .. } => ("disk", "make room there, or grant a directory on another disk"),
         RestoreProblem::Open { .. } | RestoreProblem::Kind { .. } => ("file", "copy or share the directory's files"),
-        RestoreProblem::Invalid { .. } => ("state", "use another snapshot"),
+        RestoreProblem::Invalid { .. } | RestoreProblem::State(_) => ("state", "use another snapshot"),
         RestoreProblem::Files(_) | RestoreProblem::Contents(_) => ("damage", "copy the snapshot again, or use an earlier one"),
     };
     Finding::new(kind, problem.to_string(), fix)

@@ -15,9 +15,11 @@ use dunlin_migrate::control::Periodic;
 use dunlin_migrate::module::ModuleHash;
 use dunlin_migrate::snapshot::SnapshotError;
 use dunlin_migrate::state::State;
+use dunlin_migrate::state::files::ContentHash;
 use dunlin_migrate::store::{Store, Written};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value as Json, json};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -47,6 +49,9 @@ struct Progress {
     next: u64,
     /// The newest snapshot that this program has written, or has been resumed from.
     base: Option<String>,
+    /// The carried contents that it has, and those of the one that is being written.
+    known: HashSet<ContentHash>,
+    wanted: HashSet<ContentHash>,
     /// No more snapshots.
     over: bool,
     report: Periodic,
@@ -156,9 +161,13 @@ impl Saver {
         let number = progress.next;
         progress.next += 1;
         let base = progress.base.clone();
-        progress.turn = match capture::capture(running) {
-            // Files have no copy on write: their contents are read while the program stands still.
-            Ok(state) if state.wasi.files.stored_len() > 0 => {
+        let captured = capture::capture(running);
+        if let Ok(state) = &captured {
+            progress.wanted = state.wasi.files.contents.iter().map(|c| c.hash).collect();
+        }
+        progress.turn = match captured {
+            // Files have no copy on write: contents that no earlier snapshot has are read while the program stands still.
+            Ok(state) if !progress.wanted.is_subset(&progress.known) => {
                 let written = self.write(running, &state, number, base.as_deref());
                 self.note(&mut progress, written.map_err(|e| e.to_string()), begun);
                 Turn::Idle
@@ -200,6 +209,7 @@ impl Saver {
         let written = self.write(running, &state, number, base.as_deref())?;
         let path = self.store.directory().join(&written.name);
         progress.base = Some(written.name);
+        progress.known = state.wasi.files.contents.iter().map(|c| c.hash).collect();
         Ok(path)
     }
 
@@ -252,6 +262,7 @@ impl Saver {
                 report.last_write_us = begun.elapsed().as_micros() as u64;
                 report.error = None;
                 progress.base = Some(written.name);
+                progress.known = std::mem::take(&mut progress.wanted);
             }
             Err(why) => {
                 // Once for each reason: a full disk stays full.

@@ -8,7 +8,7 @@ use crate::memory::{Memory, MemoryError, WASM_PAGE};
 use crate::options::WasiConfig;
 use crate::program::Program;
 use crate::running::Running;
-use crate::wasi::{RestoreError, Wasi};
+use crate::wasi::{RestoreError, RestoreProblem, Wasi};
 use dunlin_migrate::frames::{self, Entry, FrameError};
 use dunlin_migrate::module::ModuleHash;
 use dunlin_migrate::snapshot::{Contents, PAGE_SIZE, PageRun, Snapshot, SnapshotError};
@@ -72,6 +72,10 @@ impl ResumeError {
         match self {
             ResumeError::Open(_) => true,
             ResumeError::Snapshot(e) => e.is_damage(),
+            ResumeError::Wasi(RestoreError(problems)) => {
+                let damage = |p: &RestoreProblem| matches!(p, RestoreProblem::Contents(e) if e.is_damage());
+                !problems.is_empty() && problems.iter().all(damage)
+            }
             _ => false,
         }
     }
@@ -129,30 +133,29 @@ impl Source for Cursor<Vec<u8>> {
 
 /// The carried contents of a snapshot.
 struct Carried<'a, R> {
-    reader: &'a R,
-    places: HashMap<ContentHash, u64>,
+    places: HashMap<ContentHash, (&'a R, u64)>,
 }
 
 impl<'a, R> Carried<'a, R> {
     fn of(snapshot: &'a Snapshot<R>) -> Carried<'a, R> {
-        let places = snapshot.stored_contents().map(|(content, offset)| (content.hash, offset));
+        let wanted = snapshot.state().wasi.files.contents.iter().map(|c| c.hash);
+        let places = snapshot.content_places();
         Carried {
-            reader: snapshot.reader(),
-            places: places.collect(),
+            places: wanted.filter_map(|hash| Some((hash, *places.get(&hash)?))).collect(),
         }
     }
 }
 
 impl<R: Source> Contents for Carried<'_, R> {
     fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        let Some(&offset) = self.places.get(&content.hash) else {
+        let Some(&(reader, offset)) = self.places.get(&content.hash) else {
             return Ok(false);
         };
         let mut buffer = vec![0; content.len.min(1 << 18) as usize];
         let mut done = 0;
         while done < content.len {
             let part = &mut buffer[..(content.len - done).min(1 << 18) as usize];
-            self.reader.read_at(part, offset + done)?;
+            reader.read_at(part, offset + done)?;
             out.write_all(part)?;
             done += part.len() as u64;
         }

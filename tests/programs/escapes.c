@@ -48,6 +48,83 @@ static void attempt(u32 dir, const char *path) {
     tried("readlink", longer, path_readlink(dir, S(longer), buffer, sizeof buffer, &n));
 }
 
+// What must not lead anywhere, followed or not.
+static void followed(u32 dir, const char *path, u32 len) {
+    static const struct { u32 oflags; u64 rights; } ways[] = {
+        {0, RIGHT_READ}, {CREAT, RIGHT_READ}, {CREAT, RIGHT_WRITE}, {CREAT | TRUNC, RIGHT_WRITE}, {TRUNC, RIGHT_WRITE}, {DIRECTORY, 0},
+    };
+    u32 fd = NONE;
+    u64 stat[8];
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        tried("open", path, path_open(dir, 1, path, len, ways[i].oflags, ways[i].rights, ALL, 0, &fd));
+    tried("stat", path, path_filestat_get(dir, 1, path, len, stat));
+    tried("times", path, path_filestat_set_times(dir, 1, path, len, 0, 1, 4));
+}
+
+// Ways out that the program makes by itself.
+static void made(void) {
+    static const char *const targets[] = {"../beside", "../new", "..", "../", "d/../../beside", "../out/secret", "../out/new", "../.."};
+    static char longest[5000];
+    u32 fd = NONE, root = NONE;
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+        // A link may be made, named twice, renamed and moved. It leads out, and so isn't followed; nor is anything made through it.
+        IS(OK, path_symlink(S(targets[i]), ROOT, S("own")));
+        IS(OK, path_link(ROOT, 0, S("own"), ROOT, S("same")));
+        IS(OK, path_rename(ROOT, S("same"), ROOT, S("renamed")));
+        followed(ROOT, S("own"));
+        followed(ROOT, S("renamed"));
+        followed(ROOT, S("own/"));
+        followed(ROOT, S("d/../own"));
+        followed(ROOT, S("own/new"));
+        tried("link", "own", path_link(ROOT, 1, S("own"), ROOT, S("got")));
+        tried("mkdir", "own", path_create_directory(ROOT, S("own")));
+        tried("mkdir", "own/new", path_create_directory(ROOT, S("own/new")));
+        tried("rmdir", "own", path_remove_directory(ROOT, S("own")));
+        tried("rename", "own/.", path_rename(ROOT, S("own/."), ROOT, S("got")));
+        tried("rename over", "own/new", path_rename(ROOT, S("f"), ROOT, S("own/new")));
+        IS(OK, path_unlink_file(ROOT, S("own")));
+        IS(OK, path_unlink_file(ROOT, S("renamed")));
+    }
+    // A link that is harmless where it is, and leads out where it is moved to, alone or with its directory.
+    IS(OK, path_create_directory(ROOT, S("d/m")));
+    IS(OK, path_symlink(S("../../f"), ROOT, S("d/m/link")));
+    IS(OK, path_open(ROOT, 1, S("d/m/link"), 0, RIGHT_READ, 0, 0, &fd));
+    IS(OK, fd_close(fd));
+    IS(OK, path_rename(ROOT, S("d/m"), ROOT, S("m")));
+    followed(ROOT, S("m/link"));
+    IS(OK, path_rename(ROOT, S("m/link"), ROOT, S("link")));
+    followed(ROOT, S("link"));
+    IS(OK, path_unlink_file(ROOT, S("link")));
+    IS(OK, path_remove_directory(ROOT, S("m")));
+    // Names that are none.
+    memset(longest, 'x', sizeof longest);
+    for (size_t i = 0; i + 3 < sizeof longest; i += 3) memcpy(longest + i, "../", 3);
+    followed(ROOT, "", 0);
+    followed(ROOT, "f\0/../../beside", 15);
+    followed(ROOT, "..\0", 3);
+    followed(ROOT, longest, sizeof longest);
+    followed(ROOT, longest, 3999);
+    memset(longest, '/', sizeof longest);
+    followed(ROOT, longest, 3000);
+    followed(ROOT, "\xff/../../beside", 17);
+    // The granted directory under another number is as good and no better; so is one opened below it.
+    IS(OK, path_open(ROOT, 0, S("d"), DIRECTORY, 0, ALL, 0, &root));
+    followed(root, S(".."));
+    followed(root, S("../f"));
+    followed(root, S("deep"));
+    IS(OK, fd_renumber(ROOT, root));
+    followed(root, S("../beside"));
+    followed(root, S(".."));
+    followed(root, S("secret"));
+    followed(ROOT, S("f"));
+    IS(OK, path_open(root, 0, S("f"), 0, RIGHT_READ, 0, 0, &fd));
+    CHECK(fd == ROOT);
+    followed(fd, S("../beside"));
+    IS(OK, fd_close(fd));
+    IS(OK, path_open(root, 0, S("."), DIRECTORY, 0, ALL, 0, &fd));
+    CHECK(fd == ROOT);
+}
+
 // Someone on the host exchanges `race` with a link to the outside all the while.
 static void race(void) {
     int opened = 0, refused = 0;
@@ -83,6 +160,7 @@ int main(int argc, char **argv) {
         race();
         return escapes != 0;
     }
+    made();
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) attempt(ROOT, paths[i]);
     for (int i = 1; i < argc; i++) attempt(ROOT, argv[i]);
     printf("%d paths, %d attempts, %d escapes\n", (int)(sizeof paths / sizeof *paths) + argc - 1, attempts, escapes);

@@ -345,3 +345,52 @@ fn a_directory_is_one_programs() {
     let none = mixer().on(Arch::X86_64).opts(opts).output().expect_code(BAD_SNAPSHOT);
     assert!(none.err().contains("no snapshot in it"), "{none}");
 }
+
+/// Carried files are in the first snapshot that has them, and in no other until they change; and whoever goes on gets all of them.
+#[test]
+fn carried_files_are_stored_once() {
+    let (saves, want) = (scratch(), expected("2"));
+    let large: Vec<u8> = (0u32..800_000)
+        .flat_map(|n| n.wrapping_mul(0x9e37_79b1).to_le_bytes())
+        .collect();
+    let run = |arch, data: &Path| {
+        let grant = ["--carry-all".to_owned(), format!("{}::/d", data.display())];
+        periodic(mixer().on(arch).args(["2"]), "1h", saves.path()).opts(grant)
+    };
+    let size = |n| std::fs::metadata(path(saves.path(), n)).expect("it was written").len();
+    let data = [scratch(), scratch(), scratch()];
+    std::fs::write(data[0].path().join("large"), &large).expect("scratch space is writable");
+    // What is there besides goes along from then on.
+    std::fs::write(data[2].path().join("more"), &large[..500_000]).expect("scratch space is writable");
+    for (leg, data) in data.iter().enumerate() {
+        let arch = if leg == 1 { Arch::Aarch64 } else { Arch::X86_64 };
+        let stop = if leg == 0 { 1_100_000 } else { 20_000 };
+        let run = run(arch, data.path()).env("DUNLIN_CHECKPOINT_AT", stop);
+        run.output().expect_code(CHECKPOINTED);
+        assert_eq!(std::fs::read(data.path().join("large")).expect("it came along"), large);
+    }
+    assert!(size(1) > 3_000_000 && size(2) < 2_000_000 && size(3) < 2_500_000 && size(3) > 500_000);
+    let latest = |arch, there: &Path| {
+        let options = ["--resume-latest".to_owned(), saves.path().display().to_string()];
+        let grant = ["--carry-all".to_owned(), format!("{}::/d", there.display())];
+        mixer().on(arch).opts(options).opts(grant).output()
+    };
+    let there = scratch();
+    assert_eq!(latest(Arch::Aarch64, there.path()).expect_code(0).out(), want);
+    assert_eq!(std::fs::read(there.path().join("large")).expect("it came along"), large);
+    assert_eq!(
+        std::fs::read(there.path().join("more")).expect("it came along"),
+        large[..500_000]
+    );
+    // A carried file of the newest is damaged: the one before is taken, with its files.
+    damage(&path(saves.path(), 3));
+    let there = scratch();
+    let resumed = latest(Arch::X86_64, there.path()).expect_code(0);
+    assert_eq!(resumed.out(), want);
+    assert!(resumed.err().contains("0000000003.snap is skipped"), "{resumed}");
+    assert_eq!(std::fs::read(there.path().join("large")).expect("it came along"), large);
+    assert!(!there.path().join("more").exists());
+    // The program's own command does the same, and takes away what it has saved when it has ended.
+    assert_eq!(run(Arch::Aarch64, data[0].path()).output().expect_code(0).out(), want);
+    assert!(numbers(saves.path()).is_empty());
+}

@@ -4,6 +4,8 @@ use super::bases::{BaseFile, Bases};
 use super::digest::digest;
 use super::pages::{PAGE_SIZE, PageIndex, is_zero};
 use super::read::Snapshot;
+use crate::state::files::{ContentHash, Files};
+use std::collections::HashMap;
 
 /// The most bases that are written. One more, and the one of which least is used is given up.
 const BASES: usize = 8;
@@ -23,6 +25,10 @@ struct Known {
 #[derive(Clone, Debug, Default)]
 pub struct Earlier {
     files: Vec<BaseFile>,
+    /// Which of them stores carried contents.
+    contents: HashMap<ContentHash, usize>,
+    /// Bytes of carried contents that each of them stores.
+    sizes: Vec<u64>,
     pages: Vec<Vec<Option<Known>>>,
 }
 
@@ -37,6 +43,13 @@ impl Earlier {
             pages: snapshot.stored_pages(),
         }];
         files.extend_from_slice(snapshot.bases());
+        let mut stored = vec![0u64; files.len()];
+        let mut contents = HashMap::new();
+        let own = snapshot.stored_contents().map(|(content, _)| (0, content));
+        for (file, content) in own.chain(snapshot.base_contents().map(|(nth, content, _)| (nth + 1, content))) {
+            stored[file] = stored[file].saturating_add(content.len);
+            contents.entry(content.hash).or_insert(file);
+        }
         let sizes = snapshot.state().memories.iter().map(|m| m.pages);
         // A memory's size is only a number in the file: room is made for pages that are there.
         let mut pages: Vec<Vec<Option<Known>>> = sizes.map(|_| Vec::new()).collect();
@@ -56,7 +69,12 @@ impl Earlier {
                 });
             }
         }
-        Some(Earlier { files, pages })
+        Some(Earlier {
+            files,
+            contents,
+            sizes: stored,
+            pages,
+        })
     }
 
     fn get(&self, memory: usize, page: usize) -> Option<&Known> {
@@ -83,8 +101,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Compares the memories with what earlier snapshots hold. `may_be_used`: see [`super::write_sparse`].
-    pub fn new(memories: &[&[u8]], may_be_used: &dyn Fn(u32, u64) -> bool, earlier: &Earlier) -> Plan {
+    /// Compares the memories and carried contents with what earlier snapshots hold; contents that are taken from there are no longer
+    /// `stored`. `may_be_used`: see [`super::write_sparse`].
+    pub fn new(memories: &[&[u8]], may_be_used: &dyn Fn(u32, u64) -> bool, earlier: &Earlier, files: &mut Files) -> Plan {
         let mut found = Vec::new();
         for (memory, bytes) in (0..).zip(memories) {
             for (page, bytes) in (0..).zip(bytes.chunks_exact(PAGE_SIZE)) {
@@ -100,7 +119,20 @@ impl Plan {
                 }
             }
         }
-        let numbers = numbers(&earlier.files, &found);
+        let mut uses = vec![0u64; earlier.files.len()];
+        for known in found.iter().filter_map(|f| f.earlier) {
+            uses[known.file as usize] += PAGE_SIZE as u64;
+        }
+        for content in &files.contents {
+            if let Some(&file) = earlier.contents.get(&content.hash) {
+                uses[file] = uses[file].saturating_add(content.len);
+            }
+        }
+        let numbers = numbers(earlier, &uses);
+        for content in &mut files.contents {
+            let file = earlier.contents.get(&content.hash);
+            content.stored = file.is_none_or(|&file| numbers[file].is_none());
+        }
         let mut plan = Plan {
             index: PageIndex::of(memories.len() as u32),
             ..Plan::default()
@@ -128,14 +160,17 @@ impl Plan {
     }
 }
 
-/// Which files remain bases: the new number of each.
-fn numbers(files: &[BaseFile], found: &[Found]) -> Vec<Option<u32>> {
-    let mut uses = vec![0u64; files.len()];
-    for known in found.iter().filter_map(|f| f.earlier) {
-        uses[known.file as usize] += 1;
-    }
-    let worth = |(uses, file): (&u64, &BaseFile)| *uses > 0 && uses.saturating_mul(LEAST_USE) >= file.pages;
-    let mut kept: Vec<usize> = (0..files.len()).filter(|&n| worth((&uses[n], &files[n]))).collect();
+/// Which files remain bases: the new number of each. `uses`: how many bytes of each are still used.
+fn numbers(earlier: &Earlier, uses: &[u64]) -> Vec<Option<u32>> {
+    let files = &earlier.files;
+    let size = |n: usize| {
+        files[n]
+            .pages
+            .saturating_mul(PAGE_SIZE as u64)
+            .saturating_add(earlier.sizes[n])
+    };
+    let worth = |&n: &usize| uses[n] > 0 && uses[n].saturating_mul(LEAST_USE) >= size(n);
+    let mut kept: Vec<usize> = (0..files.len()).filter(worth).collect();
     kept.sort_by_key(|&n| std::cmp::Reverse(uses[n]));
     kept.truncate(BASES);
     kept.sort_unstable();

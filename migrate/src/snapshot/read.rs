@@ -9,6 +9,7 @@ use crate::module::ModuleHash;
 use crate::state::State;
 use crate::state::files::{Content, ContentHash, Files};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -61,6 +62,8 @@ pub struct Snapshot<R> {
 struct Attached<R> {
     reader: R,
     data_offset: u64,
+    /// The carried contents that it stores, and where; only if the snapshot that takes pages from it takes contents too.
+    contents: Vec<(Content, u64)>,
 }
 
 /// A snapshot's header, its identity, and its sections.
@@ -252,7 +255,15 @@ impl<R: Read + Seek> Snapshot<R> {
             return Err(wrong("it stores another number of pages".into()));
         }
         let data_offset = data.offset;
-        self.attached[nth] = Some(Attached { reader, data_offset });
+        let contents = match self.state.wasi.files.contents.iter().all(|c| c.stored) {
+            true => Vec::new(),
+            false => contents_of(&mut reader, &outline.sections).map_err(|e| wrong(e.to_string()))?,
+        };
+        self.attached[nth] = Some(Attached {
+            reader,
+            data_offset,
+            contents,
+        });
         Ok(())
     }
 
@@ -335,6 +346,32 @@ impl<R: Read + Seek> Snapshot<R> {
     }
 }
 
+/// The carried contents that a snapshot stores, and where each begins.
+fn contents_of(reader: &mut (impl Read + Seek), sections: &[Section]) -> Result<Vec<(Content, u64)>, SnapshotError> {
+    let find = |id| sections.iter().find(|s| s.id == id);
+    let (Some(list), Some(contents)) = (find(id::FILES), find(id::CONTENTS)) else {
+        return Ok(Vec::new());
+    };
+    let bytes = load(reader, list, "files", MAX_FILES)?;
+    let (files, _) = postcard::take_from_bytes::<Files>(&bytes).map_err(SnapshotError::FilesCode)?;
+    if files.stored_len() != contents.len {
+        return Err(SnapshotError::Damaged(
+            "the carried contents are not as long as the list of files says",
+        ));
+    }
+    Ok(places(&files, contents.offset).collect())
+}
+
+/// Where the contents that are stored lie, of which the first is at an offset.
+fn places(files: &Files, first: u64) -> impl Iterator<Item = (Content, u64)> {
+    let mut next = first;
+    files.contents.iter().filter(|c| c.stored).map(move |&content| {
+        let offset = next;
+        next += content.len;
+        (content, offset)
+    })
+}
+
 /// Contents at a known place of a reader.
 struct One<'a, 'r, R>(u64, &'a RefCell<&'r mut R>);
 
@@ -378,21 +415,31 @@ impl<R> Snapshot<R> {
 
     /// The carried contents that are stored, and where each begins in the file.
     pub fn stored_contents(&self) -> impl Iterator<Item = (Content, u64)> {
-        let mut next = self.contents_offset;
-        self.state
-            .wasi
-            .files
-            .contents
-            .iter()
-            .filter(|c| c.stored)
-            .map(move |&content| {
-                let offset = next;
-                next += content.len;
-                (content, offset)
-            })
+        places(&self.state.wasi.files, self.contents_offset)
     }
 
-    /// How many pages are stored.
+    /// The carried contents that its bases store, as far as they are attached: in which of them, and where. Empty unless it takes
+    /// contents from them.
+    pub fn base_contents(&self) -> impl Iterator<Item = (usize, Content, u64)> {
+        let bases = self.attached.iter().enumerate();
+        bases.flat_map(|(nth, base)| {
+            base.iter()
+                .flat_map(move |b| b.contents.iter().map(move |&(c, at)| (nth, c, at)))
+        })
+    }
+
+    /// Where carried contents are: the reader of the file that stores them, and their place in it.
+    pub fn content_places(&self) -> HashMap<ContentHash, (&R, u64)> {
+        let of_bases = self.base_contents().filter_map(|(nth, content, offset)| {
+            let base = self.attached.get(nth)?.as_ref()?;
+            Some((content.hash, (&base.reader, offset)))
+        });
+        let own = self
+            .stored_contents()
+            .map(|(content, offset)| (content.hash, (&self.reader, offset)));
+        of_bases.chain(own).collect()
+    }
+
     /// The runs of pages that aren't zero: first those that the snapshot stores, by memory and page, then those in its bases.
     pub fn runs(&self) -> impl Iterator<Item = PageRun<'_>> {
         let mut before = 0;

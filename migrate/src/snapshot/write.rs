@@ -6,6 +6,7 @@ use super::increment::{Earlier, Plan};
 use super::pages::{PAGE_SIZE, PageIndex};
 use super::{MAX_DIGESTS, MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
 use crate::state::State;
+use crate::state::files::Files;
 use std::io::Write;
 
 /// What was written.
@@ -57,10 +58,11 @@ pub fn write_with(
         index: PageIndex::scan(memories, may_be_used),
         ..Plan::default()
     };
-    write_planned(out, state, memories, &plan, &[], contents)
+    write_planned(out, state, &state.wasi.files, memories, &plan, &[], contents)
 }
 
-/// As [`write_with`], but pages that are as in `earlier` are taken from there, and a later snapshot can do the same with this one.
+/// As [`write_with`], but pages and carried contents that are as in `earlier` are taken from there, and a later snapshot can do the same
+/// with this one.
 pub fn write_incremental(
     out: &mut impl Write,
     state: &State,
@@ -70,14 +72,15 @@ pub fn write_incremental(
     earlier: &Earlier,
 ) -> Result<WriteStats, SnapshotError> {
     check_sizes(state, memories)?;
-    let plan = Plan::new(memories, may_be_used, earlier);
+    let mut files = state.wasi.files.clone();
+    let plan = Plan::new(memories, may_be_used, earlier, &mut files);
     let mut extra = Vec::new();
-    if plan.bases.pages() > 0 {
+    if !plan.bases.files.is_empty() {
         extra.push(Extra::new(id::BASES, 0, plan.bases.encode(), ("bases", MAX_INDEX))?);
     }
     let digests = plan.digests.iter().flat_map(|d| d.to_le_bytes()).collect();
     extra.push(Extra::new(id::DIGESTS, flag::OPTIONAL, digests, ("digests", MAX_DIGESTS))?);
-    write_planned(out, state, memories, &plan, &extra, contents)
+    write_planned(out, state, &files, memories, &plan, &extra, contents)
 }
 
 /// A section that only some snapshots have. It comes before the pages.
@@ -99,6 +102,7 @@ impl Extra {
 fn write_planned(
     out: &mut impl Write,
     state: &State,
+    files: &Files,
     memories: &[&[u8]],
     plan: &Plan,
     extra: &[Extra],
@@ -119,7 +123,6 @@ fn write_planned(
         in_head.push(plain(id::EXCEPTIONS, bytes, ("exceptions", MAX_STATE))?);
     }
     // A program without files to speak of has no sections for them.
-    let files = &state.wasi.files;
     let files_bytes = match files.is_empty() {
         true => None,
         false => Some(postcard::to_stdvec(files).map_err(SnapshotError::FilesCode)?),

@@ -136,7 +136,33 @@ pub struct FileTimes {
     pub inode: u64,
 }
 
+/// Why a state can't be any program's: it is damaged or forged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the state is impossible: {0}")]
+pub struct WasiStateError(pub &'static str);
+
 impl WasiState {
+    /// Checks what no program and no machine is needed for. Descriptors are checked one by one, where they are opened again.
+    pub fn check(&self) -> Result<(), WasiStateError> {
+        let fail = |what| Err(WasiStateError(what));
+        let nul = |s: &String| s.contains('\0');
+        // The program reads them up to the first NUL: it must not see others than a person who looks at the snapshot.
+        if self.args.iter().any(nul) {
+            return fail("a NUL in an argument");
+        }
+        if self
+            .env
+            .iter()
+            .any(|(name, value)| nul(name) || nul(value) || name.contains('='))
+        {
+            return fail("a variable that no environment can hold");
+        }
+        if self.grants.iter().any(nul) || self.files.listeners.iter().any(nul) {
+            return fail("a NUL in the name of a directory or an address");
+        }
+        Ok(())
+    }
+
     /// The state without what differs between machines at the same point.
     pub fn without_times(&self) -> WasiState {
         WasiState {

@@ -10,7 +10,7 @@ use super::path::{proc_path, stat};
 use super::table::{Descriptor, Resource};
 use super::{GrantedDir, Wasi};
 use cap_primitives::fs::FollowSymlinks;
-use dunlin_migrate::state::files::{Files, Identity};
+use dunlin_migrate::state::files::Identity;
 use dunlin_migrate::state::wasi::{self as state, FileTimes, Stdio, Times, WasiState};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -53,7 +53,7 @@ impl Wasi {
     pub fn obstacles(&self) -> Vec<Obstacle> {
         let mut gathered = Gathered::new(self, false);
         let mut obstacles = self.describe_all(&mut gathered).obstacles;
-        obstacles.extend(gathered.finish().err().unwrap_or_default());
+        obstacles.extend(gathered.finish().1);
         obstacles
     }
 
@@ -72,10 +72,8 @@ impl Wasi {
     pub fn examine(&self) -> (WasiState, Vec<Obstacle>) {
         let mut gathered = Gathered::new(self, true);
         let mut described = self.describe_all(&mut gathered);
-        let mut files = gathered.finish().unwrap_or_else(|obstacles| {
-            described.obstacles.extend(obstacles);
-            Files::default()
-        });
+        let (mut files, obstacles) = gathered.finish();
+        described.obstacles.extend(obstacles);
         files.identities = described.identities;
         files.listeners.clone_from(&self.listeners);
         let times = Times {

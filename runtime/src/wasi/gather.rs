@@ -105,8 +105,8 @@ impl<'a> Gathered<'a> {
         self.unlinked.len() as u32 - 1
     }
 
-    /// Everything, once all descriptors have been looked at.
-    pub(super) fn finish(mut self) -> Result<Files, Vec<Obstacle>> {
+    /// Everything that can be carried, and what can't, once all descriptors have been looked at.
+    pub(super) fn finish(mut self) -> (Files, Vec<Obstacle>) {
         let wasi = self.wasi;
         for (grant, granted) in (0u32..).zip(&wasi.grants) {
             if granted.mode == GrantMode::CarryAll {
@@ -138,21 +138,19 @@ impl<'a> Gathered<'a> {
                 modified: stat.modified,
             });
         }
-        if !self.obstacles.is_empty() {
-            return Err(self.obstacles);
-        }
         let mut modes: Vec<GrantMode> = wasi.grants.iter().map(|g| g.mode).collect();
         while modes.last() == Some(&GrantMode::Shared) {
             modes.pop();
         }
-        Ok(Files {
+        let files = Files {
             modes,
             removed: wasi.gone_since(&nodes),
             nodes,
             contents: self.contents,
             unlinked: self.unlinked.into_iter().map(|(_, u)| u).collect(),
             ..Files::default()
-        })
+        };
+        (files, self.obstacles)
     }
 
     /// All that a directory holds.

@@ -2,7 +2,7 @@
 //!
 //! A restored state is hostile: it may name any grant, path, right and number. So a grant is found only among those of the person who
 //! resumes; a path is resolved with the sandbox that serves the program itself, and opening never creates or truncates; what it names
-//! must be a regular file or a directory again, and the same one; rights are cut to what a fresh program could have; numbers are
+//! must be a regular file or a directory again, and the same one; rights may be no more than a fresh program could have; numbers are
 //! checked before they are used. Carried files are written (by `place`) only into directories granted for that, and only after all
 //! else that can be checked has been.
 
@@ -21,7 +21,7 @@ use crate::options::WasiConfig;
 use cap_primitives::fs::FollowSymlinks;
 use dunlin_migrate::snapshot::{Contents, NoContents, SnapshotError};
 use dunlin_migrate::state::files::{FilesError, GrantMode, Identity, is_below};
-use dunlin_migrate::state::wasi::{self as state, MAX_DESCRIPTORS, Stdio, WasiState};
+use dunlin_migrate::state::wasi::{self as state, MAX_DESCRIPTORS, Stdio, WasiState, WasiStateError};
 use rustix::fs::SeekFrom;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -39,7 +39,7 @@ impl RestoreError {
         let bad = |p: &RestoreProblem| {
             matches!(
                 p,
-                RestoreProblem::Invalid { .. } | RestoreProblem::Files(_) | RestoreProblem::Contents(_)
+                RestoreProblem::Invalid { .. } | RestoreProblem::State(_) | RestoreProblem::Files(_) | RestoreProblem::Contents(_)
             )
         };
         if self.0.iter().any(bad) { BAD_SNAPSHOT } else { NOT_HERE }
@@ -103,6 +103,9 @@ pub enum RestoreProblem {
         /// Bytes that are free.
         free: u64,
     },
+    /// The state is damaged or forged.
+    #[error(transparent)]
+    State(#[from] WasiStateError),
     /// The list of carried files is damaged or forged.
     #[error(transparent)]
     Files(#[from] FilesError),
@@ -289,6 +292,7 @@ impl<'a> Restore<'a> {
     /// Opens everything that must be here already. Returns what can only be opened once carried files are there.
     fn begin(state: &'a WasiState, config: &'a WasiConfig) -> Result<(Restore<'a>, Vec<&'a state::Descriptor>), RestoreError> {
         let files = &state.files;
+        state.check().map_err(|e| RestoreError(vec![e.into()]))?;
         files.check(state.grants.len()).map_err(|e| RestoreError(vec![e.into()]))?;
         let mut problems = Vec::new();
         let grants = open_grants(state, config, &mut problems);
@@ -332,11 +336,14 @@ impl<'a> Restore<'a> {
         if d.flags & !ALL_FLAGS != 0 {
             return invalid("unknown flags");
         }
+        let (rights, inheriting) = most_rights(d);
+        if d.rights & !rights != 0 || d.inheriting & !inheriting != 0 {
+            return invalid("rights that nothing of its kind can have");
+        }
         match &d.resource {
             state::Resource::Stdio { stream, offset } => {
                 let mut descriptor = Descriptor::stdio(*stream);
-                descriptor.rights &= d.rights;
-                descriptor.flags = d.flags;
+                (descriptor.rights, descriptor.flags) = (d.rights, d.flags);
                 if let (Stdio::Stdin, HostKind::Regular, Some(offset)) = (stream, descriptor.kind, offset) {
                     self.stdin = Some(*offset);
                 }
@@ -375,8 +382,8 @@ impl<'a> Restore<'a> {
                         listing,
                     }),
                     kind: HostKind::Directory,
-                    rights: d.rights & rights::DIRECTORY,
-                    inheriting: d.inheriting & rights::ALL,
+                    rights: d.rights,
+                    inheriting: d.inheriting,
                     flags: d.flags,
                 })
             }
@@ -427,8 +434,8 @@ impl<'a> Restore<'a> {
                 };
                 let socket = super::listen::listen(address).map_err(|e| Some(e.into()))?;
                 Ok(Descriptor {
-                    rights: d.rights & rights::LISTENER,
-                    inheriting: d.inheriting & rights::CONNECTION,
+                    rights: d.rights,
+                    inheriting: d.inheriting,
                     flags: d.flags,
                     ..Descriptor::listener(*index, socket)
                 })
@@ -520,13 +527,26 @@ fn access(d: &state::Descriptor) -> Access {
     }
 }
 
+/// The most rights that a program can have on a descriptor of this kind, and hand on: those of a fresh program.
+fn most_rights(d: &state::Descriptor) -> (u64, u64) {
+    match &d.resource {
+        state::Resource::Stdio { stream, .. } => (Descriptor::stdio(*stream).rights, 0),
+        state::Resource::Directory { .. } => (rights::DIRECTORY, rights::ALL),
+        state::Resource::Listener { .. } => (rights::LISTENER, rights::CONNECTION),
+        // Resizing is only for what is open for writing. The file is opened with what it is open for, so no more can be done with it.
+        state::Resource::File { .. } | state::Resource::Unlinked { .. } => match d.rights & FD_WRITE {
+            0 => (rights::FILE & !rights::WRITER, 0),
+            _ => (rights::FILE, 0),
+        },
+    }
+}
+
 /// A descriptor of a file that was opened again.
 fn opened_file(d: &state::Descriptor, grant: u32, file: File) -> Descriptor {
-    let unused = if d.rights & FD_WRITE != 0 { 0 } else { rights::WRITER };
     Descriptor {
         resource: Resource::File { grant, file },
         kind: HostKind::Regular,
-        rights: d.rights & rights::FILE & !unused,
+        rights: d.rights,
         inheriting: 0,
         flags: d.flags,
     }

@@ -247,4 +247,20 @@ fn the_proc_file_system_can_not_be_written() {
         assert_eq!(g.open(ROOT, &path, 0, WRITE, 0), Err(ACCES), "{path}");
     }
     assert!(g.open(ROOT, format!("{pid}/status"), 0, READ, 0).is_ok());
+    // Its links to what processes have open lead anywhere.
+    for path in [
+        "root/etc/passwd",
+        "root",
+        "cwd",
+        "cwd/Cargo.toml",
+        "exe",
+        "fd/0",
+        "self/fd/1",
+        "task/../root/etc",
+    ] {
+        for flags in [0, DIRECTORY] {
+            assert!(g.open(ROOT, format!("{pid}/{path}"), flags, READ, 0).is_err(), "{path}");
+        }
+        assert!(g.stat(ROOT, true, &format!("{pid}/{path}")).is_err(), "{path}");
+    }
 }

@@ -7,7 +7,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use tempfile::{TempDir, tempdir};
 
-const ALL: u64 = u64::MAX;
+/// Rights of a directory, and of a file that is open for both.
+const OF_DIRECTORY: u64 = 0x0fbf_fe19;
+const OF_FILE: u64 = 0x08e0_01ff;
 
 fn file(fd: u32, path: &str) -> Descriptor {
     let resource = Resource::File {
@@ -18,8 +20,8 @@ fn file(fd: u32, path: &str) -> Descriptor {
     };
     Descriptor {
         fd,
-        rights: ALL,
-        inheriting: ALL,
+        rights: OF_FILE,
+        inheriting: 0,
         flags: 0,
         resource,
     }
@@ -34,8 +36,8 @@ fn directory(fd: u32, path: &str, preopened: bool, listing: Option<Vec<Vec<u8>>>
     };
     Descriptor {
         fd,
-        rights: ALL,
-        inheriting: ALL,
+        rights: OF_DIRECTORY,
+        inheriting: (1 << 30) - 1,
         flags: 0,
         resource,
     }
@@ -124,55 +126,89 @@ fn paths_can_not_leave_the_grant() {
     assert_eq!(fs::read_dir(dir.path().join("in")).unwrap().count(), 6, "nothing was created");
 }
 
+fn stdio(fd: u32, stream: Stdio, rights: u64) -> Descriptor {
+    Descriptor {
+        fd,
+        rights,
+        inheriting: 0,
+        flags: 0,
+        resource: Resource::Stdio { stream, offset: None },
+    }
+}
+
 #[test]
-fn rights_never_exceed_a_fresh_programs() {
+fn rights_beyond_a_fresh_programs_are_refused() {
     let dir = sandbox();
-    let s = state(vec![
-        Descriptor {
-            fd: 0,
-            rights: ALL,
-            inheriting: ALL,
-            flags: 0,
-            resource: Resource::Stdio {
-                stream: Stdio::Stdin,
-                offset: Some(u64::MAX),
-            },
-        },
-        Descriptor {
-            fd: 1,
-            rights: ALL,
-            inheriting: ALL,
-            flags: 0,
-            resource: Resource::Stdio {
-                stream: Stdio::Stdout,
-                offset: None,
-            },
-        },
-        directory(3, "", true, None),
-        file(4, "f"),
-        directory(5, "d", false, None),
-    ]);
-    let mut forged = Guest {
-        wasi: restore(&dir, &s).unwrap(),
-        ..Guest::new(dir.path())
-    };
     let mut fresh = Guest::new(&dir.path().join("in"));
     fresh.open(ROOT, "f", 0, READ | WRITE, 0).unwrap();
+    fresh.open(ROOT, "f", 0, READ, 0).unwrap();
     fresh.open(ROOT, "d", DIRECTORY, 0, 0).unwrap();
-    for fd in [0, 1, 3, 4, 5] {
-        assert_eq!(forged.rights(fd), fresh.rights(fd), "descriptor {fd}");
+    let good = fresh.state();
+    assert_eq!(
+        (good.descriptors[3].rights, good.descriptors[4].rights),
+        (OF_DIRECTORY, OF_FILE)
+    );
+    let back = Guest {
+        wasi: restore(&dir, &good).unwrap(),
+        ..Guest::new(dir.path())
+    };
+    assert_eq!(back.state().descriptors, good.descriptors);
+    // Each right that a descriptor hasn't, one by one.
+    let mut refused = 0;
+    for n in 0..good.descriptors.len() {
+        for bit in 0..64 {
+            let mut forged = good.clone();
+            let d = &mut forged.descriptors[n];
+            // What a file is open for is the snapshot's to say, and the resumer's file system has the last word.
+            if d.rights >> bit & 1 == 0 && !(d.fd == 5 && 1 << bit == WRITE) {
+                d.rights |= 1 << bit;
+                assert!(restore(&dir, &forged).is_err(), "right {bit} of descriptor {n}");
+                refused += 1;
+            }
+            let mut forged = good.clone();
+            let d = &mut forged.descriptors[n];
+            if d.inheriting >> bit & 1 == 0 {
+                d.inheriting |= 1 << bit;
+                assert!(restore(&dir, &forged).is_err(), "inherited right {bit} of descriptor {n}");
+                refused += 1;
+            }
+        }
     }
-    assert_eq!(forged.write(0, b"x"), Err(BADF), "standard input is not written to");
-    // Writing was not asked for, so resizing isn't possible either.
-    let mut only_read = s.clone();
-    only_read.descriptors[3].rights = ALL & !WRITE;
+    assert!(refused > 500, "{refused}");
+    assert!(restore(&dir, &state(vec![stdio(0, Stdio::Stdin, WRITE)])).is_err());
+    assert!(restore(&dir, &state(vec![stdio(1, Stdio::Stdout, READ)])).is_err());
+    // Writing was not asked for, so nothing of the file can be changed.
+    let mut only_read = good.clone();
+    only_read.descriptors[4].rights = good.descriptors[5].rights;
     let mut g = Guest {
         wasi: restore(&dir, &only_read).unwrap(),
-        ..forged
+        ..Guest::new(dir.path())
     };
     assert_eq!(g.call("fd_filestat_set_size", &[4, 0]), NOTCAPABLE);
     assert_eq!(g.write(4, b"x"), Err(BADF));
     assert_eq!(fs::read(dir.path().join("in/f")).unwrap(), b"mine");
+}
+
+#[test]
+fn strings_that_no_process_can_have_are_refused() {
+    let dir = sandbox();
+    let good = state(vec![directory(3, "", true, None)]);
+    assert!(restore(&dir, &good).is_ok());
+    type Change = fn(&mut WasiState);
+    let changes: [Change; 6] = [
+        |s| s.args = vec!["prog".into(), "a\0b".into()],
+        |s| s.env = vec![("A\0".into(), "1".into())],
+        |s| s.env = vec![("A".into(), "1\0B=2".into())],
+        |s| s.env = vec![("A=B".into(), "1".into())],
+        |s| s.grants.push("/\0".into()),
+        |s| s.files.listeners.push("127.0.0.1:1\0".into()),
+    ];
+    for (n, change) in changes.iter().enumerate() {
+        let mut forged = good.clone();
+        change(&mut forged);
+        let found = restore(&dir, &forged).unwrap_err();
+        assert!(matches!(&found[..], [RestoreProblem::State(_)]), "{n}: {found:?}");
+    }
 }
 
 #[test]
