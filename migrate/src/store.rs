@@ -189,6 +189,8 @@ impl Store {
                 fs::remove_file(path)?;
             }
         }
+        // Of the copy that was writing when the program ended.
+        self.remove_leftovers();
         Ok(())
     }
 

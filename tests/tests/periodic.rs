@@ -139,7 +139,7 @@ fn a_program_that_is_killed_again_and_again_goes_on_with_the_same_command() {
 fn the_last_n_are_kept_and_the_program_runs_on() {
     for arch in Arch::ALL {
         let (dir, want) = (scratch(), expected("9"));
-        let mut running = periodic(mixer().on(arch).args(["9"]), "20ms", dir.path())
+        let mut running = periodic(mixer().on(arch).args(["9"]), "5ms", dir.path())
             .opts(["--keep", "2"])
             .start();
         wait_for(&mut running, dir.path(), 6);
@@ -297,9 +297,9 @@ fn a_full_disk_costs_a_warning_and_no_snapshot() {
     running.signal(Signal::KILL);
     drop(running.finish());
     let before = numbers(dir.path());
-    let run = periodic(mixer().on(Arch::X86_64).args(["9"]), "20ms", dir.path()).through_shell("ulimit -f 16; \"$@\"");
+    let run = periodic(mixer().on(Arch::X86_64).args(["9"]), "20ms", dir.path()).through_shell("ulimit -f 16; exec \"$@\"");
     let mut running = run.start();
-    std::thread::sleep(Duration::from_millis(200));
+    running.wait_for_error("cannot checkpoint to");
     running.signal(Signal::KILL);
     running.stdin().take();
     drop(running.finish());
@@ -324,6 +324,8 @@ fn a_directory_is_one_programs() {
     let dir = scratch();
     let mut running = periodic(mixer().on(Arch::X86_64).args(["9"]), "10ms", dir.path()).start();
     wait_for(&mut running, dir.path(), 1);
+    // However slow this machine is, it is still there.
+    running.signal(Signal::STOP);
     let second = periodic(mixer().on(Arch::X86_64).args(["9"]), "10ms", dir.path())
         .output()
         .expect_code(USAGE);

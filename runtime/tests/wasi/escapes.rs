@@ -261,6 +261,6 @@ fn the_proc_file_system_can_not_be_written() {
         for flags in [0, DIRECTORY] {
             assert!(g.open(ROOT, format!("{pid}/{path}"), flags, READ, 0).is_err(), "{path}");
         }
-        assert!(g.stat(ROOT, true, &format!("{pid}/{path}")).is_err(), "{path}");
+        assert!(g.stat(ROOT, true, format!("{pid}/{path}")).is_err(), "{path}");
     }
 }
