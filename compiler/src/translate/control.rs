@@ -1,13 +1,16 @@
 //! Blocks, loops, branches and returns.
 
 use super::exceptions::Pad;
+use super::latch::Latch;
 use super::points::Fixup;
 use super::{Translator, trap_code};
 use crate::abi;
 use crate::analysis::{BlockId, NONE};
 use crate::error::Error;
 use crate::wasm_types::{block_type, clif_type};
-use cranelift_codegen::ir::{Block, BlockArg, BlockCall, InstBuilder, JumpTableData, Value, condcodes::IntCC, types::I8};
+use cranelift_codegen::ir::{
+    Block, BlockArg, BlockCall, InstBuilder, JumpTableData, Value, condcodes::IntCC, types::I8, types::I32,
+};
 use dunlin_migrate::hostcalls::Trap;
 use dunlin_migrate::types::{FuncType, ValType};
 use wasmparser::{BlockType, Operator};
@@ -29,7 +32,7 @@ pub struct Control {
     pub(super) kind: Kind,
     pub(super) results: Vec<ValType>,
     num_params: usize,
-    /// Where branches to it go: a loop's header, else what follows it.
+    /// Where branches to it go: a loop's header (or latch, if it polls), else what follows it.
     target: Block,
     /// The same, among the analysis' blocks.
     label: BlockId,
@@ -41,6 +44,8 @@ pub struct Control {
     params: Vec<Value>,
     /// State where an `if` branched.
     else_state: Option<crate::analysis::policy::State>,
+    /// Where branches to a loop that polls go first.
+    latch: Option<Latch>,
     /// Where exceptions arrive that this construct handles.
     pub(super) pad: Option<Pad>,
     /// The operator of the legacy clause that is open.
@@ -61,6 +66,7 @@ impl Control {
             else_block: None,
             params: vec![],
             else_state: None,
+            latch: None,
             pad: None,
             clause: NONE,
         }
@@ -135,7 +141,7 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>, offset: u32)
     Ok(true)
 }
 
-fn args(values: &[Value]) -> Vec<BlockArg> {
+pub(super) fn args(values: &[Value]) -> Vec<BlockArg> {
     values.iter().map(|&v| v.into()).collect()
 }
 
@@ -154,6 +160,7 @@ impl Translator<'_, '_, '_> {
             else_block: None,
             params: vec![],
             else_state: None,
+            latch: None,
             pad: None,
             clause: NONE,
             results,
@@ -177,14 +184,22 @@ impl Translator<'_, '_, '_> {
                     c.label = self.an.block_of_op[&self.op_index];
                     let fixups = self.fixups(c.label);
                     self.apply(&fixups);
-                    self.b.ins().jump(c.target, &args(&values));
-                    self.b.switch_to_block(c.target);
+                    let mut header = c.target;
+                    let mut values = values;
+                    if let Some(&point) = self.an.point_of_op.get(&self.op_index) {
+                        let latch = self.open_latch(point, offset, c.target, &params, &values);
+                        header = latch.header();
+                        values = self.b.block_params(latch.outside()).to_vec();
+                        c.latch = Some(latch);
+                    }
+                    self.b.ins().jump(header, &args(&values));
+                    self.b.switch_to_block(header);
                     self.enter_state(c.label);
-                    for v in self.b.block_params(c.target).to_vec() {
+                    for v in self.b.block_params(header).to_vec() {
                         self.push(v);
                     }
-                    if let Some(&p) = self.an.point_of_op.get(&self.op_index) {
-                        self.poll(p);
+                    if let Some(latch) = &mut c.latch {
+                        latch.set_params(self.stack[c.height..].to_vec());
                     }
                 }
                 Kind::If => {
@@ -247,7 +262,9 @@ impl Translator<'_, '_, '_> {
         let kind = self.ctl.last().map(|c| c.kind);
         if kind == Some(Kind::Loop) {
             let c = self.ctl.pop().expect("just seen");
-            if c.outer_live {
+            if let Some(latch) = c.latch {
+                self.close_latch(latch, c.target, c.label);
+            } else if c.outer_live {
                 self.b.seal_block(c.target);
             }
             if self.live {
@@ -296,7 +313,11 @@ impl Translator<'_, '_, '_> {
 
     /// An edge to a label, from here.
     fn edge(&mut self, depth: u32) -> Edge {
-        let c = &self.ctl[self.ctl.len() - 1 - depth as usize];
+        let at = self.ctl.len() - 1 - depth as usize;
+        let c = &mut self.ctl[at];
+        if let Some(latch) = &mut c.latch {
+            latch.reached = true;
+        }
         let (kind, to, label) = (c.kind, c.target, c.label);
         let n = if kind == Kind::Loop { c.num_params } else { c.results.len() };
         let mut values = self.peek_n(n);
@@ -351,15 +372,26 @@ impl Translator<'_, '_, '_> {
         self.state = state;
     }
 
+    /// A conditional branch to `to`, else to `next`. The block named second comes right behind: that should be a loop's latch (`back`),
+    /// since the register allocator takes all that lies between a loop's header and its last branch back for part of the loop.
+    fn brif(&mut self, cond: Value, to: Block, args: &[BlockArg], next: Block, back: bool) {
+        if back {
+            let zero = self.b.ins().iconst(I32, 0);
+            let not = self.b.ins().icmp(IntCC::Equal, cond, zero);
+            self.b.ins().brif(not, next, &[], to, args);
+        } else {
+            self.b.ins().brif(cond, to, args, next, &[]);
+        }
+    }
+
     fn br_if(&mut self, cond: Value, depth: u32) {
+        let back = self.ctl[self.ctl.len() - 1 - depth as usize].latch.is_some();
         let e = self.edge(depth);
         let next = self.b.create_block();
         match self.split(&e) {
-            None => {
-                self.b.ins().brif(cond, e.to, &args(&e.args), next, &[]);
-            }
+            None => self.brif(cond, e.to, &args(&e.args), next, back),
             Some(block) => {
-                self.b.ins().brif(cond, block, &[], next, &[]);
+                self.brif(cond, block, &[], next, back);
                 self.fill_split(block, &e);
             }
         }

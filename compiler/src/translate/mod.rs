@@ -12,12 +12,13 @@
 //! [`Translator::fixups`] makes each edge fit the state that [`crate::analysis::policy`] chose for the merge.
 //!
 //! Files: [`control`] (blocks and branches), [`call`], [`table`], [`refs`], [`exceptions`], [`memory`], [`numeric`], [`simd`],
-//! [`points`] (polls, flushes, edge fix-ups), [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
+//! [`points`] (polls, flushes, edge fix-ups), [`latch`] (loops that poll), [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
 
 pub mod call;
 pub mod control;
 pub mod exceptions;
 pub mod glue;
+pub mod latch;
 pub mod memory;
 pub mod numeric;
 pub mod points;
@@ -223,7 +224,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
             self.b.append_block_param(self.return_block, clif_type(*t));
         }
         if self.an.entry_point != NONE {
-            self.poll(self.an.entry_point);
+            self.entry_poll(self.an.entry_point);
         }
         self.ctl.push(control::Control::function(self.ty, self.return_block));
     }

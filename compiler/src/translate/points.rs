@@ -65,17 +65,29 @@ impl Translator<'_, '_, '_> {
         self.state.reg.clear();
     }
 
-    /// A poll: falls through unless the flag is set; the cold path stores, calls the runtime, and loads again.
-    pub(super) fn poll(&mut self, point: u32) {
-        let ctx = self.ctx();
-        // No alias region: the runtime sets the flag at any time.
-        let flag = self.b.ins().load(I32, MemFlagsData::trusted(), ctx, OFF_POLL);
-        let cold = self.b.create_block();
-        let on = self.b.create_block();
+    /// The poll at a function's entry: falls through unless the flag is set.
+    pub(super) fn entry_poll(&mut self, point: u32) {
+        let (on, cold) = (self.b.create_block(), self.b.create_block());
         self.b.set_cold_block(cold);
+        let flag = self.poll_flag();
         self.b.ins().brif(flag, cold, &[], on, &[]);
         self.b.switch_to_block(cold);
         self.b.seal_block(cold);
+        self.poll_runtime(point);
+        self.b.ins().jump(on, &[]);
+        self.b.switch_to_block(on);
+        self.b.seal_block(on);
+    }
+
+    /// The flag that polls test: not 0 if the runtime is to be called.
+    pub(super) fn poll_flag(&mut self) -> Value {
+        let ctx = self.ctx();
+        // No alias region: the runtime sets the flag at any time.
+        self.b.ins().load(I32, MemFlagsData::trusted(), ctx, OFF_POLL)
+    }
+
+    /// What a poll does if its flag is set: stores, calls the runtime, and loads again.
+    pub(super) fn poll_runtime(&mut self, point: u32) {
         let an = self.an;
         let live = an.live_at(point);
         for &v in live {
@@ -90,9 +102,6 @@ impl Translator<'_, '_, '_> {
                 self.b.def_var(self.vars[v as usize], value);
             }
         }
-        self.b.ins().jump(on, &[]);
-        self.b.switch_to_block(on);
-        self.b.seal_block(on);
     }
 
     /// What must be done on an edge from here to `target`, so that what was chosen for `target` holds there.
