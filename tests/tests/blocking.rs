@@ -309,8 +309,16 @@ fn in_a_write_to_a_full_pipe() {
             let out: OwnedFd = writer.try_clone().unwrap().into();
             command.stdin(std::process::Stdio::null()).stdout(out);
             let mut child = command.spawn().unwrap();
-            // It fills the pipe, and waits.
-            std::thread::sleep(Duration::from_millis(700));
+            // It fills the pipe, and waits: more than this is left of what was there before.
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while rustix::io::ioctl_fionread(&reader).unwrap() < 40_000 {
+                assert!(
+                    child.try_wait().unwrap().is_none() && Instant::now() < deadline,
+                    "it doesn't write"
+                );
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            std::thread::sleep(MOMENT);
             if leg == 2 {
                 // A slow reader.
                 drop(command);
