@@ -226,7 +226,7 @@ fn shared_files_must_be_as_they_were() {
 fn a_copy_of_a_shared_file_is_the_same_file() {
     let (_dir, data, snapshot) = stopped("open_modes", LATE, "dir");
     let (guest, copy) = (guest("open_modes"), scratch());
-    let script = format!("cp -r {}/. {}", data.path().display(), copy.path().display());
+    let script = format!("cp -r --preserve=links {}/. {}", data.path().display(), copy.path().display());
     assert!(
         std::process::Command::new("sh")
             .args(["-c", &script])
