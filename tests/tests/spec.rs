@@ -4,7 +4,8 @@
 //! Most scripts have few points of their own. So each case is run once more as a *dense* one, with a host call before every operator.
 //!
 //! Forced mode migrates at every point, but for a few cases that loop a million times: those migrate at every nth, unless
-//! `DUNLIN_SPEC_FULL=1` wants every point of them, too. `DUNLIN_SPEC_ONLY=text` takes only scripts whose paths contain the text.
+//! `DUNLIN_SPEC_FULL=1` wants every point of them, too. `DUNLIN_SPEC_ONLY=text` takes only scripts whose paths contain the text,
+//! `DUNLIN_SPEC_ARCH=x86_64` leaves out the other architecture.
 
 use dunlin_migrate::arch::Arch;
 use dunlin_tests::sources;
@@ -149,7 +150,11 @@ fn run_code(
     let counted = check(Mode::forced(Arch::X86_64, u64::MAX));
     let points = counted.points;
     results.lock().unwrap().wrong.extend(counted.wrong);
+    let only = std::env::var("DUNLIN_SPEC_ARCH").ok();
     for (k, arch) in [(0, Arch::X86_64), (3, Arch::Aarch64)] {
+        if only.as_ref().is_some_and(|only| *only != arch.to_string()) {
+            continue;
+        }
         let forced = Mode::forced(arch, stride(points, affordable));
         let modes = if dense {
             vec![(k + 2, forced)]
