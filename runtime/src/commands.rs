@@ -5,6 +5,7 @@
 //!   ready                               instantiated (or: trap MESSAGE, and that is the end)
 //!   invoke NAME TYPE:BITS ...           ok TYPE:BITS ...
 //!   get NAME                            ok TYPE:BITS
+//!   points                              ok NUMBER       migration points passed so far
 //!                                       trap MESSAGE    the instance goes on
 //!                                       err MESSAGE     not possible
 //! ```
@@ -62,6 +63,7 @@ impl Running {
             let reply = match words.as_slice() {
                 ["invoke", name, args @ ..] => self.command_invoke(name, args)?,
                 ["get", name] => self.command_get(name),
+                ["points"] => format!("ok {}", self.ticks.passed()),
                 [] => continue,
                 _ => format!("err no such command: {line:?}"),
             };

@@ -61,6 +61,11 @@ impl Ticks {
         self.force.is_some() || self.stop_at.is_some()
     }
 
+    /// Points passed so far, while every one is reported.
+    pub fn passed(&self) -> u64 {
+        self.passed
+    }
+
     /// Is there a point to stop at?
     pub fn stops(&self) -> bool {
         self.stop_at.is_some()

@@ -1,6 +1,7 @@
 //! Running a case through real executables: `dunlin build --spectest`, then the runtime's `--commands` mode.
 
-use super::script::{Action, Case, Expect, Refused};
+use super::cases::Code;
+use super::script::{Action, Expect, Instantiation, Refused, Step};
 use crate::process::{Input, Outcome, run};
 use crate::program::{Program, scratch};
 use crate::tools;
@@ -13,6 +14,9 @@ use std::time::Duration;
 /// Stack for forced migration, in bytes: every migration copies the whole stack, and some scripts overflow it on purpose.
 const SMALL_STACK: &str = "65536";
 
+/// How long a run may take.
+const TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// How cases are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode {
@@ -23,21 +27,17 @@ pub struct Mode {
 }
 
 impl Mode {
-    /// All of them. Under qemu-user a migration costs about a millisecond, so by default only every 101st point migrates there;
-    /// `DUNLIN_SPEC_FULL=1` migrates at every point there too.
-    pub fn all() -> [Mode; 4] {
-        let emulated = if std::env::var_os("DUNLIN_SPEC_FULL").is_some() {
-            1
-        } else {
-            101
-        };
-        let mode = |arch, forced| Mode { arch, forced };
-        [
-            mode(Arch::X86_64, None),
-            mode(Arch::X86_64, Some(1)),
-            mode(Arch::Aarch64, None),
-            mode(Arch::Aarch64, Some(emulated)),
-        ]
+    /// As users run programs.
+    pub fn native(arch: Arch) -> Mode {
+        Mode { arch, forced: None }
+    }
+
+    /// With a migration at every so-manieth point.
+    pub fn forced(arch: Arch, every: u64) -> Mode {
+        Mode {
+            arch,
+            forced: Some(every),
+        }
     }
 }
 
@@ -48,6 +48,17 @@ pub enum Built {
     Program(Program),
     /// `dunlin build` refused it with this message.
     Refused(String),
+}
+
+/// What came of running a case.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Assertions that held.
+    pub passed: usize,
+    /// What did not hold.
+    pub wrong: Vec<String>,
+    /// Migration points that were passed, in forced mode.
+    pub points: u64,
 }
 
 /// `dunlin build --spectest` on a binary.
@@ -81,70 +92,74 @@ fn reason(outcome: &Outcome, module: &Path) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Runs a case; returns what went wrong, and the number of assertions that held.
-pub fn check(case: &Case, program: &Program, mode: Mode) -> (usize, Vec<String>) {
+/// Runs what [`build`] made of `code`, of the case `id`; `start` is what must come of instantiating the module.
+pub fn check(id: &str, start: &Instantiation, code: &Code, program: &Program, mode: Mode) -> Checked {
     let mut input = String::new();
-    for step in &case.steps {
+    for step in &code.steps {
         input.push_str(&command(&step.action));
         input.push('\n');
     }
-    let mut run = program
-        .on(mode.arch)
-        .opts(["--commands", "--no-control"])
-        .stdin(Input::Bytes(input.into_bytes()));
+    let mut run = program.on(mode.arch).opts(["--commands", "--no-control"]);
     if let Some(every) = mode.forced {
         run = run.forced(every).opts(["--stack-size", SMALL_STACK]);
+        input.push_str("points\n");
     }
-    let outcome = run.timeout(Duration::from_secs(400)).output();
+    let outcome = run.stdin(Input::Bytes(input.into_bytes())).timeout(TIMEOUT).output();
     let stdout = outcome.out();
     let mut replies = stdout.lines();
     let first = replies.next().unwrap_or("");
-    if let Some(expected) = &case.must_trap {
-        let ok = first.strip_prefix("trap ").is_some_and(|m| same_trap(m, expected));
-        return if ok {
-            (1, vec![])
-        } else {
-            (
-                0,
-                vec![format!("{}: {mode:?}: not the trap {expected:?}: {outcome}", case.id)],
-            )
-        };
+    let mut out = Checked::default();
+    let started = match start {
+        Instantiation::Trap(message) => accepts(&Expect::Trap(message.clone()), first),
+        Instantiation::Exception => accepts(&Expect::Exception, first),
+        _ => first == "ready",
+    };
+    if !started {
+        out.wrong.push(format!("{}: {mode:?}: not {start:?}: {outcome}", id));
+        return out;
     }
     if first != "ready" {
-        return (0, vec![format!("{}: {mode:?}: not instantiated: {outcome}", case.id)]);
+        out.passed = 1;
+        return out;
     }
-    let (mut held, mut wrong) = (0, Vec::new());
-    for step in &case.steps {
+    for step in &code.steps {
         let Some(reply) = replies.next() else {
-            wrong.push(format!("{}: {mode:?}: no reply at line {}: {outcome}", case.id, step.line));
-            break;
+            out.wrong
+                .push(format!("{}: {mode:?}: no reply at line {}: {outcome}", id, step.line));
+            return out;
         };
         if accepts(&step.expect, reply) {
-            held += 1;
+            out.passed += usize::from(step.asserts);
         } else {
-            wrong.push(format!(
-                "{}: {mode:?}: line {}: {:?} gave {reply:?}, not {:?}",
-                case.id, step.line, step.action, step.expect
+            let Step {
+                line, action, expect, ..
+            } = step;
+            out.wrong.push(format!(
+                "{}: {mode:?}: line {line}: {action:?} gave {reply:?}, not {expect:?}",
+                id
             ));
         }
     }
-    if wrong.is_empty() && outcome.code() != 0 {
-        wrong.push(format!("{}: {mode:?}: {outcome}", case.id));
-    }
-    (held, wrong)
-}
-
-/// A module that must be refused: true if it was, by the text parser, by `dunlin build`, or (what earlier versions of the suite call
-/// unlinkable) by a trap while it is instantiated.
-pub fn is_refused(refused: &Refused) -> bool {
-    let Some(wasm) = &refused.wasm else { return true };
-    match build(wasm) {
-        Built::Refused(_) => true,
-        Built::Program(program) => {
-            let outcome = program.on(Arch::X86_64).opts(["--commands", "--no-control"]).output();
-            outcome.out().starts_with("trap ")
+    if mode.forced.is_some() {
+        let points = replies
+            .next()
+            .and_then(|r| r.strip_prefix("ok "))
+            .and_then(|n| n.parse().ok());
+        match points {
+            Some(points) => out.points = points,
+            None => out.wrong.push(format!("{}: {mode:?}: no number of points: {outcome}", id)),
         }
     }
+    if outcome.code() != 0 {
+        out.wrong.push(format!("{}: {mode:?}: {outcome}", id));
+    }
+    out
+}
+
+/// A module that must be refused: true if it was, by the text parser or by `dunlin build`.
+pub fn is_refused(refused: &Refused) -> bool {
+    let Some(wasm) = &refused.wasm else { return true };
+    matches!(build(wasm), Built::Refused(_))
 }
 
 fn command(action: &Action) -> String {
@@ -169,6 +184,8 @@ fn accepts(expect: &Expect, reply: &str) -> bool {
     match expect {
         Expect::Anything => kind == "ok",
         Expect::Trap(message) => kind == "trap" && same_trap(rest, message),
+        Expect::Exception => kind == "trap" && rest == "uncaught exception",
+        Expect::Inexpressible(_) => false,
         Expect::Return(patterns) => {
             let results: Option<Vec<(&str, u128)>> = rest
                 .split_whitespace()
@@ -187,12 +204,16 @@ fn accepts(expect: &Expect, reply: &str) -> bool {
 
 /// Are these two names of one trap? The suite's are shorter or longer than ours ("uninitialized element 2").
 fn same_trap(ours: &str, theirs: &str) -> bool {
+    let theirs = match theirs {
+        "null function reference" => "null reference",
+        other => other,
+    };
     ours.contains(theirs) || theirs.starts_with(ours)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::Pattern;
+    use super::super::values::Pattern;
     use super::*;
 
     #[test]
@@ -217,5 +238,6 @@ mod tests {
             &Expect::Trap("uninitialized element 2".into()),
             "trap uninitialized element"
         ));
+        assert!(accepts(&Expect::Exception, "trap uncaught exception") && !accepts(&Expect::Exception, "ok"));
     }
 }

@@ -1,6 +1,6 @@
 //! Vectors among the results that scripts expect.
 
-use super::script::Pattern;
+use super::values::Pattern;
 use wast::core::{NanPattern, V128Pattern};
 
 /// A vector's lanes, each as a pattern of its own.
