@@ -215,11 +215,21 @@ impl Store {
                 continue;
             };
             let numeric = !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
-            if numeric && !Path::new("/proc").join(pid).exists() {
+            if numeric && !lives(pid) {
                 let _ = fs::remove_file(path);
             }
         }
     }
+}
+
+/// Is there such a process? One that has died and that nobody has asked for its exit code yet is none.
+fn lives(pid: &str) -> bool {
+    let Ok(stat) = fs::read_to_string(Path::new("/proc").join(pid).join("stat")) else {
+        return false;
+    };
+    // The state follows the name, which is in brackets and may hold anything (proc_pid_stat(5)).
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    !matches!(state, Some('Z' | 'X' | 'x'))
 }
 
 /// The carried contents of a snapshot and its bases.

@@ -296,3 +296,25 @@ fn files_that_are_damaged_in_a_base_are_written_anew() {
     let second = toy.write_with(&store, Some(&first.name), &source).unwrap();
     toy.files_are_in(&dir.path().join(&second.name));
 }
+
+#[test]
+fn what_dead_writers_left_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = |pid: u32| dir.path().join(format!(".dunlin-{pid}-0.tmp"));
+    // A process that has ended and that nobody has waited for.
+    let mut ended = std::process::Command::new("true").spawn().unwrap();
+    while lives(&ended.id().to_string()) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(Path::new("/proc").join(ended.id().to_string()).exists());
+    let (own, none) = (std::process::id(), u32::MAX);
+    [ended.id(), own, none]
+        .iter()
+        .for_each(|&pid| fs::write(left(pid), "").unwrap());
+    let store = Store::open(dir.path(), 1).unwrap();
+    assert_eq!([ended.id(), own, none].map(|pid| left(pid).exists()), [false, true, false]);
+    fs::write(left(ended.id()), "").unwrap();
+    store.clear(Toy::new(1).state.module).unwrap();
+    assert_eq!([ended.id(), own].map(|pid| left(pid).exists()), [false, true]);
+    ended.wait().unwrap();
+}
