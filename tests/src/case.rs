@@ -113,7 +113,7 @@ impl Case {
         self.journey(first, at_least, files, |run| ping_pong(first, lengths, run, || Input::Empty));
     }
 
-    /// Moves to the other architecture with `dunlin checkpoint`, each time after `leg`, until the program ends.
+    /// Moves to the other architecture with `dunlin checkpoint`, each time after `leg` of processor time, until the program ends.
     #[track_caller]
     pub fn moved_by_time(&self, first: Arch, leg: impl Fn(Arch) -> Duration, at_least: usize, files: Files) {
         self.journey(first, at_least, files, |run| timed(first, leg, run));

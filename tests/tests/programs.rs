@@ -195,6 +195,6 @@ fn cpython_moved() {
 #[test]
 fn cpython_moved_for_ten_seconds() {
     let case = python(|dir| vec![format!("{dir}/script.py"), "50".into(), dir.into()]);
-    let leg = |arch| Duration::from_millis(if arch == Arch::X86_64 { 900 } else { 600 });
+    let leg = |arch| Duration::from_millis(if arch == Arch::X86_64 { 850 } else { 800 });
     case.moved_by_time(Arch::X86_64, leg, 10, Files::Shared);
 }
