@@ -132,8 +132,8 @@ fn setjmp_in_place() {
 
 #[test]
 fn setjmp_moved() {
-    to_and_fro(lua_legacy(), 18_000);
-    to_and_fro(lua_new(), 17_000);
+    to_and_fro(lua_legacy(), 13_000);
+    to_and_fro(lua_new(), 12_000);
 }
 
 #[test]
@@ -144,8 +144,8 @@ fn exceptions_in_place() {
 
 #[test]
 fn exceptions_moved() {
-    to_and_fro(shapes_legacy(), 25_000);
-    to_and_fro(shapes_new(), 23_000);
+    to_and_fro(shapes_legacy(), 17_000);
+    to_and_fro(shapes_new(), 16_000);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn quickjs_in_place() {
 
 #[test]
 fn quickjs_moved() {
-    to_and_fro(quickjs(), 150_000);
+    to_and_fro(quickjs(), 100_000);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn compression_in_place() {
 
 #[test]
 fn compression_moved() {
-    to_and_fro(squeeze(), 250_000);
+    to_and_fro(squeeze(), 110_000);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn rust_in_place() {
 
 #[test]
 fn rust_moved() {
-    to_and_fro(ledger(), 21_000);
+    to_and_fro(ledger(), 15_000);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn cpython_in_place() {
 
 #[test]
 fn cpython_moved() {
-    let leg = |arch| if arch == Arch::X86_64 { 20_000_000 } else { 1_000_000 };
+    let leg = |arch| if arch == Arch::X86_64 { 14_000_000 } else { 800_000 };
     cpython().moved(Arch::X86_64, leg, 10, Files::Shared);
     cpython().moved(Arch::Aarch64, leg, 10, Files::All);
 }
@@ -194,7 +194,7 @@ fn cpython_moved() {
 /// Ten seconds of computing on x86_64; every move is asked for from outside, as a person would.
 #[test]
 fn cpython_moved_for_ten_seconds() {
-    let case = python(|dir| vec![format!("{dir}/script.py"), "50".into(), dir.into()]);
+    let case = python(|dir| vec![format!("{dir}/script.py"), "72".into(), dir.into()]);
     let leg = |arch| Duration::from_millis(if arch == Arch::X86_64 { 850 } else { 800 });
     case.moved_by_time(Arch::X86_64, leg, 10, Files::Shared);
 }
