@@ -111,7 +111,8 @@ pub fn guest(name: &str) -> Arc<Guest> {
 pub fn clang(sources: &[PathBuf], flags: &[String], module: &Path) {
     let mut command = Command::new(tools::clang());
     command.args(["--target=wasm32-wasi", "--no-wasm-opt", "-O2", "-Wall", "-Wno-deprecated"]);
-    command.args(flags).args(sources).arg("-o").arg(module);
+    // Libraries among the flags belong after what needs them.
+    command.args(sources).args(flags).arg("-o").arg(module);
     run(command, Input::Empty, Duration::from_secs(300)).expect_code(0);
 }
 

@@ -4,17 +4,20 @@
 //! - [`process`]: children that cannot hang a test;
 //! - [`program`]: a program built for both architectures, and its runs;
 //! - [`guest`]: the small C and text-format programs in `guests/`, with the directives in their headers;
+//! - [`case`]: a real program with its reference;
 //! - [`moves`]: ping-pong between architectures;
 //! - [`snapshots`]: snapshots as values, to compare and to forge them;
-//! - [`sources`]: C sources and scripts that lie inside crates;
-//! - [`real`]: SQLite and Lua;
+//! - [`sources`]: sources, scripts and modules that lie inside crates and Python packages;
+//! - [`real`]: how real programs are built, and [`recipes`]: which there are;
 //! - [`spec`]: the official test suite's scripts.
 
+pub mod case;
 pub mod guest;
 pub mod moves;
 pub mod process;
 pub mod program;
 pub mod real;
+pub mod recipes;
 pub mod snapshots;
 pub mod sources;
 pub mod spec;

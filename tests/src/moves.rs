@@ -2,12 +2,16 @@
 //! ends. Standard output of all legs together must be that of an undisturbed run.
 
 use crate::process::{Input, Outcome};
-use crate::program::{CHECKPOINTED, Run, scratch};
+use crate::program::{CHECKPOINTED, Run, dunlin, scratch};
 use dunlin_migrate::arch::Arch;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a program may take to begin to listen for requests, on a busy machine and under qemu.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a ping-pong went.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Journey {
     /// How often the program moved.
     pub moves: usize,
@@ -39,13 +43,7 @@ pub fn ping_pong(
     mut input: impl FnMut() -> Input,
 ) -> Journey {
     let dir = scratch();
-    let mut journey = Journey {
-        moves: 0,
-        code: 0,
-        stdout: Vec::new(),
-        stderr: Vec::new(),
-        sizes: Vec::new(),
-    };
+    let mut journey = Journey::default();
     let mut arch = first;
     let mut from: Option<PathBuf> = None;
     let mut legs = legs.into_iter();
@@ -68,6 +66,62 @@ pub fn ping_pong(
         }
         let size = std::fs::metadata(&to)
             .unwrap_or_else(|e| panic!("no snapshot ({e}) after {outcome}"))
+            .len();
+        journey.sizes.push(size);
+        journey.moves += 1;
+        from = Some(to);
+        arch = other(arch);
+    }
+}
+
+/// The processor time a process has taken: unlike the clock, it doesn't run on while a busy machine does something else.
+fn processor_time(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything. Times are fields 14 and 15, in hundredths of a second on every Linux of ours.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    Some(Duration::from_millis(10 * (ticks(14)? + ticks(15)?)))
+}
+
+/// Moves a program with `dunlin checkpoint` after its process has taken `leg` of processor time (by architecture), until it ends.
+#[track_caller]
+pub fn timed(first: Arch, leg: impl Fn(Arch) -> Duration, run: impl Fn(Arch) -> Run) -> Journey {
+    let dir = scratch();
+    let mut journey = Journey::default();
+    let mut arch = first;
+    let mut from: Option<PathBuf> = None;
+    loop {
+        let to = dir.path().join(format!("{}.snap", journey.moves));
+        let mut next = run(arch);
+        if let Some(from) = &from {
+            next = next.resume(from);
+        }
+        let mut running = next.start();
+        while running.is_running() && processor_time(running.pid()).is_some_and(|t| t < leg(arch)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let ends = Instant::now() + PATIENCE;
+        let pid = running.pid().to_string();
+        let mut asked = None;
+        // It may not listen yet, or end this very moment.
+        while running.is_running() && Instant::now() < ends {
+            let outcome = dunlin(&["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()], &[]);
+            let done = outcome.code() == 0;
+            asked = Some(outcome);
+            if done {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let outcome = running.finish();
+        journey.stdout.extend_from_slice(&outcome.stdout);
+        if outcome.code() != CHECKPOINTED {
+            journey.code = outcome.code();
+            journey.stderr = outcome.stderr;
+            return journey;
+        }
+        let size = std::fs::metadata(&to)
+            .unwrap_or_else(|e| panic!("no snapshot ({e}) after {outcome}; asked: {asked:?}"))
             .len();
         journey.sizes.push(size);
         journey.moves += 1;

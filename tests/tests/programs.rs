@@ -1,154 +1,200 @@
-//! Real programs, moved many times in one run: SQLite on a file database, and Lua running a script. Standard output, exit code and
-//! every file written must be those of the machine's own compiler's build.
+//! Real programs, moved many times in one run between the architectures: C, C++ and Rust, interpreters, files, exceptions. Standard
+//! output, exit code and every file written must be those of the machine's own compiler's build (of its Python, for CPython).
 
 use dunlin_migrate::arch::Arch;
-use dunlin_tests::moves::ping_pong;
-use dunlin_tests::process::{Input, run};
-use dunlin_tests::program::{Program, Run, scratch};
-use dunlin_tests::real::{Recipe, lua, script, sqlite};
-use dunlin_tests::tree::{Node, tree};
-use std::collections::BTreeMap;
+use dunlin_tests::case::{Case, Files};
+use dunlin_tests::real::{Recipe, ours};
+use dunlin_tests::recipes::{self, Eh};
+use dunlin_tests::sources;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
-use tempfile::TempDir;
 
-/// A real program with its reference.
-struct Case {
-    program: Program,
-    /// Arguments, with the directory's place left open.
-    args: fn(&str) -> Vec<String>,
-    /// Files the directory holds at first.
-    prepare: fn(&Path),
-    stdout: String,
-    files: BTreeMap<String, Node>,
+fn built(recipe: &Recipe, args: fn(&str) -> Vec<String>, prepare: fn(&Path)) -> Case {
+    Case::new(&recipe.module(), Command::new(recipe.native()), args, prepare)
 }
 
-fn case(recipe: &Recipe, args: fn(&str) -> Vec<String>, prepare: fn(&Path)) -> Case {
-    let dir = scratch();
-    prepare(dir.path());
-    let mut native = Command::new(recipe.native());
-    native.args(args(&dir.path().display().to_string()));
-    let outcome = run(native, Input::Empty, Duration::from_secs(60)).expect_code(0);
-    assert!(outcome.out().ends_with("done\n"), "{outcome}");
-    Case {
-        program: Program::build(&recipe.module()),
-        args,
-        prepare,
-        stdout: outcome.out(),
-        files: tree(dir.path()),
-    }
+/// Puts a script of ours into the program's directory.
+fn bring(script: &str, dir: &Path) {
+    std::fs::copy(ours(script), dir.join(script)).expect("the script can be copied");
 }
 
-fn sqlite_case() -> &'static Case {
-    static CASE: OnceLock<Case> = OnceLock::new();
-    CASE.get_or_init(|| case(&sqlite(), |dir| vec![format!("{dir}/test.db"), "8".into()], |_| ()))
+fn both(leg: u64) -> impl Fn(Arch) -> u64 {
+    move |_| leg
 }
 
-fn lua_case() -> &'static Case {
-    static CASE: OnceLock<Case> = OnceLock::new();
-    let prepare = |dir: &Path| {
-        std::fs::copy(script(), dir.join("script.lua")).expect("the script can be copied");
+/// Declares a program: a function that builds it once.
+macro_rules! case {
+    ($name:ident, $make:expr) => {
+        fn $name() -> &'static Case {
+            static CASE: OnceLock<Case> = OnceLock::new();
+            CASE.get_or_init(|| $make)
+        }
     };
-    CASE.get_or_init(|| {
-        case(
-            &lua(),
-            |dir| vec![format!("{dir}/script.lua"), "4".into(), dir.into()],
-            prepare,
-        )
+}
+
+case!(
+    sqlite,
+    built(&recipes::sqlite(), |dir| vec![format!("{dir}/test.db"), "8".into()], |_| ())
+);
+case!(
+    lua,
+    built(
+        &recipes::lua(),
+        |dir| vec![format!("{dir}/script.lua"), "4".into(), dir.into()],
+        |dir| bring("script.lua", dir),
+    )
+);
+case!(lua_legacy, lua_with_setjmp(Eh::Legacy));
+case!(lua_new, lua_with_setjmp(Eh::New));
+case!(shapes_legacy, shapes(Eh::Legacy));
+case!(shapes_new, shapes(Eh::New));
+case!(
+    quickjs,
+    built(
+        &recipes::quickjs(),
+        |dir| ["--std", "-m", &format!("{dir}/script.js"), "2", dir]
+            .map(String::from)
+            .into(),
+        |dir| bring("script.js", dir),
+    )
+);
+case!(
+    squeeze,
+    built(&recipes::squeeze(), |dir| vec!["2".into(), dir.into()], |_| ())
+);
+case!(ledger, built(&recipes::ledger(), |dir| vec!["6".into(), dir.into()], |_| ()));
+case!(
+    cpython,
+    python(|dir| vec![format!("{dir}/script.py"), "4".into(), dir.into()])
+);
+
+fn lua_with_setjmp(eh: Eh) -> Case {
+    built(
+        &recipes::lua_with_setjmp(eh),
+        |dir| vec![format!("{dir}/errors.lua"), "2".into(), dir.into()],
+        |dir| bring("errors.lua", dir),
+    )
+}
+
+fn shapes(eh: Eh) -> Case {
+    built(&recipes::shapes(eh), |dir| vec!["10".into(), dir.into()], |_| ())
+}
+
+fn python(args: fn(&str) -> Vec<String>) -> Case {
+    Case::new(&sources::cpython(), Command::new("python3"), args, |dir| {
+        bring("script.py", dir)
     })
 }
 
-impl Case {
-    fn dir(&self) -> TempDir {
-        let dir = scratch();
-        (self.prepare)(dir.path());
-        dir
-    }
-
-    fn on(&self, arch: Arch, dir: &TempDir) -> Run {
-        self.program
-            .on(arch)
-            .args((self.args)("/data"))
-            .dir(dir.path(), "/data")
-            .timeout(Duration::from_secs(300))
-    }
-
-    #[track_caller]
-    fn check(&self, code: i32, stdout: &[u8], dir: &TempDir, what: &str) {
-        assert_eq!(String::from_utf8_lossy(stdout), self.stdout, "stdout of {what}");
-        assert_eq!(code, 0, "exit code of {what}");
-        assert_eq!(tree(dir.path()), self.files, "files after {what}");
-    }
-
-    fn undisturbed(&self, arch: Arch) {
-        let dir = self.dir();
-        let outcome = self.on(arch, &dir).output();
-        self.check(outcome.code(), &outcome.stdout, &dir, &outcome.to_string());
-    }
-
-    fn forced(&self, arch: Arch, every: u64) {
-        let dir = self.dir();
-        let outcome = self.on(arch, &dir).forced(every).output();
-        self.check(outcome.code(), &outcome.stdout, &dir, &outcome.to_string());
-    }
-
-    /// Moves every `leg` migration points until the program ends.
-    fn moved(&self, first: Arch, leg: u64) {
-        let dir = self.dir();
-        // Unequal legs, so that the program is stopped in many kinds of places.
-        let legs = (0..).map(|i| leg - leg / 8 + (i * 7919) % (leg / 4));
-        let journey = ping_pong(first, legs, |arch| self.on(arch, &dir), || Input::Empty);
-        let what = format!(
-            "{} moves starting on {first}; stderr: {}",
-            journey.moves,
-            String::from_utf8_lossy(&journey.stderr)
-        );
-        self.check(journey.code, &journey.stdout, &dir, &what);
-        assert!(journey.moves >= 20, "only {what}");
-        println!("{what}");
+/// Undisturbed on both architectures, and moved at every Nth point on each.
+fn in_place(case: &Case, every: [u64; 2]) {
+    for (arch, every) in Arch::ALL.into_iter().zip(every) {
+        case.undisturbed(arch);
+        case.forced(arch, every);
     }
 }
 
-#[test]
-fn sqlite_undisturbed() {
-    Arch::ALL.into_iter().for_each(|arch| sqlite_case().undisturbed(arch));
+/// Moved from each architecture to the other, every `leg` points, with the directory shared, and with it inside the snapshots.
+fn to_and_fro(case: &Case, leg: u64) {
+    case.moved(Arch::X86_64, both(leg), 20, Files::Shared);
+    case.moved(Arch::Aarch64, both(leg), 20, Files::All);
 }
 
 #[test]
-fn sqlite_moved_from_x86_64() {
-    sqlite_case().moved(Arch::X86_64, 30_000);
+fn sqlite_in_place() {
+    in_place(sqlite(), [97, 997]);
 }
 
 #[test]
-fn sqlite_moved_from_aarch64() {
-    sqlite_case().moved(Arch::Aarch64, 30_000);
+fn sqlite_moved() {
+    sqlite().moved(Arch::X86_64, both(30_000), 20, Files::Shared);
+    // The database is open all the time, and a journal now and then.
+    sqlite().moved(Arch::Aarch64, both(30_000), 20, Files::OpenOnes);
 }
 
 #[test]
-fn sqlite_forced() {
-    sqlite_case().forced(Arch::X86_64, 97);
-    sqlite_case().forced(Arch::Aarch64, 997);
+fn lua_in_place() {
+    in_place(lua(), [97, 997]);
 }
 
 #[test]
-fn lua_undisturbed() {
-    Arch::ALL.into_iter().for_each(|arch| lua_case().undisturbed(arch));
+fn lua_moved() {
+    to_and_fro(lua(), 45_000);
 }
 
 #[test]
-fn lua_moved_from_x86_64() {
-    lua_case().moved(Arch::X86_64, 45_000);
+fn setjmp_in_place() {
+    in_place(lua_legacy(), [97, 997]);
+    in_place(lua_new(), [89, 991]);
 }
 
 #[test]
-fn lua_moved_from_aarch64() {
-    lua_case().moved(Arch::Aarch64, 45_000);
+fn setjmp_moved() {
+    to_and_fro(lua_legacy(), 13_000);
+    to_and_fro(lua_new(), 12_000);
 }
 
 #[test]
-fn lua_forced() {
-    lua_case().forced(Arch::X86_64, 97);
-    lua_case().forced(Arch::Aarch64, 997);
+fn exceptions_in_place() {
+    in_place(shapes_legacy(), [997, 9_973]);
+    in_place(shapes_new(), [991, 9_967]);
+}
+
+#[test]
+fn exceptions_moved() {
+    to_and_fro(shapes_legacy(), 17_000);
+    to_and_fro(shapes_new(), 16_000);
+}
+
+#[test]
+fn quickjs_in_place() {
+    in_place(quickjs(), [9_973, 99_991]);
+}
+
+#[test]
+fn quickjs_moved() {
+    to_and_fro(quickjs(), 100_000);
+}
+
+#[test]
+fn compression_in_place() {
+    in_place(squeeze(), [99_991, 999_983]);
+}
+
+#[test]
+fn compression_moved() {
+    to_and_fro(squeeze(), 110_000);
+}
+
+#[test]
+fn rust_in_place() {
+    in_place(ledger(), [97, 997]);
+}
+
+#[test]
+fn rust_moved() {
+    to_and_fro(ledger(), 15_000);
+}
+
+#[test]
+fn cpython_in_place() {
+    cpython().undisturbed(Arch::X86_64);
+    cpython().forced(Arch::X86_64, 99_991);
+}
+
+#[test]
+fn cpython_moved() {
+    let leg = |arch| if arch == Arch::X86_64 { 14_000_000 } else { 800_000 };
+    cpython().moved(Arch::X86_64, leg, 10, Files::Shared);
+    cpython().moved(Arch::Aarch64, leg, 10, Files::All);
+}
+
+/// Ten seconds of computing on x86_64; every move is asked for from outside, as a person would.
+#[test]
+fn cpython_moved_for_ten_seconds() {
+    let case = python(|dir| vec![format!("{dir}/script.py"), "72".into(), dir.into()]);
+    let leg = |arch| Duration::from_millis(if arch == Arch::X86_64 { 850 } else { 800 });
+    case.moved_by_time(Arch::X86_64, leg, 10, Files::Shared);
 }
