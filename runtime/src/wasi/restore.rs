@@ -12,7 +12,7 @@ use super::errno::Errno;
 use super::host::{HostKind, Stat};
 use super::open::{Access, open_directory, open_existing};
 use super::place;
-use super::rights::{self, FD_READ, FD_WRITE};
+use super::rights::{self, FD_READ};
 use super::settle;
 use super::table::{ALL_FLAGS, Descriptor, Directory, Resource};
 use super::{GrantedDir, Wasi, WasiError, open_grant};
@@ -521,7 +521,8 @@ fn advance_stdin(offset: u64) -> Option<String> {
 fn access(d: &state::Descriptor) -> Access {
     Access {
         read: d.rights & FD_READ != 0,
-        write: d.rights & FD_WRITE != 0,
+        // A program that has given up writing may still resize.
+        write: d.rights & rights::WRITER != 0,
         flags: d.flags,
         follow: FollowSymlinks::No,
     }
@@ -533,11 +534,8 @@ fn most_rights(d: &state::Descriptor) -> (u64, u64) {
         state::Resource::Stdio { stream, .. } => (Descriptor::stdio(*stream).rights, 0),
         state::Resource::Directory { .. } => (rights::DIRECTORY, rights::ALL),
         state::Resource::Listener { .. } => (rights::LISTENER, rights::CONNECTION),
-        // Resizing is only for what is open for writing. The file is opened with what it is open for, so no more can be done with it.
-        state::Resource::File { .. } | state::Resource::Unlinked { .. } => match d.rights & FD_WRITE {
-            0 => (rights::FILE & !rights::WRITER, 0),
-            _ => (rights::FILE, 0),
-        },
+        // It is opened again with what these say, and its file system has the last word.
+        state::Resource::File { .. } | state::Resource::Unlinked { .. } => (rights::FILE, 0),
     }
 }
 

@@ -160,7 +160,7 @@ fn rights_beyond_a_fresh_programs_are_refused() {
             let mut forged = good.clone();
             let d = &mut forged.descriptors[n];
             // What a file is open for is the snapshot's to say, and the resumer's file system has the last word.
-            if d.rights >> bit & 1 == 0 && !(d.fd == 5 && 1 << bit == WRITE) {
+            if d.rights >> bit & 1 == 0 && !(d.fd == 5 && OF_FILE >> bit & 1 == 1) {
                 d.rights |= 1 << bit;
                 assert!(restore(&dir, &forged).is_err(), "right {bit} of descriptor {n}");
                 refused += 1;

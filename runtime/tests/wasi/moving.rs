@@ -115,6 +115,22 @@ fn a_state_moves_any_number_of_times_unchanged() {
 }
 
 #[test]
+fn what_a_program_has_given_up_stays_given_up_and_the_rest_stays() {
+    let dir = tempdir().unwrap();
+    let mut g = Guest::new(dir.path());
+    let f = g.open(ROOT, "f", CREAT, READ | WRITE, 0).unwrap();
+    g.write(f, b"text").unwrap();
+    let (rights, _) = g.rights(f);
+    assert_eq!(g.call("fd_fdstat_set_rights", &[f, rights & !(READ | WRITE), 0]), 0);
+    let mut g = g.moved(&config(&[(dir.path(), "/")]));
+    assert_eq!(g.rights(f).0, rights & !(READ | WRITE));
+    assert_eq!((g.write(f, b"x"), g.read(f, 1)), (Err(BADF), Err(BADF)));
+    assert_eq!(g.call("fd_filestat_set_size", &[f, 2]), 0);
+    assert_eq!(g.call("fd_allocate", &[f, 0, 9]), 0);
+    assert_eq!(fs::metadata(dir.path().join("f")).unwrap().len(), 9);
+}
+
+#[test]
 fn equal_programs_have_equal_states() {
     let (a, b) = (tempdir().unwrap(), tempdir().unwrap());
     let states = [&a, &b].map(|dir| {
