@@ -55,7 +55,7 @@ impl Slice {
             "an interpreter that agrees",
             native.interpreted > 1000 && native.outvoted < 24,
         ));
-        expected.push(("migrations", forced.points > 100_000));
+        expected.push(("migrations", forced.points > 60_000));
         for mode in [Mode::Emulated, Mode::EmulatedForced, Mode::Away, Mode::Home] {
             let count = of(&self.emulated, mode);
             expected.push(("modules under emulation", count.modules > 220 && count.skipped < 80));
