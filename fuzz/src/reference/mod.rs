@@ -61,6 +61,7 @@ pub enum ReferenceError {
 /// Why instantiation or a call ended.
 enum Stop {
     Trap(Trap),
+    #[cfg_attr(not(feature = "reference"), allow(dead_code, reason = "there is no engine"))]
     Engine(String),
 }
 
