@@ -1,23 +1,32 @@
-//! `--commands`, for tests: calls exports as told on standard input, so that the specification's test scripts run through real
-//! executables. One line each:
+//! `--commands`, for tests: calls exports as told on standard input, so that the specification's test scripts and fuzzed modules run
+//! through real executables. One line each:
 //!
 //! ```text
 //!   ready                               instantiated (or: trap MESSAGE, and that is the end)
 //!   invoke NAME TYPE:BITS ...           ok TYPE:BITS ...
 //!   get NAME                            ok TYPE:BITS
-//!   points                              ok NUMBER       migration points passed so far
+//!   set NAME TYPE:BITS                  ok
+//!   digest                              ok PAGES:CRC ... / TYPE:BITS ... / LENGTH:NULLS:CRC ...
+//!   points                              ok NUMBER
 //!                                       trap MESSAGE    the instance goes on
 //!                                       err MESSAGE     not possible
 //! ```
 //!
-//! `NAME` is an export's name as hexadecimal bytes (`-` if empty); `BITS` are hexadecimal digits.
+//! `NAME` is an export's name as hexadecimal bytes (`-` if empty); `BITS` are hexadecimal digits. `digest` tells the state of all
+//! memories, globals and tables, in CRC-32s: of a memory's bytes, of which of a table's elements are null, and of the elements.
+//! `points` are the migration points passed so far, which only the test modes of [`crate::force`] count.
+//!
+//! With `--resume` the first reply is that of the command during which the snapshot was made.
 
 use crate::exit::Ending;
+use crate::instance::Instance;
 use crate::instantiate::instantiate;
-use crate::running::Running;
+use crate::memory::{Memory, WASM_PAGE};
+use crate::running::{Enter, Running};
+use dunlin_migrate::context::TableEntry;
 use dunlin_migrate::module::ExportKind;
 use dunlin_migrate::state::Invocation;
-use dunlin_migrate::types::{ValType, Value};
+use dunlin_migrate::types::{NULL_REF, ValType, Value};
 use std::io::{BufRead, Write};
 
 /// Why serving ends before the input does.
@@ -36,14 +45,16 @@ impl From<std::io::Error> for Stop {
 
 impl Running {
     /// Instantiates the program and serves commands until the input ends.
-    pub fn serve_commands(&mut self, input: impl BufRead, output: impl Write) -> Ending {
-        match self.serve_lines(input, output) {
-            Ok(()) | Err(Stop::Pipe) => Ending::Returned,
-            Err(Stop::Ended(ending)) => ending,
-        }
+    pub fn serve_commands(&mut self, input: impl BufRead, mut output: impl Write) -> Ending {
+        end(self.serve_from_the_start(input, &mut output))
     }
 
-    fn serve_lines(&mut self, input: impl BufRead, mut output: impl Write) -> Result<(), Stop> {
+    /// Goes on with a restored program and serves commands until the input ends. `import`: see [`Enter::Resume`].
+    pub fn serve_more_commands(&mut self, import: Option<u32>, input: impl BufRead, mut output: impl Write) -> Ending {
+        end(self.serve_from_a_call(import, input, &mut output))
+    }
+
+    fn serve_from_the_start(&mut self, input: impl BufRead, output: &mut impl Write) -> Result<(), Stop> {
         let first = match instantiate(&mut self.instance) {
             Err(trap) => Err(trap.message().to_owned()),
             Ok(()) => match self.instance.program.module.start {
@@ -57,12 +68,38 @@ impl Running {
         }
         writeln!(output, "ready")?;
         output.flush()?;
+        self.serve_lines(input, output)
+    }
+
+    fn serve_from_a_call(&mut self, import: Option<u32>, input: impl BufRead, output: &mut impl Write) -> Result<(), Stop> {
+        let func = match &self.invocation {
+            Invocation::Start => None,
+            Invocation::Export(name) => self.instance.program.module.exported_func(name),
+        };
+        let ended = self.enter(Enter::Resume(import));
+        let ended = caught(ended.map(|()| func.map(|func| self.results(func))))?;
+        let reply = match &ended {
+            Ok(Some(results)) => results_line(results),
+            Ok(None) => "ready".into(),
+            Err(message) => format!("trap {message}"),
+        };
+        writeln!(output, "{reply}")?;
+        output.flush()?;
+        match (ended, func) {
+            (Err(_), None) => Ok(()),
+            _ => self.serve_lines(input, output),
+        }
+    }
+
+    fn serve_lines(&mut self, input: impl BufRead, output: &mut impl Write) -> Result<(), Stop> {
         for line in input.lines() {
             let line = line?;
             let words: Vec<&str> = line.split_whitespace().collect();
             let reply = match words.as_slice() {
                 ["invoke", name, args @ ..] => self.command_invoke(name, args)?,
                 ["get", name] => self.command_get(name),
+                ["set", name, value] => self.command_set(name, value),
+                ["digest"] => format!("ok{}", digest(&self.instance)),
                 ["points"] => format!("ok {}", self.ticks.passed()),
                 [] => continue,
                 _ => format!("err no such command: {line:?}"),
@@ -91,18 +128,14 @@ impl Running {
         }
         self.invocation = Invocation::Export(name);
         Ok(match self.command_call(func, &args)? {
-            Ok(results) => results.iter().fold("ok".into(), |line, &value| line + " " + &show(value)),
+            Ok(results) => results_line(&results),
             Err(message) => format!("trap {message}"),
         })
     }
 
     /// Calls a function. A trap is an inner error: the instance can still be used.
     fn command_call(&mut self, func: u32, args: &[Value]) -> Result<Result<Vec<Value>, String>, Stop> {
-        match self.call(func, args) {
-            Ok(results) => Ok(Ok(results)),
-            Err(Ending::Trapped { message, .. }) => Ok(Err(message)),
-            Err(ending) => Err(Stop::Ended(ending)),
-        }
+        caught(self.call(func, args))
     }
 
     fn command_get(&self, name: &str) -> String {
@@ -115,6 +148,62 @@ impl Running {
             None => format!("err no global {name:?} is exported"),
         }
     }
+
+    fn command_set(&mut self, name: &str, value: &str) -> String {
+        let (Some(name), Some(value)) = (parse_name(name), parse_value(value)) else {
+            return "err not a name and a value".into();
+        };
+        let module = &self.instance.program.module;
+        let found = module.exports.iter().find(|e| e.kind == ExportKind::Global && e.name == name);
+        let declared = found.and_then(|e| Some((e.index, module.globals.get(e.index as usize)?)));
+        match declared {
+            Some((index, global)) if global.mutable && global.ty == value.ty() => {
+                self.instance.set_global(index, value);
+                "ok".into()
+            }
+            _ => format!("err no such mutable global {name:?} is exported"),
+        }
+    }
+}
+
+fn end(served: Result<(), Stop>) -> Ending {
+    match served {
+        Ok(()) | Err(Stop::Pipe) => Ending::Returned,
+        Err(Stop::Ended(ending)) => ending,
+    }
+}
+
+/// Makes a trap an inner error.
+fn caught<T>(ended: Result<T, Ending>) -> Result<Result<T, String>, Stop> {
+    match ended {
+        Ok(value) => Ok(Ok(value)),
+        Err(Ending::Trapped { message, .. }) => Ok(Err(message)),
+        Err(ending) => Err(Stop::Ended(ending)),
+    }
+}
+
+fn results_line(results: &[Value]) -> String {
+    results.iter().fold("ok".into(), |line, &value| line + " " + &show(value))
+}
+
+/// Memories, globals and tables.
+fn digest(instance: &Instance) -> String {
+    let module = &instance.program.module;
+    let memory = |m: &Memory| format!("{}:{:x}", m.size() / WASM_PAGE, crc32fast::hash(m.bytes()));
+    let table = |entries: &Vec<TableEntry>| {
+        let (mut nulls, mut elements) = (crc32fast::Hasher::new(), crc32fast::Hasher::new());
+        for entry in entries {
+            nulls.update(&[u8::from(entry.func == NULL_REF)]);
+            elements.update(&entry.func.to_le_bytes());
+        }
+        format!("{}:{:x}:{:x}", entries.len(), nulls.finalize(), elements.finalize())
+    };
+    let memories = instance.memories().map(memory);
+    let globals = (0..module.globals.len() as u32).map(|g| show(instance.global(g)));
+    let tables = instance.tables().iter().map(table);
+    let slash = || std::iter::once("/".to_owned());
+    let words = memories.chain(slash()).chain(globals).chain(slash()).chain(tables);
+    words.fold(String::new(), |line, word| line + " " + &word)
 }
 
 fn parse_name(hex: &str) -> Option<String> {

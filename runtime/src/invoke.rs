@@ -128,7 +128,7 @@ impl Running {
     }
 
     /// The results of a function that has just returned.
-    fn results(&self, func: u32) -> Vec<Value> {
+    pub(crate) fn results(&self, func: u32) -> Vec<Value> {
         let types = &self.instance.program.module.func_type(func).results;
         (0..)
             .zip(types)

@@ -285,8 +285,6 @@ impl Options {
             return Err(OptionError::Needs(this, other));
         }
         let conflicts = [
-            ("commands", self.commands, "checkpoint-to", self.checkpoint_to.is_some()),
-            ("commands", self.commands, "resume", self.resume.is_some()),
             ("commands", self.commands, "resume-latest", self.resume_latest.is_some()),
             ("commands", self.commands, "invoke", self.invoke.is_some()),
             ("resume", self.resume.is_some(), "resume-latest", self.resume_latest.is_some()),

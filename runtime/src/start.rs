@@ -227,6 +227,10 @@ impl Run {
         let saver = self.saver(Some(&path))?;
         let mut running = Running::new(restored.instance, restored.wasi, self.setup, self.shared, self.ticks);
         running.invocation = restored.invocation;
+        if self.options.commands {
+            let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+            return Ok((running.serve_more_commands(restored.import, input, output), None));
+        }
         let _control = serve(&self.options, &running, restored.args)?;
         Ok((running.go_on(restored.import, self.options.invoke.as_deref()), saver))
     }

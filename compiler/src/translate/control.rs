@@ -155,7 +155,8 @@ impl Translator<'_, '_, '_> {
             num_params: params.len(),
             target: self.return_block,
             label: NONE,
-            height: 0,
+            // In dead code, too: an `end` there leaves the enclosing block's operands alone.
+            height: self.stack.len(),
             outer_live,
             else_block: None,
             params: vec![],

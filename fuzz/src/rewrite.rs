@@ -1,0 +1,96 @@
+//! Rewriting modules: function bodies instruction by instruction, and exports. Everything else stays byte for byte.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use wasm_encoder::{CodeSection, ExportKind, ExportSection, Module, RawSection};
+use wasmparser::{BinaryReaderError, ExternalKind, Operator, Parser, Payload};
+
+/// One function's body, taken apart.
+#[derive(Debug)]
+pub struct Body<'a> {
+    /// The locals' declarations.
+    pub locals: &'a [u8],
+    /// The instructions and their bytes, the last `end` included.
+    pub ops: Vec<(Operator<'a>, &'a [u8])>,
+}
+
+/// The bodies of a module's own functions.
+pub fn bodies(wasm: &[u8]) -> Result<Vec<Body<'_>>, BinaryReaderError> {
+    let mut bodies = Vec::new();
+    for payload in Parser::new(0).parse_all(wasm) {
+        let Payload::CodeSectionEntry(body) = payload? else {
+            continue;
+        };
+        let mut reader = body.get_operators_reader()?;
+        let start = reader.original_position();
+        let mut ops = Vec::new();
+        while !reader.eof() {
+            let at = reader.original_position();
+            let op = reader.read()?;
+            ops.push((op, &wasm[at..reader.original_position()]));
+        }
+        bodies.push(Body {
+            locals: &wasm[body.range().start..start],
+            ops,
+        });
+    }
+    Ok(bodies)
+}
+
+/// The module with other function bodies (locals and instructions).
+pub fn with_bodies(wasm: &[u8], bodies: &[Vec<u8>]) -> Result<Vec<u8>, BinaryReaderError> {
+    let mut module = Module::new();
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::CodeSectionStart { .. } => {
+                let mut section = CodeSection::new();
+                for body in bodies {
+                    section.raw(body);
+                }
+                module.section(&section);
+            }
+            other => copy(&mut module, wasm, other.as_section()),
+        }
+    }
+    Ok(module.finish())
+}
+
+fn copy(module: &mut Module, wasm: &[u8], section: Option<(u8, Range<usize>)>) {
+    if let Some((id, range)) = section {
+        module.section(&RawSection { id, data: &wasm[range] });
+    }
+}
+
+/// The module with every global exported: the one of index `fuel` as `name`, others that aren't yet under names made of theirs.
+pub fn with_globals_exported(wasm: &[u8], name: &str, fuel: u32) -> Result<Vec<u8>, BinaryReaderError> {
+    let mut module = Module::new();
+    let mut globals = 0;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::ExportSection(exports) => {
+                let mut section = ExportSection::new();
+                let mut hidden: BTreeSet<u32> = (0..globals).collect();
+                for export in exports {
+                    let export = export?;
+                    section.export(export.name, export.kind.into(), export.index);
+                    if export.kind == ExternalKind::Global {
+                        hidden.remove(&export.index);
+                    }
+                }
+                section.export(name, ExportKind::Global, fuel);
+                hidden.remove(&fuel);
+                for index in hidden {
+                    section.export(&format!("{name} {index}"), ExportKind::Global, index);
+                }
+                module.section(&section);
+            }
+            other => {
+                if let Payload::GlobalSection(section) = &other {
+                    globals = section.count();
+                }
+                copy(&mut module, wasm, other.as_section());
+            }
+        }
+    }
+    Ok(module.finish())
+}
