@@ -269,7 +269,7 @@ fn trap_of(code: TrapCode) -> Option<Trap> {
 fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Result<(), String> {
     let mut calls: Vec<u32> = f.sites.iter().filter(|s| s.kind == SiteKind::Call).map(|s| s.wasm).collect();
     calls.sort_unstable();
-    for p in &points.points {
+    for p in points.points() {
         let from = calls.partition_point(|&c| c < p.offset);
         let n = calls[from..].iter().take_while(|&&c| c == p.offset).count();
         if n > 1 {

@@ -37,8 +37,8 @@ fn show_points(p: &FunctionPoints) -> String {
             HomeKind::Slot(Slot::Stack(i)) => format!("stack{i}:{}@{}", h.ty, h.offset),
         }
     };
-    for point in &p.points {
-        let live: Vec<String> = point.live.iter().map(|&k| home(k)).collect();
+    for point in p.points() {
+        let live: Vec<String> = p.live_at(point).into_iter().map(home).collect();
         let _ = writeln!(
             out,
             "; {:#06x} {:?} {:?} [{}]",
@@ -130,7 +130,7 @@ fn every_function_has_both_architectures_and_its_sites() {
                 .filter(|s| s.kind == dunlin_migrate::framemap::SiteKind::Call)
                 .map(|s| s.wasm)
                 .collect();
-            for p in &f.points.points {
+            for p in f.points.points() {
                 assert!(wasm_of_calls.contains(&p.offset), "{}: no call site for {p:?}", m.arch);
             }
         }

@@ -132,12 +132,13 @@ fn check_points(function: &FunctionPoints) -> Result<(), String> {
     {
         return Err(format!("a home lies outside of the record: {home:?}"));
     }
-    if !function.points.is_sorted_by(|a, b| a.offset < b.offset) {
+    if !function.points().is_sorted_by(|a, b| a.offset < b.offset) {
         return Err("migration points are not ascending".into());
     }
-    for point in &function.points {
-        let known = point.live.last().is_none_or(|&h| (h as usize) < function.homes.len());
-        if !known || !point.live.is_sorted_by(|a, b| a < b) {
+    for (n, point) in function.points().iter().enumerate() {
+        let changes = function.changes(n);
+        let known = changes.last().is_none_or(|&h| (h as usize) < function.homes.len());
+        if !known || !changes.is_sorted_by(|a, b| a < b) {
             return Err(format!("the live homes at {:#x} are not ascending indices", point.offset));
         }
     }
@@ -188,13 +189,10 @@ mod tests {
             offset,
             kind: PointKind::Call,
             callee: Callee::None,
-            live: vec![0],
         };
-        let points = FunctionPoints {
-            record_size: 16,
-            homes: vec![home],
-            points: vec![point(3), point(9)],
-        };
+        let mut points = FunctionPoints::new(16, vec![home]);
+        points.push(point(3), &[0]);
+        points.push(point(9), &[0]);
         let one = |code_index| {
             let machine = Arch::ALL.into_iter().map(machine).collect();
             CompiledFunction {
@@ -252,11 +250,10 @@ mod tests {
 
     #[test]
     fn bugs_of_the_function_compiler_are_told() {
-        let broken: [fn(&mut CompiledFunction); 6] = [
+        let broken: [fn(&mut CompiledFunction); 5] = [
             |f| f.points.record_size = 8,
-            |f| f.points.points[1].offset = 3,
-            |f| f.points.points[0].live = vec![0, 0],
-            |f| f.points.points[0].live = vec![1],
+            |f| f.points.push(f.points.points()[1], &[0]),
+            |f| f.points.homes.clear(),
             |f| f.machine[0].record = 48,
             |f| drop(f.machine.pop()),
         ];

@@ -101,7 +101,7 @@ fn both_images_have_the_same_points() {
     for function in 0..images[0].points().unwrap().len() {
         let [a, b] = [0, 1].map(|n| images[n].points().unwrap().get(function).unwrap());
         assert_eq!(a, b);
-        points += a.points.len();
+        points += a.points().len();
     }
     assert!(points > 3, "{points}");
 }

@@ -14,9 +14,11 @@
 //! Both are decoded one function at a time, when that function is asked for: starting a program costs nothing.
 
 mod code;
+mod live;
 mod points;
 
 pub use code::{Code, CodeBuilder};
+pub use live::{LiveSets, Walk};
 pub use points::{Points, PointsBuilder};
 
 use crate::hostcalls::Trap;
@@ -54,8 +56,8 @@ pub enum Callee {
     Type(u32),
 }
 
-/// A migration point.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A migration point. What is live there: [`FunctionPoints::live_at`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
     /// Byte offset of the instruction in the module's binary (see [`crate::state::Frame::offset`]).
     pub offset: u32,
@@ -63,8 +65,6 @@ pub struct Point {
     pub kind: PointKind,
     /// What is called there.
     pub callee: Callee,
-    /// Indices into [`FunctionPoints::homes`] of the homes that are live, ascending.
-    pub live: Vec<u32>,
 }
 
 /// The architecture-independent half for one function.
@@ -74,8 +74,8 @@ pub struct FunctionPoints {
     pub record_size: u32,
     /// The record's homes. Home 0 is the context pointer if the record holds it.
     pub homes: Vec<Home>,
-    /// The migration points, ascending by offset; offsets are unique.
-    pub points: Vec<Point>,
+    points: Vec<Point>,
+    live: LiveSets,
 }
 
 /// What is at a site.
@@ -126,6 +126,43 @@ pub struct MapError {
 }
 
 impl FunctionPoints {
+    /// A function without points.
+    pub fn new(record_size: u32, homes: Vec<Home>) -> FunctionPoints {
+        FunctionPoints {
+            record_size,
+            homes,
+            ..FunctionPoints::default()
+        }
+    }
+
+    /// Appends a point, of a greater offset than the one before it, and the indices of the homes that are live there, ascending.
+    pub fn push(&mut self, point: Point, live: &[u32]) {
+        self.points.push(point);
+        self.live.push_members(live);
+    }
+
+    /// The same, given the homes that are live at just one of this point and the one before it.
+    pub fn push_changed(&mut self, point: Point, changed: &[u32]) {
+        self.points.push(point);
+        self.live.push(changed);
+    }
+
+    /// The migration points, ascending by offset; offsets are unique.
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// Indices into [`FunctionPoints::homes`] of the homes that are live at a point of this function, ascending.
+    pub fn live_at(&self, point: &Point) -> Vec<u32> {
+        let found = self.points.binary_search_by_key(&point.offset, |p| p.offset);
+        found.map_or(vec![], |n| self.live.get(n))
+    }
+
+    /// Indices of the homes that are live at just one of point number `n` and the one before it, ascending.
+    pub fn changes(&self, n: usize) -> &[u32] {
+        self.live.changes(n)
+    }
+
     /// The migration point of the instruction at a byte offset of the module's binary.
     pub fn point_at(&self, wasm_offset: u32) -> Option<&Point> {
         let found = self.points.binary_search_by_key(&wasm_offset, |p| p.offset).ok()?;

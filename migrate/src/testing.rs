@@ -162,21 +162,21 @@ pub fn points() -> Vec<u8> {
         ty,
         offset,
     };
-    let point = |offset, kind, callee, live: &[u32]| Point {
-        offset,
-        kind,
-        callee,
-        live: live.to_vec(),
+    let point = |offset, kind, callee, live: &[u32]| (Point { offset, kind, callee }, live.to_vec());
+    let function = |record_size, homes: Vec<Home>, points: Vec<(Point, Vec<u32>)>| {
+        let mut function = FunctionPoints::new(record_size, homes);
+        points.iter().for_each(|(point, live)| function.push(*point, live));
+        function
     };
-    let host = FunctionPoints {
-        record_size: 16,
-        homes: vec![context, slot(Slot::Local(0), ValType::I32, 8)],
-        points: vec![point(0, PointKind::Host, Callee::None, &[0, 1])],
-    };
-    let main = FunctionPoints {
-        record_size: 64,
+    let host = function(
+        16,
+        vec![context, slot(Slot::Local(0), ValType::I32, 8)],
+        vec![point(0, PointKind::Host, Callee::None, &[0, 1])],
+    );
+    let main = function(
+        64,
         // Slots out of order, one of them with two types.
-        homes: vec![
+        vec![
             context,
             slot(Slot::Stack(0), ValType::FuncRef, 8),
             slot(Slot::Stack(0), ValType::I32, 12),
@@ -184,31 +184,31 @@ pub fn points() -> Vec<u8> {
             slot(Slot::Local(3), ValType::V128, 32),
             slot(Slot::Local(4), ValType::F32, 48),
         ],
-        points: vec![
+        vec![
             point(MAIN_ENTRY, PointKind::Entry, Callee::None, &[0]),
             point(MAIN_CALLS_REC, PointKind::Call, Callee::Func(REC), &[2]),
             point(MAIN_CALLS_TYPE, PointKind::Call, Callee::Type(1), &[1, 3, 4]),
         ],
-    };
-    let rec = FunctionPoints {
-        record_size: 32,
-        homes: vec![
+    );
+    let rec = function(
+        32,
+        vec![
             slot(Slot::Local(0), ValType::I32, 0),
             slot(Slot::Stack(1), ValType::F64, 8),
             Home { offset: 24, ..context },
         ],
-        points: vec![
+        vec![
             point(REC_LOOP, PointKind::Loop, Callee::None, &[0, 1, 2]),
             point(REC_CALLS_REC, PointKind::Call, Callee::Func(REC), &[0, 1, 2]),
             point(REC_CALLS_HOST, PointKind::Call, Callee::Func(HOST), &[1]),
             point(REC_UNREACHABLE, PointKind::Call, Callee::Type(0), &[]),
         ],
-    };
-    let trampoline = FunctionPoints {
-        record_size: 16,
-        homes: vec![context],
-        points: vec![],
-    };
+    );
+    let trampoline = function(
+        16,
+        vec![context],
+        vec![],
+    );
     let mut builder = PointsBuilder::new();
     [host, main, rec, trampoline.clone(), trampoline.clone(), trampoline]
         .iter()

@@ -7,7 +7,7 @@ use super::record::{self, Record};
 use super::scan::{self, Request, Scan};
 use super::{Analysis, Event, LoopInfo};
 use crate::error::Error;
-use dunlin_migrate::framemap::FunctionPoints;
+use dunlin_migrate::framemap::{FunctionPoints, LiveSets};
 use dunlin_migrate::types::FuncType;
 use std::collections::HashMap;
 use wasmparser::{FuncValidator, FunctionBody, ValidatorResources};
@@ -19,24 +19,21 @@ pub fn analyze<'a>(
     body: &FunctionBody<'a>,
     validator: &mut FuncValidator<ValidatorResources>,
 ) -> Result<(Analysis<'a>, FunctionPoints), Error> {
-    let mut s = scan::scan(rq, ty, body, validator)?;
+    let s = scan::scan(rq, ty, body, validator)?;
     let mut live_in = BitTable::default();
-    let mut live_vars = vec![];
+    let mut live = LiveSets::default();
     let mut record = Record::new(&s.vars, &[]);
     let mut policy = Policy::default();
     if !s.points.is_empty() {
+        check_size(&s, body)?;
         live_in = liveness::live_in(&s);
-        live_vars = liveness::at_points(&mut s, &live_in);
-        record = Record::new(&s.vars, &live_vars);
+        live = liveness::at_points(&s, &live_in);
+        record = Record::new(&s.vars, live.ever());
         let loops = loop_infos(&s);
         let anticipated = liveness::anticipated_in(&s);
-        let live_at = |p: u32| {
-            let r = &s.points[p as usize].live;
-            &live_vars[r.start as usize..r.end as usize]
-        };
-        policy = policy::choose(&s, &live_in, &anticipated, &live_at, &loops, &record);
+        policy = policy::choose(&s, &live_in, &anticipated, &live, &loops, &record);
     }
-    let map = record::frame_map(&s, &record, &live_vars);
+    let map = record::frame_map(&s, &record, &live);
     let analysis = Analysis {
         ops: s.ops,
         num_params: s.num_params,
@@ -49,7 +46,7 @@ pub fn analyze<'a>(
         points: s.points,
         point_of_op: s.point_of_op,
         entry_point: s.entry_point,
-        live_vars,
+        live,
         needs: s.needs,
         pad_of_op: s.pad_of_op,
         caught_var: s.caught_var,
@@ -59,6 +56,23 @@ pub fn analyze<'a>(
         policy,
     };
     Ok((analysis, map))
+}
+
+/// Greatest number of blocks times variables of a function: each of a few tables then takes half a gigabyte.
+const MAX_TABLE: u64 = 1 << 32;
+
+/// A function with a million branches *and* tens of thousands of locals is refused rather than tried.
+fn check_size(s: &Scan, body: &FunctionBody<'_>) -> Result<(), Error> {
+    let (blocks, vars) = (s.blocks.len() as u64, s.vars.len() as u64);
+    if blocks * vars > MAX_TABLE {
+        let what = format!("the function at {:#x}, which has {blocks} branches times {vars} variables,", body.range().start);
+        return Err(Error::TooLarge {
+            what,
+            size: blocks * vars / 8,
+            max: MAX_TABLE / 8,
+        });
+    }
+    Ok(())
 }
 
 /// What every loop's body touches. Each event counts for its innermost loop, and a loop's whole for the loop around it.

@@ -36,10 +36,11 @@ impl Scanner<'_, '_> {
     }
 
     /// Where exceptions that are thrown within the outermost `depth` constructs arrive; [`NONE`] if they leave the function.
-    fn pad_within(&self, depth: usize) -> BlockId {
-        let handlers = self.ctl[..depth].iter().rev();
-        let mut handlers = handlers.filter(|c| matches!(c.kind, Kind::TryTable | Kind::Try));
-        handlers.next().map_or(NONE, |c| c.pad)
+    pub(super) fn pad_within(&self, depth: usize) -> BlockId {
+        let Some(c) = depth.checked_sub(1).map(|k| &self.ctl[k]) else {
+            return NONE;
+        };
+        if c.is_handler() { c.pad } else { c.outer_pad }
     }
 
     /// The end of a construct with handlers: what becomes of exceptions that arrive at its pad. The construct is closed already.

@@ -1,90 +1,154 @@
 //! Liveness of variables at blocks and migration points, and which of them are *anticipated*: read on every path before the next
 //! call. Both are backward dataflow problems over the blocks of the scan.
 
-use super::bits::{BitTable, has, members};
+use super::bits::{BitTable, members};
 use super::scan::Scan;
-use super::{Event, Var};
+use super::{BlockId, Event, NONE, Var};
+use dunlin_migrate::framemap::LiveSets;
+use std::collections::BinaryHeap;
 use std::ops::Range;
 
 /// Live-in sets of all blocks.
 pub fn live_in(s: &Scan) -> BitTable {
-    let n = s.vars.len();
-    let mut table = BitTable::new(s.blocks.len(), n, 0);
-    let mut row = vec![0u64; table.width()];
-    // Structured control: one sweep in reverse code order settles everything but loops, each nesting level one more.
-    loop {
-        let mut changed = false;
-        for &b in s.order.iter().rev() {
-            live_out(s, &table, b, &mut row);
-            for e in events(s, b).iter().rev() {
-                step(e, &mut row);
-            }
-            if table.row(b) != &row[..] {
-                table.row_mut(b).copy_from_slice(&row);
-                changed = true;
-            }
-        }
-        if !changed {
-            return table;
-        }
-    }
-}
-
-/// Fills in what is live across every point; returns the list the ranges point into.
-pub fn at_points(s: &mut Scan, live_in: &BitTable) -> Vec<Var> {
-    let mut lists: Vec<Vec<Var>> = vec![vec![]; s.points.len()];
-    let mut row = vec![0u64; live_in.width()];
-    for &b in &s.order {
-        let events = events(s, b);
-        if !events.iter().any(|e| matches!(e, Event::Call(_) | Event::Poll(_))) {
-            continue;
-        }
-        live_out(s, live_in, b, &mut row);
-        for e in events.iter().rev() {
-            if let Event::Call(p) | Event::Poll(p) = *e {
-                lists[p as usize] = members(&row).collect();
-            }
-            step(e, &mut row);
-        }
-    }
-    let mut all = vec![];
-    for (p, list) in s.points.iter_mut().zip(lists) {
-        p.live = all.len() as u32..(all.len() + list.len()) as u32;
-        all.extend(list);
-    }
-    all
+    let table = BitTable::new(s.blocks.len(), s.vars.len(), 0);
+    solve(s, table, |table, b, row| {
+        live_out(s, table, b, row);
+        events(s, b).iter().rev().for_each(|e| step(e, row));
+    })
 }
 
 /// Anticipated-in sets of all blocks.
 pub fn anticipated_in(s: &Scan) -> BitTable {
-    let mut table = BitTable::new(s.blocks.len(), s.vars.len(), !0);
-    let mut row = vec![0u64; table.width()];
-    loop {
-        let mut changed = false;
-        for &b in s.order.iter().rev() {
-            let succs = &s.blocks[b as usize].succs;
-            // Where the function ends, nothing is read any more.
-            row.fill(if succs.is_empty() { 0 } else { !0 });
-            for &t in succs {
-                row.iter_mut().zip(table.row(t)).for_each(|(a, b)| *a &= b);
-            }
-            for e in events(s, b).iter().rev() {
-                match *e {
-                    Event::Call(_) => row.fill(0),
-                    Event::Def(v) => row[(v >> 6) as usize] &= !(1 << (v & 63)),
-                    Event::Use(v) => row[(v >> 6) as usize] |= 1 << (v & 63),
-                    _ => {}
-                }
-            }
-            if table.row(b) != &row[..] {
-                table.row_mut(b).copy_from_slice(&row);
-                changed = true;
+    let table = BitTable::new(s.blocks.len(), s.vars.len(), !0);
+    solve(s, table, |table, b, row| {
+        let succs = &s.blocks[b as usize].succs;
+        // Where the function ends, nothing is read any more.
+        row.fill(if succs.is_empty() { 0 } else { !0 });
+        for &t in succs {
+            row.iter_mut().zip(table.row(t)).for_each(|(a, b)| *a &= b);
+        }
+        for e in events(s, b).iter().rev() {
+            match *e {
+                Event::Call(_) => row.fill(0),
+                e => step(&e, row),
             }
         }
-        if !changed {
-            return table;
+    })
+}
+
+/// Computes the row of every block with `transfer` until none changes any more. A block is looked at again only if one of its
+/// successors has changed, last blocks first: structured control is settled by the first sweep but for loops.
+fn solve(s: &Scan, mut table: BitTable, transfer: impl Fn(&BitTable, BlockId, &mut [u64])) -> BitTable {
+    let mut row = vec![0u64; table.width()];
+    let has_loops = s.order.iter().any(|&b| s.blocks[b as usize].loop_op.is_some());
+    if !has_loops {
+        for &b in s.order.iter().rev() {
+            transfer(&table, b, &mut row);
+            table.row_mut(b).copy_from_slice(&row);
+        }
+        return table;
+    }
+    let (position, preds) = (positions(s), Preds::new(s));
+    let mut waiting = vec![true; s.order.len()];
+    let mut queue: BinaryHeap<u32> = (0..s.order.len() as u32).collect();
+    while let Some(at) = queue.pop() {
+        waiting[at as usize] = false;
+        let b = s.order[at as usize];
+        transfer(&table, b, &mut row);
+        if table.row(b) == &row[..] {
+            continue;
+        }
+        table.row_mut(b).copy_from_slice(&row);
+        for &p in preds.of(b) {
+            let at = position[p as usize];
+            if at != NONE && !std::mem::replace(&mut waiting[at as usize], true) {
+                queue.push(at);
+            }
         }
     }
+    table
+}
+
+/// Where each block is in code order.
+fn positions(s: &Scan) -> Vec<u32> {
+    let mut position = vec![NONE; s.blocks.len()];
+    (0..).zip(&s.order).for_each(|(at, &b)| position[b as usize] = at);
+    position
+}
+
+/// Predecessors of all blocks.
+struct Preds {
+    starts: Vec<u32>,
+    list: Vec<BlockId>,
+}
+
+impl Preds {
+    fn new(s: &Scan) -> Preds {
+        let mut starts = vec![0u32; s.blocks.len() + 1];
+        s.blocks.iter().flat_map(|b| &b.succs).for_each(|&t| starts[t as usize + 1] += 1);
+        for k in 1..starts.len() {
+            starts[k] += starts[k - 1];
+        }
+        let mut next = starts.clone();
+        let mut list = vec![NONE; starts[s.blocks.len()] as usize];
+        for (b, block) in (0..).zip(&s.blocks) {
+            for &t in &block.succs {
+                list[next[t as usize] as usize] = b;
+                next[t as usize] += 1;
+            }
+        }
+        Preds { starts, list }
+    }
+
+    fn of(&self, b: BlockId) -> &[BlockId] {
+        &self.list[self.starts[b as usize] as usize..self.starts[b as usize + 1] as usize]
+    }
+}
+
+/// The sets of variables that are live across every point, in the points' order.
+pub fn at_points(s: &Scan, live_in: &BitTable) -> LiveSets {
+    let mut sets = LiveSets::default();
+    let mut row = vec![0u64; live_in.width()];
+    // What is live at the point before the block, at the point just seen (which is later), and at the block's last one.
+    let (mut before, mut later, mut last) = (row.clone(), row.clone(), row.clone());
+    let mut changes: Vec<Vec<Var>> = vec![];
+    for &b in &s.order {
+        let events = events(s, b);
+        if !events.iter().any(is_point) {
+            continue;
+        }
+        live_out(s, live_in, b, &mut row);
+        let mut first = true;
+        for e in events.iter().rev() {
+            if is_point(e) {
+                if first {
+                    last.copy_from_slice(&row);
+                } else {
+                    changes.push(difference(&row, &later));
+                }
+                first = false;
+                later.copy_from_slice(&row);
+            }
+            step(e, &mut row);
+        }
+        changes.push(difference(&before, &later));
+        changes.drain(..).rev().for_each(|c| sets.push(&c));
+        std::mem::swap(&mut before, &mut last);
+    }
+    sets
+}
+
+fn is_point(e: &Event) -> bool {
+    matches!(e, Event::Call(_) | Event::Poll(_))
+}
+
+/// What is in just one of two sets, ascending.
+fn difference(a: &[u64], b: &[u64]) -> Vec<Var> {
+    let mut out = vec![];
+    for (k, (a, b)) in (0..).zip(a.iter().zip(b)) {
+        out.extend(members(&[a ^ b]).map(|v| 64 * k + v));
+    }
+    out
 }
 
 /// Events of a block.
@@ -103,7 +167,7 @@ fn live_out(s: &Scan, table: &BitTable, b: u32, row: &mut [u64]) {
 fn step(e: &Event, row: &mut [u64]) {
     match *e {
         Event::Def(v) => row[(v >> 6) as usize] &= !(1 << (v & 63)),
-        Event::Use(v) if !has(row, v) => row[(v >> 6) as usize] |= 1 << (v & 63),
+        Event::Use(v) => row[(v >> 6) as usize] |= 1 << (v & 63),
         _ => {}
     }
 }

@@ -19,7 +19,7 @@ pub mod record;
 pub mod scan;
 pub mod vector;
 
-use dunlin_migrate::framemap::{Callee, HomeKind};
+use dunlin_migrate::framemap::{Callee, HomeKind, LiveSets};
 use dunlin_migrate::module::Needs;
 use dunlin_migrate::state::PointKind;
 use dunlin_migrate::types::ValType;
@@ -85,8 +85,6 @@ pub struct PointInfo {
     pub kind: PointKind,
     /// What is called.
     pub callee: Callee,
-    /// Range of [`Analysis::live_vars`]: variables live across it, ascending.
-    pub live: Range<u32>,
 }
 
 /// A loop.
@@ -127,8 +125,8 @@ pub struct Analysis<'a> {
     pub point_of_op: HashMap<u32, u32>,
     /// The entry poll's point, or [`NONE`].
     pub entry_point: u32,
-    /// Live variables of all points.
-    pub live_vars: Vec<Var>,
+    /// What is live across every point.
+    pub live: LiveSets,
     /// Live-in set of every block.
     pub live_in: bits::BitTable,
     /// The record.
@@ -143,12 +141,4 @@ pub struct Analysis<'a> {
     pub rethrown: HashSet<u32>,
     /// What holds at merges and loop headers.
     pub policy: policy::Policy,
-}
-
-impl Analysis<'_> {
-    /// Variables live across a point.
-    pub fn live_at(&self, point: u32) -> &[Var] {
-        let r = &self.points[point as usize].live;
-        &self.live_vars[r.start as usize..r.end as usize]
-    }
 }

@@ -17,13 +17,21 @@ use super::bits::{BitTable, Bits, has, members};
 use super::liveness::events;
 use super::record::Record;
 use super::scan::Scan;
-use super::{BlockId, CTX, Event, LoopInfo, Var};
+use super::{BlockId, CTX, Event, LoopInfo};
+use dunlin_migrate::framemap::LiveSets;
 use std::collections::HashMap;
 
 /// Operators beyond which a loop with calls is "very large".
 const BIG_LOOP: u32 = 1500;
 /// Live variables beyond which a polled loop doesn't keep what it doesn't touch in registers.
 const MANY_LIVE: usize = 12;
+/// Variables beyond which a merge doesn't have them loaded on one edge just because another has not stored them: a function with
+/// thousands of them would load them all after every call.
+const MANY_STALE: u32 = 32;
+/// Edges beyond which that is so for variables that are read soon, too.
+const MANY_PREDS: u32 = 16;
+/// Variables beyond which a loop doesn't keep any more in registers: its poll stores and loads them all.
+const MANY_KEPT: usize = 128;
 
 /// What holds of each variable at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,16 +65,17 @@ struct Meet {
 }
 
 /// Runs the pass. Without points there is nothing to choose.
-pub fn choose<'v>(
+pub fn choose(
     s: &Scan,
     live_in: &BitTable,
     anticipated: &BitTable,
-    live_at: &dyn Fn(u32) -> &'v [Var],
+    live: &LiveSets,
     loops: &HashMap<u32, LoopInfo>,
     record: &Record,
 ) -> Policy {
     let n = s.vars.len();
     let mut policy = Policy::default();
+    let mut live = live.walk(n);
     let mut incoming: HashMap<BlockId, Meet> = HashMap::new();
     for &b in &s.order {
         let block = &s.blocks[b as usize];
@@ -79,7 +88,7 @@ pub fn choose<'v>(
                 st
             }
             (Some(m), None) if block.preds > 1 => {
-                let st = merge(m, anticipated.row(b));
+                let st = merge(m, block.preds, live_in.row(b), anticipated.row(b), record);
                 policy.at.insert(b, st.clone());
                 st
             }
@@ -94,7 +103,7 @@ pub fn choose<'v>(
                 }
                 Event::Call(p) => {
                     st.reg.clear();
-                    live_at(p).iter().for_each(|&v| st.clean.add(v));
+                    st.clean.add_all(live.at(p as usize));
                 }
                 _ => {}
             }
@@ -125,17 +134,30 @@ pub fn choose<'v>(
     policy
 }
 
-fn merge(m: Meet, anticipated: &[u64]) -> State {
+fn merge(m: Meet, preds: u32, live: &[u64], anticipated: &[u64], record: &Record) -> State {
     let mut st = m.all;
-    let clean = st.clean.words().to_vec();
-    for (k, w) in st.reg.words_mut().iter_mut().enumerate() {
-        *w |= m.any_reg.words()[k] & anticipated[k] | !clean[k];
+    let count = |set: &dyn Fn(usize) -> u64| -> u32 { (0..live.len()).map(|k| set(k).count_ones()).sum() };
+    // In a register on some path and read soon. One load behind the merge is less than one on every edge, if those are many.
+    let load_each = preds <= MANY_PREDS || count(&|k| live[k] & anticipated[k] & m.any_reg.words()[k] & !st.reg.words()[k]) <= MANY_STALE;
+    let soon = |k: usize| if load_each { m.any_reg.words()[k] & anticipated[k] } else { 0 };
+    // Not stored on some path, and not in a register on another.
+    let stale = |st: &State, k: usize| live[k] & !st.clean.words()[k] & !st.reg.words()[k] & !soon(k);
+    if count(&|k| stale(&st, k)) > MANY_STALE {
+        for k in 0..live.len() {
+            let stale = [stale(&st, k)];
+            let stored = members(&stale).map(|v| 64 * k as u32 + v);
+            stored.filter(|&v| record.home(v).is_some()).for_each(|v| st.clean.add(v));
+        }
+    }
+    for k in 0..live.len() {
+        st.reg.words_mut()[k] |= soon(k) | !st.clean.words()[k];
     }
     st
 }
 
 fn loop_header(mut st: State, live: &[u64], anticipated: &[u64], info: &LoopInfo, record: &Record) -> State {
     let many = live.iter().map(|w| w.count_ones() as usize).sum::<usize>() > MANY_LIVE;
+    let mut kept = 0;
     for v in members(live) {
         let assigned = info.assigned.has(v);
         let accessed = info.accessed.has(v);
@@ -170,6 +192,13 @@ fn loop_header(mut st: State, live: &[u64], anticipated: &[u64], info: &LoopInfo
                 st.reg.add(v);
             } else if info.has_call {
                 st.reg.remove(v);
+            }
+        }
+        if st.reg.has(v) {
+            kept += 1;
+            if kept > MANY_KEPT && record.home(v).is_some() {
+                st.reg.remove(v);
+                st.clean.add(v);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::scan::Scan;
 use super::{CTX, Var, VarInfo};
-use dunlin_migrate::framemap::{FunctionPoints, Home, HomeKind, Point};
+use dunlin_migrate::framemap::{FunctionPoints, Home, HomeKind, LiveSets, Point};
 use dunlin_migrate::state::Slot;
 
 /// Layout of a function's record. A function of the WebAssembly alone.
@@ -43,7 +43,7 @@ impl Record {
 }
 
 /// The frame map's architecture-independent half.
-pub fn frame_map(s: &Scan, record: &Record, live_vars: &[Var]) -> FunctionPoints {
+pub fn frame_map(s: &Scan, record: &Record, live: &LiveSets) -> FunctionPoints {
     let mut home_index = vec![0u32; s.vars.len()];
     let mut homes: Vec<(Var, Home)> = vec![];
     for (v, info) in s.vars.iter().enumerate() {
@@ -63,29 +63,21 @@ pub fn frame_map(s: &Scan, record: &Record, live_vars: &[Var]) -> FunctionPoints
     for (k, (v, _)) in homes.iter().enumerate() {
         home_index[*v as usize] = k as u32;
     }
-    let mut points: Vec<Point> = s
-        .points
-        .iter()
-        .map(|p| {
-            let mut live: Vec<u32> = live_vars[p.live.start as usize..p.live.end as usize]
-                .iter()
-                .map(|&v| home_index[v as usize])
-                .collect();
-            live.sort_unstable();
-            Point {
-                offset: p.offset,
-                kind: p.kind,
-                callee: p.callee,
-                live,
-            }
-        })
-        .collect();
-    points.sort_by_key(|p| p.offset);
-    FunctionPoints {
-        record_size: record.size,
-        homes: homes.into_iter().map(|(_, h)| h).collect(),
-        points,
+    let homes = homes.into_iter().map(|(_, h)| h).collect();
+    let mut map = FunctionPoints::new(record.size, homes);
+    let mut changed: Vec<u32> = vec![];
+    for (n, p) in s.points.iter().enumerate() {
+        changed.clear();
+        changed.extend(live.changes(n).iter().map(|&v| home_index[v as usize]));
+        changed.sort_unstable();
+        let point = Point {
+            offset: p.offset,
+            kind: p.kind,
+            callee: p.callee,
+        };
+        map.push_changed(point, &changed);
     }
+    map
 }
 
 fn slot_key(kind: HomeKind) -> (u8, u32) {

@@ -43,7 +43,7 @@ pub struct Scan<'a> {
     pub block_of_op: HashMap<u32, BlockId>,
     /// Matching `end`s.
     pub end_of: HashMap<u32, u32>,
-    /// Points, without their live ranges.
+    /// Points.
     pub points: Vec<PointInfo>,
     /// Point at an operator.
     pub point_of_op: HashMap<u32, u32>,
@@ -104,10 +104,19 @@ pub(super) struct Control {
     pub(super) first_event: u32,
     /// Where exceptions arrive: those of the body (`TryTable`, `Try`), or those that no clause so far takes (`Catch`).
     pub(super) pad: BlockId,
+    /// Where exceptions arrive that are thrown around the construct.
+    pub(super) outer_pad: BlockId,
     /// A `try_table`'s clauses.
     pub(super) catches: Vec<wasmparser::Catch>,
     /// The clause's operator (`Catch`).
     pub(super) clause: u32,
+}
+
+impl Control {
+    /// Does it handle exceptions that are thrown in what is open of it?
+    pub(super) fn is_handler(&self) -> bool {
+        matches!(self.kind, Kind::TryTable | Kind::Try)
+    }
 }
 
 pub(super) struct Operand {
@@ -223,6 +232,7 @@ impl<'a> Scanner<'a, '_> {
             else_block: NONE,
             first_event: 0,
             pad: NONE,
+            outer_pad: NONE,
             catches: vec![],
             clause: NONE,
         });
@@ -330,7 +340,6 @@ impl<'a> Scanner<'a, '_> {
             offset,
             kind,
             callee,
-            live: 0..0,
         });
         match kind {
             PointKind::Call | PointKind::Host => {
@@ -417,6 +426,7 @@ impl<'a> Scanner<'a, '_> {
                 self.s.point_of_op.insert(start_op, p);
             }
         }
+        let outer_pad = self.pad_within(self.ctl.len());
         self.ctl.push(Control {
             kind,
             params,
@@ -429,6 +439,7 @@ impl<'a> Scanner<'a, '_> {
             else_block,
             first_event,
             pad,
+            outer_pad,
             catches,
             clause: NONE,
         });

@@ -48,6 +48,8 @@ pub struct Control {
     latch: Option<Latch>,
     /// Where exceptions arrive that this construct handles.
     pub(super) pad: Option<Pad>,
+    /// The innermost construct around it that handles exceptions.
+    pub(super) outer_handler: Option<usize>,
     /// The operator of the legacy clause that is open.
     pub(super) clause: u32,
 }
@@ -68,10 +70,16 @@ impl Control {
             else_state: None,
             latch: None,
             pad: None,
+            outer_handler: None,
             clause: NONE,
         }
     }
 }
+
+/// Targets of a `br_table` beyond which code size and compile time count for more than a jump that could be saved.
+const MANY_TARGETS: usize = 512;
+/// What a conditional branch's edge may have to do before it is done on both ways: after the branch it needn't be done again.
+const MANY_FIXUPS: usize = 64;
 
 /// Where an edge goes, and what it must do on its way.
 struct Edge {
@@ -163,6 +171,7 @@ impl Translator<'_, '_, '_> {
             else_state: None,
             latch: None,
             pad: None,
+            outer_handler: self.handler_within(self.ctl.len()),
             clause: NONE,
             results,
         };
@@ -387,7 +396,11 @@ impl Translator<'_, '_, '_> {
 
     fn br_if(&mut self, cond: Value, depth: u32) {
         let back = self.ctl[self.ctl.len() - 1 - depth as usize].latch.is_some();
-        let e = self.edge(depth);
+        let mut e = self.edge(depth);
+        if e.fixups.len() > MANY_FIXUPS {
+            self.apply(&e.fixups);
+            e = self.edge(depth);
+        }
         let next = self.b.create_block();
         match self.split(&e) {
             None => self.brif(cond, e.to, &args(&e.args), next, back),
@@ -405,32 +418,55 @@ impl Translator<'_, '_, '_> {
         let mut distinct = depths.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        let mut edges: Vec<(u32, Edge, Option<Block>)> = vec![];
-        for d in distinct {
-            let e = self.edge(d);
-            let block = self.split(&e);
-            edges.push((d, e, block));
+        let mut edges: Vec<Edge> = distinct.iter().map(|&d| self.edge(d)).collect();
+        if self.share_fixups(&edges) {
+            edges = distinct.iter().map(|&d| self.edge(d)).collect();
         }
+        // Arguments are per entry of the table, and whatever looks for a block's arguments looks through all of it.
+        let arguments: usize = edges.iter().map(|e| e.args.len()).max().unwrap_or(0) * depths.len();
+        let split_all = distinct.len() > MANY_TARGETS || arguments > MANY_TARGETS * MANY_TARGETS;
+        let blocks: Vec<Option<Block>> = edges
+            .iter()
+            .map(|e| match split_all {
+                true => Some(self.b.create_block()),
+                false => self.split(e),
+            })
+            .collect();
         let calls: Vec<BlockCall> = depths
             .iter()
             .map(|d| {
-                let k = edges.binary_search_by_key(d, |e| e.0).expect("collected above");
-                let (_, e, block) = &edges[k];
+                let k = distinct.binary_search(d).expect("collected above");
                 let pool = &mut self.b.func.dfg.value_lists;
-                match block {
-                    Some(b) => BlockCall::new(*b, [], pool),
-                    None => BlockCall::new(e.to, args(&e.args), pool),
+                match blocks[k] {
+                    Some(b) => BlockCall::new(b, [], pool),
+                    None => BlockCall::new(edges[k].to, args(&edges[k].args), pool),
                 }
             })
             .collect();
         let (default, table) = calls.split_last().expect("a br_table has a default");
         let jt = self.b.create_jump_table(JumpTableData::new(*default, table));
         self.b.ins().br_table(index, jt);
-        for (_, e, block) in edges {
+        for (e, block) in edges.iter().zip(blocks) {
             if let Some(b) = block {
-                self.fill_split(b, &e);
+                self.fill_split(b, e);
             }
         }
         self.live = false;
+    }
+
+    /// If many edges would do the same, does it here, once, before they part. The edges must then be found anew.
+    fn share_fixups(&mut self, edges: &[Edge]) -> bool {
+        let total: usize = edges.iter().map(|e| e.fixups.len()).sum();
+        if total < MANY_TARGETS {
+            return false;
+        }
+        let mut fixups: Vec<Fixup> = edges.iter().flat_map(|e| e.fixups.iter().copied()).collect();
+        fixups.sort_unstable();
+        fixups.dedup();
+        let shared = total > 4 * fixups.len();
+        if shared {
+            self.apply(&fixups);
+        }
+        shared
     }
 }

@@ -92,9 +92,14 @@ impl Translator<'_, '_, '_> {
     }
 
     /// The construct among the outermost `depth` that handles exceptions thrown within them.
-    fn handler_within(&self, depth: usize) -> Option<usize> {
-        let is_handler = |k: &usize| matches!(self.ctl[*k].kind, Kind::TryTable | Kind::Try);
-        (0..depth).rev().find(is_handler)
+    pub(super) fn handler_within(&self, depth: usize) -> Option<usize> {
+        let k = depth.checked_sub(1)?;
+        let c = &self.ctl[k];
+        if matches!(c.kind, Kind::TryTable | Kind::Try) {
+            Some(k)
+        } else {
+            c.outer_handler
+        }
     }
 
     /// Where an edge to a construct's pad goes, with the state as it is now: the pad, or a block that first makes it fit.

@@ -34,17 +34,15 @@ fn single_point(params: &[ValType], kind: PointKind, callee: Callee, migration: 
         });
         at += ty.size();
     }
-    let live = (0..homes.len() as u32).collect();
-    FunctionPoints {
-        record_size: at.next_multiple_of(16),
-        homes,
-        points: vec![Point {
-            offset: 0,
-            kind,
-            callee,
-            live,
-        }],
-    }
+    let live: Vec<u32> = (0..homes.len() as u32).collect();
+    let mut points = FunctionPoints::new(at.next_multiple_of(16), homes);
+    let point = Point {
+        offset: 0,
+        kind,
+        callee,
+    };
+    points.push(point, &live);
+    points
 }
 
 struct Glue<'b> {

@@ -18,7 +18,7 @@
 
 use super::control::args;
 use super::{Operand, Translator};
-use crate::analysis::BlockId;
+use crate::analysis::{BlockId, bits};
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{Block, InstBuilder, SourceLoc, Value};
 use dunlin_migrate::types::ValType;
@@ -114,12 +114,11 @@ impl Translator<'_, '_, '_> {
 
     /// The loop's parameters after its poll. One that nothing reads was not stored: any value will do.
     fn reloaded(&mut self, polled: &Latch) -> Vec<Value> {
-        let an = self.an;
-        let live = an.live_at(polled.point);
+        let live = self.across.at(polled.point as usize).to_vec();
         let params = polled.params.iter().zip(&polled.types);
         params
             .map(|(operand, &ty)| match *operand {
-                Operand::Var(v) if live.binary_search(&v).is_ok() => self.get(v),
+                Operand::Var(v) if bits::has(&live, v) => self.get(v),
                 _ => self.zero(clif_type(ty)),
             })
             .collect()

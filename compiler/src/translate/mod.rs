@@ -39,6 +39,7 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use dunlin_migrate::context::{ContextLayout, OFF_LEAVE};
+use dunlin_migrate::framemap::Walk;
 use dunlin_migrate::hostcalls::Trap;
 use dunlin_migrate::types::{FuncType, ValType};
 use std::collections::HashMap;
@@ -84,6 +85,8 @@ pub struct Translator<'b, 'a, 'm> {
     ty: &'m FuncType,
     vars: Vec<Variable>,
     state: State,
+    /// What is live across each point.
+    across: Walk<'b>,
     /// State at blocks with one predecessor, saved by the branch to them.
     saved: HashMap<BlockId, State>,
     stack: Vec<Operand>,
@@ -137,6 +140,7 @@ pub fn translate(
         ty,
         vars: vec![],
         state: State::entry(an.vars.len()),
+        across: an.live.walk(an.vars.len()),
         saved: HashMap::new(),
         stack: vec![],
         pushed: 0,

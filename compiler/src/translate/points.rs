@@ -8,7 +8,7 @@ use dunlin_migrate::context::OFF_POLL;
 use dunlin_migrate::hostcalls;
 
 /// What an edge must do for one variable.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fixup {
     /// Load it from its home.
     Load(Var),
@@ -51,12 +51,11 @@ impl Translator<'_, '_, '_> {
 
     /// Before a call: brings the homes of all that is live across it up to date.
     pub(super) fn flush(&mut self, point: u32) {
-        let an = self.an;
-        for &v in an.live_at(point) {
-            if !self.state.clean.has(v) {
-                self.store_home(v);
-                self.state.clean.add(v);
-            }
+        let clean = self.state.clean.words();
+        let stale = self.across.at(point as usize).iter().zip(clean).map(|(live, clean)| live & !clean);
+        for v in collect(stale) {
+            self.store_home(v);
+            self.state.clean.add(v);
         }
     }
 
@@ -88,19 +87,17 @@ impl Translator<'_, '_, '_> {
 
     /// What a poll does if its flag is set: stores, calls the runtime, and loads again.
     pub(super) fn poll_runtime(&mut self, point: u32) {
-        let an = self.an;
-        let live = an.live_at(point);
-        for &v in live {
-            if self.state.reg.has(v) && !self.state.clean.has(v) {
+        let reg = self.state.reg.words();
+        let lost = collect(self.across.at(point as usize).iter().zip(reg).map(|(live, reg)| live & reg));
+        for &v in &lost {
+            if !self.state.clean.has(v) {
                 self.store_home(v);
             }
         }
         self.leave(SigKey::Leave, hostcalls::POLL);
-        for &v in live {
-            if self.state.reg.has(v) {
-                let value = self.home_value(v);
-                self.b.def_var(self.vars[v as usize], value);
-            }
+        for &v in &lost {
+            let value = self.home_value(v);
+            self.b.def_var(self.vars[v as usize], value);
         }
     }
 
@@ -114,14 +111,20 @@ impl Translator<'_, '_, '_> {
             self.saved.insert(target, self.state.clone());
             return vec![];
         };
+        let live = self.an.live_in.row(target).iter();
+        let state = self.state.reg.words().iter().zip(self.state.clean.words());
+        let there = there.reg.words().iter().zip(there.clean.words());
         let mut out = vec![];
-        for v in members(self.an.live_in.row(target)) {
-            let (reg, clean) = (self.state.reg.has(v), self.state.clean.has(v));
-            if there.reg.has(v) && !reg {
-                out.push(Fixup::Load(v));
-            }
-            if there.clean.has(v) && !clean && self.an.record.home(v).is_some() {
-                out.push(Fixup::Store(v));
+        for (k, ((live, (reg, clean)), (reg_there, clean_there))) in (0..).zip(live.zip(state).zip(there)) {
+            let (load, store) = (live & reg_there & !reg, live & clean_there & !clean);
+            for v in members(&[load | store]) {
+                let var = 64 * k + v;
+                if load >> v & 1 != 0 {
+                    out.push(Fixup::Load(var));
+                }
+                if store >> v & 1 != 0 && self.an.record.home(var).is_some() {
+                    out.push(Fixup::Store(var));
+                }
             }
         }
         out
@@ -132,7 +135,10 @@ impl Translator<'_, '_, '_> {
         for &f in fixups {
             match f {
                 Fixup::Load(v) => self.load_home(v),
-                Fixup::Store(v) => self.store_home(v),
+                Fixup::Store(v) => {
+                    self.store_home(v);
+                    self.state.clean.add(v);
+                }
             }
         }
     }
@@ -148,4 +154,13 @@ impl Translator<'_, '_, '_> {
             self.state = st;
         }
     }
+}
+
+/// The members of the set of these words.
+fn collect(words: impl Iterator<Item = u64>) -> Vec<Var> {
+    let mut out = vec![];
+    for (k, word) in (0..).zip(words) {
+        out.extend(members(&[word]).map(|v| 64 * k + v));
+    }
+    out
 }

@@ -16,9 +16,6 @@ use crate::types::ValType;
 
 const SECTION: &str = "points";
 
-/// Greatest number of live homes of all points of one function together that is decoded (256 MiB of them).
-const MAX_LIVE: usize = 1 << 26;
-
 /// Writes the `points` section.
 #[derive(Debug, Default)]
 pub struct PointsBuilder {
@@ -34,7 +31,7 @@ impl PointsBuilder {
 
     /// Appends the function of the next code index.
     ///
-    /// Panics if points are not ascending or live lists not ascending indices of homes: a bug in the compiler.
+    /// Panics if points are not ascending or live homes not ascending indices of homes: a bug in the compiler.
     pub fn push(&mut self, function: &FunctionPoints) {
         self.starts.push(self.stream.len() as u64);
         let out = &mut self.stream;
@@ -55,24 +52,10 @@ impl PointsBuilder {
             state.saw(kind, slot, home);
         }
         put_leb(out, function.points.len() as u64);
-        let mut last: Option<&Point> = None;
-        for point in &function.points {
-            assert!(
-                last.is_none_or(|p| p.offset < point.offset),
-                "points must ascend: {:#x}",
-                point.offset
-            );
-            assert!(
-                point.live.is_sorted_by(|a, b| a < b),
-                "live homes must ascend at {:#x}",
-                point.offset
-            );
-            assert!(
-                point.live.last().is_none_or(|&h| (h as usize) < function.homes.len()),
-                "no such home at {:#x}",
-                point.offset
-            );
-            put_leb(out, (point.offset - last.map_or(0, |p| p.offset)).into());
+        let mut last = None;
+        for (n, point) in function.points.iter().enumerate() {
+            assert!(last.is_none_or(|l| l < point.offset), "points must ascend: {:#x}", point.offset);
+            put_leb(out, (point.offset - last.unwrap_or(0)).into());
             let (callee_kind, callee) = match point.callee {
                 Callee::None => (0, None),
                 Callee::Func(f) => (1, Some(f)),
@@ -82,14 +65,15 @@ impl PointsBuilder {
             if let Some(n) = callee {
                 put_leb(out, n.into());
             }
-            let changed = difference(last.map_or(&[], |p| &p.live), &point.live);
+            let changed = function.changes(n);
             put_leb(out, changed.len() as u64);
             let mut next = 0;
-            for home in changed {
+            for &home in changed {
+                assert!((home as usize) < function.homes.len(), "no such home at {:#x}", point.offset);
                 put_leb(out, u64::from(home) - next);
                 next = u64::from(home) + 1;
             }
-            last = Some(point);
+            last = Some(point.offset);
         }
     }
 
@@ -187,10 +171,9 @@ fn decode(r: &mut Reader<'_>) -> Option<FunctionPoints> {
         homes.push(home);
     }
     let count = r.count()?;
-    let mut points = Vec::with_capacity(count);
+    let mut function = FunctionPoints::new(record_size, homes);
     let mut offset = 0u32;
-    let mut live: Vec<u32> = Vec::new();
-    let mut total = 0;
+    let mut changed = Vec::new();
     for n in 0..count {
         let step = r.leb32()?;
         if n > 0 && step == 0 {
@@ -205,33 +188,19 @@ fn decode(r: &mut Reader<'_>) -> Option<FunctionPoints> {
             2 => Callee::Type(r.leb32()?),
             _ => return None,
         };
-        let mut changed = Vec::with_capacity(r.count()?.min(homes.len()));
+        changed.clear();
         let mut next = 0u32;
-        for _ in 0..changed.capacity() {
+        for _ in 0..r.count()? {
             let home = next.checked_add(r.leb32()?)?;
-            if home as usize >= homes.len() {
+            if home as usize >= function.homes.len() {
                 return None;
             }
             changed.push(home);
             next = home + 1;
         }
-        live = difference(&live, &changed);
-        total += live.len();
-        if total > MAX_LIVE {
-            return None;
-        }
-        points.push(Point {
-            offset,
-            kind,
-            callee,
-            live: live.clone(),
-        });
+        function.push_changed(Point { offset, kind, callee }, &changed);
     }
-    Some(FunctionPoints {
-        record_size,
-        homes,
-        points,
-    })
+    Some(function)
 }
 
 /// What the next home probably is: the slot after the last one of its kind, right behind the home before it.
@@ -255,24 +224,6 @@ impl Predictor {
     }
 }
 
-/// The numbers that are in exactly one of two ascending lists, ascending.
-fn difference(a: &[u32], b: &[u32]) -> Vec<u32> {
-    let mut out = Vec::new();
-    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
-    loop {
-        match (a.peek(), b.peek()) {
-            (Some(x), Some(y)) if x == y => {
-                a.next();
-                b.next();
-            }
-            (Some(x), Some(y)) => out.extend(if x < y { a.next() } else { b.next() }),
-            (Some(_), None) => out.extend(a.by_ref()),
-            (None, Some(_)) => out.extend(b.by_ref()),
-            (None, None) => return out,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,15 +234,7 @@ mod tests {
             ty,
             offset,
         };
-        let point = |offset, kind, callee, live: &[u32]| Point {
-            offset,
-            kind,
-            callee,
-            live: live.to_vec(),
-        };
-        FunctionPoints {
-            record_size: 64,
-            homes: vec![
+        let homes = vec![
                 Home {
                     kind: HomeKind::Context,
                     ty: ValType::I64,
@@ -302,15 +245,15 @@ mod tests {
                 slot(Slot::Local(7), ValType::V128, 16),
                 slot(Slot::Stack(0), ValType::I64, 40),
                 slot(Slot::Stack(0), ValType::FuncRef, 32),
-            ],
-            points: vec![
-                point(0x31, PointKind::Entry, Callee::None, &[0, 1, 2]),
-                point(0x38, PointKind::Loop, Callee::None, &[0, 1, 2, 3]),
-                point(0x40, PointKind::Call, Callee::Func(70_000), &[0, 3, 4]),
-                point(0x1_0000, PointKind::Call, Callee::Type(2), &[]),
-                point(u32::MAX, PointKind::Call, Callee::Func(0), &[5]),
-            ],
-        }
+            ];
+        let mut function = FunctionPoints::new(64, homes);
+        let mut point = |offset, kind, callee, live: &[u32]| function.push(Point { offset, kind, callee }, live);
+        point(0x31, PointKind::Entry, Callee::None, &[0, 1, 2]);
+        point(0x38, PointKind::Loop, Callee::None, &[0, 1, 2, 3]);
+        point(0x40, PointKind::Call, Callee::Func(70_000), &[0, 3, 4]);
+        point(0x1_0000, PointKind::Call, Callee::Type(2), &[]);
+        point(u32::MAX, PointKind::Call, Callee::Func(0), &[5]);
+        function
     }
 
     fn section() -> Vec<u8> {
@@ -321,12 +264,10 @@ mod tests {
             offset: 0,
             kind: PointKind::Host,
             callee: Callee::None,
-            live: vec![],
         };
-        builder.push(&FunctionPoints {
-            points: vec![host],
-            ..Default::default()
-        });
+        let mut function = FunctionPoints::default();
+        function.push(host, &[]);
+        builder.push(&function);
         builder.finish()
     }
 
@@ -375,13 +316,11 @@ mod tests {
                     1 => Callee::Func(random(1 << 32) as u32),
                     _ => Callee::Type(random(1 << 10) as u32),
                 };
-                let live = (0..function.homes.len() as u32).filter(|_| random(3) > 0).collect();
-                function.points.push(Point {
-                    offset,
-                    kind: PointKind::from_u8(random(4) as u8).unwrap(),
-                    callee,
-                    live,
-                });
+                let live: Vec<u32> = (0..function.homes.len() as u32).filter(|_| random(3) > 0).collect();
+                let kind = PointKind::from_u8(random(4) as u8).unwrap();
+                let point = Point { offset, kind, callee };
+                function.push(point, &live);
+                assert_eq!(function.live_at(&point), live);
             }
             let mut builder = PointsBuilder::new();
             builder.push(&function);
@@ -415,7 +354,7 @@ mod tests {
                 let Ok(points) = Points::parse(&bytes) else { continue };
                 for f in 0..points.len().min(10) {
                     let Ok(f) = points.get(f) else { continue };
-                    assert!(f.points.iter().all(|p| p.live.iter().all(|&h| (h as usize) < f.homes.len())));
+                    assert!(f.points.iter().all(|p| f.live_at(p).iter().all(|&h| (h as usize) < f.homes.len())));
                     assert!(f.homes.iter().all(|h| h.offset + h.ty.size() <= f.record_size));
                     assert!(f.points.is_sorted_by(|a, b| a.offset < b.offset));
                 }

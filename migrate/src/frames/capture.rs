@@ -63,8 +63,9 @@ pub fn capture(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp: u6
 /// One frame's live values out of its record.
 fn read_frame(func: u32, function: &FunctionMaps, point: &Point, record: &[u8]) -> Result<Frame, FrameError> {
     let broken = |what| FrameError::BadMap { func, what };
-    let mut values = Vec::with_capacity(point.live.len());
-    for &index in &point.live {
+    let live = function.points.live_at(point);
+    let mut values = Vec::with_capacity(live.len());
+    for index in live {
         let home = function
             .points
             .homes

@@ -169,7 +169,7 @@ impl Writer<'_> {
     /// The values that are live at the point.
     fn values(&mut self, function: &FunctionMaps, point: &Point, fp: u64, frame: &Frame) -> Result<(), FrameError> {
         let record = record_of(function, fp);
-        for &index in &point.live {
+        for index in function.points.live_at(point) {
             let no_home = || FrameError::BadMap {
                 func: frame.func,
                 what: "a live value has no home",

@@ -46,7 +46,8 @@ pub fn exceptions(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp:
             return Some(site.wasm);
         };
         let record = fp - u64::from(function.code.frame_to_fp) + u64::from(function.code.record);
-        for home in point.live.iter().filter_map(|&h| function.points.homes.get(h as usize)) {
+        let live = function.points.live_at(point);
+        for home in live.iter().filter_map(|&h| function.points.homes.get(h as usize)) {
             if home.ty == ValType::ExnRef {
                 let bytes = stack.bytes(record + u64::from(home.offset), 4);
                 let bits = bytes.and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);

@@ -5,7 +5,7 @@
 //! have proved one unreachable: [`crate::frames::rebuild`] then refuses it).
 
 use super::{Exception, Invocation, PointKind, Slot, State};
-use crate::framemap::{Callee, Home, HomeKind, Point};
+use crate::framemap::{Callee, Home, HomeKind};
 use crate::frames::{FrameError, FrameMaps};
 use crate::module::ModuleInfo;
 use crate::types::{NULL_REF, ValType, Value};
@@ -262,7 +262,7 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
             };
             return Err(wrong(format!("{place} can't be at a point of kind {}", point.kind)));
         }
-        normalise(&mut frame.values, point, &function.points.homes).map_err(wrong)?;
+        normalise(&mut frame.values, &function.points.live_at(point), &function.points.homes).map_err(wrong)?;
         let values = &frame.values;
         if let Some((slot, _)) = values.iter().find(|v| !is_value(v.1, module, &state.exceptions)) {
             return Err(wrong(format!("{slot} refers to something that doesn't exist")));
@@ -285,22 +285,22 @@ fn may_run(module: &ModuleInfo, callee: Callee, func: u32) -> bool {
     same || module.needs.tail_calls && ty.is_some_and(|ty| module.returns_like(func, ty))
 }
 
-/// Keeps of a frame's values those that are live at the point; an error tells what is wrong.
-fn normalise(values: &mut Vec<(Slot, Value)>, point: &Point, homes: &[Home]) -> Result<(), String> {
+/// Keeps of a frame's values those of the homes that are live at its point; an error tells what is wrong.
+fn normalise(values: &mut Vec<(Slot, Value)>, live: &[u32], homes: &[Home]) -> Result<(), String> {
     if !values.is_sorted_by(|a, b| a.0 < b.0) {
         return Err("its values are out of order, or one occurs twice".into());
     }
-    let live = || {
-        let homes = point.live.iter().filter_map(|&h| homes.get(h as usize));
+    let slots = || {
+        let homes = live.iter().filter_map(|&h| homes.get(h as usize));
         homes.filter_map(|h| match h.kind {
             HomeKind::Slot(slot) => Some((slot, h.ty)),
             HomeKind::Context => None,
         })
     };
     // The usual case: a state that was captured, not made up, with homes in the order of slots.
-    if !live().eq(values.iter().map(|v| (v.0, v.1.ty()))) {
-        let mut kept = Vec::with_capacity(point.live.len());
-        for (slot, ty) in live() {
+    if !slots().eq(values.iter().map(|v| (v.0, v.1.ty()))) {
+        let mut kept = Vec::with_capacity(live.len());
+        for (slot, ty) in slots() {
             let found = values
                 .binary_search_by_key(&slot, |v| v.0)
                 .map_err(|_| format!("{slot} has no value"))?;
