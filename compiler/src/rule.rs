@@ -13,8 +13,8 @@ use crate::error::Error;
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::flowgraph::ControlFlowGraph;
 use cranelift_codegen::ir::{Block, BlockArg, Function, Inst, InstructionData, Opcode, SigRef, Value, ValueDef};
-use cranelift_entity::SecondaryMap;
-use std::collections::{HashMap, HashSet};
+use cranelift_entity::{EntitySet, SecondaryMap};
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 /// Makes the function obey the record rule, or tells why it can't. `func_index` is for the message. Returns the number of clones.
 pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], func_index: u32) -> Result<usize, Error> {
@@ -22,15 +22,15 @@ pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], fu
     if segments.calls == 0 {
         return Ok(0);
     }
-    if let Some(inst) = segments.points.iter().find(|&&i| passes_values_on(func, i)) {
-        let inst = func.dfg.display_inst(*inst).to_string();
+    if let Some(inst) = segments.points.keys().find(|&i| passes_values_on(func, i)) {
+        let inst = func.dfg.display_inst(inst).to_string();
         return Err(Error::internal(
             func_index,
             format!("record rule: {inst} passes values across itself"),
         ));
     }
     let crossing = crossing_values(func, cfg, &segments);
-    let mut known = HashMap::new();
+    let mut known = HashMap::default();
     if let Some(&v) = crossing.iter().find(|&&v| !is_constant(func, v, &mut known)) {
         let def = match func.dfg.value_def(v) {
             ValueDef::Result(inst, _) => func.dfg.display_inst(inst).to_string(),
@@ -75,7 +75,7 @@ fn passes_values_on(func: &Function, inst: Inst) -> bool {
 struct Segments {
     calls: usize,
     /// The calls themselves.
-    points: HashSet<Inst>,
+    points: EntitySet<Inst>,
     /// Calls in each block.
     in_block: SecondaryMap<Block, u32>,
     /// Block and segment of every value's definition.
@@ -86,7 +86,7 @@ impl Segments {
     fn new(func: &Function, neutral: &[SigRef]) -> Segments {
         let mut s = Segments {
             calls: 0,
-            points: HashSet::new(),
+            points: EntitySet::new(),
             in_block: SecondaryMap::new(),
             defs: SecondaryMap::new(),
         };
@@ -113,7 +113,7 @@ impl Segments {
 
 /// The values that live across some call.
 fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> HashSet<Value> {
-    let mut crossing = HashSet::new();
+    let mut crossing = HashSet::default();
     // (value, block into which it is live)
     let mut into: Vec<(Value, Block)> = vec![];
     for b in func.layout.blocks() {
@@ -133,7 +133,7 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Has
                     into.push((v, b));
                 }
             }
-            if s.points.contains(&i) {
+            if s.points.contains(i) {
                 seg += 1;
             }
         }
@@ -220,7 +220,7 @@ fn is_pure(func: &Function, inst: Inst) -> bool {
 /// Gives every call-free segment its own clone of each crossing value it uses.
 fn rematerialise(func: &mut Function, crossing: &HashSet<Value>, neutral: &[SigRef]) -> usize {
     let mut clones = 0;
-    let mut here: HashMap<Value, Value> = HashMap::new();
+    let mut here: HashMap<Value, Value> = HashMap::default();
     let blocks: Vec<Block> = func.layout.blocks().collect();
     let mut insts: Vec<Inst> = vec![];
     for b in blocks {
@@ -327,7 +327,7 @@ mod tests {
         let cfg = ControlFlowGraph::with_function(&func);
         assert_eq!(
             crossing_values(&func, &cfg, &Segments::new(&func, &[])),
-            HashSet::from([zero])
+            HashSet::from_iter([zero])
         );
         assert_eq!(apply(&mut func, &cfg, &[], 0).unwrap(), 2);
         assert!(crossing_values(&func, &cfg, &Segments::new(&func, &[])).is_empty());

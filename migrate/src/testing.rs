@@ -204,11 +204,7 @@ pub fn points() -> Vec<u8> {
             point(REC_UNREACHABLE, PointKind::Call, Callee::Type(0), &[]),
         ],
     );
-    let trampoline = function(
-        16,
-        vec![context],
-        vec![],
-    );
+    let trampoline = function(16, vec![context], vec![]);
     let mut builder = PointsBuilder::new();
     [host, main, rec, trampoline.clone(), trampoline.clone(), trampoline]
         .iter()

@@ -3,6 +3,7 @@
 //! - [`tools`]: where `dunlin`, qemu and the compilers are;
 //! - [`process`]: children that cannot hang a test;
 //! - [`program`]: a program built for both architectures, and its runs;
+//! - [`large`]: large modules, made up;
 //! - [`guest`]: the small C and text-format programs in `guests/`, with the directives in their headers;
 //! - [`case`]: a real program with its reference;
 //! - [`moves`]: ping-pong between architectures;
@@ -13,6 +14,7 @@
 
 pub mod case;
 pub mod guest;
+pub mod large;
 pub mod moves;
 pub mod process;
 pub mod program;

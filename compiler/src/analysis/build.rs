@@ -9,7 +9,7 @@ use super::{Analysis, Event, LoopInfo};
 use crate::error::Error;
 use dunlin_migrate::framemap::{FunctionPoints, LiveSets};
 use dunlin_migrate::types::FuncType;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 use wasmparser::{FuncValidator, FunctionBody, ValidatorResources};
 
 /// Validates and analyses a body.
@@ -65,7 +65,10 @@ const MAX_TABLE: u64 = 1 << 32;
 fn check_size(s: &Scan, body: &FunctionBody<'_>) -> Result<(), Error> {
     let (blocks, vars) = (s.blocks.len() as u64, s.vars.len() as u64);
     if blocks * vars > MAX_TABLE {
-        let what = format!("the function at {:#x}, which has {blocks} branches times {vars} variables,", body.range().start);
+        let what = format!(
+            "the function at {:#x}, which has {blocks} branches times {vars} variables,",
+            body.range().start
+        );
         return Err(Error::TooLarge {
             what,
             size: blocks * vars / 8,
@@ -81,7 +84,7 @@ fn loop_infos(s: &Scan) -> HashMap<u32, LoopInfo> {
     let mut starts: Vec<(u32, u32, u32)> = s.loop_events.iter().map(|(&op, r)| (r.start, r.end, op)).collect();
     // Outer loops first among those that start together.
     starts.sort_by_key(|&(start, end, op)| (start, std::cmp::Reverse(end), op));
-    let mut infos = HashMap::with_capacity(starts.len());
+    let mut infos = HashMap::default();
     let mut open: Vec<(u32, u32, LoopInfo)> = vec![];
     let mut next = starts.into_iter().peekable();
     for at in 0..=s.events.len() as u32 {

@@ -85,7 +85,10 @@ struct Preds {
 impl Preds {
     fn new(s: &Scan) -> Preds {
         let mut starts = vec![0u32; s.blocks.len() + 1];
-        s.blocks.iter().flat_map(|b| &b.succs).for_each(|&t| starts[t as usize + 1] += 1);
+        s.blocks
+            .iter()
+            .flat_map(|b| &b.succs)
+            .for_each(|&t| starts[t as usize + 1] += 1);
         for k in 1..starts.len() {
             starts[k] += starts[k - 1];
         }

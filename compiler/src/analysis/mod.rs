@@ -23,7 +23,7 @@ use dunlin_migrate::framemap::{Callee, HomeKind, LiveSets};
 use dunlin_migrate::module::Needs;
 use dunlin_migrate::state::PointKind;
 use dunlin_migrate::types::ValType;
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use std::ops::Range;
 use wasmparser::Operator;
 

@@ -19,7 +19,7 @@ use super::record::Record;
 use super::scan::Scan;
 use super::{BlockId, CTX, Event, LoopInfo};
 use dunlin_migrate::framemap::LiveSets;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 /// Operators beyond which a loop with calls is "very large".
 const BIG_LOOP: u32 = 1500;
@@ -76,7 +76,7 @@ pub fn choose(
     let n = s.vars.len();
     let mut policy = Policy::default();
     let mut live = live.walk(n);
-    let mut incoming: HashMap<BlockId, Meet> = HashMap::new();
+    let mut incoming: HashMap<BlockId, Meet> = HashMap::default();
     for &b in &s.order {
         let block = &s.blocks[b as usize];
         let met = incoming.remove(&b);
@@ -138,7 +138,8 @@ fn merge(m: Meet, preds: u32, live: &[u64], anticipated: &[u64], record: &Record
     let mut st = m.all;
     let count = |set: &dyn Fn(usize) -> u64| -> u32 { (0..live.len()).map(|k| set(k).count_ones()).sum() };
     // In a register on some path and read soon. One load behind the merge is less than one on every edge, if those are many.
-    let load_each = preds <= MANY_PREDS || count(&|k| live[k] & anticipated[k] & m.any_reg.words()[k] & !st.reg.words()[k]) <= MANY_STALE;
+    let load_each =
+        preds <= MANY_PREDS || count(&|k| live[k] & anticipated[k] & m.any_reg.words()[k] & !st.reg.words()[k]) <= MANY_STALE;
     let soon = |k: usize| if load_each { m.any_reg.words()[k] & anticipated[k] } else { 0 };
     // Not stored on some path, and not in a register on another.
     let stale = |st: &State, k: usize| live[k] & !st.clean.words()[k] & !st.reg.words()[k] & !soon(k);

@@ -15,7 +15,7 @@ use dunlin_migrate::framemap::{Callee, HomeKind};
 use dunlin_migrate::module::Needs;
 use dunlin_migrate::state::{PointKind, Slot};
 use dunlin_migrate::types::{FuncType, ValType};
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use wasmparser::{FuncValidator, FunctionBody, Operator, OperatorsReader, ValidatorResources};
 
 /// What the scan found. The fields are [`super::Analysis`]'s.
@@ -159,8 +159,8 @@ pub fn scan<'a>(
         rq,
         stack: vec![],
         marked: 0,
-        stack_vars: HashMap::new(),
-        caught_vars: HashMap::new(),
+        stack_vars: HashMap::default(),
+        caught_vars: HashMap::default(),
         ctl: vec![],
         live: true,
         block: NONE,
@@ -336,11 +336,7 @@ impl<'a> Scanner<'a, '_> {
     pub(super) fn point(&mut self, offset: u32, kind: PointKind, callee: Callee) -> u32 {
         self.mark_all();
         let p = self.s.points.len() as u32;
-        self.s.points.push(PointInfo {
-            offset,
-            kind,
-            callee,
-        });
+        self.s.points.push(PointInfo { offset, kind, callee });
         match kind {
             PointKind::Call | PointKind::Host => {
                 self.event(Event::Call(p));

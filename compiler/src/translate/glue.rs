@@ -36,11 +36,7 @@ fn single_point(params: &[ValType], kind: PointKind, callee: Callee, migration: 
     }
     let live: Vec<u32> = (0..homes.len() as u32).collect();
     let mut points = FunctionPoints::new(at.next_multiple_of(16), homes);
-    let point = Point {
-        offset: 0,
-        kind,
-        callee,
-    };
+    let point = Point { offset: 0, kind, callee };
     points.push(point, &live);
     points
 }

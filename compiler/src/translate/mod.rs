@@ -42,7 +42,7 @@ use dunlin_migrate::context::{ContextLayout, OFF_LEAVE};
 use dunlin_migrate::framemap::Walk;
 use dunlin_migrate::hostcalls::Trap;
 use dunlin_migrate::types::{FuncType, ValType};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 use wasmparser::Operator;
 
 /// The trap code that stands for a trap in CLIF.
@@ -141,7 +141,7 @@ pub fn translate(
         vars: vec![],
         state: State::entry(an.vars.len()),
         across: an.live.walk(an.vars.len()),
-        saved: HashMap::new(),
+        saved: HashMap::default(),
         stack: vec![],
         pushed: 0,
         ctl: vec![],
@@ -151,8 +151,8 @@ pub fn translate(
         regions,
         return_block: cranelift_codegen::ir::Block::from_u32(0),
         pending: None,
-        sigs: HashMap::new(),
-        funcs: HashMap::new(),
+        sigs: HashMap::default(),
+        funcs: HashMap::default(),
     };
     t.begin();
     for (k, (op, offset)) in an.ops.iter().enumerate() {

@@ -52,7 +52,12 @@ impl Translator<'_, '_, '_> {
     /// Before a call: brings the homes of all that is live across it up to date.
     pub(super) fn flush(&mut self, point: u32) {
         let clean = self.state.clean.words();
-        let stale = self.across.at(point as usize).iter().zip(clean).map(|(live, clean)| live & !clean);
+        let stale = self
+            .across
+            .at(point as usize)
+            .iter()
+            .zip(clean)
+            .map(|(live, clean)| live & !clean);
         for v in collect(stale) {
             self.store_home(v);
             self.state.clean.add(v);

@@ -79,7 +79,9 @@ pub struct Walk<'s> {
 impl Walk<'_> {
     /// Set number `n`, as words of 64 bits.
     pub fn at(&mut self, n: usize) -> &[u64] {
-        let LiveSets { changes, ends, whole, .. } = self.sets;
+        let LiveSets {
+            changes, ends, whole, ..
+        } = self.sets;
         let known = whole.partition_point(|&(set, _)| set as usize <= n);
         let known = known.checked_sub(1).map(|k| &whole[k]);
         let nearest = known.map_or(0, |(set, _)| *set as usize + 1);

@@ -54,7 +54,11 @@ impl PointsBuilder {
         put_leb(out, function.points.len() as u64);
         let mut last = None;
         for (n, point) in function.points.iter().enumerate() {
-            assert!(last.is_none_or(|l| l < point.offset), "points must ascend: {:#x}", point.offset);
+            assert!(
+                last.is_none_or(|l| l < point.offset),
+                "points must ascend: {:#x}",
+                point.offset
+            );
             put_leb(out, (point.offset - last.unwrap_or(0)).into());
             let (callee_kind, callee) = match point.callee {
                 Callee::None => (0, None),
@@ -235,17 +239,17 @@ mod tests {
             offset,
         };
         let homes = vec![
-                Home {
-                    kind: HomeKind::Context,
-                    ty: ValType::I64,
-                    offset: 0,
-                },
-                slot(Slot::Local(0), ValType::I32, 8),
-                slot(Slot::Local(1), ValType::F32, 12),
-                slot(Slot::Local(7), ValType::V128, 16),
-                slot(Slot::Stack(0), ValType::I64, 40),
-                slot(Slot::Stack(0), ValType::FuncRef, 32),
-            ];
+            Home {
+                kind: HomeKind::Context,
+                ty: ValType::I64,
+                offset: 0,
+            },
+            slot(Slot::Local(0), ValType::I32, 8),
+            slot(Slot::Local(1), ValType::F32, 12),
+            slot(Slot::Local(7), ValType::V128, 16),
+            slot(Slot::Stack(0), ValType::I64, 40),
+            slot(Slot::Stack(0), ValType::FuncRef, 32),
+        ];
         let mut function = FunctionPoints::new(64, homes);
         let mut point = |offset, kind, callee, live: &[u32]| function.push(Point { offset, kind, callee }, live);
         point(0x31, PointKind::Entry, Callee::None, &[0, 1, 2]);
@@ -354,7 +358,11 @@ mod tests {
                 let Ok(points) = Points::parse(&bytes) else { continue };
                 for f in 0..points.len().min(10) {
                     let Ok(f) = points.get(f) else { continue };
-                    assert!(f.points.iter().all(|p| f.live_at(p).iter().all(|&h| (h as usize) < f.homes.len())));
+                    assert!(
+                        f.points
+                            .iter()
+                            .all(|p| f.live_at(p).iter().all(|&h| (h as usize) < f.homes.len()))
+                    );
                     assert!(f.homes.iter().all(|h| h.offset + h.ty.size() <= f.record_size));
                     assert!(f.points.is_sorted_by(|a, b| a.offset < b.offset));
                 }
