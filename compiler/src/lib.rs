@@ -34,6 +34,7 @@ pub mod executable;
 mod features;
 #[cfg(test)]
 mod golden;
+mod hash;
 pub mod image;
 mod imports;
 mod isa;

@@ -10,11 +10,11 @@
 //! uses back to its definition.
 
 use crate::error::Error;
+use crate::hash::{HashMap, HashSet};
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::flowgraph::ControlFlowGraph;
 use cranelift_codegen::ir::{Block, BlockArg, Function, Inst, InstructionData, Opcode, SigRef, Value, ValueDef};
 use cranelift_entity::{EntitySet, SecondaryMap};
-use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 /// Makes the function obey the record rule, or tells why it can't. `func_index` is for the message. Returns the number of clones.
 pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], func_index: u32) -> Result<usize, Error> {

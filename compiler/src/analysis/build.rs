@@ -7,9 +7,9 @@ use super::record::{self, Record};
 use super::scan::{self, Request, Scan};
 use super::{Analysis, Event, LoopInfo};
 use crate::error::Error;
+use crate::hash::HashMap;
 use dunlin_migrate::framemap::{FunctionPoints, LiveSets};
 use dunlin_migrate::types::FuncType;
-use rustc_hash::FxHashMap as HashMap;
 use wasmparser::{FuncValidator, FunctionBody, ValidatorResources};
 
 /// Validates and analyses a body.

@@ -40,28 +40,33 @@ pub fn anticipated_in(s: &Scan) -> BitTable {
 /// successors has changed, last blocks first: structured control is settled by the first sweep but for loops.
 fn solve(s: &Scan, mut table: BitTable, transfer: impl Fn(&BitTable, BlockId, &mut [u64])) -> BitTable {
     let mut row = vec![0u64; table.width()];
-    let has_loops = s.order.iter().any(|&b| s.blocks[b as usize].loop_op.is_some());
-    if !has_loops {
-        for &b in s.order.iter().rev() {
-            transfer(&table, b, &mut row);
+    let mut queue = BinaryHeap::new();
+    let mut visit = |b: BlockId| {
+        transfer(&table, b, &mut row);
+        let changed = table.row(b) != &row[..];
+        if changed {
             table.row_mut(b).copy_from_slice(&row);
         }
+        changed
+    };
+    let mut loops = false;
+    for (at, &b) in s.order.iter().enumerate().rev() {
+        if visit(b) && s.blocks[b as usize].loop_op.is_some() {
+            loops = true;
+            queue.push(at as u32);
+        }
+    }
+    if !loops {
         return table;
     }
+    // What is in the queue has changed since its predecessors were looked at.
     let (position, preds) = (positions(s), Preds::new(s));
-    let mut waiting = vec![true; s.order.len()];
-    let mut queue: BinaryHeap<u32> = (0..s.order.len() as u32).collect();
+    let mut waiting = vec![false; s.order.len()];
     while let Some(at) = queue.pop() {
         waiting[at as usize] = false;
-        let b = s.order[at as usize];
-        transfer(&table, b, &mut row);
-        if table.row(b) == &row[..] {
-            continue;
-        }
-        table.row_mut(b).copy_from_slice(&row);
-        for &p in preds.of(b) {
+        for &p in preds.of(s.order[at as usize]) {
             let at = position[p as usize];
-            if at != NONE && !std::mem::replace(&mut waiting[at as usize], true) {
+            if at != NONE && visit(p) && !std::mem::replace(&mut waiting[at as usize], true) {
                 queue.push(at);
             }
         }
@@ -114,7 +119,8 @@ pub fn at_points(s: &Scan, live_in: &BitTable) -> LiveSets {
     let mut row = vec![0u64; live_in.width()];
     // What is live at the point before the block, at the point just seen (which is later), and at the block's last one.
     let (mut before, mut later, mut last) = (row.clone(), row.clone(), row.clone());
-    let mut changes: Vec<Vec<Var>> = vec![];
+    // What each of the block's points but the first one differs in from the one before it; the last one's part comes first.
+    let (mut changes, mut ends) = (vec![], vec![]);
     for &b in &s.order {
         let events = events(s, b);
         if !events.iter().any(is_point) {
@@ -127,17 +133,24 @@ pub fn at_points(s: &Scan, live_in: &BitTable) -> LiveSets {
                 if first {
                     last.copy_from_slice(&row);
                 } else {
-                    changes.push(difference(&row, &later));
+                    differences(&row, &later, &mut changes);
+                    ends.push(changes.len());
                 }
                 first = false;
                 later.copy_from_slice(&row);
             }
             step(e, &mut row);
         }
-        changes.push(difference(&before, &later));
-        changes.drain(..).rev().for_each(|c| sets.push(&c));
+        let start = changes.len();
+        differences(&before, &later, &mut changes);
+        sets.push(&changes[start..]);
+        while let Some(end) = ends.pop() {
+            sets.push(&changes[ends.last().copied().unwrap_or(0)..end]);
+        }
+        changes.clear();
         std::mem::swap(&mut before, &mut last);
     }
+    debug_assert_eq!(sets.len(), s.points.len());
     sets
 }
 
@@ -145,13 +158,13 @@ fn is_point(e: &Event) -> bool {
     matches!(e, Event::Call(_) | Event::Poll(_))
 }
 
-/// What is in just one of two sets, ascending.
-fn difference(a: &[u64], b: &[u64]) -> Vec<Var> {
-    let mut out = vec![];
+/// Appends what is in just one of two sets, ascending.
+fn differences(a: &[u64], b: &[u64], out: &mut Vec<Var>) {
     for (k, (a, b)) in (0..).zip(a.iter().zip(b)) {
-        out.extend(members(&[a ^ b]).map(|v| 64 * k + v));
+        if a != b {
+            out.extend(members(&[a ^ b]).map(|v| 64 * k + v));
+        }
     }
-    out
 }
 
 /// Events of a block.

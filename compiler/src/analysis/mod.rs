@@ -19,11 +19,11 @@ pub mod record;
 pub mod scan;
 pub mod vector;
 
+use crate::hash::{HashMap, HashSet};
 use dunlin_migrate::framemap::{Callee, HomeKind, LiveSets};
 use dunlin_migrate::module::Needs;
 use dunlin_migrate::state::PointKind;
 use dunlin_migrate::types::ValType;
-use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use std::ops::Range;
 use wasmparser::Operator;
 

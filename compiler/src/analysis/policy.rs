@@ -18,8 +18,8 @@ use super::liveness::events;
 use super::record::Record;
 use super::scan::Scan;
 use super::{BlockId, CTX, Event, LoopInfo};
+use crate::hash::HashMap;
 use dunlin_migrate::framemap::LiveSets;
-use rustc_hash::FxHashMap as HashMap;
 
 /// Operators beyond which a loop with calls is "very large".
 const BIG_LOOP: u32 = 1500;

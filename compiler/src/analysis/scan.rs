@@ -9,13 +9,13 @@ use super::operators::uses_context;
 use super::{Block, BlockId, CTX, Event, NONE, PointInfo, Var, VarInfo};
 use crate::abi;
 use crate::error::Error;
+use crate::hash::{HashMap, HashSet};
 use crate::module::Module;
 use crate::wasm_types::{block_type, val_type};
 use dunlin_migrate::framemap::{Callee, HomeKind};
 use dunlin_migrate::module::Needs;
 use dunlin_migrate::state::{PointKind, Slot};
 use dunlin_migrate::types::{FuncType, ValType};
-use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use wasmparser::{FuncValidator, FunctionBody, Operator, OperatorsReader, ValidatorResources};
 
 /// What the scan found. The fields are [`super::Analysis`]'s.

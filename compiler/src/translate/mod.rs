@@ -29,6 +29,7 @@ pub mod table;
 use crate::analysis::policy::State;
 use crate::analysis::{Analysis, BlockId, CTX, NONE, Var};
 use crate::error::Error;
+use crate::hash::HashMap;
 use crate::module::Module;
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{
@@ -42,7 +43,6 @@ use dunlin_migrate::context::{ContextLayout, OFF_LEAVE};
 use dunlin_migrate::framemap::Walk;
 use dunlin_migrate::hostcalls::Trap;
 use dunlin_migrate::types::{FuncType, ValType};
-use rustc_hash::FxHashMap as HashMap;
 use wasmparser::Operator;
 
 /// The trap code that stands for a trap in CLIF.

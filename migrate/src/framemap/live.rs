@@ -47,6 +47,16 @@ impl LiveSets {
         &self.changes[start as usize..self.ends[n] as usize]
     }
 
+    /// How many sets there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// Everything that is in some set; some of it several times.
     pub fn ever(&self) -> &[u32] {
         &self.changes
