@@ -29,7 +29,7 @@ pub const SHAPES: &[Shape] = &[
     shape("br_table", 1_000, br_table),
     shape("br_table behind many locals", 6_250, br_table_of_many_locals),
     shape("nested blocks", 5_000, |n| nested("block", n)),
-    shape("nested loops", 1_000, |n| nested("loop", n)),
+    shape("nested loops", 500, |n| nested("loop", n)),
     shape("nested ifs", 1_500, |n| nested("if", n)),
     shape("nested try_table", 2_500, nested_try),
     shape("operands across calls", 5_000, operands),

@@ -81,6 +81,10 @@ const MANY_TARGETS: usize = 512;
 /// What a conditional branch's edge may have to do before it is done on both ways: after the branch it needn't be done again.
 const MANY_FIXUPS: usize = 64;
 
+/// Nested loops beyond which loops poll at their header: each latch makes two loops of one, and the optimiser's time grows with the
+/// square of the depth for every value that it may move out of them.
+const MANY_LOOPS: usize = 32;
+
 /// Where an edge goes, and what it must do on its way.
 struct Edge {
     to: Block,
@@ -196,7 +200,9 @@ impl Translator<'_, '_, '_> {
                     self.apply(&fixups);
                     let mut header = c.target;
                     let mut values = values;
-                    if let Some(&point) = self.an.point_of_op.get(&self.op_index) {
+                    let point = self.an.point_of_op.get(&self.op_index).copied();
+                    if let Some(point) = point.filter(|_| self.latches < MANY_LOOPS) {
+                        self.latches += 1;
                         let latch = self.open_latch(point, offset, c.target, &params, &values);
                         header = latch.header();
                         values = self.b.block_params(latch.outside()).to_vec();
@@ -208,8 +214,10 @@ impl Translator<'_, '_, '_> {
                     for v in self.b.block_params(header).to_vec() {
                         self.push(v);
                     }
-                    if let Some(latch) = &mut c.latch {
-                        latch.set_params(self.stack[c.height..].to_vec());
+                    match (&mut c.latch, point) {
+                        (Some(latch), _) => latch.set_params(self.stack[c.height..].to_vec()),
+                        (None, Some(point)) => self.poll(point),
+                        (None, None) => {}
                     }
                 }
                 Kind::If => {
@@ -273,6 +281,7 @@ impl Translator<'_, '_, '_> {
         if kind == Some(Kind::Loop) {
             let c = self.ctl.pop().expect("just seen");
             if let Some(latch) = c.latch {
+                self.latches -= 1;
                 self.close_latch(latch, c.target, c.label);
             } else if c.outer_live {
                 self.b.seal_block(c.target);

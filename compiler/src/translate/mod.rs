@@ -93,6 +93,8 @@ pub struct Translator<'b, 'a, 'm> {
     /// Operands pushed so far: the next one's id.
     pushed: usize,
     ctl: Vec<control::Control>,
+    /// Loops with a latch that are open.
+    latches: usize,
     live: bool,
     op_index: u32,
     record: Option<StackSlot>,
@@ -145,6 +147,7 @@ pub fn translate(
         stack: vec![],
         pushed: 0,
         ctl: vec![],
+        latches: 0,
         live: true,
         op_index: 0,
         record,
@@ -228,7 +231,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
             self.b.append_block_param(self.return_block, clif_type(*t));
         }
         if self.an.entry_point != NONE {
-            self.entry_poll(self.an.entry_point);
+            self.poll(self.an.entry_point);
         }
         self.ctl.push(control::Control::function(self.ty, self.return_block));
     }

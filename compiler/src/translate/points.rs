@@ -69,8 +69,8 @@ impl Translator<'_, '_, '_> {
         self.state.reg.clear();
     }
 
-    /// The poll at a function's entry: falls through unless the flag is set.
-    pub(super) fn entry_poll(&mut self, point: u32) {
+    /// A poll in its place, as at a function's entry: falls through unless the flag is set.
+    pub(super) fn poll(&mut self, point: u32) {
         let (on, cold) = (self.b.create_block(), self.b.create_block());
         self.b.set_cold_block(cold);
         let flag = self.poll_flag();
