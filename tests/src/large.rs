@@ -28,11 +28,11 @@ pub const SHAPES: &[Shape] = &[
     shape("an interpreter", 2_500, interpreter),
     shape("br_table", 1_000, br_table),
     shape("br_table behind many locals", 6_250, br_table_of_many_locals),
-    shape("nested blocks", 5_000, |n| nested("block", n)),
-    shape("nested loops", 500, |n| nested("loop", n)),
-    shape("nested ifs", 1_500, |n| nested("if", n)),
-    shape("nested try_table", 2_500, nested_try),
-    shape("operands across calls", 5_000, operands),
+    shape("nested blocks", 1_000, |n| nested("block", n)),
+    shape("nested loops", 250, |n| nested("loop", n)),
+    shape("nested ifs", 500, |n| nested("if", n)),
+    shape("nested try_table", 1_000, nested_try),
+    shape("operands across calls", 2_500, operands),
     shape("declared locals", 12_500, declared_locals),
 ];
 
