@@ -33,7 +33,7 @@ pub const SHAPES: &[Shape] = &[
     shape("nested ifs", 500, |n| nested("if", n)),
     shape("nested try_table", 1_000, nested_try),
     shape("operands across calls", 2_500, operands),
-    shape("declared locals", 12_500, declared_locals),
+    shape("declared locals", 12_000, declared_locals),
 ];
 
 const fn shape(name: &'static str, size: usize, make: fn(usize) -> String) -> Shape {
