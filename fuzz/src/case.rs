@@ -3,7 +3,7 @@
 use crate::profile::Profile;
 use crate::rng::Rng;
 use crate::script::{Command, FUEL, argument};
-use crate::{rewrite, variants};
+use crate::{live, rewrite, variants};
 use arbitrary::Unstructured;
 use dunlin_migrate::types::ValType;
 use wasmparser::{ExternalKind, Parser, Payload, RefType, TypeRef, Validator, WasmFeatures};
@@ -54,7 +54,11 @@ impl Case {
             _ => rng.pick(&[20, 100, 300, 1000]),
         };
         let index = module.ensure_termination(fuel).map_err(|e| NoCase::Smith(e.to_string()))?;
-        let mut wasm = rewrite::with_globals_exported(&module.to_bytes(), FUEL, index)?;
+        let mut wasm = module.to_bytes();
+        if !rng.one_in(3) {
+            wasm = live::with_live_locals(&wasm, profile.has_vectors(), &mut rng)?;
+        }
+        wasm = rewrite::with_globals_exported(&wasm, FUEL, index)?;
         if profile.has_typed_references() && !rng.one_in(3) {
             wasm = variants::with_typed_references(&wasm, &mut rng)?;
         }

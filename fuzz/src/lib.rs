@@ -11,6 +11,7 @@ pub mod case;
 pub mod dunlin;
 pub mod judge;
 pub mod keep;
+pub mod live;
 pub mod profile;
 pub mod reduce;
 pub mod reference;

@@ -47,6 +47,11 @@ impl Profile {
         matches!(self, Profile::References | Profile::Exceptions)
     }
 
+    /// Do its modules use v128?
+    pub fn has_vectors(self) -> bool {
+        matches!(self, Profile::Simd | Profile::Mixed | Profile::Memories | Profile::Exceptions)
+    }
+
     /// A configuration for wasm-smith.
     pub fn config(self, rng: &mut Rng) -> Config {
         use InstructionKind::*;
@@ -82,7 +87,7 @@ impl Profile {
             min_types: 1,
             reference_types_enabled: true,
             relaxed_simd_enabled: self == Profile::Simd,
-            simd_enabled: matches!(self, Profile::Simd | Profile::Mixed | Profile::Memories | Profile::Exceptions),
+            simd_enabled: self.has_vectors(),
             table_max_size_required: true,
             tail_call_enabled: self != Profile::Legacy || rng.one_in(4),
             threads_enabled: false,

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use wasm_encoder::{CodeSection, ExportKind, ExportSection, Module, RawSection};
-use wasmparser::{BinaryReaderError, ExternalKind, Operator, Parser, Payload};
+use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
+use wasm_encoder::{
+    CodeSection, ConstExpr, Encode, ExportKind, ExportSection, GlobalSection, GlobalType, Module, RawSection, ValType,
+};
+use wasmparser::{BinaryReader, BinaryReaderError, ExternalKind, Operator, Parser, Payload};
 
 /// One function's body, taken apart.
 #[derive(Debug)]
@@ -35,6 +38,78 @@ pub fn bodies(wasm: &[u8]) -> Result<Vec<Body<'_>>, BinaryReaderError> {
         });
     }
     Ok(bodies)
+}
+
+/// A function's locals, and some that are added.
+#[derive(Debug)]
+pub struct Locals {
+    declared: u32,
+    groups: Vec<u8>,
+    first: u32,
+    added: Vec<ValType>,
+}
+
+impl Locals {
+    /// Those of a function with so many parameters and these declarations.
+    pub fn new(params: u32, declarations: &[u8]) -> Result<Locals, BinaryReaderError> {
+        let mut reader = BinaryReader::new(declarations, 0);
+        let declared = reader.read_var_u32()?;
+        let at = reader.original_position();
+        let mut first = params;
+        for _ in 0..declared {
+            first += reader.read_var_u32()?;
+            reader.read::<wasmparser::ValType>()?;
+        }
+        Ok(Locals {
+            declared,
+            groups: declarations[at..].to_vec(),
+            first,
+            added: Vec::new(),
+        })
+    }
+
+    /// Adds one; returns its index.
+    pub fn add(&mut self, ty: ValType) -> u32 {
+        self.added.push(ty);
+        self.first + self.added.len() as u32 - 1
+    }
+
+    /// The declarations, with what was added.
+    pub fn declarations(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        (self.declared + self.added.len() as u32).encode(&mut out);
+        out.extend_from_slice(&self.groups);
+        for ty in &self.added {
+            1u32.encode(&mut out);
+            ty.encode(&mut out);
+        }
+        out
+    }
+}
+
+/// The module with one more global, a mutable i64 that begins as 0; returns its index, too. The module must define a global already.
+pub fn with_global(wasm: &[u8]) -> Result<(Vec<u8>, u32), BinaryReaderError> {
+    let (mut module, mut index) = (Module::new(), 0);
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::GlobalSection(globals) => {
+                index = globals.count();
+                let mut section = GlobalSection::new();
+                RoundtripReencoder
+                    .parse_global_section(&mut section, globals)
+                    .expect("globals are encodable as they were");
+                let ty = GlobalType {
+                    val_type: ValType::I64,
+                    mutable: true,
+                    shared: false,
+                };
+                section.global(ty, &ConstExpr::i64_const(0));
+                module.section(&section);
+            }
+            other => copy(&mut module, wasm, other.as_section()),
+        }
+    }
+    Ok((module.finish(), index))
 }
 
 /// The module with other function bodies (locals and instructions).

@@ -1,13 +1,13 @@
 //! Variants of a module that must behave as the module itself: what wasm-smith doesn't generate, made of what it does.
 
-use crate::rewrite::{bodies, with_bodies};
+use crate::rewrite::{Locals, bodies, with_bodies};
 use crate::rng::Rng;
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{BlockType, Encode, HeapType, Instruction, RefType, ValType};
-use wasmparser::{BinaryReader, BinaryReaderError, Catch, CompositeInnerType, Operator, Parser, Payload};
+use wasmparser::{BinaryReaderError, Catch, CompositeInnerType, Operator, Parser, Payload};
 
 /// Of the module's functions (none are imported): type index and number of parameters.
-fn functions(wasm: &[u8]) -> Result<Vec<(u32, u32)>, BinaryReaderError> {
+pub fn functions(wasm: &[u8]) -> Result<Vec<(u32, u32)>, BinaryReaderError> {
     let (mut params, mut functions) = (Vec::new(), Vec::new());
     for payload in Parser::new(0).parse_all(wasm) {
         match payload? {
@@ -35,53 +35,23 @@ fn functions(wasm: &[u8]) -> Result<Vec<(u32, u32)>, BinaryReaderError> {
 
 /// Locals of typed references, added to a function as they are asked for.
 struct Typed {
-    declared: u32,
-    groups: Vec<u8>,
-    first: u32,
-    added: Vec<u32>,
+    locals: Locals,
+    /// Type index and local.
+    known: Vec<(u32, u32)>,
 }
 
 impl Typed {
-    /// Those of a function with so many parameters and these declarations of locals.
-    fn new(params: u32, locals: &[u8]) -> Result<Typed, BinaryReaderError> {
-        let mut reader = BinaryReader::new(locals, 0);
-        let declared = reader.read_var_u32()?;
-        let at = reader.original_position();
-        let mut first = params;
-        for _ in 0..declared {
-            first += reader.read_var_u32()?;
-            reader.read::<wasmparser::ValType>()?;
-        }
-        Ok(Typed {
-            declared,
-            groups: locals[at..].to_vec(),
-            first,
-            added: Vec::new(),
-        })
-    }
-
     fn local(&mut self, ty: u32) -> u32 {
-        let at = self.added.iter().position(|&t| t == ty).unwrap_or_else(|| {
-            self.added.push(ty);
-            self.added.len() - 1
-        });
-        self.first + at as u32
-    }
-
-    /// The declarations, with what was added.
-    fn declarations(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        (self.declared + self.added.len() as u32).encode(&mut out);
-        out.extend_from_slice(&self.groups);
-        for &ty in &self.added {
-            1u32.encode(&mut out);
-            let reference = RefType {
-                nullable: true,
-                heap_type: HeapType::Concrete(ty),
-            };
-            ValType::Ref(reference).encode(&mut out);
+        if let Some(&(_, local)) = self.known.iter().find(|(t, _)| *t == ty) {
+            return local;
         }
-        out
+        let reference = RefType {
+            nullable: true,
+            heap_type: HeapType::Concrete(ty),
+        };
+        let local = self.locals.add(ValType::Ref(reference));
+        self.known.push((ty, local));
+        local
     }
 }
 
@@ -91,7 +61,10 @@ pub fn with_typed_references(wasm: &[u8], rng: &mut Rng) -> Result<Vec<u8>, Bina
     let functions = functions(wasm)?;
     let mut rewritten = Vec::new();
     for (body, &(_, params)) in bodies(wasm)?.into_iter().zip(&functions) {
-        let mut locals = Typed::new(params, body.locals)?;
+        let mut locals = Typed {
+            locals: Locals::new(params, body.locals)?,
+            known: Vec::new(),
+        };
         let mut out = Vec::new();
         for (op, bytes) in body.ops {
             let ty = |f: u32| functions[f as usize].0;
@@ -114,7 +87,7 @@ pub fn with_typed_references(wasm: &[u8], rng: &mut Rng) -> Result<Vec<u8>, Bina
                 _ => out.extend_from_slice(bytes),
             }
         }
-        let mut body = locals.declarations();
+        let mut body = locals.locals.declarations();
         body.extend_from_slice(&out);
         rewritten.push(body);
     }
