@@ -27,10 +27,12 @@ const FIRST: [&str; 3] = ["wasm-v2", "wasm-v3", "wasm-latest"];
 /// Where what is refused must be refused by the newest version of WebAssembly, too.
 const NEWEST: [&str; 2] = ["wasm-v3", "wasm-latest"];
 
-/// The most migrations in one run of a case, unless `DUNLIN_SPEC_FULL=1` takes every point. Under qemu-user so many take some seconds.
+/// The most migrations in one run of a case, unless `DUNLIN_SPEC_FULL=1` takes every point.
 const AFFORDABLE: u64 = 100_000;
 /// The same for a dense case, of which `DUNLIN_SPEC_FULL=1` takes the other number.
 const AFFORDABLE_DENSE: u64 = 5_000;
+/// Under qemu-user a migration takes far longer: so many times fewer of them are affordable.
+const EMULATED: u64 = 5;
 
 /// All scripts: (folder, file), without those that are equal to earlier ones.
 fn scripts() -> Vec<(String, PathBuf)> {
@@ -155,6 +157,11 @@ fn run_code(
         if only.as_ref().is_some_and(|only| *only != arch.to_string()) {
             continue;
         }
+        let affordable = match affordable {
+            u64::MAX => u64::MAX,
+            n if arch == Arch::Aarch64 => n / EMULATED,
+            n => n,
+        };
         let forced = Mode::forced(arch, stride(points, affordable));
         let modes = if dense {
             vec![(k + 2, forced)]
