@@ -158,3 +158,12 @@ fn damaged_modules_never_panic() {
         let _ = compile(&wasm[..at], &options);
     }
 }
+
+/// The condition of a branch back may be a comparison's result, which is no i32.
+#[test]
+fn loops_go_round_on_null() {
+    let text = r#"(module (table $t 1 funcref) (func (export "_start")
+        (loop $null (drop (br_on_null $null (table.get $t (i32.const 0)))))))"#;
+    let compiled = compile(text.as_bytes(), &options(1)).unwrap();
+    assert!(compiled.clif.contains("icmp"), "{}", compiled.clif);
+}

@@ -8,9 +8,7 @@ use crate::abi;
 use crate::analysis::{BlockId, NONE};
 use crate::error::Error;
 use crate::wasm_types::{block_type, clif_type};
-use cranelift_codegen::ir::{
-    Block, BlockArg, BlockCall, InstBuilder, JumpTableData, Value, condcodes::IntCC, types::I8, types::I32,
-};
+use cranelift_codegen::ir::{Block, BlockArg, BlockCall, InstBuilder, JumpTableData, Value, condcodes::IntCC, types::I8};
 use dunlin_migrate::hostcalls::Trap;
 use dunlin_migrate::types::{FuncType, ValType};
 use wasmparser::{BlockType, Operator};
@@ -395,7 +393,9 @@ impl Translator<'_, '_, '_> {
     /// since the register allocator takes all that lies between a loop's header and its last branch back for part of the loop.
     fn brif(&mut self, cond: Value, to: Block, args: &[BlockArg], next: Block, back: bool) {
         if back {
-            let zero = self.b.ins().iconst(I32, 0);
+            // An i32 of the program's, or the result of a comparison.
+            let ty = self.b.func.dfg.value_type(cond);
+            let zero = self.b.ins().iconst(ty, 0);
             let not = self.b.ins().icmp(IntCC::Equal, cond, zero);
             self.b.ins().brif(not, next, &[], to, args);
         } else {
