@@ -35,6 +35,8 @@ pub struct Count {
     pub replies: u64,
     /// Traps among them.
     pub traps: u64,
+    /// Host calls compared.
+    pub calls: u64,
     /// Modules whose comparison ended at an exhausted call stack.
     pub overflows: u64,
     /// Modules that pass no migration point, where there must be one.
@@ -103,6 +105,7 @@ impl Campaign {
         let count = self.modes.entry(mode).or_default();
         count.modules += 1;
         count.replies += compared.replies as u64;
+        count.calls += compared.calls as u64;
         count.traps += compared.traps as u64;
         count.overflows += u64::from(compared.overflow);
         count.skipped += u64::from(compared.skipped);
@@ -158,11 +161,12 @@ impl fmt::Display for Campaign {
         for (mode, c) in &self.modes {
             write!(
                 f,
-                "{}: {} modules, {} replies equal ({} traps), {} differences",
+                "{}: {} modules, {} replies ({} traps) and {} host calls equal, {} differences",
                 mode.name(),
                 c.modules,
                 c.replies,
                 c.traps,
+                c.calls,
                 c.differences
             )?;
             match mode {

@@ -1,5 +1,6 @@
 //! A case: a module and what is done with it, all from one seed.
 
+use crate::host::{self, Density};
 use crate::profile::Profile;
 use crate::rng::Rng;
 use crate::script::{Command, FUEL, argument};
@@ -66,6 +67,15 @@ impl Case {
         if profile == Profile::Legacy {
             reference = variants::without_exception_references(&reference)?;
         }
+        let mut density = None;
+        if rng.one_in(2) {
+            // Dense ones make thousands of calls.
+            let dense = fuel <= 20;
+            density = Some(if dense { Density::Dense } else { Density::Sparse });
+        }
+        if let Some(density) = density {
+            reference = host::with_host_calls(&reference, density, &mut rng)?;
+        }
         let commands = commands(&reference, fuel, &mut rng)?;
         // A migration takes the time of ten thousand instructions: some dozens per module.
         let often: &[u64] = match fuel {
@@ -81,7 +91,12 @@ impl Case {
             wasm: Vec::new(),
             reference: Vec::new(),
             commands,
-            force: rng.pick(often),
+            force: rng.pick(often)
+                * match density {
+                    None => 1,
+                    Some(Density::Sparse) => 3,
+                    Some(Density::Dense) => 19,
+                },
         };
         case.with_module(reference)
     }
@@ -125,7 +140,7 @@ fn parameters(ty: &wasmparser::FuncType) -> Option<Vec<ValType>> {
 }
 
 fn commands(wasm: &[u8], fuel: u32, rng: &mut Rng) -> Result<Vec<Command>, wasmparser::BinaryReaderError> {
-    let (mut types, mut funcs, mut callable) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut types, mut funcs, mut imported, mut callable) = (Vec::new(), Vec::new(), 0, Vec::new());
     for payload in Parser::new(0).parse_all(wasm) {
         match payload? {
             Payload::TypeSection(section) => {
@@ -144,6 +159,7 @@ fn commands(wasm: &[u8], fuel: u32, rng: &mut Rng) -> Result<Vec<Command>, wasmp
                         funcs.push(ty);
                     }
                 }
+                imported = funcs.len();
             }
             Payload::FunctionSection(section) => {
                 for ty in section {
@@ -156,6 +172,10 @@ fn commands(wasm: &[u8], fuel: u32, rng: &mut Rng) -> Result<Vec<Command>, wasmp
                     let (ExternalKind::Func, Some(&ty)) = (export.kind, funcs.get(export.index as usize)) else {
                         continue;
                     };
+                    // Calls of the host by the host are few.
+                    if (export.index as usize) < imported && !rng.one_in(8) {
+                        continue;
+                    }
                     if let Some(params) = types[ty as usize].as_ref().and_then(parameters) {
                         callable.push((export.name.to_owned(), params));
                     }
@@ -182,6 +202,7 @@ fn commands(wasm: &[u8], fuel: u32, rng: &mut Rng) -> Result<Vec<Command>, wasmp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variants::Functions;
 
     #[test]
     fn every_profile_has_valid_modules_that_depend_on_the_seed_alone() {
@@ -194,6 +215,13 @@ mod tests {
             assert_eq!((&case.wasm, &case.commands), (&again.wasm, &again.commands), "seed {seed}");
             assert!(case.commands.len() > 1, "seed {seed}");
         }
+    }
+
+    #[test]
+    fn most_modules_call_the_host() {
+        let cases: Vec<Case> = (0..128).filter_map(|seed| Case::of(seed).ok()).collect();
+        let imports = |case: &&Case| !Functions::of(&case.wasm).unwrap().imported.is_empty();
+        assert!(cases.iter().filter(imports).count() > 60);
     }
 
     #[test]

@@ -68,8 +68,10 @@ impl Drop for Workshop {
 /// How a run ended and what it replied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Lines of standard output.
+    /// Replies, each after the lines of the host calls that came before it.
     pub replies: Vec<String>,
+    /// Host calls that no reply came after.
+    pub rest: String,
     /// Exit code; none if it was killed, by a signal or because it took too long.
     pub code: Option<i32>,
     /// Standard error, and what else there is to say.
@@ -112,7 +114,7 @@ impl Workshop {
                 threads: Some(1),
                 ..Settings::default()
             },
-            spectest: false,
+            spectest: true,
             names: false,
         };
         let compiled = compile(&case.wasm, &options)?;
@@ -141,7 +143,7 @@ impl Workshop {
         let dunlin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/dunlin");
         let mut command = Command::new(&dunlin);
         let level = format!("-O{}", case.opt_level() as u32);
-        command.args(["build", "-q", "-j1", "--deterministic", &level, "-o"]);
+        command.args(["build", "-q", "-j1", "--deterministic", "--spectest", &level, "-o"]);
         command.arg(self.dir.join("crash")).arg(&module).env("RUST_BACKTRACE", "0");
         command.stderr(File::create(&errors).map_err(system(&errors))?);
         let status = command.status().map_err(system(&dunlin))?;
@@ -157,7 +159,7 @@ impl Workshop {
     pub fn run(&self, arch: Arch, lines: &str, twist: &Twist) -> Result<Run, RunError> {
         let [input, output, errors, snapshot] = ["in", "out", "err", "snap"].map(|name| self.dir.join(name));
         fs::write(&input, lines).map_err(system(&input))?;
-        let mut options = format!("--commands --no-control {STACK}");
+        let mut options = format!("--commands --host-calls --no-control {STACK}");
         if twist.stop_at.is_some() {
             // A program goes on from its own snapshot if there is one.
             let _ = fs::remove_file(&snapshot);
@@ -187,10 +189,7 @@ impl Workshop {
         command.stderr(File::create(&errors).map_err(system(&errors))?);
         let mut child = spawn(&mut command).map_err(system(&exe))?;
         let status = wait(&mut child).map_err(system(&exe))?;
-        let replies = String::from_utf8_lossy(&fs::read(&output).map_err(system(&output))?)
-            .lines()
-            .map(str::to_owned)
-            .collect();
+        let (replies, rest) = replies(&String::from_utf8_lossy(&fs::read(&output).map_err(system(&output))?));
         let mut notes = String::from_utf8_lossy(&fs::read(&errors).map_err(system(&errors))?).into_owned();
         match status {
             None => notes += "killed: it took too long",
@@ -199,10 +198,25 @@ impl Workshop {
         }
         Ok(Run {
             replies,
+            rest,
             code: status.and_then(|s| s.code()),
             notes,
         })
     }
+}
+
+/// Puts replies together with the host calls before them; what is left has no reply.
+fn replies(output: &str) -> (Vec<String>, String) {
+    let (mut replies, mut calls) = (Vec::new(), String::new());
+    for line in output.lines() {
+        calls += line;
+        if line.starts_with("call ") {
+            calls.push('\n');
+        } else {
+            replies.push(std::mem::take(&mut calls));
+        }
+    }
+    (replies, calls)
 }
 
 /// Starts a child. A child of another thread's that hasn't reached its program yet may hold our executable open for writing.

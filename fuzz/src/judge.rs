@@ -3,7 +3,7 @@
 use crate::case::Case;
 use crate::dunlin::{Run, RunError, Runtimes, Twist, Workshop};
 use crate::reference::{self, Engine, ReferenceError};
-use crate::script::{is_overflow, normal};
+use crate::script::{is_overflow, normal, reply_proper};
 use dunlin_migrate::arch::Arch;
 
 /// The two architectures.
@@ -69,6 +69,8 @@ pub struct Compared {
     pub replies: usize,
     /// Calls that trapped, of those.
     pub traps: usize,
+    /// Calls of the host before them.
+    pub calls: usize,
     /// The comparison ended early because the call stack was exhausted.
     pub overflow: bool,
     /// Migrations, or points in a run that was stopped.
@@ -210,7 +212,10 @@ impl<'a> Judge<'a> {
                 ..Twist::default()
             };
             let second = self.workshop.run(to, &lines(self.case, run.replies.len()), &go_on)?;
-            run.replies.extend(second.replies);
+            let mut replies = second.replies.into_iter();
+            let calls = std::mem::replace(&mut run.rest, second.rest);
+            run.replies.extend(replies.next().map(|first| calls + &first));
+            run.replies.extend(replies);
             run.code = second.code;
             run.notes += &second.notes;
         } else if !run.replies.iter().any(|r| is_overflow(&normal(r))) {
@@ -244,16 +249,28 @@ fn compare(expected: &[String], found: &[String], failed: Option<String>) -> Com
             return compared;
         }
         if e != f {
-            let show = |r: Option<&String>| r.map_or("nothing", String::as_str).to_owned();
+            let (e, f) = first_difference(e.map_or("nothing", String::as_str), f.map_or("nothing", String::as_str));
             let why = failed.map(|f| format!("; {f}")).unwrap_or_default();
-            compared.difference = Some(format!("reply {n}: expected {}, found {}{why}", show(e), show(f)));
+            compared.difference = Some(format!("reply {n}: expected {e}, found {f}{why}"));
             return compared;
         }
         compared.replies += 1;
-        compared.traps += usize::from(e.is_some_and(|e| e.starts_with("trap")));
+        compared.calls += e.map_or(0, |e| e.matches('\n').count());
+        compared.traps += usize::from(e.is_some_and(|e| reply_proper(e).starts_with("trap")));
     }
     compared.difference = failed;
     compared
+}
+
+/// The first lines that differ, of two replies with their host calls.
+fn first_difference<'a>(e: &'a str, f: &'a str) -> (&'a str, &'a str) {
+    let (mut e, mut f) = (e.lines(), f.lines());
+    loop {
+        match (e.next(), f.next()) {
+            (Some(e), Some(f)) if e == f => {}
+            (e, f) => return (e.unwrap_or("nothing"), f.unwrap_or("nothing")),
+        }
+    }
 }
 
 #[cfg(test)]

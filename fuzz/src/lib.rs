@@ -9,6 +9,7 @@
 pub mod campaign;
 pub mod case;
 pub mod dunlin;
+pub mod host;
 pub mod judge;
 pub mod keep;
 pub mod live;

@@ -4,7 +4,7 @@
 
 use crate::rewrite::{Locals, bodies, with_bodies, with_global};
 use crate::rng::Rng;
-use crate::variants::functions;
+use crate::variants::Functions;
 use wasm_encoder::{Encode, Instruction, ValType};
 use wasmparser::{BinaryReaderError, Operator};
 
@@ -17,13 +17,13 @@ struct Kept {
 
 /// The module with such locals: of type v128, too, if `vectors`. It must define a global already.
 pub fn with_live_locals(wasm: &[u8], vectors: bool, rng: &mut Rng) -> Result<Vec<u8>, BinaryReaderError> {
-    let functions = functions(wasm)?;
+    let functions = Functions::of(wasm)?;
     let (wasm, sum) = with_global(wasm)?;
     let mut types = vec![ValType::I32, ValType::I64, ValType::F64];
     types.extend(vectors.then_some(ValType::V128));
     let mut rewritten = Vec::new();
-    for (body, &(_, params)) in bodies(&wasm)?.into_iter().zip(&functions) {
-        let mut locals = Locals::new(params, body.locals)?;
+    for (body, (_, params)) in bodies(&wasm)?.into_iter().zip(functions.own()) {
+        let mut locals = Locals::new(params.len() as u32, body.locals)?;
         let kept: Vec<Kept> = (0..rng.pick(&[1, 3, 8, 20]))
             .map(|_| {
                 let ty = rng.pick(&types);

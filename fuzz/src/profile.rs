@@ -1,5 +1,6 @@
 //! What kinds of modules are generated: each seed has a profile, which switches features and shapes sizes.
 
+use crate::host;
 use crate::rng::Rng;
 use wasm_smith::{Config, InstructionKind, InstructionKinds, MemoryOffsetChoices};
 
@@ -55,9 +56,12 @@ impl Profile {
     /// A configuration for wasm-smith.
     pub fn config(self, rng: &mut Rng) -> Config {
         use InstructionKind::*;
+        let imports = !rng.one_in(3);
+        let imported = if imports { host::FUNCTIONS.len() } else { 0 };
         let max_funcs = rng.pick(&[2, 4, 8, 12]);
         let mut config = Config {
             allow_start_export: rng.one_in(4),
+            available_imports: imports.then(host::importer),
             bulk_memory_enabled: true,
             disallow_traps: rng.one_in(2),
             exceptions_enabled: matches!(self, Profile::Exceptions | Profile::Legacy | Profile::Mixed),
@@ -67,7 +71,8 @@ impl Profile {
             max_data_segments: 4,
             max_element_segments: 4,
             max_elements: 8,
-            max_funcs,
+            // This counts imported ones, too; the least number does not.
+            max_funcs: max_funcs + imported,
             max_globals: 8,
             max_imports: 0,
             max_instructions: rng.pick(&[60, 150, 300, 600]),
@@ -77,8 +82,8 @@ impl Profile {
             max_table_elements: 40,
             max_tables: rng.pick(&[1, 3]),
             max_tags: 4,
-            max_types: rng.pick(&[3, 8, 16]),
-            max_type_size: 64,
+            max_types: rng.pick(&[3, 8, 16]) + imported,
+            max_type_size: 64 + 8 * imported as u32,
             memory64_enabled: false,
             memory_max_size_required: true,
             memory_offset_choices: MemoryOffsetChoices(300, 4, 1),

@@ -116,11 +116,19 @@ pub fn show_trap(trap: Trap) -> String {
 
 /// The reply to a call that has exhausted the stack: engines differ in when that happens.
 pub fn is_overflow(reply: &str) -> bool {
-    reply == show_trap(Trap::StackOverflow)
+    reply_proper(reply) == show_trap(Trap::StackOverflow)
+}
+
+/// A reply without the host calls that came before it.
+pub fn reply_proper(reply: &str) -> &str {
+    reply.rsplit_once('\n').map_or(reply, |(_, line)| line)
 }
 
 /// A reply of the runtime's, as all engines could give it.
 pub fn normal(reply: &str) -> String {
+    if let Some((calls, line)) = reply.rsplit_once('\n') {
+        return format!("{calls}\n{}", normal(line));
+    }
     if let Some(message) = reply.strip_prefix("trap ") {
         let trap = (0..=u8::MAX).filter_map(Trap::from_u8).find(|t| t.message() == message);
         return trap.map_or_else(|| reply.to_owned(), show_trap);
@@ -152,6 +160,10 @@ mod tests {
         );
         assert_eq!(normal("ok 1:ab / i64:0 / 4:12:34"), "ok 1:ab / i64:0 / 4:12");
         assert_eq!(normal("trap integer overflow"), "trap IntegerOverflow");
+        assert_eq!(
+            normal("call print\ntrap integer overflow"),
+            "call print\ntrap IntegerOverflow"
+        );
         assert_eq!(normal("trap null exception reference"), "trap NullReference");
     }
 

@@ -53,7 +53,7 @@ impl Slice {
         expected.push(("replies", native.replies > 36_000 && native.traps > 4000));
         expected.push((
             "an interpreter that agrees",
-            native.interpreted > 1000 && native.outvoted < 24,
+            native.interpreted > 1000 && native.outvoted < 48,
         ));
         expected.push(("migrations", forced.points > 60_000));
         for mode in [Mode::Emulated, Mode::EmulatedForced, Mode::Away, Mode::Home] {

@@ -4,33 +4,63 @@ use crate::rewrite::{Locals, bodies, with_bodies};
 use crate::rng::Rng;
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{BlockType, Encode, HeapType, Instruction, RefType, ValType};
-use wasmparser::{BinaryReaderError, Catch, CompositeInnerType, Operator, Parser, Payload};
+use wasmparser::{BinaryReaderError, Catch, CompositeInnerType, Operator, Parser, Payload, TypeRef};
 
-/// Of the module's functions (none are imported): type index and number of parameters.
-pub fn functions(wasm: &[u8]) -> Result<Vec<(u32, u32)>, BinaryReaderError> {
-    let (mut params, mut functions) = (Vec::new(), Vec::new());
-    for payload in Parser::new(0).parse_all(wasm) {
-        match payload? {
-            Payload::TypeSection(section) => {
-                for group in section {
-                    for ty in group?.into_types() {
-                        params.push(match ty.composite_type.inner {
-                            CompositeInnerType::Func(f) => f.params().len() as u32,
-                            _ => 0,
-                        });
+/// A module's functions.
+#[derive(Debug, Default)]
+pub struct Functions {
+    /// Names of the imported ones, which come first.
+    pub imported: Vec<String>,
+    /// Of all: type index and parameters.
+    all: Vec<(u32, Vec<wasmparser::ValType>)>,
+}
+
+impl Functions {
+    /// Those of a module that imports nothing else.
+    pub fn of(wasm: &[u8]) -> Result<Functions, BinaryReaderError> {
+        let (mut params, mut functions) = (Vec::new(), Functions::default());
+        for payload in Parser::new(0).parse_all(wasm) {
+            match payload? {
+                Payload::TypeSection(section) => {
+                    for group in section {
+                        for ty in group?.into_types() {
+                            params.push(match ty.composite_type.inner {
+                                CompositeInnerType::Func(f) => f.params().to_vec(),
+                                _ => Vec::new(),
+                            });
+                        }
                     }
                 }
-            }
-            Payload::FunctionSection(types) => {
-                for ty in types {
-                    let ty = ty?;
-                    functions.push((ty, params[ty as usize]));
+                Payload::ImportSection(imports) => {
+                    for import in imports.into_imports() {
+                        let import = import?;
+                        if let TypeRef::Func(ty) = import.ty {
+                            functions.imported.push(import.name.to_owned());
+                            functions.all.push((ty, params[ty as usize].clone()));
+                        }
+                    }
                 }
+                Payload::FunctionSection(types) => {
+                    for ty in types {
+                        let ty = ty?;
+                        functions.all.push((ty, params[ty as usize].clone()));
+                    }
+                }
+                _ => {}
             }
-            _ => {}
         }
+        Ok(functions)
     }
-    Ok(functions)
+
+    /// Type index and parameters of those that aren't imported.
+    pub fn own(&self) -> impl Iterator<Item = &(u32, Vec<wasmparser::ValType>)> {
+        self.all.iter().skip(self.imported.len())
+    }
+
+    /// A function's type index.
+    fn ty(&self, func: u32) -> u32 {
+        self.all[func as usize].0
+    }
 }
 
 /// Locals of typed references, added to a function as they are asked for.
@@ -58,16 +88,16 @@ impl Typed {
 /// Some direct calls become calls through a typed reference, which may pass through a local; and some references to functions are
 /// made in roundabout ways. Every function must be exported, which declares it for `ref.func`.
 pub fn with_typed_references(wasm: &[u8], rng: &mut Rng) -> Result<Vec<u8>, BinaryReaderError> {
-    let functions = functions(wasm)?;
+    let functions = Functions::of(wasm)?;
     let mut rewritten = Vec::new();
-    for (body, &(_, params)) in bodies(wasm)?.into_iter().zip(&functions) {
+    for (body, (_, params)) in bodies(wasm)?.into_iter().zip(functions.own()) {
         let mut locals = Typed {
-            locals: Locals::new(params, body.locals)?,
+            locals: Locals::new(params.len() as u32, body.locals)?,
             known: Vec::new(),
         };
         let mut out = Vec::new();
         for (op, bytes) in body.ops {
-            let ty = |f: u32| functions[f as usize].0;
+            let ty = |f: u32| functions.ty(f);
             match op {
                 _ if rng.one_in(2) => out.extend_from_slice(bytes),
                 Operator::Call { function_index: f } => {

@@ -16,6 +16,9 @@
 //! memories, globals and tables, in CRC-32s: of a memory's bytes, of which of a table's elements are null, and of the elements.
 //! `points` are the migration points passed so far, which only the test modes of [`crate::force`] count.
 //!
+//! With `--host-calls`, the reply comes after a line `call NAME TYPE:BITS ...` for each call of a host function since the last one, in
+//! order. A call that was undone, because the program was captured at it, is told when it is issued again.
+//!
 //! With `--resume` the first reply is that of the command during which the snapshot was made.
 
 use crate::exit::Ending;
@@ -46,12 +49,14 @@ impl From<std::io::Error> for Stop {
 impl Running {
     /// Instantiates the program and serves commands until the input ends.
     pub fn serve_commands(&mut self, input: impl BufRead, mut output: impl Write) -> Ending {
-        end(self.serve_from_the_start(input, &mut output))
+        let served = self.serve_from_the_start(input, &mut output);
+        self.end_serving(served, &mut output)
     }
 
     /// Goes on with a restored program and serves commands until the input ends. `import`: see [`Enter::Resume`].
     pub fn serve_more_commands(&mut self, import: Option<u32>, input: impl BufRead, mut output: impl Write) -> Ending {
-        end(self.serve_from_a_call(import, input, &mut output))
+        let served = self.serve_from_a_call(import, input, &mut output);
+        self.end_serving(served, &mut output)
     }
 
     fn serve_from_the_start(&mut self, input: impl BufRead, output: &mut impl Write) -> Result<(), Stop> {
@@ -63,11 +68,9 @@ impl Running {
             },
         };
         if let Err(message) = first {
-            writeln!(output, "trap {message}")?;
-            return Ok(());
+            return self.reply(&format!("trap {message}"), output);
         }
-        writeln!(output, "ready")?;
-        output.flush()?;
+        self.reply("ready", output)?;
         self.serve_lines(input, output)
     }
 
@@ -83,8 +86,7 @@ impl Running {
             Ok(None) => "ready".into(),
             Err(message) => format!("trap {message}"),
         };
-        writeln!(output, "{reply}")?;
-        output.flush()?;
+        self.reply(&reply, output)?;
         match (ended, func) {
             (Err(_), None) => Ok(()),
             _ => self.serve_lines(input, output),
@@ -104,10 +106,35 @@ impl Running {
                 [] => continue,
                 _ => format!("err no such command: {line:?}"),
             };
-            writeln!(output, "{reply}")?;
-            output.flush()?;
+            self.reply(&reply, output)?;
         }
         Ok(())
+    }
+
+    fn reply(&mut self, reply: &str, output: &mut impl Write) -> Result<(), Stop> {
+        self.tell_calls(output)?;
+        writeln!(output, "{reply}")?;
+        output.flush()?;
+        Ok(())
+    }
+
+    fn tell_calls(&mut self, output: &mut impl Write) -> std::io::Result<()> {
+        if let Some(calls) = &mut self.calls {
+            output.write_all(calls.as_bytes())?;
+            calls.clear();
+        }
+        Ok(())
+    }
+
+    fn end_serving(&mut self, served: Result<(), Stop>, output: &mut impl Write) -> Ending {
+        match served {
+            Ok(()) | Err(Stop::Pipe) => Ending::Returned,
+            Err(Stop::Ended(ending)) => {
+                // The calls of a command that has no reply here: it goes on elsewhere.
+                let _ = self.tell_calls(output).and_then(|()| output.flush());
+                ending
+            }
+        }
     }
 
     fn command_invoke(&mut self, name: &str, args: &[&str]) -> Result<String, Stop> {
@@ -166,13 +193,6 @@ impl Running {
     }
 }
 
-fn end(served: Result<(), Stop>) -> Ending {
-    match served {
-        Ok(()) | Err(Stop::Pipe) => Ending::Returned,
-        Err(Stop::Ended(ending)) => ending,
-    }
-}
-
 /// Makes a trap an inner error.
 fn caught<T>(ended: Result<T, Ending>) -> Result<Result<T, String>, Stop> {
     match ended {
@@ -225,7 +245,7 @@ fn parse_value(text: &str) -> Option<Value> {
     (bits >> (8 * ty.size() - 1) <= 1).then(|| Value::from_bits(ty, bits))
 }
 
-fn show(value: Value) -> String {
+pub(crate) fn show(value: Value) -> String {
     format!("{}:{:x}", value.ty(), value.to_bits())
 }
 

@@ -1,5 +1,6 @@
 //! The Rust side of the leave thunk: every call that compiled code makes of the runtime.
 
+use crate::commands;
 use crate::context;
 use crate::exit::{Ending, FAILED, Failure, NO_PROGRAM};
 use crate::host::HostFunc;
@@ -156,6 +157,7 @@ impl Running {
     /// Calls an imported function whose arguments are in the slots.
     pub(crate) fn call_import(&mut self, index: u32) -> Flow {
         let program = self.instance.program;
+        self.note_call(index);
         let Some(&HostFunc::Wasi(func)) = program.imports.get(index as usize) else {
             return Flow::Go;
         };
@@ -186,6 +188,21 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// Tells of the call of an imported function whose arguments are in the slots, if that is wanted.
+    fn note_call(&mut self, index: u32) {
+        let module = &self.instance.program.module;
+        let (Some(calls), Some(import)) = (&mut self.calls, module.imports.get(index as usize)) else {
+            return;
+        };
+        calls.push_str("call ");
+        calls.push_str(&import.name);
+        for (slot, &ty) in (0..).zip(&module.func_type(index).params) {
+            calls.push(' ');
+            calls.push_str(&commands::show(Value::from_bits(ty, self.instance.slot(slot))));
+        }
+        calls.push('\n');
     }
 
     /// Ends the program with a trap raised on the host's side.

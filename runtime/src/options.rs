@@ -91,6 +91,8 @@ pub struct Options {
     pub check: bool,
     /// `--commands` (tests): serve commands from standard input instead of running the program.
     pub commands: bool,
+    /// `--host-calls` (tests): with `commands`, tell every call of a host function.
+    pub host_calls: bool,
 }
 
 /// Why options were refused.
@@ -241,6 +243,7 @@ impl Options {
                 Long("max-memory") => o.max_memory = Some(parse_size("max-memory", &parser.value().map_err(syntax)?)?),
                 Long("no-control") => o.no_control = true,
                 Long("commands") => o.commands = true,
+                Long("host-calls") => o.host_calls = true,
                 Value(word) => {
                     rest.push(word);
                     rest.extend(parser.raw_args().map_err(syntax)?);
@@ -280,6 +283,7 @@ impl Options {
                 "resume",
                 self.resume.is_some() || self.resume_latest.is_some(),
             ),
+            ("host-calls", self.host_calls, "commands", self.commands),
         ];
         if let Some((this, _, other, _)) = needs.iter().find(|(_, given, _, other)| *given && !other) {
             return Err(OptionError::Needs(this, other));
@@ -348,6 +352,7 @@ impl Options {
             ("accept-changed", self.accept_changed),
             ("check", self.check),
             ("commands", self.commands),
+            ("host-calls", self.host_calls),
         ];
         for (name, on) in flags {
             if on {
@@ -509,6 +514,7 @@ mod tests {
         assert_eq!(Options::parse_opts(&o.to_opts_string()).unwrap(), o);
         let tests = Options {
             commands: true,
+            host_calls: true,
             argv0: Some("\n--x".into()),
             ..Options::default()
         };
@@ -554,6 +560,7 @@ mod tests {
             ("--checkpoint-on KILL --checkpoint-to x", "KILL"),
             ("--checkpoint-on TERM", "--checkpoint-to"),
             ("--commands --invoke f", "--invoke"),
+            ("--host-calls", "--commands"),
             ("--stack-size 1", "range"),
             ("--stack-size +1M", "number"),
             ("--max-memory 99999999999G", "number"),

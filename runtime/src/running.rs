@@ -66,6 +66,8 @@ pub struct Running {
     pub shared: &'static Shared,
     /// Test modes that act on every Nth migration point.
     pub ticks: Ticks,
+    /// With `--host-calls`: a line for each call of a host function since the last reply to a command.
+    pub calls: Option<String>,
     ending: Option<Ending>,
 }
 
@@ -92,6 +94,7 @@ impl Running {
             setup,
             shared,
             ticks,
+            calls: None,
             ending: None,
         }
     }

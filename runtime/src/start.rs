@@ -202,6 +202,7 @@ impl Run {
         let saver = self.saver(None)?;
         let mut running = Running::new(instance, wasi, self.setup, self.shared, self.ticks);
         if self.options.commands {
+            running.calls = self.options.host_calls.then(String::new);
             return Ok((
                 running.serve_commands(std::io::stdin().lock(), std::io::stdout().lock()),
                 None,
@@ -228,6 +229,7 @@ impl Run {
         let mut running = Running::new(restored.instance, restored.wasi, self.setup, self.shared, self.ticks);
         running.invocation = restored.invocation;
         if self.options.commands {
+            running.calls = self.options.host_calls.then(String::new);
             let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
             return Ok((running.serve_more_commands(restored.import, input, output), None));
         }

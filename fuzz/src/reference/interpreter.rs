@@ -1,11 +1,14 @@
 //! wasmi.
 
-use super::{Engine as Which, Instance, ReferenceError, Stop};
+use super::{Engine as Which, Instance, ReferenceError, Started, Stop};
+use crate::host;
 use crate::script::{FUEL, show};
 use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::types::Value;
+use dunlin_migrate::types::{self, Value};
 use std::sync::LazyLock;
-use wasmi::{Config, Engine, Error, Extern, ExternRef, Linker, Module, Nullable, Ref, Store, TrapCode, Val};
+use wasmi::{
+    Caller, Config, Engine, Error, Extern, ExternRef, FuncType, Linker, Module, Nullable, Ref, Store, TrapCode, Val, ValType,
+};
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let mut config = Config::default();
@@ -16,17 +19,55 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
 });
 
 pub(super) struct Interpreted {
-    store: Store<()>,
+    /// With the lines of host calls.
+    store: Store<String>,
     instance: wasmi::Instance,
 }
 
-pub(super) fn instantiate(wasm: &[u8]) -> Result<Result<Interpreted, Stop>, ReferenceError> {
+pub(super) fn instantiate(wasm: &[u8]) -> Result<Started<Interpreted>, ReferenceError> {
     let module = Module::new(&ENGINE, wasm).map_err(|e| ReferenceError::Refused(Which::Interpreter, e.to_string()))?;
-    let mut store = Store::new(&ENGINE, ());
-    let instance = Linker::new(&ENGINE).instantiate_and_start(&mut store, &module);
-    Ok(match instance {
-        Ok(instance) => Ok(Interpreted { store, instance }),
-        Err(e) => Err(stop(&e)),
+    let mut store = Store::new(&ENGINE, String::new());
+    let mut linker = Linker::new(&ENGINE);
+    for (module, name) in host::FUNCTIONS {
+        let types = |types: &[types::ValType]| types.iter().map(|&ty| simple(ty)).collect::<Vec<_>>();
+        let ty = host::function_type(module, name);
+        let ty = FuncType::new(types(&ty.params), types(&ty.results));
+        // The results are zeros already.
+        let call = move |mut caller: Caller<'_, String>, args: &[Val], _: &mut [Val]| {
+            let line = host::call_line(name, args.iter().filter_map(number));
+            caller.data_mut().push_str(&line);
+            Ok(())
+        };
+        let added = linker.func_new(module, name, ty, call);
+        added.map_err(|e| ReferenceError::Refused(Which::Interpreter, e.to_string()))?;
+    }
+    Ok(match linker.instantiate_and_start(&mut store, &module) {
+        Ok(instance) => (Ok(Interpreted { store, instance }), String::new()),
+        Err(e) => (Err(stop(&e)), store.into_data()),
+    })
+}
+
+/// A number type; host functions take no others.
+fn simple(ty: types::ValType) -> ValType {
+    match ty {
+        types::ValType::I32 => ValType::I32,
+        types::ValType::I64 => ValType::I64,
+        types::ValType::F32 => ValType::F32,
+        types::ValType::F64 => ValType::F64,
+        types::ValType::V128 => ValType::V128,
+        types::ValType::FuncRef => ValType::FuncRef,
+        types::ValType::ExternRef | types::ValType::ExnRef => ValType::ExternRef,
+    }
+}
+
+fn number(value: &Val) -> Option<Value> {
+    Some(match value {
+        Val::I32(n) => Value::I32(*n as u32),
+        Val::I64(n) => Value::I64(*n as u64),
+        Val::F32(x) => Value::F32(x.to_bits()),
+        Val::F64(x) => Value::F64(x.to_bits()),
+        Val::V128(n) => Value::V128(n.as_u128()),
+        Val::FuncRef(_) | Val::ExternRef(_) => return None,
     })
 }
 
@@ -61,16 +102,12 @@ impl Interpreted {
 
     fn value(&self, value: &Val) -> String {
         show(match value {
-            Val::I32(n) => Value::I32(*n as u32),
-            Val::I64(n) => Value::I64(*n as u64),
-            Val::F32(x) => Value::F32(x.to_bits()),
-            Val::F64(x) => Value::F64(x.to_bits()),
-            Val::V128(n) => Value::V128(n.as_u128()),
             Val::FuncRef(f) => Value::FuncRef(f.val().map(|_| 0)),
             Val::ExternRef(r) => {
                 let number = |r: &ExternRef| r.data(&self.store).downcast_ref::<u32>().copied();
                 Value::ExternRef(r.val().and_then(number))
             }
+            other => return number(other).map(show).unwrap_or_default(),
         })
     }
 
@@ -80,6 +117,10 @@ impl Interpreted {
 }
 
 impl Instance for Interpreted {
+    fn calls(&mut self) -> String {
+        std::mem::take(self.store.data_mut())
+    }
+
     fn set_fuel(&mut self, fuel: u32) -> Result<(), String> {
         let global = self.find(FUEL).and_then(Extern::into_global).ok_or("no fuel")?;
         global.set(&mut self.store, Val::I32(fuel as i32)).map_err(|e| e.to_string())

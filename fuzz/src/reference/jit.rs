@@ -1,11 +1,15 @@
 //! wasmtime.
 
-use super::{Engine as Which, Instance, ReferenceError, Stop};
+use super::{Engine as Which, Instance, ReferenceError, Started, Stop};
+use crate::host;
 use crate::script::{FUEL, show};
 use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::types::Value;
+use dunlin_migrate::types::{self, Value};
 use std::sync::LazyLock;
-use wasmtime::{Collector, Config, Engine, Error, ExternRef, Module, OptLevel, Store, ThrownException, Trap as Theirs, Val};
+use wasmtime::{
+    Caller, Collector, Config, Engine, Error, ExternRef, FuncType, Linker, Module, OptLevel, Store, ThrownException,
+    Trap as Theirs, Val, ValType,
+};
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let mut config = Config::new();
@@ -25,21 +29,59 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
 });
 
 pub(super) struct Compiled {
-    store: Store<()>,
+    /// With the lines of host calls.
+    store: Store<String>,
     instance: wasmtime::Instance,
 }
 
-pub(super) fn instantiate(wasm: &[u8]) -> Result<Result<Compiled, Stop>, ReferenceError> {
-    let module = Module::new(&ENGINE, wasm).map_err(|e| ReferenceError::Refused(Which::Jit, format!("{e:#}")))?;
-    let mut store = Store::new(&ENGINE, ());
-    let instance = wasmtime::Instance::new(&mut store, &module, &[]);
-    Ok(match instance {
-        Ok(instance) => Ok(Compiled { store, instance }),
-        Err(e) => Err(stop(&mut store, &e)),
+pub(super) fn instantiate(wasm: &[u8]) -> Result<Started<Compiled>, ReferenceError> {
+    let refused = |e: Error| ReferenceError::Refused(Which::Jit, format!("{e:#}"));
+    let module = Module::new(&ENGINE, wasm).map_err(refused)?;
+    let mut store = Store::new(&ENGINE, String::new());
+    let mut linker = Linker::new(&ENGINE);
+    for (module, name) in host::FUNCTIONS {
+        let types = |types: &[types::ValType]| types.iter().map(|&ty| simple(ty)).collect::<Vec<_>>();
+        let ty = host::function_type(module, name);
+        let ty = FuncType::new(&ENGINE, types(&ty.params), types(&ty.results));
+        let call = move |mut caller: Caller<'_, String>, args: &[Val], results: &mut [Val]| {
+            let line = host::call_line(name, args.iter().filter_map(number));
+            caller.data_mut().push_str(&line);
+            results.fill(Val::I32(0));
+            Ok(())
+        };
+        linker.func_new(module, name, ty, call).map_err(refused)?;
+    }
+    Ok(match linker.instantiate(&mut store, &module) {
+        Ok(instance) => (Ok(Compiled { store, instance }), String::new()),
+        Err(e) => (Err(stop(&mut store, &e)), store.into_data()),
     })
 }
 
-fn stop(store: &mut Store<()>, e: &Error) -> Stop {
+/// A number type; host functions take no others.
+fn simple(ty: types::ValType) -> ValType {
+    match ty {
+        types::ValType::I32 => ValType::I32,
+        types::ValType::I64 => ValType::I64,
+        types::ValType::F32 => ValType::F32,
+        types::ValType::F64 => ValType::F64,
+        types::ValType::V128 => ValType::V128,
+        types::ValType::FuncRef => ValType::FUNCREF,
+        types::ValType::ExternRef | types::ValType::ExnRef => ValType::EXTERNREF,
+    }
+}
+
+fn number(value: &Val) -> Option<Value> {
+    Some(match value {
+        Val::I32(n) => Value::I32(*n as u32),
+        Val::I64(n) => Value::I64(*n as u64),
+        Val::F32(bits) => Value::F32(*bits),
+        Val::F64(bits) => Value::F64(*bits),
+        Val::V128(n) => Value::V128(n.as_u128()),
+        _ => return None,
+    })
+}
+
+fn stop(store: &mut Store<String>, e: &Error) -> Stop {
     if e.is::<ThrownException>() {
         let _ = store.take_pending_exception();
         return Stop::Trap(Trap::UncaughtException);
@@ -79,23 +121,22 @@ impl Compiled {
 
     fn value(&self, value: &Val) -> String {
         show(match value {
-            Val::I32(n) => Value::I32(*n as u32),
-            Val::I64(n) => Value::I64(*n as u64),
-            Val::F32(bits) => Value::F32(*bits),
-            Val::F64(bits) => Value::F64(*bits),
-            Val::V128(n) => Value::V128(n.as_u128()),
             Val::FuncRef(f) => Value::FuncRef(f.map(|_| 0)),
             Val::ExnRef(r) => Value::ExnRef(r.map(|_| 0)),
             Val::ExternRef(r) => {
                 let data = r.and_then(|r| r.data(&self.store).ok().flatten());
                 Value::ExternRef(data.and_then(|d| d.downcast_ref::<u32>()).copied())
             }
-            Val::AnyRef(_) | Val::ContRef(_) => return format!("{value:?}"),
+            other => return number(other).map_or_else(|| format!("{value:?}"), show),
         })
     }
 }
 
 impl Instance for Compiled {
+    fn calls(&mut self) -> String {
+        std::mem::take(self.store.data_mut())
+    }
+
     fn set_fuel(&mut self, fuel: u32) -> Result<(), String> {
         let global = self.instance.get_global(&mut self.store, FUEL).ok_or("no fuel")?;
         global.set(&mut self.store, Val::I32(fuel as i32)).map_err(|e| e.to_string())

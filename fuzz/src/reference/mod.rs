@@ -73,6 +73,8 @@ impl From<Trap> for Stop {
 
 /// An instance in a reference engine.
 trait Instance {
+    /// Takes the lines of the host calls since the last time.
+    fn calls(&mut self) -> String;
     fn set_fuel(&mut self, fuel: u32) -> Result<(), String>;
     fn invoke(&mut self, name: &str, args: &[Value]) -> Result<Vec<String>, Stop>;
     /// A memory's pages and bytes.
@@ -92,7 +94,7 @@ pub fn interpreted(case: &Case) -> Result<Option<Vec<String>>, ReferenceError> {
     }
     match interpreter::instantiate(&case.reference) {
         // Some of its errors are traps under another name, as a segment that doesn't fit its table.
-        Ok(instance) => match replies(Engine::Interpreter, case, instance) {
+        Ok(started) => match replies(Engine::Interpreter, case, started) {
             Err(ReferenceError::Ended(..)) => Ok(None),
             other => other.map(Some),
         },
@@ -107,29 +109,33 @@ pub fn compiled(case: &Case) -> Result<Vec<String>, ReferenceError> {
     replies(Engine::Jit, case, jit::instantiate(&case.reference)?)
 }
 
-fn replies<I: Instance>(engine: Engine, case: &Case, instance: Result<I, Stop>) -> Result<Vec<String>, ReferenceError> {
+/// An instance, or why there is none, and the host calls that were made meanwhile.
+type Started<I> = (Result<I, Stop>, String);
+
+fn replies<I: Instance>(engine: Engine, case: &Case, started: Started<I>) -> Result<Vec<String>, ReferenceError> {
     use crate::script::Command::{Digest, Invoke, Refuel};
     let exports = Exports::of(&case.reference)?;
     let ended = |message| ReferenceError::Ended(engine, message);
-    let mut instance = match instance {
-        Ok(instance) => instance,
-        Err(Stop::Trap(trap)) => return Ok(vec![show_trap(trap)]),
-        Err(Stop::Engine(message)) => return Err(ended(message)),
+    let mut instance = match started {
+        (Ok(instance), _) => instance,
+        (Err(Stop::Trap(trap)), calls) => return Ok(vec![calls + &show_trap(trap)]),
+        (Err(Stop::Engine(message)), _) => return Err(ended(message)),
     };
-    let mut replies = vec!["ready".to_owned()];
+    let mut replies = vec![instance.calls() + "ready"];
     for command in &case.commands {
-        replies.push(match command {
+        let reply = match command {
             Refuel(fuel) => {
                 instance.set_fuel(*fuel).map_err(ended)?;
                 "ok".into()
             }
             Invoke(name, args) => match instance.invoke(name, args) {
-                Ok(results) => results.iter().fold("ok".into(), |line, result| line + " " + result),
+                Ok(results) => results.iter().fold("ok".to_owned(), |line, result| line + " " + result),
                 Err(Stop::Trap(trap)) => show_trap(trap),
                 Err(Stop::Engine(message)) => return Err(ended(message)),
             },
             Digest => digest(&mut instance, &exports)?,
-        });
+        };
+        replies.push(instance.calls() + &reply);
     }
     Ok(replies)
 }

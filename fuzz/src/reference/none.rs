@@ -1,21 +1,25 @@
 //! Built without engines: every module is refused, so that the mode `native` reports an error rather than nothing.
 
-use super::{Engine, Instance, ReferenceError, Stop};
+use super::{Engine, Instance, ReferenceError, Started};
 use dunlin_migrate::types::Value;
 
 pub(super) enum Nothing {}
 
-pub(super) fn instantiate(_wasm: &[u8]) -> Result<Result<Nothing, Stop>, ReferenceError> {
+pub(super) fn instantiate(_wasm: &[u8]) -> Result<Started<Nothing>, ReferenceError> {
     let why = "dunlin-fuzz was built without its feature `reference`";
     Err(ReferenceError::Refused(Engine::Jit, why.into()))
 }
 
 impl Instance for Nothing {
+    fn calls(&mut self) -> String {
+        match *self {}
+    }
+
     fn set_fuel(&mut self, _fuel: u32) -> Result<(), String> {
         match *self {}
     }
 
-    fn invoke(&mut self, _name: &str, _args: &[Value]) -> Result<Vec<String>, Stop> {
+    fn invoke(&mut self, _name: &str, _args: &[Value]) -> Result<Vec<String>, super::Stop> {
         match *self {}
     }
 
