@@ -4,7 +4,7 @@ use crate::host::{self, Density};
 use crate::profile::Profile;
 use crate::rng::Rng;
 use crate::script::{Command, FUEL, argument};
-use crate::{live, rewrite, variants};
+use crate::{live, rewrite, roomy, variants};
 use arbitrary::Unstructured;
 use dunlin_migrate::types::ValType;
 use wasmparser::{ExternalKind, Parser, Payload, RefType, TypeRef, Validator, WasmFeatures};
@@ -45,7 +45,12 @@ impl Case {
     pub fn of(seed: u64) -> Result<Case, NoCase> {
         let profile = Profile::of(seed);
         let mut rng = Rng::new(seed);
-        let config = profile.config(&mut rng);
+        let mut config = profile.config(&mut rng);
+        let roomy = rng.one_in(10);
+        if roomy {
+            config.max_memory32_bytes = roomy::LARGEST;
+            config.max_memory64_bytes = roomy::LARGEST.into();
+        }
         let bytes = rng.bytes(64 << 10);
         let mut u = Unstructured::new(&bytes);
         let mut module = wasm_smith::Module::new(config, &mut u).map_err(|e| NoCase::Smith(e.to_string()))?;
@@ -56,6 +61,9 @@ impl Case {
         };
         let index = module.ensure_termination(fuel).map_err(|e| NoCase::Smith(e.to_string()))?;
         let mut wasm = module.to_bytes();
+        if roomy {
+            wasm = roomy::with_busy_memories(&wasm, &mut rng)?;
+        }
         if !rng.one_in(3) {
             wasm = live::with_live_locals(&wasm, profile.has_vectors(), &mut rng)?;
         }

@@ -18,6 +18,7 @@ pub mod reduce;
 pub mod reference;
 pub mod rewrite;
 pub mod rng;
+pub mod roomy;
 pub mod script;
 pub mod slice;
 pub mod variants;

@@ -63,17 +63,22 @@ pub fn argument(ty: ValType, rng: &mut Rng) -> Value {
     match ty {
         ValType::F32 => {
             let floats = [0.0f32, -0.0, 1.5, -7.25, 1e30, f32::MAX, f32::INFINITY, f32::NAN, 1e-40];
-            Value::F32(match low {
-                n if n & 1 == 0 => floats[(n >> 1) as usize % floats.len()].to_bits(),
-                n => quiet(Value::F32(n as u32)) as u32,
+            Value::F32(match low % 3 {
+                0 => floats[(low / 3) as usize % floats.len()].to_bits(),
+                1 => nan(32, high) as u32,
+                _ => low as u32,
             })
         }
         ValType::F64 => {
             let floats = [0.0f64, -0.0, 1.5, -7.25, 1e300, f64::MAX, f64::INFINITY, f64::NAN, 1e-310];
-            Value::F64(match low {
-                n if n & 1 == 0 => floats[(n >> 1) as usize % floats.len()].to_bits(),
-                n => quiet(Value::F64(n)) as u64,
+            Value::F64(match low % 3 {
+                0 => floats[(low / 3) as usize % floats.len()].to_bits(),
+                1 => nan(64, high),
+                _ => low,
             })
+        }
+        ValType::V128 if low % 3 == 1 => {
+            Value::V128(u128::from(nan(64, high)) << 64 | u128::from(nan(32, low) << 32 | nan(32, high)))
         }
         ValType::V128 => Value::V128(u128::from(high) << 64 | u128::from(low)),
         ValType::ExternRef if high & 1 == 0 => Value::ExternRef(Some(low as u32 % 100)),
@@ -85,13 +90,19 @@ pub fn argument(ty: ValType, rng: &mut Rng) -> Value {
     }
 }
 
-/// The bits with NaNs made quiet: passing a signalling NaN through a host's float may change it, which is nobody's error.
-fn quiet(value: Value) -> u128 {
-    match value {
-        Value::F32(bits) if f32::from_bits(bits).is_nan() => u128::from(bits | 0x40_0000),
-        Value::F64(bits) if f64::from_bits(bits).is_nan() => u128::from(bits | 0x8_0000_0000_0000),
-        value => value.to_bits(),
-    }
+/// The bits of a NaN of so many bits: signalling or quiet, of either sign, with some payload.
+fn nan(bits: u32, random: u64) -> u64 {
+    let (all, quiet) = match bits {
+        32 => (0x7f80_0000, 0x40_0000),
+        _ => (0x7ff0_0000_0000_0000, 0x8_0000_0000_0000),
+    };
+    let payload = match random >> 1 & 3 {
+        0 => 1,
+        1 => quiet - 1,
+        _ => random >> 12 & (quiet - 1) | 2,
+    };
+    let kind = if random & 8 == 0 { quiet } else { 0 };
+    all | (random & 1) << (bits - 1) | kind | payload
 }
 
 /// A value as all engines can show it: of a function or an exception only whether it is null.
@@ -165,6 +176,20 @@ mod tests {
             "call print\ntrap IntegerOverflow"
         );
         assert_eq!(normal("trap null exception reference"), "trap NullReference");
+    }
+
+    #[test]
+    fn some_arguments_are_signalling_nans() {
+        let mut rng = Rng::new(1);
+        let mut signalling = |ty, all: u128, quiet: u128| {
+            let values = (0..200).map(|_| argument(ty, &mut rng).to_bits());
+            values
+                .filter(|bits| bits & all == all && bits & quiet == 0 && bits & (quiet - 1) != 0)
+                .count()
+        };
+        assert!(signalling(ValType::F32, 0x7f80_0000, 0x40_0000) > 10);
+        assert!(signalling(ValType::F64, 0x7ff0_0000_0000_0000, 0x8_0000_0000_0000) > 10);
+        assert!(signalling(ValType::V128, 0x7ff0_0000_0000_0000 << 64, 0x8_0000_0000_0000 << 64) > 10);
     }
 
     #[test]
