@@ -7,7 +7,7 @@ use crate::analysis::build::analyze;
 use crate::analysis::scan::Request;
 use crate::callgraph;
 use crate::error::Error;
-use crate::module::{Body, Module};
+use crate::module::Module;
 use crate::output::{CompiledFunction, MachineFunction, Reloc, RelocKind};
 use crate::rule;
 use crate::settings::{OptLevel, Settings};
@@ -47,7 +47,7 @@ pub fn prepare(module: &Module<'_>, settings: &Settings) -> Result<Prepared, Err
     })
 }
 
-/// Compiles functions one after another; one per thread.
+/// Compiles functions, a batch at a time; one per thread.
 pub struct FunctionCompiler<'m> {
     module: &'m Module<'m>,
     settings: &'m Settings,
@@ -55,7 +55,8 @@ pub struct FunctionCompiler<'m> {
     /// The one that optimises.
     optimizer: OwnedTargetIsa,
     targets: Vec<(Arch, OwnedTargetIsa)>,
-    ctx: Context,
+    /// A batch's functions, and later contexts to use again.
+    contexts: Vec<Context>,
     fbc: FunctionBuilderContext,
     regalloc: regalloc2::Ctx,
     control: ControlPlane,
@@ -77,7 +78,7 @@ impl<'m> FunctionCompiler<'m> {
             // Always the same one, so that the code doesn't depend on which targets are asked for.
             optimizer: isa::isa(Arch::X86_64, settings)?,
             targets,
-            ctx: Context::new(),
+            contexts: vec![],
             fbc: FunctionBuilderContext::new(),
             regalloc: regalloc2::Ctx::default(),
             control: ControlPlane::default(),
@@ -85,8 +86,39 @@ impl<'m> FunctionCompiler<'m> {
         })
     }
 
-    /// Compiles the function of a code index; `body` is that of a function the module defines.
-    pub fn compile(&mut self, code_index: u32, body: Option<Body<'_>>) -> Result<CompiledFunction, Error> {
+    /// Compiles the functions of these code indices, one phase after the other: as each phase is a lot of code, that is faster than
+    /// one function after the other (figures in ARCHITECTURE.md).
+    pub fn compile(&mut self, batch: &[u32]) -> Vec<Result<CompiledFunction, Error>> {
+        // What it has grown for one large function would be cleared for every small one after it.
+        self.regalloc = regalloc2::Ctx::default();
+        let mut contexts = std::mem::take(&mut self.contexts);
+        contexts.resize_with(batch.len().max(contexts.len()), Context::new);
+        let mut begun: Vec<Result<Begun, Error>> = vec![];
+        for (&code_index, ctx) in batch.iter().zip(&mut contexts) {
+            begun.push(self.translate(code_index, ctx));
+        }
+        for (begun, ctx) in begun.iter_mut().zip(&mut contexts) {
+            if let Ok(function) = begun
+                && let Err(e) = self.optimize(function, ctx)
+            {
+                *begun = Err(e);
+            }
+        }
+        for k in 0..self.targets.len() {
+            for (begun, ctx) in begun.iter_mut().zip(&contexts) {
+                if let Ok(function) = begun
+                    && let Err(e) = self.emit(k, function, ctx)
+                {
+                    *begun = Err(e);
+                }
+            }
+        }
+        self.contexts = contexts;
+        begun.into_iter().map(|b| b.map(|b| b.compiled)).collect()
+    }
+
+    /// From WebAssembly to CLIF.
+    fn translate(&mut self, code_index: u32, ctx: &mut Context) -> Result<Begun, Error> {
         let info = &self.module.info;
         let num_funcs = info.funcs.len() as u32;
         let env = Env {
@@ -95,9 +127,9 @@ impl<'m> FunctionCompiler<'m> {
             migration: self.settings.migration,
             frontend: self.optimizer.frontend_config(),
         };
-        self.ctx.clear();
-        self.ctx.func.name = UserFuncName::user(0, code_index);
-        let func = &mut self.ctx.func;
+        ctx.clear();
+        let func = &mut ctx.func;
+        func.name = UserFuncName::user(0, code_index);
         // Source locations are absolute offsets in the binary.
         func.params.ensure_base_srcloc(cranelift_codegen::ir::SourceLoc::new(0));
         let mut needs = Needs::default();
@@ -114,7 +146,7 @@ impl<'m> FunctionCompiler<'m> {
         } else {
             let ty = info.func_type(code_index);
             func.signature = abi::wasm_signature(ty);
-            match body {
+            match self.module.body(code_index).cloned() {
                 None => glue::import_wrapper(env, func, &mut self.fbc, code_index, ty),
                 Some(body) => {
                     let mut validator = body.validator.into_validator(std::mem::take(&mut self.validator));
@@ -131,45 +163,58 @@ impl<'m> FunctionCompiler<'m> {
                 }
             }
         };
-        let mut compiled = self.finish(code_index, translated, points)?;
-        compiled.needs = needs;
-        Ok(compiled)
-    }
-
-    fn finish(&mut self, code_index: u32, translated: Translated, points: FunctionPoints) -> Result<CompiledFunction, Error> {
-        let internal = |e: &dyn std::fmt::Display| Error::internal(code_index, e.to_string());
-        self.ctx.optimize(&*self.optimizer, &mut self.control).map_err(|e| {
-            let message = cranelift_codegen::print_errors::pretty_error(&self.ctx.func, e);
-            internal(&message)
-        })?;
-        if self.settings.migration {
-            rule::apply(&mut self.ctx.func, &self.ctx.cfg, &translated.neutral, code_index)?;
-        }
-        let clif = self.settings.want_clif.then(|| self.ctx.func.display().to_string());
-        let mut machine = vec![];
-        for (arch, isa) in &self.targets {
-            let code = isa
-                .compile_function(
-                    &self.ctx.func,
-                    &self.ctx.domtree,
-                    &mut self.regalloc,
-                    self.settings.want_asm,
-                    &mut self.control,
-                )
-                .map_err(|e| internal(&e))?
-                .apply_params(&self.ctx.func.params);
-            let f = machine_function(*arch, isa, &self.ctx.func, &code, translated.record).map_err(|e| internal(&e))?;
-            check_points(&points, &f).map_err(|e| internal(&e))?;
-            machine.push(f);
-        }
-        Ok(CompiledFunction {
-            code_index,
-            points,
-            needs: Needs::default(),
-            clif,
-            machine,
+        Ok(Begun {
+            translated,
+            compiled: CompiledFunction {
+                code_index,
+                points,
+                needs,
+                clif: None,
+                machine: vec![],
+            },
         })
     }
+
+    /// What is done to the CLIF once, for all architectures.
+    fn optimize(&mut self, function: &mut Begun, ctx: &mut Context) -> Result<(), Error> {
+        let code_index = function.compiled.code_index;
+        ctx.optimize(&*self.optimizer, &mut self.control).map_err(|e| {
+            let message = cranelift_codegen::print_errors::pretty_error(&ctx.func, e);
+            Error::internal(code_index, message)
+        })?;
+        if self.settings.migration {
+            rule::apply(&mut ctx.func, &ctx.cfg, &function.translated.neutral, code_index)?;
+        }
+        function.compiled.clif = self.settings.want_clif.then(|| ctx.func.display().to_string());
+        Ok(())
+    }
+
+    /// Machine code for the `k`th target.
+    fn emit(&mut self, k: usize, function: &mut Begun, ctx: &Context) -> Result<(), Error> {
+        let (arch, isa) = &self.targets[k];
+        let compiled = &mut function.compiled;
+        let internal = |e: &dyn std::fmt::Display| Error::internal(compiled.code_index, e.to_string());
+        let code = isa
+            .compile_function(
+                &ctx.func,
+                &ctx.domtree,
+                &mut self.regalloc,
+                self.settings.want_asm,
+                &mut self.control,
+            )
+            .map_err(|e| internal(&e))?
+            .apply_params(&ctx.func.params);
+        let f = machine_function(*arch, isa, &ctx.func, &code, function.translated.record).map_err(|e| internal(&e))?;
+        check_points(&compiled.points, &f).map_err(|e| internal(&e))?;
+        compiled.machine.push(f);
+        Ok(())
+    }
+}
+
+/// A function on its way through the phases.
+struct Begun {
+    translated: Translated,
+    compiled: CompiledFunction,
 }
 
 fn machine_function(

@@ -19,15 +19,42 @@ pub fn compile(module: &Module<'_>, settings: &Settings) -> Result<Vec<CompiledF
         .threads
         .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let compiler = || FunctionCompiler::new(module, settings, &prepared);
-    let work = |compiler: &mut FunctionCompiler<'_>, index| compiler.compile(index, module.body(index).cloned());
-    parallel(&largest_first(module), threads, compiler, work).map_err(|e| explain(module, e))
+    let work = |compiler: &mut FunctionCompiler<'_>, batch: &[u32]| compiler.compile(batch);
+    let order = largest_first(module);
+    let batches = batches(&order, |index| size(module, index));
+    parallel(&batches, threads, compiler, work).map_err(|e| explain(module, e))
+}
+
+/// Size of a code index's body in bytes.
+fn size(module: &Module<'_>, index: u32) -> usize {
+    module.body(index).map_or(0, |b| b.body.range().len())
+}
+
+/// Limits of a batch: bytes of its functions' bodies, and functions. All their intermediate code is in memory at once.
+const BATCH_BYTES: usize = 64 << 10;
+const BATCH_FUNCTIONS: usize = 64;
+
+/// Cuts the order into batches. A function that is larger than a batch may be is one alone.
+fn batches(order: &[u32], size: impl Fn(u32) -> usize) -> Vec<&[u32]> {
+    let mut batches = vec![];
+    let mut rest = order;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fit = rest.iter().take(BATCH_FUNCTIONS).take_while(|&&index| {
+            bytes += size(index);
+            bytes <= BATCH_BYTES
+        });
+        let (batch, others) = rest.split_at(fit.count().max(1));
+        batches.push(batch);
+        rest = others;
+    }
+    batches
 }
 
 /// The code indices, those of large bodies first: a large function begun last would keep one core busy and the others waiting.
 fn largest_first(module: &Module<'_>) -> Vec<u32> {
-    let size = |index: &u32| module.body(*index).map_or(0, |b| b.body.range().len());
     let mut order: Vec<u32> = (0..module.num_codes()).collect();
-    order.sort_by_key(|index| std::cmp::Reverse(size(index)));
+    order.sort_by_key(|&index| std::cmp::Reverse(size(module, index)));
     order
 }
 
@@ -46,13 +73,13 @@ fn explain(module: &Module<'_>, error: Error) -> Error {
 /// The jobs a thread did, with their results.
 type Done<T> = Vec<(u32, Result<T, Error>)>;
 
-/// Does every job of `order` (a permutation of `0..order.len()`) on up to `threads` threads, each with its own worker, and
-/// returns the results by job number, or the error of the lowest job number.
+/// Does every job of the batches (together a permutation of the numbers from 0 on) on up to `threads` threads, each with its own
+/// worker, and returns the results by job number, or the error of the lowest job number.
 fn parallel<W, T: Send>(
-    order: &[u32],
+    batches: &[&[u32]],
     threads: usize,
     worker: impl Fn() -> Result<W, Error> + Sync,
-    work: impl Fn(&mut W, u32) -> Result<T, Error> + Sync,
+    work: impl Fn(&mut W, &[u32]) -> Vec<Result<T, Error>> + Sync,
 ) -> Result<Vec<T>, Error> {
     let next = AtomicUsize::new(0);
     // The lowest job that failed so far. Jobs above it needn't be done; jobs below it must, as they may fail as well.
@@ -60,20 +87,21 @@ fn parallel<W, T: Send>(
     let run = || -> Result<Done<T>, Error> {
         let mut worker = worker()?;
         let mut done = Vec::new();
-        while let Some(&job) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if job > failed.load(Ordering::Relaxed) {
+        while let Some(&batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if batch.iter().all(|&job| job > failed.load(Ordering::Relaxed)) {
                 continue;
             }
-            let result = work(&mut worker, job);
-            if result.is_err() {
-                failed.fetch_min(job, Ordering::Relaxed);
+            for (&job, result) in batch.iter().zip(work(&mut worker, batch)) {
+                if result.is_err() {
+                    failed.fetch_min(job, Ordering::Relaxed);
+                }
+                done.push((job, result));
             }
-            done.push((job, result));
         }
         Ok(done)
     };
 
-    let threads = threads.clamp(1, order.len().max(1));
+    let threads = threads.clamp(1, batches.len().max(1));
     let parts = thread::scope(|scope| {
         let spawn = |n| {
             thread::Builder::new()
@@ -90,7 +118,7 @@ fn parallel<W, T: Send>(
         handles.into_iter().map(join).collect()
     });
 
-    let mut results: Vec<Option<T>> = order.iter().map(|_| None).collect();
+    let mut results: Vec<Option<T>> = batches.iter().flat_map(|b| b.iter()).map(|_| None).collect();
     let mut first: Option<(u32, Error)> = None;
     for part in parts {
         for (job, result) in part? {
@@ -111,17 +139,41 @@ fn parallel<W, T: Send>(
 mod tests {
     use super::*;
 
+    /// The numbers below `n`, from the last one down, a few at a time.
+    fn descending(n: u32) -> Vec<Vec<u32>> {
+        let order: Vec<u32> = (0..n).rev().collect();
+        order.chunks(3).map(<[u32]>::to_vec).collect()
+    }
+
+    fn slices(batches: &[Vec<u32>]) -> Vec<&[u32]> {
+        batches.iter().map(Vec::as_slice).collect()
+    }
+
+    #[test]
+    fn batches_are_of_limited_size() {
+        let order: Vec<u32> = (0..200).collect();
+        let large = |index: u32| if index < 3 { BATCH_BYTES + 1 } else { BATCH_BYTES / 10 };
+        let cut = batches(&order, large);
+        assert_eq!(cut.iter().map(|b| b.len()).take(5).collect::<Vec<_>>(), [1, 1, 1, 10, 10]);
+        assert_eq!(cut.concat(), order);
+        assert!(batches(&order, |_| 0).iter().all(|b| b.len() <= BATCH_FUNCTIONS));
+        assert!(batches(&[], |_| 0).is_empty());
+    }
+
     #[test]
     fn results_come_in_order() {
-        let order: Vec<u32> = (0..1000).rev().collect();
+        let order = descending(1000);
         for threads in [1, 2, 7] {
             let counted = parallel(
-                &order,
+                &slices(&order),
                 threads,
                 || Ok(0),
-                |seen: &mut u32, job| {
-                    *seen += 1;
-                    Ok((job * 2, *seen))
+                |seen: &mut u32, batch| {
+                    let one = |job: &u32| {
+                        *seen += 1;
+                        Ok((job * 2, *seen))
+                    };
+                    batch.iter().map(one).collect()
                 },
             );
             let counted = counted.unwrap();
@@ -132,23 +184,28 @@ mod tests {
 
     #[test]
     fn the_lowest_error_wins() {
-        let order: Vec<u32> = (0..500).rev().collect();
+        let order = descending(500);
         for threads in [1, 2, 8] {
-            let fail = |_: &mut (), job| {
+            let one = |&job: &u32| {
                 if job % 100 == 37 {
                     Err(Error::internal(job, "x"))
                 } else {
                     Ok(job)
                 }
             };
-            assert_eq!(parallel(&order, threads, || Ok(()), fail), Err(Error::internal(37, "x")));
+            let fail = |_: &mut (), batch: &[u32]| batch.iter().map(one).collect();
+            assert_eq!(
+                parallel(&slices(&order), threads, || Ok(()), fail),
+                Err(Error::internal(37, "x"))
+            );
         }
     }
 
     #[test]
     fn a_worker_that_cannot_be_made_is_an_error() {
-        let result = parallel(&[0, 1], 2, || Err::<(), _>(Error::internal(0, "no")), |(), job| Ok(job));
+        let no_work = |(): &mut (), batch: &[u32]| batch.iter().map(|&job| Ok(job)).collect();
+        let result = parallel(&[&[0, 1]], 2, || Err::<(), _>(Error::internal(0, "no")), no_work);
         assert_eq!(result, Err(Error::internal(0, "no")));
-        assert_eq!(parallel(&[], 4, || Ok(()), |(), job| Ok(job)), Ok(vec![]));
+        assert_eq!(parallel(&[], 4, || Ok(()), no_work), Ok(vec![]));
     }
 }

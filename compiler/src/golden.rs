@@ -22,9 +22,8 @@ fn compile(wasm: &[u8], migration: bool, opt_level: OptLevel) -> Vec<CompiledFun
     };
     let prepared = prepare(&module, &settings).expect("prepares");
     let mut c = FunctionCompiler::new(&module, &settings, &prepared).expect("sets up");
-    (0..module.num_codes())
-        .map(|i| c.compile(i, module.body(i).cloned()).expect("compiles"))
-        .collect()
+    let all: Vec<u32> = (0..module.num_codes()).collect();
+    c.compile(&all).into_iter().map(|f| f.expect("compiles")).collect()
 }
 
 fn show_points(p: &FunctionPoints) -> String {

@@ -10,10 +10,11 @@
 //! uses back to its definition.
 
 use crate::error::Error;
-use crate::hash::{HashMap, HashSet};
+use crate::hash::HashMap;
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::flowgraph::ControlFlowGraph;
 use cranelift_codegen::ir::{Block, BlockArg, Function, Inst, InstructionData, Opcode, SigRef, Value, ValueDef};
+use cranelift_entity::packed_option::PackedOption;
 use cranelift_entity::{EntitySet, SecondaryMap};
 
 /// Makes the function obey the record rule, or tells why it can't. `func_index` is for the message. Returns the number of clones.
@@ -31,7 +32,7 @@ pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], fu
     }
     let crossing = crossing_values(func, cfg, &segments);
     let mut known = HashMap::default();
-    if let Some(&v) = crossing.iter().find(|&&v| !is_constant(func, v, &mut known)) {
+    if let Some(v) = crossing.iter().find(|&v| !is_constant(func, v, &mut known)) {
         let def = match func.dfg.value_def(v) {
             ValueDef::Result(inst, _) => func.dfg.display_inst(inst).to_string(),
             def => format!("{def:?}"),
@@ -112,10 +113,11 @@ impl Segments {
 }
 
 /// The values that live across some call.
-fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> HashSet<Value> {
-    let mut crossing = HashSet::default();
-    // (value, block into which it is live)
+fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> EntitySet<Value> {
+    let mut crossing = EntitySet::new();
+    // (value, block into which it is live), and the last block that each value has there
     let mut into: Vec<(Value, Block)> = vec![];
+    let mut last: SecondaryMap<Value, PackedOption<Block>> = SecondaryMap::new();
     for b in func.layout.blocks() {
         let mut seg = 0;
         for i in func.layout.block_insts(b) {
@@ -127,10 +129,13 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Has
                         crossing.insert(v);
                     }
                 } else {
-                    if seg > 0 {
+                    // The record's address costs nothing to compute anew (it becomes part of an addressing mode), whether it must be or not.
+                    if seg > 0 || is_stack_addr(func, v) {
                         crossing.insert(v);
+                    } else if last[v] != b.into() {
+                        last[v] = b.into();
+                        into.push((v, b));
                     }
-                    into.push((v, b));
                 }
             }
             if s.points.contains(i) {
@@ -138,8 +143,8 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Has
             }
         }
     }
+    into.retain(|(v, _)| !crossing.contains(*v));
     into.sort_unstable();
-    into.dedup();
     // Follow each value from its uses back to its definition.
     let mut stamp: SecondaryMap<Block, u32> = SecondaryMap::new();
     let mut generation = 0;
@@ -154,7 +159,7 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Has
             todo.push(b);
         }
         while let Some(b) = todo.pop() {
-            if crossing.contains(&v) {
+            if crossing.contains(v) {
                 break;
             }
             for p in cfg.pred_iter(b).map(|p| p.block) {
@@ -171,6 +176,10 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Has
         }
     }
     crossing
+}
+
+fn is_stack_addr(func: &Function, v: Value) -> bool {
+    matches!(func.dfg.value_def(v), ValueDef::Result(inst, _) if func.dfg.insts[inst].opcode() == Opcode::StackAddr)
 }
 
 fn is_leaf(op: Opcode) -> bool {
@@ -218,37 +227,33 @@ fn is_pure(func: &Function, inst: Inst) -> bool {
 }
 
 /// Gives every call-free segment its own clone of each crossing value it uses.
-fn rematerialise(func: &mut Function, crossing: &HashSet<Value>, neutral: &[SigRef]) -> usize {
+fn rematerialise(func: &mut Function, crossing: &EntitySet<Value>, neutral: &[SigRef]) -> usize {
     let mut clones = 0;
     let mut here: HashMap<Value, Value> = HashMap::default();
     let blocks: Vec<Block> = func.layout.blocks().collect();
     let mut insts: Vec<Inst> = vec![];
+    let mut used: Vec<Value> = vec![];
     for b in blocks {
         here.clear();
         insts.clear();
         insts.extend(func.layout.block_insts(b));
         for &i in &insts {
-            let used: Vec<Value> = func
-                .dfg
-                .inst_values(i)
-                .map(|v| func.dfg.resolve_aliases(v))
-                .filter(|v| crossing.contains(v))
-                .collect();
-            if !used.is_empty() {
-                for v in used {
-                    clones += clone_before(func, v, i, &mut here);
+            used.clear();
+            used.extend(func.dfg.inst_values(i).map(|v| func.dfg.resolve_aliases(v)));
+            if used.iter().any(|&v| crossing.contains(v)) {
+                for v in &mut used {
+                    if crossing.contains(*v) {
+                        clones += clone_before(func, *v, i, &mut here);
+                        *v = here[v];
+                    }
                 }
-                let resolved: HashMap<Value, Value> = func.dfg.inst_values(i).map(|v| (v, func.dfg.resolve_aliases(v))).collect();
-                func.dfg.map_inst_values(i, |v| {
-                    let r = resolved.get(&v).copied().unwrap_or(v);
-                    here.get(&r).copied().unwrap_or(v)
-                });
+                func.dfg.overwrite_inst_values(i, used.iter().copied());
             }
             if is_point(func, i, neutral) {
                 here.clear();
             }
             for &r in func.dfg.inst_results(i) {
-                if crossing.contains(&r) {
+                if crossing.contains(r) {
                     here.insert(r, r);
                 }
             }
@@ -325,10 +330,8 @@ mod tests {
             page_size_align_log2: 12,
         });
         let cfg = ControlFlowGraph::with_function(&func);
-        assert_eq!(
-            crossing_values(&func, &cfg, &Segments::new(&func, &[])),
-            HashSet::from_iter([zero])
-        );
+        let crossing = crossing_values(&func, &cfg, &Segments::new(&func, &[]));
+        assert_eq!(crossing.iter().collect::<Vec<_>>(), [zero]);
         assert_eq!(apply(&mut func, &cfg, &[], 0).unwrap(), 2);
         assert!(crossing_values(&func, &cfg, &Segments::new(&func, &[])).is_empty());
     }

@@ -98,6 +98,8 @@ pub struct Translator<'b, 'a, 'm> {
     live: bool,
     op_index: u32,
     record: Option<StackSlot>,
+    /// The record's address, if there is one. The record rule computes it anew wherever it is used.
+    record_addr: Option<Value>,
     regions: Regions,
     return_block: cranelift_codegen::ir::Block,
     /// A block on the way to a pad that is still to be filled.
@@ -151,6 +153,7 @@ pub fn translate(
         live: true,
         op_index: 0,
         record,
+        record_addr: None,
         regions,
         return_block: cranelift_codegen::ir::Block::from_u32(0),
         pending: None,
@@ -201,6 +204,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         self.b.switch_to_block(entry);
         self.b.seal_block(entry);
         self.b.set_srcloc(SourceLoc::new(self.an.body_offset));
+        self.record_addr = self.record.map(|slot| self.b.ins().stack_addr(I64, slot, 0));
         for info in &self.an.vars {
             self.vars.push(self.b.declare_var(clif_type(info.ty)));
         }

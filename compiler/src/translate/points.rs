@@ -3,7 +3,7 @@
 use super::{SigKey, Translator};
 use crate::analysis::bits::members;
 use crate::analysis::{BlockId, Var};
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types::I32, types::I64};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types::I32};
 use dunlin_migrate::context::OFF_POLL;
 use dunlin_migrate::hostcalls;
 
@@ -22,10 +22,10 @@ impl Translator<'_, '_, '_> {
     }
 
     /// Address and offset of a variable's home. A variable that is live across a point has one by construction.
-    fn home(&mut self, v: Var) -> (Value, i32) {
-        let slot = self.record.expect("a function with homes has a record");
+    fn home(&self, v: Var) -> (Value, i32) {
+        let addr = self.record_addr.expect("a function with homes has a record");
         let offset = self.an.record.home(v).expect("a variable outside registers has a home");
-        (self.b.ins().stack_addr(I64, slot, 0), offset as i32)
+        (addr, offset as i32)
     }
 
     /// Loads a variable from its home into a register.

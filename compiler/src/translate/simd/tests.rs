@@ -82,7 +82,7 @@ fn every_operator_compiles_for_both_architectures() {
             let prepared = prepare(&module, &settings).expect("prepares");
             let mut compiler = FunctionCompiler::new(&module, &settings, &prepared).expect("sets up");
             for (k, operator) in (0..).zip(OPERATORS) {
-                let compiled = compiler.compile(k, module.body(k).cloned());
+                let compiled = compiler.compile(&[k]).remove(0);
                 let compiled = compiled.unwrap_or_else(|e| panic!("{operator:?} at {opt_level:?}: {e}"));
                 assert_eq!(compiled.machine.len(), 2);
             }
@@ -107,7 +107,7 @@ fn constant_expressions_of_any_depth_may_cross_calls() {
         };
         let prepared = prepare(&module, &settings).expect("prepares");
         let mut compiler = FunctionCompiler::new(&module, &settings, &prepared).expect("sets up");
-        let compiled = compiler.compile(1, module.body(1).cloned()).expect("compiles");
+        let compiled = compiler.compile(&[1]).remove(0).expect("compiles");
         let clif = compiled.clif.expect("was asked for");
         assert_eq!(clif.matches("= popcnt").count(), 3 * depth, "one for each segment");
     }
