@@ -12,7 +12,7 @@ use crate::output::{CompiledFunction, MachineFunction, Reloc, RelocKind};
 use crate::rule;
 use crate::settings::{OptLevel, Settings};
 use crate::translate::{self, Env, Translated, glue};
-use crate::{abi, isa};
+use crate::{abi, depth, isa};
 use cranelift_codegen::binemit::Reloc as ClifReloc;
 use cranelift_codegen::ir::{ExternalName, Function, StackSlot, TrapCode, UserFuncName};
 use cranelift_codegen::isa::OwnedTargetIsa;
@@ -54,6 +54,8 @@ pub struct FunctionCompiler<'m> {
     prepared: &'m Prepared,
     /// The one that optimises.
     optimizer: OwnedTargetIsa,
+    /// The one that leaves out the mid-end.
+    plain: OwnedTargetIsa,
     targets: Vec<(Arch, OwnedTargetIsa)>,
     /// A batch's functions, and later contexts to use again.
     contexts: Vec<Context>,
@@ -71,12 +73,17 @@ impl<'m> FunctionCompiler<'m> {
             .iter()
             .map(|&a| Ok((a, isa::isa(a, settings)?)))
             .collect::<Result<_, Error>>()?;
+        let plain = Settings {
+            opt_level: OptLevel::O1,
+            ..settings.clone()
+        };
         Ok(FunctionCompiler {
             module,
             settings,
             prepared,
             // Always the same one, so that the code doesn't depend on which targets are asked for.
             optimizer: isa::isa(Arch::X86_64, settings)?,
+            plain: isa::isa(Arch::X86_64, &plain)?,
             targets,
             contexts: vec![],
             fbc: FunctionBuilderContext::new(),
@@ -178,7 +185,11 @@ impl<'m> FunctionCompiler<'m> {
     /// What is done to the CLIF once, for all architectures.
     fn optimize(&mut self, function: &mut Begun, ctx: &mut Context) -> Result<(), Error> {
         let code_index = function.compiled.code_index;
-        ctx.optimize(&*self.optimizer, &mut self.control).map_err(|e| {
+        let mut optimizer = &self.optimizer;
+        if self.settings.opt_level == OptLevel::O2 && depth::too_deep(ctx) {
+            optimizer = &self.plain;
+        }
+        ctx.optimize(&**optimizer, &mut self.control).map_err(|e| {
             let message = cranelift_codegen::print_errors::pretty_error(&ctx.func, e);
             Error::internal(code_index, message)
         })?;

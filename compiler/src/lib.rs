@@ -28,6 +28,7 @@ mod analysis;
 mod callgraph;
 mod codegen;
 mod debug;
+mod depth;
 mod driver;
 pub mod error;
 pub mod executable;

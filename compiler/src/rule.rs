@@ -129,7 +129,7 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Ent
                         crossing.insert(v);
                     }
                 } else {
-                    // The record's address costs nothing to compute anew (it becomes part of an addressing mode), whether it must be or not.
+                    // A stack slot's address costs nothing to compute anew (it becomes part of an addressing mode), whether it must be or not.
                     if seg > 0 || is_stack_addr(func, v) {
                         crossing.insert(v);
                     } else if last[v] != b.into() {

@@ -30,10 +30,16 @@ pub const SHAPES: &[Shape] = &[
     shape("br_table behind many locals", 6_250, br_table_of_many_locals),
     shape("nested blocks", 1_000, |n| nested("block", n)),
     shape("nested loops", 250, |n| nested("loop", n)),
+    shape("nested loops around calls", 250, |n| nested_loops(n, "(call $f)")),
+    shape("nested loops over locals", 250, |n| nested_loops(n, "(local.get $p)")),
     shape("nested ifs", 500, |n| nested("if", n)),
     shape("nested try_table", 1_000, nested_try),
     shape("operands across calls", 2_500, operands),
     shape("declared locals", 12_000, declared_locals),
+    shape("branches with results", 500, results),
+    shape("branches around locals", 1_000, local_branches),
+    shape("loops over many locals", 1_000, many_locals),
+    shape("an interpreter without calls", 2_500, quiet_interpreter),
 ];
 
 const fn shape(name: &'static str, size: usize, make: fn(usize) -> String) -> Shape {
@@ -209,4 +215,82 @@ fn operands(n: usize) -> String {
 
 fn declared_locals(n: usize) -> String {
     module("(local.set 1 (call $f)) (i32.add (local.get 1) (call $f))", n)
+}
+
+/// Nested blocks with a result, and branches that carry one out of the innermost to all of them.
+fn results(depth: usize) -> String {
+    let mut body = "(block (result i32)\n".repeat(depth);
+    body.push_str("(local.get $p)\n");
+    for k in 0..2 * depth {
+        _ = writeln!(
+            body,
+            "(br_if {} (i32.eq (local.get $p) (i32.const {}))) (i32.add (i32.const 3))",
+            k * 7 % depth,
+            k + 2
+        );
+    }
+    (0..depth).for_each(|k| _ = writeln!(body, "(i32.add (i32.const {k})))"));
+    module(&body, 1)
+}
+
+/// Nested blocks out of which branches go that leave locals behind.
+fn local_branches(depth: usize) -> String {
+    let locals = depth / 10;
+    let mut body = "(block\n".repeat(depth);
+    for k in 0..depth {
+        let (to, a, b) = (k * 7 % (depth - k), 1 + k * 7 % locals, 1 + k * 3 % locals);
+        _ = writeln!(body, "(local.set {a} (i32.add (local.get {b}) (local.get $p)))");
+        _ = writeln!(body, "(br_if {to} (i32.eq (local.get {a}) (i32.const {}))))", k + 2);
+    }
+    body.push_str(&sum(locals));
+    module(&body, locals)
+}
+
+/// Loops in loops, each with a value of its own to count with.
+fn nested_loops(depth: usize, value: &str) -> String {
+    let locals = depth / 5;
+    let mut body = String::new();
+    for k in 0..depth {
+        _ = writeln!(
+            body,
+            "(loop (local.set {} (i32.add (local.get {}) {value}))",
+            1 + k % locals,
+            1 + k * 3 % locals
+        );
+    }
+    for k in 0..depth {
+        _ = writeln!(
+            body,
+            "(br_if 0 (i32.gt_u (local.get $p) (i32.add (local.get {}) (i32.const {k})))))",
+            1 + k * 7 % locals
+        );
+    }
+    body.push_str(&sum(locals));
+    module(&body, locals)
+}
+
+/// As many loops as locals, all of which live through all of them.
+fn many_locals(n: usize) -> String {
+    statements(n, n, |k| {
+        let (a, b) = (1 + k * 7 % n, 1 + k * 3 % n);
+        format!(
+            "(loop (local.set {a} (i32.add (local.get {b}) (local.get {a})))
+              (br_if 0 (i32.lt_u (local.tee $p (i32.add (local.get $p) (i32.const 1))) (i32.const {k}))))"
+        )
+    })
+}
+
+/// An interpreter that calls nothing: its locals are never stored for a call.
+fn quiet_interpreter(n: usize) -> String {
+    let (locals, codes) = (n / 20, n / 8);
+    let cases = switch(
+        codes,
+        "(i32.rem_u (local.tee $p (i32.add (local.get $p) (i32.const 1))) (i32.const 1000000))",
+        |k| {
+            let (a, b) = (1 + k % locals, 1 + k * 3 % locals);
+            let again = "(br_if $again (i32.lt_u (local.get $p) (i32.const 600)))";
+            format!("(local.set {a} (i32.add (local.get {b}) (i32.const 1))) {again}")
+        },
+    );
+    module(&format!("(loop $again {cases})\n{}", sum(locals)), locals)
 }

@@ -45,19 +45,22 @@ fn build(module: &Path, bytes: &[u8], options: &[&str]) -> (Outcome, f64) {
 fn time_and_memory_grow_with_the_size() {
     let dir = scratch();
     for shape in SHAPES {
-        let measure = |size| {
-            let module = dir.path().join("large.wat");
-            let (outcome, spent) = build(&module, shape.text(size).as_bytes(), &["--target", "x86_64", "-j1"]);
-            assert_eq!(outcome.code(), 0, "{} x {size}: {outcome}", shape.name);
-            spent
-        };
-        // A busy machine may spoil one measurement, but not three of too much work.
-        let grows = (0..3).any(|_| {
-            let times = [1, 4].map(measure);
-            println!("{}: {times:.2?} s", shape.name);
-            times[1] < GROWTH * times[0].max(MOMENT)
-        });
-        assert!(grows, "{} takes too long at four times the size", shape.name);
+        for how in [&[][..], &["--no-migration"]] {
+            let measure = |size| {
+                let module = dir.path().join("large.wat");
+                let options = [&["--target", "x86_64", "-j1"], how].concat();
+                let (outcome, spent) = build(&module, shape.text(size).as_bytes(), &options);
+                assert_eq!(outcome.code(), 0, "{} x {size} {how:?}: {outcome}", shape.name);
+                spent
+            };
+            // A busy machine may spoil one measurement, but not three of too much work.
+            let grows = (0..3).any(|_| {
+                let times = [1, 4].map(measure);
+                println!("{} {how:?}: {times:.2?} s", shape.name);
+                times[1] < GROWTH * times[0].max(MOMENT)
+            });
+            assert!(grows, "{} {how:?} takes too long at four times the size", shape.name);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Runs the passes over one body, in order.
 
 use super::bits::{BitTable, Bits};
+use super::crowd::{self, InMemory};
 use super::liveness;
 use super::policy::{self, Policy};
 use super::record::{self, Record};
@@ -24,6 +25,7 @@ pub fn analyze<'a>(
     let mut live = LiveSets::default();
     let mut record = Record::new(&s.vars, &[]);
     let mut policy = Policy::default();
+    let mut in_memory = InMemory::default();
     if !s.points.is_empty() {
         check_size(&s, body)?;
         live_in = liveness::live_in(&s);
@@ -31,7 +33,16 @@ pub fn analyze<'a>(
         record = Record::new(&s.vars, live.ever());
         let loops = loop_infos(&s);
         let anticipated = liveness::anticipated_in(&s);
-        policy = policy::choose(&s, &live_in, &anticipated, &live, &loops, &record);
+        policy = policy::choose(&s, &live_in, &anticipated, &live, &loops, &record, &in_memory);
+        in_memory = crowd::choose(&s, &live_in, &policy, &record);
+        if !in_memory.is_empty() {
+            policy = policy::choose(&s, &live_in, &anticipated, &live, &loops, &record, &in_memory);
+        }
+    } else if crowd::possible(&s) {
+        in_memory = match crowd::too_large(&s) {
+            true => crowd::everything(&s, &record),
+            false => crowd::choose(&s, &liveness::live_in(&s), &policy, &record),
+        };
     }
     let map = record::frame_map(&s, &record, &live);
     let analysis = Analysis {
@@ -53,6 +64,7 @@ pub fn analyze<'a>(
         rethrown: s.rethrown,
         live_in,
         record,
+        in_memory,
         policy,
     };
     Ok((analysis, map))

@@ -11,6 +11,7 @@
 
 pub mod bits;
 pub mod build;
+pub mod crowd;
 mod exceptions;
 pub mod liveness;
 pub mod operators;
@@ -72,6 +73,8 @@ pub struct Block {
     pub succs: Vec<BlockId>,
     /// Number of predecessors.
     pub preds: u32,
+    /// Where the events begin of the construct whose label it is: all its predecessors have come there.
+    pub since: u32,
     /// The operator that starts it, if it is a loop's header.
     pub loop_op: Option<u32>,
 }
@@ -131,6 +134,8 @@ pub struct Analysis<'a> {
     pub live_in: bits::BitTable,
     /// The record.
     pub record: record::Record,
+    /// Variables that are in memory all the time.
+    pub in_memory: crowd::InMemory,
     /// What the operators need of the runtime.
     pub needs: Needs,
     /// Block in which exceptions arrive, by the operator of the `try` or `try_table`.

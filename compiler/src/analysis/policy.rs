@@ -14,6 +14,7 @@
 //! - at the header of a loop that polls, what the loop doesn't touch stays in the record when many values are live.
 
 use super::bits::{BitTable, Bits, has, members};
+use super::crowd::InMemory;
 use super::liveness::events;
 use super::record::Record;
 use super::scan::Scan;
@@ -43,12 +44,20 @@ pub struct State {
 }
 
 impl State {
-    /// At the entry: everything in registers, nothing in the record.
-    pub fn entry(vars: usize) -> State {
-        State {
+    /// At the entry: everything in registers, nothing in the record; but for what is in memory all the time.
+    pub fn entry(vars: usize, in_memory: &InMemory) -> State {
+        let mut state = State {
             reg: Bits::full(vars),
             clean: Bits::empty(vars),
-        }
+        };
+        state.clean.add_all(in_memory.words());
+        state
+            .reg
+            .words_mut()
+            .iter_mut()
+            .zip(in_memory.words())
+            .for_each(|(reg, m)| *reg &= !m);
+        state
     }
 }
 
@@ -72,6 +81,7 @@ pub fn choose(
     live: &LiveSets,
     loops: &HashMap<u32, LoopInfo>,
     record: &Record,
+    in_memory: &InMemory,
 ) -> Policy {
     let n = s.vars.len();
     let mut policy = Policy::default();
@@ -81,9 +91,9 @@ pub fn choose(
         let block = &s.blocks[b as usize];
         let met = incoming.remove(&b);
         let mut st = match (met, block.loop_op) {
-            (None, _) => State::entry(n),
+            (None, _) => State::entry(n, in_memory),
             (Some(m), Some(op)) => {
-                let st = loop_header(m.all, live_in.row(b), anticipated.row(b), &loops[&op], record);
+                let st = loop_header(m.all, live_in.row(b), anticipated.row(b), &loops[&op], record, in_memory);
                 policy.at.insert(b, st.clone());
                 st
             }
@@ -96,6 +106,7 @@ pub fn choose(
         };
         for e in events(s, b) {
             match *e {
+                Event::Use(v) | Event::Def(v) if in_memory.has(v) => {}
                 Event::Use(v) => st.reg.add(v),
                 Event::Def(v) => {
                     st.reg.add(v);
@@ -156,10 +167,10 @@ fn merge(m: Meet, preds: u32, live: &[u64], anticipated: &[u64], record: &Record
     st
 }
 
-fn loop_header(mut st: State, live: &[u64], anticipated: &[u64], info: &LoopInfo, record: &Record) -> State {
+fn loop_header(mut st: State, live: &[u64], anticipated: &[u64], info: &LoopInfo, record: &Record, in_memory: &InMemory) -> State {
     let many = live.iter().map(|w| w.count_ones() as usize).sum::<usize>() > MANY_LIVE;
     let mut kept = 0;
-    for v in members(live) {
+    for v in members(live).filter(|&v| !in_memory.has(v)) {
         let assigned = info.assigned.has(v);
         let accessed = info.accessed.has(v);
         if record.home(v).is_none() {

@@ -394,6 +394,7 @@ impl<'a> Scanner<'a, '_> {
         let first_event = self.s.events.len() as u32;
         if self.live {
             label = self.new_block();
+            self.s.blocks[label as usize].since = first_event;
             match kind {
                 Kind::Loop => {
                     self.edge(label);
@@ -410,6 +411,7 @@ impl<'a> Scanner<'a, '_> {
                 }
                 Kind::TryTable | Kind::Try => {
                     pad = self.new_block();
+                    self.s.blocks[pad as usize].since = first_event;
                     self.s.pad_of_op.insert(start_op, pad);
                 }
                 _ => {}
@@ -680,6 +682,7 @@ impl<'a> Scanner<'a, '_> {
         moved[s.events.len()] = kept.len() as u32;
         for b in &mut s.blocks {
             b.events = moved[b.events.start as usize]..moved[b.events.end as usize];
+            b.since = moved[b.since as usize];
         }
         for r in s.loop_events.values_mut() {
             *r = moved[r.start as usize]..moved[r.end as usize];

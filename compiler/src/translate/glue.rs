@@ -1,6 +1,6 @@
 //! Functions without a WebAssembly body: the wrapper of an imported function, and the trampoline through which the host enters.
 
-use super::{Env, Regions, Translated, make_record, make_regions};
+use super::{Env, Regions, Translated, make_regions, make_slot};
 use crate::abi;
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{
@@ -101,7 +101,7 @@ impl Glue<'_> {
 }
 
 fn begin<'b>(func: &'b mut Function, fbc: &'b mut FunctionBuilderContext, points: &FunctionPoints) -> (Glue<'b>, Vec<Value>) {
-    let record = make_record(func, points.record_size);
+    let record = make_slot(func, points.record_size, 0);
     let regions = make_regions(func);
     let mut b = FunctionBuilder::new(func, fbc);
     let entry = b.create_block();

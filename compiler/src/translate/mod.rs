@@ -98,8 +98,11 @@ pub struct Translator<'b, 'a, 'm> {
     live: bool,
     op_index: u32,
     record: Option<StackSlot>,
-    /// The record's address, if there is one. The record rule computes it anew wherever it is used.
+    /// Holds the variables that are in memory and have no home.
+    memory: Option<StackSlot>,
+    /// The addresses of both, if there are any. The record rule computes them anew wherever they are used.
     record_addr: Option<Value>,
+    memory_addr: Option<Value>,
     regions: Regions,
     return_block: cranelift_codegen::ir::Block,
     /// A block on the way to a pad that is still to be filled.
@@ -135,7 +138,8 @@ pub fn translate(
     an: &Analysis<'_>,
     ty: &FuncType,
 ) -> Result<Translated, Error> {
-    let record = make_record(func, an.record.size);
+    let record = make_slot(func, an.record.size, 0);
+    let memory = make_slot(func, an.in_memory.size, 1);
     let regions = make_regions(func);
     let mut t = Translator {
         b: FunctionBuilder::new(func, fbc),
@@ -143,7 +147,7 @@ pub fn translate(
         an,
         ty,
         vars: vec![],
-        state: State::entry(an.vars.len()),
+        state: State::entry(an.vars.len(), &an.in_memory),
         across: an.live.walk(an.vars.len()),
         saved: HashMap::default(),
         stack: vec![],
@@ -153,7 +157,9 @@ pub fn translate(
         live: true,
         op_index: 0,
         record,
+        memory,
         record_addr: None,
+        memory_addr: None,
         regions,
         return_block: cranelift_codegen::ir::Block::from_u32(0),
         pending: None,
@@ -175,10 +181,10 @@ pub fn translate(
     Ok(Translated { neutral, record })
 }
 
-/// The stack slot of a record of `size` bytes.
-fn make_record(func: &mut Function, size: u32) -> Option<StackSlot> {
+/// A stack slot of `size` bytes, if that is any.
+fn make_slot(func: &mut Function, size: u32, key: u64) -> Option<StackSlot> {
     (size > 0).then(|| {
-        let data = StackSlotData::new_with_key(StackSlotKind::ExplicitSlot, size, 4, StackSlotKey::new(0));
+        let data = StackSlotData::new_with_key(StackSlotKind::ExplicitSlot, size, 4, StackSlotKey::new(key));
         func.create_sized_stack_slot(data)
     })
 }
@@ -205,6 +211,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         self.b.seal_block(entry);
         self.b.set_srcloc(SourceLoc::new(self.an.body_offset));
         self.record_addr = self.record.map(|slot| self.b.ins().stack_addr(I64, slot, 0));
+        self.memory_addr = self.memory.map(|slot| self.b.ins().stack_addr(I64, slot, 0));
         for info in &self.an.vars {
             self.vars.push(self.b.declare_var(clif_type(info.ty)));
         }
@@ -219,7 +226,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
                 Some(value) => value,
                 None => self.load_context(clif_type(*ty), self.env.layout.slot(k as u32)),
             };
-            self.b.def_var(self.vars[k + 1], value);
+            self.set(k as Var + 1, value);
         }
         for local in self.an.num_params..self.an.num_locals {
             let v = local + 1;
@@ -227,7 +234,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
                 ValType::FuncRef | ValType::ExternRef | ValType::ExnRef => self.null(),
                 ty => self.zero(clif_type(ty)),
             };
-            self.b.def_var(self.vars[v as usize], zero);
+            self.set(v, zero);
         }
         self.return_block = self.b.create_block();
         let in_regs = crate::abi::results_in_registers(&self.ty.results);
@@ -254,6 +261,9 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
 
     /// The value of a variable; loads it from its home if no register has it.
     fn get(&mut self, v: Var) -> Value {
+        if self.an.in_memory.has(v) {
+            return self.home_value(v);
+        }
         if !self.state.reg.has(v) {
             self.load_home(v);
         }
@@ -261,6 +271,9 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
     }
 
     fn set(&mut self, v: Var, value: Value) {
+        if self.an.in_memory.has(v) {
+            return self.store_value(v, value);
+        }
         self.b.def_var(self.vars[v as usize], value);
         self.state.reg.add(v);
         self.state.clean.remove(v);

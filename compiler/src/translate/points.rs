@@ -21,11 +21,15 @@ impl Translator<'_, '_, '_> {
         self.context_flags().with_alias_region(Some(self.regions.record))
     }
 
-    /// Address and offset of a variable's home. A variable that is live across a point has one by construction.
+    /// Address and offset of a variable's home. A variable that is live across a point has one by construction; one without may be
+    /// in memory all the same.
     fn home(&self, v: Var) -> (Value, i32) {
-        let addr = self.record_addr.expect("a function with homes has a record");
-        let offset = self.an.record.home(v).expect("a variable outside registers has a home");
-        (addr, offset as i32)
+        let (addr, offset) = match self.an.in_memory.offset(v) {
+            Some(offset) => (self.memory_addr, Some(offset)),
+            None => (self.record_addr, self.an.record.home(v)),
+        };
+        let addr = addr.expect("a function with homes has a record");
+        (addr, offset.expect("a variable outside registers has a home") as i32)
     }
 
     /// Loads a variable from its home into a register.
@@ -35,7 +39,7 @@ impl Translator<'_, '_, '_> {
         self.state.reg.add(v);
     }
 
-    fn home_value(&mut self, v: Var) -> Value {
+    pub(super) fn home_value(&mut self, v: Var) -> Value {
         let (addr, offset) = self.home(v);
         let ty = crate::wasm_types::clif_type(self.an.vars[v as usize].ty);
         let flags = self.record_flags();
@@ -44,6 +48,10 @@ impl Translator<'_, '_, '_> {
 
     fn store_home(&mut self, v: Var) {
         let value = self.b.use_var(self.vars[v as usize]);
+        self.store_value(v, value);
+    }
+
+    pub(super) fn store_value(&mut self, v: Var, value: Value) {
         let (addr, offset) = self.home(v);
         let flags = self.record_flags();
         self.b.ins().store(flags, value, addr, offset);
