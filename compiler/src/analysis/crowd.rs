@@ -1,14 +1,16 @@
-//! Functions with more variables alive where paths meet than SSA form can hold: which of them are in memory instead.
+//! Functions with more variables alive at once than SSA form can hold: which of them are in memory instead.
 //!
 //! A variable costs a block parameter, and an argument on every edge, wherever paths meet while it is alive. Few are alive at once in
 //! ordinary functions, however long they are; but thousands of them times thousands of branches would keep the front end and the
 //! register allocator busy for minutes. In such a function, the variables that are used least for what they cost are *in memory*:
-//! every read loads them, every write stores them, and nothing is to be done where paths meet. They are in their homes if they have
+//! every read loads them, every write stores them, and nothing is to be done where paths meet. The same holds for variables that are
+//! alive at once in straight code, if they are so many that nearly all of them are in memory anyway. They are in their homes if they have
 //! one; those that live across no migration point are in a stack slot that no snapshot knows.
 //!
 //! For the policy, what is in memory is never in a register and always clean. Points, homes and live sets don't depend on it.
 
 use super::bits::{BitTable, Bits, members};
+use super::liveness::most_alive;
 use super::policy::Policy;
 use super::record::Record;
 use super::scan::Scan;
@@ -28,6 +30,9 @@ const MANY: u64 = 4_000_000;
 const MANY_FOR_ONE: u64 = 2048 * CHANGED;
 /// Blocks times variables that the front end has room for: it keeps a table of what each variable is in each block.
 const MANY_IN_BLOCKS: u64 = 1 << 25;
+/// Variables that may be alive at once, and how many of them stay in registers, as far as those go, if there are more.
+const MANY_ALIVE: usize = 1024;
+const KEPT: u64 = 256;
 /// Variables times edges that are looked at to tell which cost most. Of larger functions, it is a sample.
 const SAMPLE: u64 = 1 << 26;
 /// Bits of a table that is worth making to find that out.
@@ -87,7 +92,7 @@ impl InMemory {
 
 /// Might a function without migration points have too many? Only then must be found out what is live in it.
 pub fn possible(s: &Scan) -> bool {
-    too_much(edges(s), edges(s) * s.vars.len() as u64 * (CHANGED + 1)) || too_many_blocks(s)
+    too_much(edges(s), edges(s) * s.vars.len() as u64 * (CHANGED + 1)) || too_many_blocks(s) || s.vars.len() > MANY_ALIVE
 }
 
 /// Is a table over blocks and variables too large to be made?
@@ -111,7 +116,8 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record) ->
     };
     let count = |b: BlockId| held(b).map(|w| u64::from(w.count_ones())).sum::<u64>();
     let arguments: u64 = merges(s).map(|(b, edges)| edges * count(b)).sum();
-    if !too_much(edges(s), arguments * (CHANGED + 1)) && !too_many_blocks(s) {
+    let too_many = too_many_blocks(s) || too_many_alive(s, live_in);
+    if !too_much(edges(s), arguments * (CHANGED + 1)) && !too_many {
         return InMemory::default();
     }
     // Whether it is too much depends on what the policy holds; but what it could hold instead counts when variables are chosen.
@@ -131,7 +137,7 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record) ->
             members(live_in.row(b)).for_each(|v| cost[v as usize] += edges * if assigned.has(v) { changed_cost + 1 } else { 1 });
         }
     });
-    if !too_much(edges(s), costs) && !too_many_blocks(s) {
+    if !too_much(edges(s), costs) && !too_many {
         return InMemory::default();
     }
     let uses = uses(s);
@@ -140,6 +146,9 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record) ->
     order.sort_by_key(|&v| (Reverse((uses[v as usize] << 20) / (cost[v as usize] + 1)), v));
     let mut left = looked_at * MANY_PER_EDGE;
     let mut room = MANY_IN_BLOCKS / s.blocks.len() as u64;
+    if too_many_alive(s, live_in) {
+        room = room.min(KEPT);
+    }
     let mut set = Bits::empty(s.vars.len());
     for v in order {
         let cost = cost[v as usize];
@@ -159,6 +168,10 @@ fn too_much(edges: u64, cost: u64) -> bool {
 
 fn too_many_blocks(s: &Scan) -> bool {
     s.blocks.len() as u64 * s.vars.len() as u64 > MANY_IN_BLOCKS
+}
+
+fn too_many_alive(s: &Scan, live_in: &BitTable) -> bool {
+    s.vars.len() > MANY_ALIVE && most_alive(s, live_in) > MANY_ALIVE
 }
 
 /// All merges, with their number of edges, the loops around them, and the variables that are written within the construct: only those

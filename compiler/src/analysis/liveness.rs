@@ -1,7 +1,7 @@
 //! Liveness of variables at blocks and migration points, and which of them are *anticipated*: read on every path before the next
 //! call. Both are backward dataflow problems over the blocks of the scan.
 
-use super::bits::{BitTable, members};
+use super::bits::{BitTable, has, members};
 use super::scan::Scan;
 use super::{BlockId, Event, NONE, Var};
 use dunlin_migrate::framemap::LiveSets;
@@ -152,6 +152,25 @@ pub fn at_points(s: &Scan, live_in: &BitTable) -> LiveSets {
     }
     debug_assert_eq!(sets.len(), s.points.len());
     sets
+}
+
+/// How many variables are alive at once, where those are most.
+pub fn most_alive(s: &Scan, live_in: &BitTable) -> usize {
+    let mut row = vec![0u64; live_in.width()];
+    let mut most = 0;
+    for &b in &s.order {
+        live_out(s, live_in, b, &mut row);
+        let mut alive: usize = row.iter().map(|w| w.count_ones() as usize).sum();
+        most = most.max(alive);
+        for e in events(s, b).iter().rev() {
+            let (Event::Def(v) | Event::Use(v)) = *e else { continue };
+            alive -= usize::from(has(&row, v));
+            step(e, &mut row);
+            alive += usize::from(has(&row, v));
+            most = most.max(alive);
+        }
+    }
+    most
 }
 
 fn is_point(e: &Event) -> bool {
