@@ -21,7 +21,7 @@ pub fn compile(module: &Module<'_>, settings: &Settings) -> Result<Vec<CompiledF
     let compiler = || FunctionCompiler::new(module, settings, &prepared);
     let work = |compiler: &mut FunctionCompiler<'_>, batch: &[u32]| compiler.compile(batch);
     let order = largest_first(module);
-    let batches = batches(&order, |index| size(module, index));
+    let batches = batches(&order, |index| size(module, index), threads);
     parallel(&batches, threads, compiler, work).map_err(|e| explain(module, e))
 }
 
@@ -33,16 +33,21 @@ fn size(module: &Module<'_>, index: u32) -> usize {
 /// Limits of a batch: bytes of its functions' bodies, and functions. All their intermediate code is in memory at once.
 const BATCH_BYTES: usize = 64 << 10;
 const BATCH_FUNCTIONS: usize = 64;
+/// Batches for each thread at least, so that all have something to do until the end.
+const BATCHES: usize = 8;
 
 /// Cuts the order into batches. A function that is larger than a batch may be is one alone.
-fn batches(order: &[u32], size: impl Fn(u32) -> usize) -> Vec<&[u32]> {
+fn batches(order: &[u32], size: impl Fn(u32) -> usize, threads: usize) -> Vec<&[u32]> {
+    let total: usize = order.iter().map(|&index| size(index)).sum();
+    let (max_bytes, max_functions) = (total / (BATCHES * threads), order.len() / (BATCHES * threads));
+    let (max_bytes, max_functions) = (max_bytes.min(BATCH_BYTES), max_functions.clamp(1, BATCH_FUNCTIONS));
     let mut batches = vec![];
     let mut rest = order;
     while !rest.is_empty() {
         let mut bytes = 0;
-        let fit = rest.iter().take(BATCH_FUNCTIONS).take_while(|&&index| {
+        let fit = rest.iter().take(max_functions).take_while(|&&index| {
             bytes += size(index);
-            bytes <= BATCH_BYTES
+            bytes <= max_bytes
         });
         let (batch, others) = rest.split_at(fit.count().max(1));
         batches.push(batch);
@@ -151,13 +156,25 @@ mod tests {
 
     #[test]
     fn batches_are_of_limited_size() {
-        let order: Vec<u32> = (0..200).collect();
+        let order: Vec<u32> = (0..20_000).collect();
         let large = |index: u32| if index < 3 { BATCH_BYTES + 1 } else { BATCH_BYTES / 10 };
-        let cut = batches(&order, large);
+        let cut = batches(&order, large, 2);
         assert_eq!(cut.iter().map(|b| b.len()).take(5).collect::<Vec<_>>(), [1, 1, 1, 10, 10]);
         assert_eq!(cut.concat(), order);
-        assert!(batches(&order, |_| 0).iter().all(|b| b.len() <= BATCH_FUNCTIONS));
-        assert!(batches(&[], |_| 0).is_empty());
+        assert!(
+            batches(&order, |_| 0, 2)
+                .iter()
+                .all(|b| b.len() == BATCH_FUNCTIONS || b.last() == order.last())
+        );
+        assert!(batches(&[], |_| 0, 2).is_empty());
+    }
+
+    #[test]
+    fn there_are_batches_for_all_threads() {
+        let order: Vec<u32> = (0..100).collect();
+        assert_eq!(batches(&order, |_| 10, 8).len(), 100);
+        let cut = batches(&order, |_| 10, 2);
+        assert!(cut.len() >= 2 * BATCHES && cut.concat() == order);
     }
 
     #[test]
