@@ -165,7 +165,10 @@ impl<'m> FunctionCompiler<'m> {
                     let (an, points) = analyze(rq, ty, &body.body, &mut validator)?;
                     self.validator = validator.into_allocations();
                     needs = an.needs;
-                    let translated = translate::translate(env, func, &mut self.fbc, &an, ty)?;
+                    let translated = translate::translate(env, func, &mut self.fbc, &an, ty).inspect_err(|_| {
+                        // It holds what is left of the function, and the next one must not find it.
+                        self.fbc = FunctionBuilderContext::new();
+                    })?;
                     (translated, points)
                 }
             }
@@ -186,7 +189,7 @@ impl<'m> FunctionCompiler<'m> {
     fn optimize(&mut self, function: &mut Begun, ctx: &mut Context) -> Result<(), Error> {
         let code_index = function.compiled.code_index;
         let mut optimizer = &self.optimizer;
-        if self.settings.opt_level == OptLevel::O2 && depth::too_deep(ctx) {
+        if self.settings.opt_level == OptLevel::O2 && depth::too_deep(ctx, function.translated.loops) {
             optimizer = &self.plain;
         }
         ctx.optimize(&**optimizer, &mut self.control).map_err(|e| {

@@ -11,12 +11,15 @@ use cranelift_entity::SecondaryMap;
 
 /// Steps that the mid-end may take: half a second.
 const MANY_STEPS: u64 = 500_000_000;
-/// A function with fewer blocks can't be that deep.
-const FEW_BLOCKS: usize = 1000;
 
-/// Is the function too deep? Computes its dominator tree, if there is reason to look.
-pub fn too_deep(ctx: &mut Context) -> bool {
-    if ctx.func.dfg.num_blocks() < FEW_BLOCKS {
+/// Is the function, which has so many loops, too deep? Computes its dominator tree, if there is reason to look.
+pub fn too_deep(ctx: &mut Context, loops: u32) -> bool {
+    let (insts, blocks, loops) = (
+        ctx.func.dfg.num_insts() as u64,
+        ctx.func.dfg.num_blocks() as u64,
+        u64::from(loops),
+    );
+    if insts.saturating_mul(blocks + loops * loops) <= MANY_STEPS {
         return false;
     }
     ctx.compute_cfg();

@@ -17,7 +17,8 @@ pub fn compile(module: &Module<'_>, settings: &Settings) -> Result<Vec<CompiledF
     let prepared = codegen::prepare(module, settings).map_err(|e| explain(module, e))?;
     let threads = settings
         .threads
-        .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+        .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
+        .max(1);
     let compiler = || FunctionCompiler::new(module, settings, &prepared);
     let work = |compiler: &mut FunctionCompiler<'_>, batch: &[u32]| compiler.compile(batch);
     let order = largest_first(module);
@@ -25,12 +26,15 @@ pub fn compile(module: &Module<'_>, settings: &Settings) -> Result<Vec<CompiledF
     parallel(&batches, threads, compiler, work).map_err(|e| explain(module, e))
 }
 
-/// Size of a code index's body in bytes.
+/// What a code index takes to compile: bytes of its body, and locals, of which a few bytes may declare many.
 fn size(module: &Module<'_>, index: u32) -> usize {
-    module.body(index).map_or(0, |b| b.body.range().len())
+    let Some(body) = module.body(index) else { return 0 };
+    let groups = body.body.get_locals_reader().into_iter().flatten();
+    let locals: usize = groups.map_while(Result::ok).map(|(count, _)| count as usize).sum();
+    body.body.range().len() + locals
 }
 
-/// Limits of a batch: bytes of its functions' bodies, and functions. All their intermediate code is in memory at once.
+/// Limits of a batch: sizes of its functions, and how many they are. All their intermediate code is in memory at once.
 const BATCH_BYTES: usize = 64 << 10;
 const BATCH_FUNCTIONS: usize = 64;
 /// Batches for each thread at least, so that all have something to do until the end.
@@ -59,7 +63,7 @@ fn batches(order: &[u32], size: impl Fn(u32) -> usize, threads: usize) -> Vec<&[
 /// The code indices, those of large bodies first: a large function begun last would keep one core busy and the others waiting.
 fn largest_first(module: &Module<'_>) -> Vec<u32> {
     let mut order: Vec<u32> = (0..module.num_codes()).collect();
-    order.sort_by_key(|&index| std::cmp::Reverse(size(module, index)));
+    order.sort_by_cached_key(|&index| std::cmp::Reverse(size(module, index)));
     order
 }
 

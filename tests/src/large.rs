@@ -40,6 +40,8 @@ pub const SHAPES: &[Shape] = &[
     shape("branches around locals", 1_000, local_branches),
     shape("loops over many locals", 1_000, many_locals),
     shape("an interpreter without calls", 2_500, quiet_interpreter),
+    shape("branches out of one block", 17_500, branches_out),
+    shape("code in nested loops", 12_000, nested_code),
 ];
 
 const fn shape(name: &'static str, size: usize, make: fn(usize) -> String) -> Shape {
@@ -293,4 +295,30 @@ fn quiet_interpreter(n: usize) -> String {
         },
     );
     module(&format!("(loop $again {cases})\n{}", sum(locals)), locals)
+}
+
+/// Very many branches to one place, between which locals change.
+fn branches_out(n: usize) -> String {
+    let locals = n / 70;
+    let mut body = "(block\n".to_string();
+    for k in 0..n {
+        let (a, b) = (1 + k * 7 % locals, 1 + k * 3 % locals);
+        _ = writeln!(
+            body,
+            "(local.set {a} (i32.add (local.get {b}) (local.get $p))) (br_if 0 (i32.eq (local.get {a}) (i32.const -1)))"
+        );
+    }
+    module(&format!("{body})\n{}", sum(locals)), locals)
+}
+
+/// Much code that doesn't depend on the many loops around it.
+fn nested_code(n: usize) -> String {
+    let depth = n / 100;
+    let mut body = "(loop\n".repeat(depth);
+    body.push_str("(i32.const 0)\n");
+    (0..n).for_each(|k| _ = writeln!(body, "(i32.xor (i32.mul (local.get $p) (i32.const {})))", 3 * k + 5));
+    body.push_str("(local.set 1)\n");
+    (0..depth).for_each(|k| _ = writeln!(body, "(br_if 0 (i32.gt_u (local.get $p) (i32.const {}))))", k + 7));
+    body.push_str("(local.get 1)");
+    module(&body, 1)
 }

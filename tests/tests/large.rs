@@ -27,6 +27,8 @@ const BASELINE: &[&str] = &[
     "branches around locals",
     "loops over many locals",
     "an interpreter without calls",
+    "branches out of one block",
+    "code in nested loops",
 ];
 /// Less than this is not worth measuring, in seconds.
 const MOMENT: f64 = 0.1;

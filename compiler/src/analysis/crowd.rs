@@ -31,10 +31,12 @@ const MANY_FOR_ONE: u64 = 2048 * CHANGED;
 /// Blocks times variables that the front end has room for: it keeps a table of what each variable is in each block.
 const MANY_IN_BLOCKS: u64 = 1 << 25;
 /// Variables that may be alive at once, and how many of them stay in registers, as far as those go, if there are more.
-const MANY_ALIVE: usize = 1024;
+const MANY_ALIVE: usize = 512;
 const KEPT: u64 = 256;
-/// Variables times edges that are looked at to tell which cost most. Of larger functions, it is a sample.
+/// Variables at merges that are looked at to tell which cost most. Of larger functions, it is a sample ...
 const SAMPLE: u64 = 1 << 26;
+/// ... and every merge that has more than this part of all arguments.
+const LARGE_PART: u64 = 64;
 /// Bits of a table that is worth making to find that out.
 const MAX_TABLE: u64 = 1 << 32;
 
@@ -123,16 +125,18 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record) ->
     // Whether it is too much depends on what the policy holds; but what it could hold instead counts when variables are chosen.
     let (mut costs, mut cost) = (0, vec![0u64; s.vars.len()]);
     let mut looked_at = 0;
-    let (step, mut at) = (arguments / SAMPLE + 1, 0);
+    let held_by_all: u64 = merges(s).map(|(b, _)| count(b)).sum();
+    let (step, mut at) = (held_by_all / SAMPLE + 1, 0);
     each_merge(s, |b, edges, loops, assigned| {
         let changed_cost = CHANGED * (loops / MANY_LOOPS + 1);
         let changed = held(b)
             .zip(assigned.words())
             .map(|(h, a)| u64::from((h & a).count_ones()))
             .sum::<u64>();
-        costs += edges * (count(b) + changed_cost * changed);
+        let held = count(b);
+        costs += edges * (held + changed_cost * changed);
         at += 1;
-        if at % step == 0 {
+        if at % step == 0 || edges * held > arguments / LARGE_PART {
             looked_at += edges;
             members(live_in.row(b)).for_each(|v| cost[v as usize] += edges * if assigned.has(v) { changed_cost + 1 } else { 1 });
         }

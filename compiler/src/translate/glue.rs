@@ -157,7 +157,13 @@ pub fn import_wrapper(
     g.b.ins().return_(&results);
     let record = g.record;
     g.b.finalize(env.frontend);
-    (Translated { neutral: vec![], record }, points)
+    (
+        Translated {
+            record,
+            ..Translated::default()
+        },
+        points,
+    )
 }
 
 /// The trampoline through which the host enters functions of a type: `(ctx, code) -> ctx`, all else in the slots.
@@ -190,5 +196,11 @@ pub fn trampoline(
     g.b.ins().return_(&[ctx]);
     let record = g.record;
     g.b.finalize(env.frontend);
-    (Translated { neutral: vec![], record }, points)
+    (
+        Translated {
+            record,
+            ..Translated::default()
+        },
+        points,
+    )
 }

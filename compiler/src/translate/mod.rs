@@ -128,6 +128,8 @@ pub struct Translated {
     pub neutral: Vec<SigRef>,
     /// The record's stack slot.
     pub record: Option<StackSlot>,
+    /// Number of loops.
+    pub loops: u32,
 }
 
 /// Translates a body into `func`, whose signature and name are set.
@@ -167,7 +169,9 @@ pub fn translate(
         funcs: HashMap::default(),
     };
     t.begin();
+    let mut loops = 0;
     for (k, (op, offset)) in an.ops.iter().enumerate() {
+        loops += u32::from(matches!(op, Operator::Loop { .. }));
         t.op_index = k as u32;
         t.b.set_srcloc(SourceLoc::new(*offset));
         t.op(op, *offset)?;
@@ -178,7 +182,7 @@ pub fn translate(
         .filter_map(|k| t.sigs.get(k).copied())
         .collect();
     t.b.finalize(env.frontend);
-    Ok(Translated { neutral, record })
+    Ok(Translated { neutral, record, loops })
 }
 
 /// A stack slot of `size` bytes, if that is any.
