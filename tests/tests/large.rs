@@ -14,7 +14,7 @@ use std::time::Duration;
 const MEMORY: u64 = 2 << 20;
 
 /// Four times the size may take so many times the time: linear is 4, quadratic 16.
-const GROWTH: f64 = 11.0;
+const GROWTH: f64 = 13.0;
 /// Shapes that are measured without migration points, too: those in which paths meet. (Thousands of values that all live across straight
 /// code take the register allocator long then.)
 const BASELINE: &[&str] = &[
