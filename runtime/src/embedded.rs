@@ -25,6 +25,7 @@ global_asm!(
     ".popsection",
 );
 
+// SAFETY: the assembly above defines these symbols; only their addresses are taken.
 unsafe extern "C" {
     static dunlin_meta_placeholder: u8;
     static dunlin_text_placeholder: u8;

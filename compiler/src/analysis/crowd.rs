@@ -118,7 +118,8 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record) ->
     };
     let count = |b: BlockId| held(b).map(|w| u64::from(w.count_ones())).sum::<u64>();
     let arguments: u64 = merges(s).map(|(b, edges)| edges * count(b)).sum();
-    let too_many = too_many_blocks(s) || too_many_alive(s, live_in);
+    let too_many_alive = too_many_alive(s, live_in);
+    let too_many = too_many_blocks(s) || too_many_alive;
     if !too_much(edges(s), arguments * (CHANGED + 1)) && !too_many {
         return InMemory::default();
     }
@@ -150,7 +151,7 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record) ->
     order.sort_by_key(|&v| (Reverse((uses[v as usize] << 20) / (cost[v as usize] + 1)), v));
     let mut left = looked_at * MANY_PER_EDGE;
     let mut room = MANY_IN_BLOCKS / s.blocks.len() as u64;
-    if too_many_alive(s, live_in) {
+    if too_many_alive {
         room = room.min(KEPT);
     }
     let mut set = Bits::empty(s.vars.len());

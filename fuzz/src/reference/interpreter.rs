@@ -47,7 +47,7 @@ pub(super) fn instantiate(wasm: &[u8]) -> Result<Started<Interpreted>, Reference
     })
 }
 
-/// A number type; host functions take no others.
+/// The engine's type for ours, in the signature of a host function.
 fn simple(ty: types::ValType) -> ValType {
     match ty {
         types::ValType::I32 => ValType::I32,

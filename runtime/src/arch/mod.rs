@@ -33,6 +33,7 @@ pub const ENDED: u64 = 1;
 /// ... because the program trapped.
 pub const TRAPPED: u64 = 2;
 
+// SAFETY: the assembly of this architecture's file defines these symbols, with these signatures.
 unsafe extern "C" {
     fn dunlin_enter(ctx: *mut u8, code: u64, trampoline: u64, stack_top: u64) -> u64;
     fn dunlin_resume(ctx: *mut u8) -> u64;
