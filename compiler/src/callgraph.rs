@@ -1,107 +1,208 @@
-//! Which functions lie on a cycle of the call graph: those poll at their entry, so that no recursion runs without a poll.
-//! A call through a
-//! table or reference counts as an edge to every function of its type that something refers to.
+//! Which functions poll at their entry: so many that no recursion runs without a poll, and that only so many calls follow each other
+//! without one. A call through a table or reference may reach every function of its type that something refers to.
 
 use crate::error::Error;
 use crate::module::Module;
 use wasmparser::Operator;
 
-/// For every function: is it on a cycle?
-pub fn cycles(module: &Module<'_>) -> Result<Vec<bool>, Error> {
-    let funcs = module.info.funcs.len();
-    // Nodes: functions, then one per type index for `call_indirect`.
-    let mut edges: Vec<Vec<u32>> = vec![vec![]; funcs + module.info.types.len()];
-    let mut taken = module.address_taken.clone();
-    let type_node = |ty: u32| funcs as u32 + module.info.canonical[ty as usize];
-    for b in &module.bodies {
-        let out = &mut edges[b.func as usize];
-        for op in b.body.get_operators_reader()? {
-            match op? {
-                Operator::Call { function_index } | Operator::ReturnCall { function_index }
-                    if (function_index as usize) < funcs =>
-                {
-                    out.push(function_index);
-                }
-                Operator::RefFunc { function_index } if (function_index as usize) < funcs => taken[function_index as usize] = true,
-                Operator::CallIndirect { type_index, .. }
-                | Operator::ReturnCallIndirect { type_index, .. }
-                | Operator::CallRef { type_index }
-                | Operator::ReturnCallRef { type_index }
-                    if (type_index as usize) < module.info.canonical.len() =>
-                {
-                    out.push(type_node(type_index));
-                }
-                _ => {}
-            }
-        }
-        out.sort_unstable();
-        out.dedup();
-    }
-    for (f, _) in taken.iter().enumerate().filter(|(_, taken)| **taken) {
-        edges[type_node(module.info.funcs[f]) as usize].push(f as u32);
-    }
-    let mut on_cycle = strongly_connected(&edges);
-    on_cycle.truncate(funcs);
-    Ok(on_cycle)
+/// Calls that may follow each other without a poll: a millisecond or so. Without a limit there would be programs that make 2^100,
+/// each function calling the next one twice.
+const MANY_CALLS: u32 = 1 << 16;
+
+/// For every function: does it poll at its entry?
+pub fn entry_polls(module: &Module<'_>) -> Result<Vec<bool>, Error> {
+    let graph = Graph::of(module)?;
+    let mut polls = graph.cut_cycles();
+    graph.limit_calls(&mut polls);
+    Ok(polls)
 }
 
-/// Tarjan's algorithm, iterative; tells which nodes are in a component with a cycle.
-fn strongly_connected(edges: &[Vec<u32>]) -> Vec<bool> {
-    const UNSEEN: u32 = u32::MAX;
-    let n = edges.len();
-    let (mut index, mut low) = (vec![UNSEEN; n], vec![0u32; n]);
-    let (mut on_stack, mut on_cycle) = (vec![false; n], vec![false; n]);
-    let (mut stack, mut calls): (Vec<u32>, Vec<(u32, usize)>) = (vec![], vec![]);
-    let mut next = 0;
-    for root in 0..n as u32 {
-        if index[root as usize] != UNSEEN {
-            continue;
-        }
-        calls.push((root, 0));
-        while let Some((v, k)) = calls.pop() {
-            let vi = v as usize;
-            if k == 0 {
-                index[vi] = next;
-                low[vi] = next;
-                next += 1;
-                stack.push(v);
-                on_stack[vi] = true;
-            }
-            if let Some(&w) = edges[vi].get(k) {
-                calls.push((v, k + 1));
-                let wi = w as usize;
-                if index[wi] == UNSEEN {
-                    calls.push((w, 0));
-                } else if on_stack[wi] {
-                    low[vi] = low[vi].min(index[wi]);
+/// Nodes are functions, and behind them a node for each type index, which stands for all calls through tables and references.
+struct Graph {
+    funcs: usize,
+    /// Where calls go, in code order; from a type's node to every function that may be called so.
+    edges: Vec<Vec<u32>>,
+}
+
+/// A step of a walk in depth-first order.
+enum Step {
+    /// An edge to a node that the walk has come through to get here: it closes a cycle.
+    Back(u32, u32),
+    /// A node all of whose edges have been followed.
+    Done(u32),
+}
+
+impl Graph {
+    fn of(module: &Module<'_>) -> Result<Graph, Error> {
+        let funcs = module.info.funcs.len();
+        let mut edges: Vec<Vec<u32>> = vec![vec![]; funcs + module.info.types.len()];
+        let mut taken = module.address_taken.clone();
+        let type_node = |ty: u32| funcs as u32 + module.info.canonical[ty as usize];
+        for b in &module.bodies {
+            let out = &mut edges[b.func as usize];
+            for op in b.body.get_operators_reader()? {
+                match op? {
+                    Operator::Call { function_index } | Operator::ReturnCall { function_index }
+                        if (function_index as usize) < funcs =>
+                    {
+                        out.push(function_index);
+                    }
+                    Operator::RefFunc { function_index } if (function_index as usize) < funcs => {
+                        taken[function_index as usize] = true;
+                    }
+                    Operator::CallIndirect { type_index, .. }
+                    | Operator::ReturnCallIndirect { type_index, .. }
+                    | Operator::CallRef { type_index }
+                    | Operator::ReturnCallRef { type_index }
+                        if (type_index as usize) < module.info.canonical.len() =>
+                    {
+                        out.push(type_node(type_index));
+                    }
+                    _ => {}
                 }
-                continue;
             }
-            if let Some(&(parent, _)) = calls.last() {
-                low[parent as usize] = low[parent as usize].min(low[vi]);
+        }
+        for (f, _) in taken.iter().enumerate().filter(|(_, taken)| **taken) {
+            edges[type_node(module.info.funcs[f]) as usize].push(f as u32);
+        }
+        Ok(Graph { funcs, edges })
+    }
+
+    /// Walks the whole graph in depth-first order, without recursion, along the edges to nodes that `enters` admits.
+    fn walk(&self, enters: impl Fn(u32) -> bool, mut step: impl FnMut(Step)) {
+        let n = self.edges.len();
+        let (mut seen, mut open) = (vec![false; n], vec![false; n]);
+        let mut path: Vec<(u32, usize)> = vec![];
+        for root in 0..n as u32 {
+            if !seen[root as usize] {
+                path.push((root, 0));
             }
-            if low[vi] == index[vi] {
-                let at = stack.iter().rposition(|&w| w == v).unwrap_or(0);
-                let component = stack.split_off(at);
-                let cyclic = component.len() > 1 || edges[vi].contains(&v);
-                for w in component {
-                    on_stack[w as usize] = false;
-                    on_cycle[w as usize] = cyclic;
+            while let Some((v, k)) = path.pop() {
+                (seen[v as usize], open[v as usize]) = (true, true);
+                let Some(&w) = self.edges[v as usize].get(k) else {
+                    open[v as usize] = false;
+                    step(Step::Done(v));
+                    continue;
+                };
+                path.push((v, k + 1));
+                if enters(w) && open[w as usize] {
+                    step(Step::Back(v, w));
+                } else if enters(w) && !seen[w as usize] {
+                    path.push((w, 0));
                 }
             }
         }
     }
-    on_cycle
+
+    /// Functions such that every cycle goes through one of them. (Every cycle has a `Back` edge; both its ends are on the cycle.)
+    fn cut_cycles(&self) -> Vec<bool> {
+        let mut polls = vec![false; self.funcs];
+        let mut callers: Vec<Vec<u32>> = vec![vec![]; self.edges.len() - self.funcs];
+        self.walk(
+            |_| true,
+            |step| match step {
+                Step::Back(_, w) if (w as usize) < self.funcs => polls[w as usize] = true,
+                Step::Back(v, w) => callers[w as usize - self.funcs].push(v),
+                Step::Done(_) => {}
+            },
+        );
+        // A type polls nowhere. Either its callers do, or the functions that they may call: whichever are fewer.
+        for (callers, callees) in callers.iter_mut().zip(&self.edges[self.funcs..]) {
+            callers.sort_unstable();
+            callers.dedup();
+            let more = |of: &[u32]| of.iter().filter(|f| !polls[**f as usize]).count();
+            let chosen = if more(callers) <= more(callees) { callers } else { callees };
+            chosen.iter().for_each(|f| polls[*f as usize] = true);
+        }
+        polls
+    }
+
+    /// Adds functions so that, if possible, no more than `MANY_CALLS` calls follow each other without a poll. (A loop polls each time
+    /// it goes round, so each call of a function counts once.)
+    fn limit_calls(&self, polls: &mut [bool]) {
+        // Calls from entering a node to the next poll, at most.
+        let mut calls = vec![0u32; self.edges.len()];
+        let cut = polls.to_vec();
+        let is_cut = |w: u32| cut.get(w as usize).is_some_and(|cut| *cut);
+        self.walk(
+            // What is left has no cycles, so what a node calls is done before it is.
+            |w| !is_cut(w),
+            |step| {
+                let Step::Done(v) = step else { return };
+                let callees = self.edges[v as usize].iter();
+                let v = v as usize;
+                if v >= self.funcs {
+                    calls[v] = callees.map(|&w| calls[w as usize]).max().unwrap_or(0);
+                    return;
+                }
+                let sum = callees.fold(0u32, |sum, &w| sum.saturating_add(1).saturating_add(calls[w as usize]));
+                polls[v] |= sum > MANY_CALLS;
+                calls[v] = if polls[v] { 0 } else { sum };
+            },
+        );
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::strongly_connected;
+    use super::*;
+
+    fn graph(funcs: usize, edges: &[&[u32]]) -> Graph {
+        Graph {
+            funcs,
+            edges: edges.iter().map(|e| e.to_vec()).collect(),
+        }
+    }
+
+    /// Without the functions that poll, nothing is left of any cycle.
+    fn cuts_all(graph: &Graph, polls: &[bool]) -> bool {
+        let mut acyclic = true;
+        graph.walk(
+            |w| !polls.get(w as usize).is_some_and(|p| *p),
+            |step| acyclic &= !matches!(step, Step::Back(..)),
+        );
+        acyclic
+    }
 
     #[test]
-    fn finds_cycles() {
-        let edges = vec![vec![1], vec![2, 3], vec![0], vec![4], vec![4], vec![]];
-        assert_eq!(strongly_connected(&edges), [true, true, true, false, true, false]);
+    fn one_function_of_a_cycle_polls() {
+        let g = graph(6, &[&[1], &[2, 3], &[0], &[4], &[4], &[0]]);
+        assert_eq!(g.cut_cycles(), [true, false, false, false, true, false]);
+    }
+
+    #[test]
+    fn calls_through_a_table() {
+        // 0 calls a type; 1, 2 and 3 are of it, and go back to it through 4.
+        let g = graph(5, &[&[5], &[4], &[4], &[4], &[5], &[1, 2, 3]]);
+        assert_eq!(g.cut_cycles(), [false, false, false, false, true]);
+        // All of them call through the table, but two of five can be called so.
+        let g = graph(5, &[&[5], &[5], &[5], &[5], &[5], &[1, 2]]);
+        let polls = g.cut_cycles();
+        assert_eq!(polls, [false, true, true, false, false]);
+        assert!(cuts_all(&g, &polls));
+    }
+
+    #[test]
+    fn no_cycle_is_left_in_any_graph() {
+        let mut seed = 1u64;
+        let mut random = |below: usize| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % below
+        };
+        for _ in 0..2000 {
+            let (funcs, types) = (1 + random(12), random(4));
+            let edges = (0..funcs + types)
+                .map(|v| {
+                    // Types lead to functions only.
+                    let to = if v < funcs { funcs + types } else { funcs };
+                    (0..random(4)).map(|_| random(to) as u32).collect()
+                })
+                .collect();
+            let g = Graph { funcs, edges };
+            let mut polls = g.cut_cycles();
+            assert!(cuts_all(&g, &polls), "{:?}: {polls:?}", g.edges);
+            g.limit_calls(&mut polls);
+        }
     }
 
     #[test]
@@ -109,6 +210,25 @@ mod tests {
         let n = 200_000;
         let mut edges: Vec<Vec<u32>> = (1..n).map(|k| vec![k]).collect();
         edges.push(vec![0]);
-        assert!(strongly_connected(&edges).iter().all(|c| *c));
+        let g = Graph {
+            funcs: n as usize,
+            edges,
+        };
+        let mut polls = g.cut_cycles();
+        assert_eq!(polls.iter().filter(|p| **p).count(), 1);
+        g.limit_calls(&mut polls);
+        assert_eq!(polls.iter().filter(|p| **p).count(), 4);
+    }
+
+    #[test]
+    fn calls_that_double_poll_now_and_then() {
+        let mut edges: Vec<Vec<u32>> = (1..100).map(|k| vec![k, k]).collect();
+        edges.push(vec![]);
+        let g = Graph { funcs: 100, edges };
+        let mut polls = vec![false; 100];
+        g.limit_calls(&mut polls);
+        // 2^16 calls and some more.
+        let at: Vec<usize> = (0..100).rev().filter(|k| polls[*k]).collect();
+        assert_eq!(at[..2], [83, 67]);
     }
 }

@@ -37,7 +37,7 @@ pub struct Prepared {
 /// The pass over the whole module.
 pub fn prepare(module: &Module<'_>, settings: &Settings) -> Result<Prepared, Error> {
     let entry_poll = if settings.migration {
-        callgraph::cycles(module)?
+        callgraph::entry_polls(module)?
     } else {
         vec![false; module.info.funcs.len()]
     };
