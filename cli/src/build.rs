@@ -51,6 +51,9 @@ pub struct Build {
     /// Admit the imports of the specification's test suite
     #[arg(long, hide = true)]
     spectest: bool,
+    /// In functions with more variables alive at once, keep most of them in memory (for tests: only enormous functions have so many)
+    #[arg(long, hide = true, value_name = "N", default_value_t = Settings::default().max_alive)]
+    max_alive: usize,
 }
 
 /// What `--target` takes.
@@ -98,6 +101,7 @@ pub fn run(args: &Build) -> Outcome {
         deterministic: args.deterministic,
         want_clif: args.emit == Some(Emit::Clif),
         want_asm: args.emit == Some(Emit::Asm),
+        max_alive: args.max_alive,
         threads: args.threads.map(|n| n as usize),
     };
     let name = if to_stdout {

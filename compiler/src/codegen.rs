@@ -161,6 +161,7 @@ impl<'m> FunctionCompiler<'m> {
                         module: self.module,
                         migration: self.settings.migration,
                         entry_poll: self.prepared.entry_poll[code_index as usize],
+                        max_alive: self.settings.max_alive,
                     };
                     let (an, points) = analyze(rq, ty, &body.body, &mut validator)?;
                     self.validator = validator.into_allocations();

@@ -36,6 +36,9 @@ pub struct Settings {
     pub want_clif: bool,
     /// Keep the assembly's text (`--emit asm`).
     pub want_asm: bool,
+    /// Variables of a function that may be alive at once; in one with more, half as many stay in registers as far as those go, the
+    /// others are in memory. Changes neither migration points nor snapshots.
+    pub max_alive: usize,
     /// Threads to compile on; by default all cores.
     pub threads: Option<usize>,
 }
@@ -49,6 +52,7 @@ impl Default for Settings {
             deterministic: false,
             want_clif: false,
             want_asm: false,
+            max_alive: 512,
             threads: None,
         }
     }

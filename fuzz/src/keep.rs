@@ -29,7 +29,12 @@ pub fn at(seed: u64, work: impl FnOnce()) {
 pub fn failure(case: &Case, mode: &str, what: &str) {
     let dir = dir();
     let base = dir.join(format!("{}-{mode}", case.seed));
-    let mut text = format!("{what}\n\nprofile: {:?}, {:?}\n", case.profile, case.opt_level());
+    let mut text = format!(
+        "{what}\n\nprofile: {:?}, {:?}, max-alive {}\n",
+        case.profile,
+        case.opt_level(),
+        case.max_alive()
+    );
     let _ = writeln!(
         text,
         "again:  cargo run --release -p dunlin-fuzz -- --seeds {0}..{1} --mode {mode}\nsmaller: cargo run --release -p dunlin-fuzz \

@@ -75,8 +75,9 @@ pub struct Guest {
     pub expected: Verdict,
     /// The functions that its module imports, as (module, name).
     pub imports: Vec<(String, String)>,
+    module: PathBuf,
     // Holds the module for as long as the guest lives.
-    _module: TempDir,
+    _module_dir: TempDir,
 }
 
 /// Names of all guests: the files in `guests/`, without suffix.
@@ -181,8 +182,15 @@ impl Guest {
             imports: imports(&module),
             expected,
             directives,
-            _module: module_dir,
+            module,
+            _module_dir: module_dir,
         }
+    }
+
+    /// The same guest, built with more options.
+    #[track_caller]
+    pub fn rebuilt(&self, options: &[&str]) -> Program {
+        Program::build_with(&self.module, options)
     }
 
     /// A fresh directory for one run, if the guest wants one.
@@ -196,7 +204,12 @@ impl Guest {
 
     /// A run on an architecture with all that the guest wants, standard input apart.
     pub fn on(&self, arch: Arch, data: Option<&TempDir>) -> Run {
-        let mut run = self.program.on(arch).args(self.directives.args.clone());
+        self.of(&self.program, arch, data)
+    }
+
+    /// As [`Guest::on`], of another build of it.
+    pub fn of(&self, program: &Program, arch: Arch, data: Option<&TempDir>) -> Run {
+        let mut run = program.on(arch).args(self.directives.args.clone());
         for variable in &self.directives.env {
             run = run.opts(["--env", variable]);
         }

@@ -1,11 +1,12 @@
-//! Every guest, three ways on both architectures: undisturbed, with a forced migration at every point, and moved between the
-//! architectures. It must print, leave behind and exit with the same each time.
+//! Every guest, four ways on both architectures: undisturbed, with a forced migration at every point, and moved between the
+//! architectures; and once more with the variables in memory. It must print, leave behind and exit with the same each time.
 
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::imports;
 use dunlin_tests::guest::{Guest, all, guest};
 use dunlin_tests::moves::{growing, ping_pong};
 use dunlin_tests::process::Input;
+use dunlin_tests::program::Program;
 use std::collections::BTreeSet;
 use std::io::Write;
 
@@ -15,17 +16,18 @@ fn plain(guest: &Guest, arch: Arch) {
     guest.check(&outcome, data.as_ref());
 }
 
-fn forced(guest: &Guest, arch: Arch) {
+fn forced(guest: &Guest, program: &Program, arch: Arch) {
     let data = guest.data();
     let outcome = guest
-        .on(arch, data.as_ref())
+        .of(program, arch, data.as_ref())
         .stdin(guest.input())
         .forced(guest.directives.force)
         .output();
     guest.check(&outcome, data.as_ref());
 }
 
-fn moved(guest: &Guest, first: Arch) {
+/// `program` tells which build runs on an architecture.
+fn moved<'p>(guest: &Guest, program: impl Fn(Arch) -> &'p Program, first: Arch) {
     let data = guest.data();
     // All legs read from one pipe: what one has not read, the next one gets.
     let (pipe, mut writer) = std::io::pipe().expect("a pipe");
@@ -36,7 +38,7 @@ fn moved(guest: &Guest, first: Arch) {
     let journey = ping_pong(
         first,
         growing(12),
-        |arch| guest.on(arch, data.as_ref()),
+        |arch| guest.of(program(arch), arch, data.as_ref()),
         || Input::Fd(pipe.try_clone().expect("a pipe can be duplicated").into()),
     );
     let what = format!(
@@ -46,6 +48,19 @@ fn moved(guest: &Guest, first: Arch) {
     );
     guest.check_verdict(&guest.verdict(journey.code, &journey.stdout, data.as_ref()), &what);
     assert!(journey.moves >= 3, "only {what}");
+}
+
+/// With limits so low that on x86_64 all variables, and on aarch64 most of them, are in memory all the time, as otherwise in enormous
+/// functions only. It must make no difference, and as points and homes are the same, a move between such builds and others neither.
+fn crowded(guest: &Guest) {
+    let [all, most] = ["0", "6"].map(|n| guest.rebuilt(&["--max-alive", n]));
+    forced(guest, &all, Arch::X86_64);
+    forced(guest, &most, Arch::Aarch64);
+    moved(
+        guest,
+        |arch| if arch == Arch::X86_64 { &all } else { &guest.program },
+        Arch::X86_64,
+    );
 }
 
 macro_rules! guests {
@@ -60,13 +75,18 @@ macro_rules! guests {
             #[test]
             fn forced() {
                 let guest = super::guest(stringify!($name));
-                super::Arch::ALL.into_iter().for_each(|arch| super::forced(&guest, arch));
+                super::Arch::ALL.into_iter().for_each(|arch| super::forced(&guest, &guest.program, arch));
             }
 
             #[test]
             fn moved() {
                 let guest = super::guest(stringify!($name));
-                super::Arch::ALL.into_iter().for_each(|arch| super::moved(&guest, arch));
+                super::Arch::ALL.into_iter().for_each(|arch| super::moved(&guest, |_| &guest.program, arch));
+            }
+
+            #[test]
+            fn crowded() {
+                super::crowded(&super::guest(stringify!($name)));
             }
         })*
 

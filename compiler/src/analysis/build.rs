@@ -34,14 +34,14 @@ pub fn analyze<'a>(
         let loops = loop_infos(&s);
         let anticipated = liveness::anticipated_in(&s);
         policy = policy::choose(&s, &live_in, &anticipated, &live, &loops, &record, &in_memory);
-        in_memory = crowd::choose(&s, &live_in, &policy, &record);
+        in_memory = crowd::choose(&s, &live_in, &policy, &record, rq.max_alive);
         if !in_memory.is_empty() {
             policy = policy::choose(&s, &live_in, &anticipated, &live, &loops, &record, &in_memory);
         }
-    } else if crowd::possible(&s) {
+    } else if crowd::possible(&s, rq.max_alive) {
         in_memory = match crowd::too_large(&s) {
             true => crowd::everything(&s, &record),
-            false => crowd::choose(&s, &liveness::live_in(&s), &policy, &record),
+            false => crowd::choose(&s, &liveness::live_in(&s), &policy, &record, rq.max_alive),
         };
     }
     let map = record::frame_map(&s, &record, &live);

@@ -30,9 +30,6 @@ const MANY: u64 = 4_000_000;
 const MANY_FOR_ONE: u64 = 2048 * CHANGED;
 /// Blocks times variables that the front end has room for: it keeps a table of what each variable is in each block.
 const MANY_IN_BLOCKS: u64 = 1 << 25;
-/// Variables that may be alive at once, and how many of them stay in registers, as far as those go, if there are more.
-const MANY_ALIVE: usize = 512;
-const KEPT: u64 = 256;
 /// Variables at merges that are looked at to tell which cost most. Of larger functions, it is a sample ...
 const SAMPLE: u64 = 1 << 26;
 /// ... and every merge that has more than this part of all arguments.
@@ -93,8 +90,8 @@ impl InMemory {
 }
 
 /// Might a function without migration points have too many? Only then must be found out what is live in it.
-pub fn possible(s: &Scan) -> bool {
-    too_much(edges(s), edges(s) * s.vars.len() as u64 * (CHANGED + 1)) || too_many_blocks(s) || s.vars.len() > MANY_ALIVE
+pub fn possible(s: &Scan, max_alive: usize) -> bool {
+    too_much(edges(s), edges(s) * s.vars.len() as u64 * (CHANGED + 1)) || too_many_blocks(s) || s.vars.len() > max_alive
 }
 
 /// Is a table over blocks and variables too large to be made?
@@ -109,8 +106,8 @@ pub fn everything(s: &Scan, record: &Record) -> InMemory {
     InMemory::new(s, record, all)
 }
 
-/// Chooses. At a merge all that is live counts, or what the policy has in registers there.
-pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record) -> InMemory {
+/// Chooses. At a merge all that is live counts, or what the policy has in registers there. `max_alive` is [`crate::Settings`]'.
+pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record, max_alive: usize) -> InMemory {
     let held = |b: BlockId| {
         let reg = policy.at.get(&b).map(|st| st.reg.words());
         let live = live_in.row(b).iter().enumerate();
@@ -118,7 +115,7 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record) ->
     };
     let count = |b: BlockId| held(b).map(|w| u64::from(w.count_ones())).sum::<u64>();
     let arguments: u64 = merges(s).map(|(b, edges)| edges * count(b)).sum();
-    let too_many_alive = too_many_alive(s, live_in);
+    let too_many_alive = too_many_alive(s, live_in, max_alive);
     let too_many = too_many_blocks(s) || too_many_alive;
     if !too_much(edges(s), arguments * (CHANGED + 1)) && !too_many {
         return InMemory::default();
@@ -152,7 +149,7 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record) ->
     let mut left = looked_at * MANY_PER_EDGE;
     let mut room = MANY_IN_BLOCKS / s.blocks.len() as u64;
     if too_many_alive {
-        room = room.min(KEPT);
+        room = room.min(max_alive as u64 / 2);
     }
     let mut set = Bits::empty(s.vars.len());
     for v in order {
@@ -175,8 +172,8 @@ fn too_many_blocks(s: &Scan) -> bool {
     s.blocks.len() as u64 * s.vars.len() as u64 > MANY_IN_BLOCKS
 }
 
-fn too_many_alive(s: &Scan, live_in: &BitTable) -> bool {
-    s.vars.len() > MANY_ALIVE && most_alive(s, live_in) > MANY_ALIVE
+fn too_many_alive(s: &Scan, live_in: &BitTable, max_alive: usize) -> bool {
+    s.vars.len() > max_alive && most_alive(s, live_in) > max_alive
 }
 
 /// All merges, with their number of edges, the loops around them, and the variables that are written within the construct: only those

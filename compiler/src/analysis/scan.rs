@@ -70,6 +70,8 @@ pub struct Request<'m> {
     pub migration: bool,
     /// Poll at the entry?
     pub entry_poll: bool,
+    /// As in [`crate::Settings`].
+    pub max_alive: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
