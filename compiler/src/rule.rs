@@ -32,7 +32,7 @@ pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], fu
     }
     let crossing = crossing_values(func, cfg, &segments);
     let mut known = HashMap::default();
-    if let Some(v) = crossing.iter().find(|&v| !is_constant(func, v, &mut known)) {
+    if let Some(v) = crossing.values.iter().find(|&v| !is_constant(func, v, &mut known)) {
         let def = match func.dfg.value_def(v) {
             ValueDef::Result(inst, _) => func.dfg.display_inst(inst).to_string(),
             def => format!("{def:?}"),
@@ -42,11 +42,11 @@ pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], fu
             format!("record rule: {v} ({def}) lives across a call"),
         ));
     }
-    if crossing.is_empty() {
+    if crossing.values.is_empty() {
         return Ok(0);
     }
-    let clones = rematerialise(func, &crossing, neutral);
-    debug_assert!(crossing_values(func, cfg, &Segments::new(func, neutral)).is_empty());
+    let clones = rematerialise(func, &crossing, &segments);
+    debug_assert!(crossing_values(func, cfg, &Segments::new(func, neutral)).values.is_empty());
     Ok(clones)
 }
 
@@ -83,6 +83,13 @@ struct Segments {
     defs: SecondaryMap<Value, Option<(Block, u32)>>,
 }
 
+/// What lives across calls.
+struct Crossing {
+    values: EntitySet<Value>,
+    /// The instructions that use a value from another segment, with their own block and segment, in layout order.
+    users: Vec<(Block, u32, Inst)>,
+}
+
 impl Segments {
     fn new(func: &Function, neutral: &[SigRef]) -> Segments {
         let mut s = Segments {
@@ -113,8 +120,9 @@ impl Segments {
 }
 
 /// The values that live across some call.
-fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> EntitySet<Value> {
+fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Crossing {
     let mut crossing = EntitySet::new();
+    let mut users: Vec<(Block, u32, Inst)> = vec![];
     // (value, block into which it is live), and the last block that each value has there
     let mut into: Vec<(Value, Block)> = vec![];
     let mut last: SecondaryMap<Value, PackedOption<Block>> = SecondaryMap::new();
@@ -124,10 +132,14 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Ent
             for v in func.dfg.inst_values(i) {
                 let v = func.dfg.resolve_aliases(v);
                 let Some((def_block, def_seg)) = s.defs[v] else { continue };
+                if (def_block, def_seg) == (b, seg) {
+                    continue;
+                }
+                if users.last().is_none_or(|&(.., last)| last != i) {
+                    users.push((b, seg, i));
+                }
                 if def_block == b {
-                    if def_seg != seg {
-                        crossing.insert(v);
-                    }
+                    crossing.insert(v);
                 } else {
                     // A stack slot's address costs nothing to compute anew (it becomes part of an addressing mode), whether it must be or not.
                     if seg > 0 || is_stack_addr(func, v) {
@@ -175,7 +187,7 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Ent
             }
         }
     }
-    crossing
+    Crossing { values: crossing, users }
 }
 
 fn is_stack_addr(func: &Function, v: Value) -> bool {
@@ -226,71 +238,72 @@ fn is_pure(func: &Function, inst: Inst) -> bool {
     !op.is_call() && !op.can_load() && !op.can_trap() && !op.other_side_effects() && func.dfg.inst_results(inst).len() == 1
 }
 
-/// Gives every call-free segment its own clone of each crossing value it uses.
-fn rematerialise(func: &mut Function, crossing: &EntitySet<Value>, neutral: &[SigRef]) -> usize {
+/// Clones of the segment that is being looked at: of each value, the clone and the segment's number.
+type Clones = SecondaryMap<Value, Option<(Value, u32)>>;
+
+/// Gives every call-free segment its own clone of each crossing value it uses. Returns the number of clones.
+fn rematerialise(func: &mut Function, crossing: &Crossing, s: &Segments) -> usize {
     let mut clones = 0;
-    let mut here: HashMap<Value, Value> = HashMap::default();
-    let blocks: Vec<Block> = func.layout.blocks().collect();
-    let mut insts: Vec<Inst> = vec![];
+    let mut here = Clones::new();
+    let (mut place, mut number) = (None, 0);
     let mut used: Vec<Value> = vec![];
-    for b in blocks {
-        here.clear();
-        insts.clear();
-        insts.extend(func.layout.block_insts(b));
-        for &i in &insts {
-            used.clear();
-            used.extend(func.dfg.inst_values(i).map(|v| func.dfg.resolve_aliases(v)));
-            if used.iter().any(|&v| crossing.contains(v)) {
-                for v in &mut used {
-                    if crossing.contains(*v) {
-                        clones += clone_before(func, *v, i, &mut here);
-                        *v = here[v];
-                    }
-                }
-                func.dfg.overwrite_inst_values(i, used.iter().copied());
+    for &(b, seg, i) in &crossing.users {
+        if place != Some((b, seg)) {
+            place = Some((b, seg));
+            number += 1;
+        }
+        used.clear();
+        used.extend(func.dfg.inst_values(i).map(|v| func.dfg.resolve_aliases(v)));
+        let mut changed = false;
+        for v in &mut used {
+            if crossing.values.contains(*v) && s.defs[*v] != place {
+                *v = clone_before(func, *v, i, &mut here, number, &mut clones);
+                changed = true;
             }
-            if is_point(func, i, neutral) {
-                here.clear();
-            }
-            for &r in func.dfg.inst_results(i) {
-                if crossing.contains(r) {
-                    here.insert(r, r);
-                }
-            }
+        }
+        if changed {
+            func.dfg.overwrite_inst_values(i, used.iter().copied());
         }
     }
     clones
 }
 
-/// Clones a constant expression before an instruction, but for those parts that are `here`; adds the clones. Returns their number.
-fn clone_before(func: &mut Function, v: Value, before: Inst, here: &mut HashMap<Value, Value>) -> usize {
-    let mut clones = 0;
+/// Clones a constant expression before an instruction, but for those parts of which the segment has clones; counts the clones.
+fn clone_before(func: &mut Function, v: Value, before: Inst, here: &mut Clones, number: u32, clones: &mut usize) -> Value {
+    let find = |here: &Clones, v: Value| here[v].filter(|&(_, n)| n == number).map(|(clone, _)| clone);
+    if let Some(clone) = find(here, v) {
+        return clone;
+    }
     let mut todo = vec![v];
-    while let Some(&v) = todo.last() {
-        if here.contains_key(&v) {
-            todo.pop();
-            continue;
-        }
+    loop {
+        let v = *todo.last().expect("the value itself is left");
         let inst = func.dfg.value_def(v).unwrap_inst();
-        let args: Vec<Value> = func
-            .dfg
-            .inst_args(inst)
-            .iter()
-            .map(|&a| func.dfg.resolve_aliases(a))
-            .collect();
+        let args = func.dfg.inst_args(inst).iter().map(|&a| func.dfg.resolve_aliases(a));
         let missing = todo.len();
-        todo.extend(args.iter().filter(|a| !here.contains_key(a)));
+        todo.extend(args.filter(|&a| find(here, a).is_none()));
         if todo.len() > missing {
             continue;
         }
-        let copy = func.dfg.clone_inst(inst);
-        let mut args = args.iter();
-        func.dfg.map_inst_values(copy, |a| args.next().map_or(a, |a| here[a]));
-        FuncCursor::new(func).at_inst(before).insert_inst(copy);
-        here.insert(v, func.dfg.first_result(copy));
-        clones += 1;
+        todo.pop();
+        if find(here, v).is_none() {
+            let copy = func.dfg.clone_inst(inst);
+            let args: Vec<Value> = func
+                .dfg
+                .inst_args(inst)
+                .iter()
+                .map(|&a| func.dfg.resolve_aliases(a))
+                .collect();
+            let mut args = args.iter();
+            func.dfg
+                .map_inst_values(copy, |a| args.next().and_then(|&arg| find(here, arg)).unwrap_or(a));
+            FuncCursor::new(func).at_inst(before).insert_inst(copy);
+            here[v] = Some((func.dfg.first_result(copy), number));
+            *clones += 1;
+        }
+        if todo.is_empty() {
+            return find(here, v).expect("cloned just now");
+        }
     }
-    clones
 }
 
 #[cfg(test)]
@@ -331,8 +344,8 @@ mod tests {
         });
         let cfg = ControlFlowGraph::with_function(&func);
         let crossing = crossing_values(&func, &cfg, &Segments::new(&func, &[]));
-        assert_eq!(crossing.iter().collect::<Vec<_>>(), [zero]);
+        assert_eq!(crossing.values.iter().collect::<Vec<_>>(), [zero]);
         assert_eq!(apply(&mut func, &cfg, &[], 0).unwrap(), 2);
-        assert!(crossing_values(&func, &cfg, &Segments::new(&func, &[])).is_empty());
+        assert!(crossing_values(&func, &cfg, &Segments::new(&func, &[])).values.is_empty());
     }
 }
