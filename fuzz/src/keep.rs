@@ -37,7 +37,7 @@ pub fn failure(case: &Case, mode: &str, what: &str) {
     );
     let _ = writeln!(
         text,
-        "again:  cargo run --release -p dunlin-fuzz -- --seeds {0}..{1} --mode {mode}\nsmaller: cargo run --release -p dunlin-fuzz \
+        "again:  cargo run --profile tools -p dunlin-fuzz -- --seeds {0}..{1} --mode {mode}\nsmaller: cargo run --profile tools -p dunlin-fuzz \
          -- --reduce {0} --mode {mode}\n",
         case.seed,
         case.seed + 1
