@@ -1,19 +1,21 @@
-//! Which functions poll at their entry: so many that no recursion runs without a poll, and that only so many calls follow each other
-//! without one. A call through a table or reference may reach every function of its type that something refers to.
+//! Which functions poll at their entry: so many that no recursion runs without a poll, and that calls of calls of calls don't run for
+//! long without one. A call through a table or reference may reach every function of its type that something refers to.
 
 use crate::error::Error;
 use crate::module::Module;
 use wasmparser::Operator;
 
-/// Calls that may follow each other without a poll: a millisecond or so. Without a limit there would be programs that make 2^100,
-/// each function calling the next one twice.
-const MANY_CALLS: u32 = 1 << 16;
+/// Operators that a call may run through without a poll. Without a limit there would be programs that make 2^100 calls, each function
+/// calling the next one twice.
+const MANY_OPERATORS: u32 = 1 << 14;
+/// Operators that one that works on a whole range of memory or of a table counts for.
+const BULK: u32 = 1 << 11;
 
 /// For every function: does it poll at its entry?
 pub fn entry_polls(module: &Module<'_>) -> Result<Vec<bool>, Error> {
     let graph = Graph::of(module)?;
     let mut polls = graph.cut_cycles();
-    graph.limit_calls(&mut polls);
+    graph.limit_work(&mut polls);
     Ok(polls)
 }
 
@@ -22,6 +24,8 @@ struct Graph {
     funcs: usize,
     /// Where calls go, in code order; from a type's node to every function that may be called so.
     edges: Vec<Vec<u32>>,
+    /// Each function's own operators.
+    work: Vec<u32>,
 }
 
 /// A step of a walk in depth-first order.
@@ -36,12 +40,16 @@ impl Graph {
     fn of(module: &Module<'_>) -> Result<Graph, Error> {
         let funcs = module.info.funcs.len();
         let mut edges: Vec<Vec<u32>> = vec![vec![]; funcs + module.info.types.len()];
+        let mut work = vec![1u32; funcs];
         let mut taken = module.address_taken.clone();
         let type_node = |ty: u32| funcs as u32 + module.info.canonical[ty as usize];
         for b in &module.bodies {
             let out = &mut edges[b.func as usize];
+            let work = &mut work[b.func as usize];
             for op in b.body.get_operators_reader()? {
-                match op? {
+                let op = op?;
+                *work = work.saturating_add(if is_bulk(&op) { BULK } else { 1 });
+                match op {
                     Operator::Call { function_index } | Operator::ReturnCall { function_index }
                         if (function_index as usize) < funcs =>
                     {
@@ -62,10 +70,10 @@ impl Graph {
                 }
             }
         }
-        for (f, _) in taken.iter().enumerate().filter(|(_, taken)| **taken) {
-            edges[type_node(module.info.funcs[f]) as usize].push(f as u32);
+        for b in module.bodies.iter().filter(|b| taken[b.func as usize]) {
+            edges[type_node(module.info.funcs[b.func as usize]) as usize].push(b.func);
         }
-        Ok(Graph { funcs, edges })
+        Ok(Graph { funcs, edges, work })
     }
 
     /// Walks the whole graph in depth-first order, without recursion, along the edges to nodes that `enters` admits.
@@ -117,11 +125,11 @@ impl Graph {
         polls
     }
 
-    /// Adds functions so that, if possible, no more than `MANY_CALLS` calls follow each other without a poll. (A loop polls each time
-    /// it goes round, so each call of a function counts once.)
-    fn limit_calls(&self, polls: &mut [bool]) {
-        // Calls from entering a node to the next poll, at most.
-        let mut calls = vec![0u32; self.edges.len()];
+    /// Adds functions so that no call runs through more than `MANY_OPERATORS` without a poll. (A loop polls each time it goes round,
+    /// so what is in it counts once.) What may take longer still is the way back from a deep recursion: so much for each frame.
+    fn limit_work(&self, polls: &mut [bool]) {
+        // From a call of the node to its return, or to its poll.
+        let mut work = vec![0u32; self.edges.len()];
         let cut = polls.to_vec();
         let is_cut = |w: u32| cut.get(w as usize).is_some_and(|cut| *cut);
         self.walk(
@@ -129,18 +137,34 @@ impl Graph {
             |w| !is_cut(w),
             |step| {
                 let Step::Done(v) = step else { return };
-                let callees = self.edges[v as usize].iter();
+                let callees = self.edges[v as usize].iter().map(|&w| work[w as usize]);
                 let v = v as usize;
                 if v >= self.funcs {
-                    calls[v] = callees.map(|&w| calls[w as usize]).max().unwrap_or(0);
+                    work[v] = callees.max().unwrap_or(0);
                     return;
                 }
-                let sum = callees.fold(0u32, |sum, &w| sum.saturating_add(1).saturating_add(calls[w as usize]));
-                polls[v] |= sum > MANY_CALLS;
-                calls[v] = if polls[v] { 0 } else { sum };
+                let sum = callees.fold(self.work[v], u32::saturating_add);
+                polls[v] |= sum > MANY_OPERATORS;
+                work[v] = if polls[v] { 0 } else { sum };
             },
         );
     }
+}
+
+/// Does an operator take the longer the more memory or elements it is given?
+fn is_bulk(op: &Operator<'_>) -> bool {
+    use Operator::*;
+    matches!(
+        op,
+        MemoryFill { .. }
+            | MemoryCopy { .. }
+            | MemoryInit { .. }
+            | MemoryGrow { .. }
+            | TableFill { .. }
+            | TableCopy { .. }
+            | TableInit { .. }
+            | TableGrow { .. }
+    )
 }
 
 #[cfg(test)]
@@ -151,6 +175,7 @@ mod tests {
         Graph {
             funcs,
             edges: edges.iter().map(|e| e.to_vec()).collect(),
+            work: vec![1; funcs],
         }
     }
 
@@ -182,13 +207,27 @@ mod tests {
         assert!(cuts_all(&g, &polls));
     }
 
+    /// Operators from a call of a function to its return or first poll, found by going through all calls. `None` for more than `limit`.
+    fn run(graph: &Graph, polls: &[bool], v: u32, limit: u32) -> Option<u32> {
+        if polls.get(v as usize) == Some(&true) {
+            return Some(0);
+        }
+        let callees = graph.edges[v as usize].iter().map(|&w| run(graph, polls, w, limit));
+        let sum = match graph.work.get(v as usize) {
+            Some(&own) => callees.fold(Some(own), |sum, w| Some(sum? + w?))?,
+            None => callees.max().unwrap_or(Some(0))?,
+        };
+        (sum <= limit).then_some(sum)
+    }
+
     #[test]
-    fn no_cycle_is_left_in_any_graph() {
+    fn in_any_graph_no_cycle_is_left_and_no_call_runs_long() {
         let mut seed = 1u64;
         let mut random = |below: usize| {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (seed >> 33) as usize % below
         };
+        let mut added = 0;
         for _ in 0..2000 {
             let (funcs, types) = (1 + random(12), random(4));
             let edges = (0..funcs + types)
@@ -198,11 +237,25 @@ mod tests {
                     (0..random(4)).map(|_| random(to) as u32).collect()
                 })
                 .collect();
-            let g = Graph { funcs, edges };
+            let work = (0..funcs).map(|_| random(MANY_OPERATORS as usize + 10) as u32).collect();
+            let g = Graph { funcs, edges, work };
             let mut polls = g.cut_cycles();
             assert!(cuts_all(&g, &polls), "{:?}: {polls:?}", g.edges);
-            g.limit_calls(&mut polls);
+            let cut = polls.clone();
+            g.limit_work(&mut polls);
+            for v in 0..(funcs + types) as u32 {
+                let run = run(&g, &polls, v, MANY_OPERATORS);
+                assert!(run.is_some(), "{v} of {:?}, {:?}: {polls:?}", g.edges, g.work);
+            }
+            // None polls that needn't.
+            for v in (0..funcs).filter(|&v| polls[v] && !cut[v]) {
+                added += 1;
+                let mut fewer = polls.clone();
+                fewer[v] = false;
+                assert_eq!(run(&g, &fewer, v as u32, MANY_OPERATORS), None);
+            }
         }
+        assert!(added > 1000);
     }
 
     #[test]
@@ -210,25 +263,30 @@ mod tests {
         let n = 200_000;
         let mut edges: Vec<Vec<u32>> = (1..n).map(|k| vec![k]).collect();
         edges.push(vec![0]);
-        let g = Graph {
-            funcs: n as usize,
-            edges,
-        };
+        let funcs = n as usize;
+        let work = vec![1; funcs];
+        let g = Graph { funcs, edges, work };
         let mut polls = g.cut_cycles();
         assert_eq!(polls.iter().filter(|p| **p).count(), 1);
-        g.limit_calls(&mut polls);
-        assert_eq!(polls.iter().filter(|p| **p).count(), 4);
+        g.limit_work(&mut polls);
+        assert_eq!(
+            polls.iter().filter(|p| **p).count(),
+            1 + funcs / (MANY_OPERATORS as usize + 1)
+        );
     }
 
     #[test]
     fn calls_that_double_poll_now_and_then() {
-        let mut edges: Vec<Vec<u32>> = (1..100).map(|k| vec![k, k]).collect();
-        edges.push(vec![]);
-        let g = Graph { funcs: 100, edges };
+        let edges = (0..100).map(|k| if k < 99 { vec![k + 1, k + 1] } else { vec![] });
+        let g = Graph {
+            funcs: 100,
+            edges: edges.collect(),
+            work: vec![1; 100],
+        };
         let mut polls = vec![false; 100];
-        g.limit_calls(&mut polls);
-        // 2^16 calls and some more.
+        g.limit_work(&mut polls);
+        // The last 14 make 2^14 - 1 calls.
         let at: Vec<usize> = (0..100).rev().filter(|k| polls[*k]).collect();
-        assert_eq!(at[..2], [83, 67]);
+        assert_eq!(at[..3], [85, 70, 55]);
     }
 }

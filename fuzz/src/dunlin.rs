@@ -9,6 +9,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
@@ -159,7 +160,9 @@ impl Workshop {
         command.stderr(File::create(&errors).map_err(system(&errors))?);
         let status = command.status().map_err(system(&dunlin))?;
         let text = fs::read_to_string(&errors).map_err(system(&errors))?;
-        Ok((!status.success()).then_some(text))
+        // A module that is only refused is no crash.
+        let crashed = status.signal().is_some() || text.contains("internal compiler error");
+        Ok(crashed.then_some(text))
     }
 
     fn exe(&self, arch: Arch) -> PathBuf {
@@ -285,9 +288,14 @@ impl Case {
 
     /// How many variables may be alive before most are in memory: in one case of four so few that it happens.
     pub fn max_alive(&self) -> usize {
-        match self.seed / 64 % 16 {
-            k @ 0..4 => [0, 2, 4, 8][k as usize],
-            _ => Settings::default().max_alive,
-        }
+        max_alive(self.seed)
+    }
+}
+
+pub(crate) fn max_alive(seed: u64) -> usize {
+    // Scrambled, so that it has nothing to do with what else the seed chooses.
+    match seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60 {
+        k @ 0..4 => [0, 2, 4, 8][k as usize],
+        _ => Settings::default().max_alive,
     }
 }

@@ -66,3 +66,18 @@ impl Slice {
         missing.map(|(what, _)| format!("too little was compared: {what}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{EMULATED, NATIVE};
+    use crate::dunlin::max_alive;
+
+    #[test]
+    fn a_quarter_has_variables_in_memory() {
+        for seeds in [NATIVE, EMULATED] {
+            let all = seeds.clone().count();
+            let few = seeds.filter(|&seed| max_alive(seed) < 16).count();
+            assert!((all / 5..all / 3).contains(&few), "{few} of {all}");
+        }
+    }
+}
