@@ -212,9 +212,9 @@ mod tests {
         if polls.get(v as usize) == Some(&true) {
             return Some(0);
         }
-        let callees = graph.edges[v as usize].iter().map(|&w| run(graph, polls, w, limit));
+        let mut callees = graph.edges[v as usize].iter().map(|&w| run(graph, polls, w, limit));
         let sum = match graph.work.get(v as usize) {
-            Some(&own) => callees.fold(Some(own), |sum, w| Some(sum? + w?))?,
+            Some(&own) => callees.try_fold(own, |sum, w| Some(sum + w?))?,
             None => callees.max().unwrap_or(Some(0))?,
         };
         (sum <= limit).then_some(sum)
