@@ -186,7 +186,7 @@ fn cpython_in_place() {
 
 #[test]
 fn cpython_moved() {
-    let leg = |arch| if arch == Arch::X86_64 { 14_000_000 } else { 800_000 };
+    let leg = |arch| if arch == Arch::X86_64 { 9_000_000 } else { 600_000 };
     cpython().moved(Arch::X86_64, leg, 10, Files::Shared);
     cpython().moved(Arch::Aarch64, leg, 10, Files::All);
 }

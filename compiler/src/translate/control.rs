@@ -214,7 +214,7 @@ impl Translator<'_, '_, '_> {
                     }
                     match (&mut c.latch, point) {
                         (Some(latch), _) => latch.set_params(self.stack[c.height..].to_vec()),
-                        (None, Some(point)) => self.poll(point),
+                        (None, Some(point)) => self.poll(point, NONE),
                         (None, None) => {}
                     }
                 }

@@ -18,7 +18,7 @@
 
 use super::control::args;
 use super::{Operand, Translator};
-use crate::analysis::{BlockId, bits};
+use crate::analysis::{BlockId, NONE, bits};
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{Block, InstBuilder, SourceLoc, Value};
 use dunlin_migrate::types::ValType;
@@ -98,7 +98,7 @@ impl Translator<'_, '_, '_> {
             self.b.ins().brif(flag, stop, &[], polled.header, &args(&values));
             self.b.switch_to_block(stop);
             self.b.seal_block(stop);
-            self.poll_runtime(polled.point);
+            self.poll_runtime(polled.point, NONE);
             let values = self.reloaded(&polled);
             self.b.ins().jump(polled.outside, &args(&values));
         }

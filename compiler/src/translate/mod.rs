@@ -246,7 +246,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
             self.b.append_block_param(self.return_block, clif_type(*t));
         }
         if self.an.entry_point != NONE {
-            self.poll(self.an.entry_point);
+            self.poll(self.an.entry_point, self.an.num_params + 1);
         }
         self.ctl.push(control::Control::function(self.ty, self.return_block));
     }

@@ -77,15 +77,16 @@ impl Translator<'_, '_, '_> {
         self.state.reg.clear();
     }
 
-    /// A poll in its place, as at a function's entry: falls through unless the flag is set.
-    pub(super) fn poll(&mut self, point: u32) {
+    /// A poll in its place, as at a function's entry: falls through unless the flag is set. Variables from `constant` on hold
+    /// constants, as locals do before anything is assigned.
+    pub(super) fn poll(&mut self, point: u32, constant: Var) {
         let (on, cold) = (self.b.create_block(), self.b.create_block());
         self.b.set_cold_block(cold);
         let flag = self.poll_flag();
         self.b.ins().brif(flag, cold, &[], on, &[]);
         self.b.switch_to_block(cold);
         self.b.seal_block(cold);
-        self.poll_runtime(point);
+        self.poll_runtime(point, constant);
         self.b.ins().jump(on, &[]);
         self.b.switch_to_block(on);
         self.b.seal_block(on);
@@ -98,8 +99,8 @@ impl Translator<'_, '_, '_> {
         self.b.ins().load(I32, MemFlagsData::trusted(), ctx, OFF_POLL)
     }
 
-    /// What a poll does if its flag is set: stores, calls the runtime, and loads again.
-    pub(super) fn poll_runtime(&mut self, point: u32) {
+    /// What a poll does if its flag is set: stores, calls the runtime, and loads again, but for variables from `constant` on.
+    pub(super) fn poll_runtime(&mut self, point: u32, constant: Var) {
         let reg = self.state.reg.words();
         let lost = collect(self.across.at(point as usize).iter().zip(reg).map(|(live, reg)| live & reg));
         for &v in &lost {
@@ -108,7 +109,7 @@ impl Translator<'_, '_, '_> {
             }
         }
         self.leave(SigKey::Leave, hostcalls::POLL);
-        for &v in &lost {
+        for &v in lost.iter().filter(|&&v| v < constant) {
             let value = self.home_value(v);
             self.b.def_var(self.vars[v as usize], value);
         }
