@@ -167,3 +167,18 @@ fn loops_go_round_on_null() {
     let compiled = compile(text.as_bytes(), &options(1)).unwrap();
     assert!(compiled.clif.contains("icmp"), "{}", compiled.clif);
 }
+
+/// Few variables may be alive: the code is another. Without this the tests with variables in memory would show nothing.
+#[test]
+fn few_may_be_alive() {
+    let text = r#"(module (memory 1) (func (export "_start") (local i32 i32)
+        (local.set 0 (i32.load (i32.const 0))) (local.set 1 (i32.load (i32.const 4)))
+        (i32.store (i32.const 8) (i32.add (local.get 0) (local.get 1)))))"#;
+    let slots = |max_alive| {
+        let mut options = options(1);
+        options.settings.max_alive = max_alive;
+        let clif = compile(text.as_bytes(), &options).unwrap().clif;
+        clif.matches("explicit_slot").count()
+    };
+    assert!(slots(0) > slots(512), "{} {}", slots(0), slots(512));
+}
