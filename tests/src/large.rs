@@ -28,6 +28,20 @@ pub const SHAPES: &[Shape] = &[
     shape("an interpreter", 2_500, interpreter),
     shape("br_table", 1_000, br_table),
     shape("br_table behind many locals", 6_250, br_table_of_many_locals),
+    shape("br_table over changing values", 5_000, |n| {
+        br_table_over_values(n, |k| {
+            format!(
+                "(local.set {} (i32.add (local.get {}) (i32.const {k})))",
+                1 + k % 12,
+                1 + k * 3 % 12
+            )
+        })
+    }),
+    shape("br_table over read values", 2_000, |n| {
+        br_table_over_values(n, |k| {
+            format!("(global.set $n (i32.add (global.get $n) (local.get {})))", 1 + k % 12)
+        })
+    }),
     shape("nested blocks", 1_000, |n| nested("block", n)),
     shape("nested loops", 250, |n| nested("loop", n)),
     shape("nested loops around calls", 250, |n| nested_loops(n, "(call $f)")),
@@ -169,6 +183,18 @@ fn br_table_of_many_locals(n: usize) -> String {
     let sets = (1..=locals).map(|k| format!("(local.set {k} (i32.add (local.get $p) (i32.const {k})))\n"));
     let cases = switch(n / 10, "(local.get $p)", |_| "(drop (call $f))".into());
     module(&format!("{}{cases}{}", sets.collect::<String>(), sum(locals)), locals)
+}
+
+/// Locals whose values no compiler can know are alive at a `br_table`, and everywhere behind it.
+fn br_table_over_values(n: usize, one: impl Fn(usize) -> String) -> String {
+    let sets: String = (1..=12)
+        .map(|k| format!("(local.set {k} (i32.add (i32.load (i32.const {k})) (i32.mul (local.get $p) (i32.const {k}))))\n"))
+        .collect();
+    let cases = switch(n, "(local.get $p)", |k| {
+        let call = if k % 3 == 0 { "(drop (call $f))" } else { "" };
+        format!("{} {call}", one(k))
+    });
+    module(&format!("{sets}{cases}{}", sum(12)), 12)
 }
 
 fn nested(kind: &str, depth: usize) -> String {

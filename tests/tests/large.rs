@@ -20,6 +20,8 @@ const GROWTH: f64 = 13.0;
 const BASELINE: &[&str] = &[
     "loops",
     "an interpreter",
+    "br_table over changing values",
+    "br_table over read values",
     "nested loops",
     "nested loops around calls",
     "nested loops over locals",

@@ -45,6 +45,11 @@ impl Bits {
         self.0.iter_mut().zip(words).for_each(|(a, b)| *a |= b);
     }
 
+    /// Takes out all in the set of these words.
+    pub fn remove_all(&mut self, words: &[u64]) {
+        self.0.iter_mut().zip(words).for_each(|(a, b)| *a &= !b);
+    }
+
     /// Keeps what is in `other` too.
     pub fn intersect(&mut self, other: &Bits) {
         self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a &= b);

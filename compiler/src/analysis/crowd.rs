@@ -22,6 +22,9 @@ use std::cmp::Reverse;
 const CHANGED: u64 = 32;
 /// Loops around a merge beyond which it costs as much more as there are more of them.
 const MANY_LOOPS: u64 = 16;
+/// Blocks that a `br_table` goes to beyond which an edge from it costs as much more as there are more of them: the register allocator
+/// joins the range of a value with those of the parameters it becomes one by one, each time going through all it has joined.
+pub const MANY_TARGETS: usize = 512;
 /// Costs per edge, on average, that are not too much.
 const MANY_PER_EDGE: u64 = 512;
 /// Costs beyond that which any function may have.
@@ -91,7 +94,8 @@ impl InMemory {
 
 /// Might a function without migration points have too many? Only then must be found out what is live in it.
 pub fn possible(s: &Scan, max_alive: usize) -> bool {
-    too_much(edges(s), edges(s) * s.vars.len() as u64 * (CHANGED + 1)) || too_many_blocks(s) || s.vars.len() > max_alive
+    let weights: u64 = merges(s, &from_tables(s)).map(|m| m.weight).sum();
+    too_much(edges(s), weights * s.vars.len() as u64 * (CHANGED + 1)) || too_many_blocks(s) || s.vars.len() > max_alive
 }
 
 /// Is a table over blocks and variables too large to be made?
@@ -114,7 +118,8 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record, ma
         live.map(move |(k, &live)| live & reg.map_or(!0, |reg| reg[k]))
     };
     let count = |b: BlockId| held(b).map(|w| u64::from(w.count_ones())).sum::<u64>();
-    let arguments: u64 = merges(s).map(|(b, edges)| edges * count(b)).sum();
+    let tables = from_tables(s);
+    let arguments: u64 = merges(s, &tables).map(|m| m.weight * count(m.block)).sum();
     let too_many_alive = too_many_alive(s, live_in, max_alive);
     let too_many = too_many_blocks(s) || too_many_alive;
     if !too_much(edges(s), arguments * (CHANGED + 1)) && !too_many {
@@ -123,20 +128,21 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record, ma
     // Whether it is too much depends on what the policy holds; but what it could hold instead counts when variables are chosen.
     let (mut costs, mut cost) = (0, vec![0u64; s.vars.len()]);
     let mut looked_at = 0;
-    let held_by_all: u64 = merges(s).map(|(b, _)| count(b)).sum();
+    let held_by_all: u64 = merges(s, &tables).map(|m| count(m.block)).sum();
     let (step, mut at) = (held_by_all / SAMPLE + 1, 0);
-    each_merge(s, |b, edges, loops, assigned| {
+    each_merge(s, &tables, |m, loops, assigned| {
+        let Merge { block: b, edges, weight } = m;
         let changed_cost = CHANGED * (loops / MANY_LOOPS + 1);
         let changed = held(b)
             .zip(assigned.words())
             .map(|(h, a)| u64::from((h & a).count_ones()))
             .sum::<u64>();
         let held = count(b);
-        costs += edges * (held + changed_cost * changed);
+        costs += weight * (held + changed_cost * changed);
         at += 1;
-        if at % step == 0 || edges * held > arguments / LARGE_PART {
+        if at % step == 0 || weight * held > arguments / LARGE_PART {
             looked_at += edges;
-            members(live_in.row(b)).for_each(|v| cost[v as usize] += edges * if assigned.has(v) { changed_cost + 1 } else { 1 });
+            members(live_in.row(b)).for_each(|v| cost[v as usize] += weight * if assigned.has(v) { changed_cost + 1 } else { 1 });
         }
     });
     if !too_much(edges(s), costs) && !too_many {
@@ -176,34 +182,43 @@ fn too_many_alive(s: &Scan, live_in: &BitTable, max_alive: usize) -> bool {
     s.vars.len() > max_alive && most_alive(s, live_in) > max_alive
 }
 
-/// All merges, with their number of edges, the loops around them, and the variables that are written within the construct: only those
-/// can have several values.
-fn each_merge(s: &Scan, mut what: impl FnMut(BlockId, u64, u64, &Bits)) {
-    let mut ranges: Vec<(u32, u32, BlockId, u64)> = merges(s)
-        .map(|(b, edges)| {
-            let block = &s.blocks[b as usize];
+/// A block where paths meet.
+#[derive(Clone, Copy)]
+struct Merge {
+    block: BlockId,
+    /// How many edges go there.
+    edges: u64,
+    /// For how many they count.
+    weight: u64,
+}
+
+/// All merges, with the loops around them and the variables that are written within the construct: only those can have several values.
+fn each_merge(s: &Scan, tables: &HashMap<BlockId, u64>, mut what: impl FnMut(Merge, u64, &Bits)) {
+    let mut ranges: Vec<(u32, u32, Merge)> = merges(s, tables)
+        .map(|m| {
+            let block = &s.blocks[m.block as usize];
             let body = block.loop_op.and_then(|op| s.loop_events.get(&op)).cloned();
             let range = body.unwrap_or(block.since..block.events.start);
-            (range.start, range.end, b, edges)
+            (range.start, range.end, m)
         })
         .collect();
     // Outer constructs first among those that start together.
-    ranges.sort_by_key(|&(start, end, b, _)| (start, Reverse(end), Reverse(b)));
-    let mut open: Vec<(u32, BlockId, u64, Bits)> = vec![];
+    ranges.sort_by_key(|&(start, end, m)| (start, Reverse(end), Reverse(m.block)));
+    let mut open: Vec<(u32, Merge, Bits)> = vec![];
     let is_loop = |b: BlockId| u64::from(s.blocks[b as usize].loop_op.is_some());
     let mut loops = 0;
     let mut next = ranges.into_iter().peekable();
     for at in 0..=s.events.len() as u32 {
-        while let Some((_, b, edges, assigned)) = open.pop_if(|&mut (end, ..)| end <= at) {
-            what(b, edges, loops, &assigned);
-            loops -= is_loop(b);
+        while let Some((_, m, assigned)) = open.pop_if(|&mut (end, ..)| end <= at) {
+            what(m, loops, &assigned);
+            loops -= is_loop(m.block);
             if let Some((.., outer)) = open.last_mut() {
                 outer.union(&assigned);
             }
         }
-        while let Some((_, end, b, edges)) = next.next_if(|&(start, ..)| start <= at) {
-            loops += is_loop(b);
-            open.push((end, b, edges, Bits::empty(s.vars.len())));
+        while let Some((_, end, m)) = next.next_if(|&(start, ..)| start <= at) {
+            loops += is_loop(m.block);
+            open.push((end, m, Bits::empty(s.vars.len())));
         }
         if let (Some(Event::Def(v)), Some((.., assigned))) = (s.events.get(at as usize), open.last_mut()) {
             assigned.add(*v);
@@ -211,17 +226,30 @@ fn each_merge(s: &Scan, mut what: impl FnMut(BlockId, u64, u64, &Bits)) {
     }
 }
 
-/// Blocks where paths meet, with their number of edges.
-fn merges(s: &Scan<'_>) -> impl Iterator<Item = (BlockId, u64)> {
+/// Blocks where paths meet.
+fn merges<'a>(s: &'a Scan<'_>, tables: &'a HashMap<BlockId, u64>) -> impl Iterator<Item = Merge> + 'a {
     let meet = |b: &Block| b.preds > 1 || b.loop_op.is_some();
-    (0..)
-        .zip(&s.blocks)
-        .filter(move |(_, b)| meet(b))
-        .map(|(k, b)| (k, u64::from(b.preds)))
+    (0..).zip(&s.blocks).filter(move |(_, b)| meet(b)).map(|(block, b)| Merge {
+        block,
+        edges: u64::from(b.preds),
+        weight: u64::from(b.preds) + tables.get(&block).copied().unwrap_or(0),
+    })
 }
 
 fn edges(s: &Scan) -> u64 {
-    merges(s).map(|(_, edges)| edges).sum()
+    merges(s, &HashMap::default()).map(|m| m.edges).sum()
+}
+
+/// How much more the edges to each block cost that come from a `br_table` with many targets.
+fn from_tables(s: &Scan) -> HashMap<BlockId, u64> {
+    let mut more = HashMap::default();
+    for b in &s.blocks {
+        if b.succs.len() > MANY_TARGETS {
+            let each = (b.succs.len() / MANY_TARGETS) as u64;
+            b.succs.iter().for_each(|&t| *more.entry(t).or_default() += each);
+        }
+    }
+    more
 }
 
 /// How often each variable is read and written, if every loop goes round eight times.

@@ -11,15 +11,16 @@
 //!   call, or its home is not clean;
 //! - at the header of a loop with calls, a variable the loop doesn't assign is stored once, before the loop, and stays clean;
 //! - at the header of a very large loop with calls (an interpreter's), what is not read before the next call lives in the record;
-//! - at the header of a loop that polls, what the loop doesn't touch stays in the record when many values are live.
+//! - at the header of a loop that polls, what the loop doesn't touch stays in the record when many values are live;
+//! - where paths meet at a target of a `br_table` with very many, everything is in the record.
 
 use super::bits::{BitTable, Bits, has, members};
-use super::crowd::InMemory;
+use super::crowd::{InMemory, MANY_TARGETS};
 use super::liveness::events;
 use super::record::Record;
 use super::scan::Scan;
-use super::{BlockId, CTX, Event, LoopInfo};
-use crate::hash::HashMap;
+use super::{BlockId, CTX, Event, LoopInfo, Var};
+use crate::hash::{HashMap, HashSet};
 use dunlin_migrate::framemap::LiveSets;
 
 /// Operators beyond which a loop with calls is "very large".
@@ -51,12 +52,7 @@ impl State {
             clean: Bits::empty(vars),
         };
         state.clean.add_all(in_memory.words());
-        state
-            .reg
-            .words_mut()
-            .iter_mut()
-            .zip(in_memory.words())
-            .for_each(|(reg, m)| *reg &= !m);
+        state.reg.remove_all(in_memory.words());
         state
     }
 }
@@ -73,6 +69,13 @@ struct Meet {
     all: State,
 }
 
+/// The blocks that a `br_table` with very many targets goes to. Where paths meet there, what has a home is in the record only. Else each
+/// value would be an argument on all these edges, if only because it was loaded after a call on some other path: see `MANY_TARGETS`.
+fn table_targets(s: &Scan) -> HashSet<BlockId> {
+    let tables = s.blocks.iter().filter(|b| b.succs.len() > MANY_TARGETS);
+    tables.flat_map(|b| b.succs.iter().copied()).collect()
+}
+
 /// Runs the pass. Without points there is nothing to choose.
 pub fn choose(
     s: &Scan,
@@ -86,6 +89,11 @@ pub fn choose(
     let n = s.vars.len();
     let mut policy = Policy::default();
     let mut live = live.walk(n);
+    let targets = table_targets(s);
+    let mut homes = Bits::empty(n);
+    if !targets.is_empty() {
+        (0..n as Var).filter(|&v| record.home(v).is_some()).for_each(|v| homes.add(v));
+    }
     let mut incoming: HashMap<BlockId, Meet> = HashMap::default();
     for &b in &s.order {
         let block = &s.blocks[b as usize];
@@ -98,7 +106,11 @@ pub fn choose(
                 st
             }
             (Some(m), None) if block.preds > 1 => {
-                let st = merge(m, block.preds, live_in.row(b), anticipated.row(b), record);
+                let mut st = merge(m, block.preds, live_in.row(b), anticipated.row(b), record);
+                if targets.contains(&b) {
+                    st.reg.remove_all(homes.words());
+                    st.clean.union(&homes);
+                }
                 policy.at.insert(b, st.clone());
                 st
             }
