@@ -252,7 +252,13 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
         }
         let function = maps.function(func)?;
         let point = function.points.point_at(offset).filter(|p| p.kind == frame.kind);
-        let point = point.ok_or_else(|| wrong(format!("there is no migration point of kind {} there", frame.kind)))?;
+        let no_point = || {
+            format!(
+                "there is no migration point of kind {} there (other versions of dunlin may put some elsewhere)",
+                frame.kind
+            )
+        };
+        let point = point.ok_or_else(|| wrong(no_point()))?;
         let innermost = depth + 1 == total;
         if innermost == (point.kind == PointKind::Call) {
             let place = if innermost {
