@@ -42,6 +42,9 @@ pub const SHAPES: &[Shape] = &[
             format!("(global.set $n (i32.add (global.get $n) (local.get {})))", 1 + k % 12)
         })
     }),
+    shape("br_table to few targets", 10_000, few_targets),
+    shape("branches to many blocks", 5_000, branches_to_blocks),
+    shape("returns", 10_000, returns),
     shape("nested blocks", 1_000, |n| nested("block", n)),
     shape("nested loops", 250, |n| nested("loop", n)),
     shape("nested loops around calls", 250, |n| nested_loops(n, "(call $f)")),
@@ -185,16 +188,53 @@ fn br_table_of_many_locals(n: usize) -> String {
     module(&format!("{}{cases}{}", sets.collect::<String>(), sum(locals)), locals)
 }
 
-/// Locals whose values no compiler can know are alive at a `br_table`, and everywhere behind it.
+/// Twelve locals get values that no compiler can know.
+fn unknown_values() -> String {
+    let value = |k| format!("(local.set {k} (i32.add (i32.load (i32.const {k})) (i32.mul (local.get $p) (i32.const {k}))))\n");
+    (1..=12).map(value).collect()
+}
+
+/// Locals are alive at a `br_table`, and everywhere behind it.
 fn br_table_over_values(n: usize, one: impl Fn(usize) -> String) -> String {
-    let sets: String = (1..=12)
-        .map(|k| format!("(local.set {k} (i32.add (i32.load (i32.const {k})) (i32.mul (local.get $p) (i32.const {k}))))\n"))
-        .collect();
     let cases = switch(n, "(local.get $p)", |k| {
         let call = if k % 3 == 0 { "(drop (call $f))" } else { "" };
         format!("{} {call}", one(k))
     });
-    module(&format!("{sets}{cases}{}", sum(12)), 12)
+    module(&format!("{}{cases}{}", unknown_values(), sum(12)), 12)
+}
+
+/// The same for a table of `n` entries that has two targets only.
+fn few_targets(n: usize) -> String {
+    let entries = "0 1 ".repeat(n / 2);
+    let change = "(local.set 3 (i32.add (local.get 4) (i32.const 5)))";
+    let table = format!("(block (block (br_table {entries} (local.get $p))) {change} (drop (call $f))) {change}");
+    module(&format!("{}{table}{}", unknown_values(), sum(12)), 12)
+}
+
+/// The same for a chain of `br_if` to one block each.
+fn branches_to_blocks(n: usize) -> String {
+    let branch = |k| format!("(br_if {k} (i32.eq (local.get $p) (i32.const {k})))\n");
+    let branches: String = (0..n).map(branch).collect();
+    let blocks: String = (0..n)
+        .map(|k| {
+            let call = if k % 3 == 0 { "(drop (call $f))" } else { "" };
+            let (a, b) = (1 + k % 12, 1 + k * 3 % 12);
+            format!(") (local.set {a} (i32.add (local.get {b}) (i32.const {k}))) {call}\n")
+        })
+        .collect();
+    let open = "(block\n".repeat(n);
+    module(&format!("{}{open}{branches}{blocks}{}", unknown_values(), sum(12)), 12)
+}
+
+/// Every case of a `br_table` returns.
+fn returns(n: usize) -> String {
+    let cases = switch(n, "(i32.mul (local.get $p) (i32.const 700))", |k| {
+        format!(
+            "(drop (call $f)) (return (i32.add (local.get {}) (i32.const {k})))",
+            1 + k % 12
+        )
+    });
+    module(&format!("{}{cases}{}", unknown_values(), sum(12)), 12)
 }
 
 fn nested(kind: &str, depth: usize) -> String {

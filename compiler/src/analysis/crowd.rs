@@ -22,9 +22,9 @@ use std::cmp::Reverse;
 const CHANGED: u64 = 32;
 /// Loops around a merge beyond which it costs as much more as there are more of them.
 const MANY_LOOPS: u64 = 16;
-/// Blocks that a `br_table` goes to beyond which an edge from it costs as much more as there are more of them: the register allocator
+/// Merges that a `br_table` goes to beyond which an edge from it costs as much more as there are more of them: the register allocator
 /// joins the range of a value with those of the parameters it becomes one by one, each time going through all it has joined.
-pub const MANY_TARGETS: usize = 512;
+const MANY_TARGETS: usize = 512;
 /// Costs per edge, on average, that are not too much.
 const MANY_PER_EDGE: u64 = 512;
 /// Costs beyond that which any function may have.
@@ -141,6 +141,7 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record, ma
         costs += weight * (held + changed_cost * changed);
         at += 1;
         if at % step == 0 || weight * held > arguments / LARGE_PART {
+            // What they may cost altogether doesn't grow with their weight.
             looked_at += edges;
             members(live_in.row(b)).for_each(|v| cost[v as usize] += weight * if assigned.has(v) { changed_cost + 1 } else { 1 });
         }
@@ -188,7 +189,7 @@ struct Merge {
     block: BlockId,
     /// How many edges go there.
     edges: u64,
-    /// For how many they count.
+    /// How many they cost as much as.
     weight: u64,
 }
 

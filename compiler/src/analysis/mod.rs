@@ -13,6 +13,7 @@ pub mod bits;
 pub mod build;
 pub mod crowd;
 mod exceptions;
+mod fans;
 pub mod liveness;
 pub mod operators;
 pub mod policy;

@@ -12,10 +12,12 @@
 //! - at the header of a loop with calls, a variable the loop doesn't assign is stored once, before the loop, and stays clean;
 //! - at the header of a very large loop with calls (an interpreter's), what is not read before the next call lives in the record;
 //! - at the header of a loop that polls, what the loop doesn't touch stays in the record when many values are live;
-//! - where paths meet at a target of a `br_table` with very many, everything is in the record.
+//! - where paths meet behind a `br_table` or conditional branches with hundreds of targets, what has a home is in the record only: else each
+//!   value would be an argument on all these edges, if only because it was loaded after a call on some other path.
 
 use super::bits::{BitTable, Bits, has, members};
-use super::crowd::{InMemory, MANY_TARGETS};
+use super::crowd::InMemory;
+use super::fans::{Fans, MANY_MERGES};
 use super::liveness::events;
 use super::record::Record;
 use super::scan::Scan;
@@ -62,18 +64,13 @@ impl State {
 pub struct Policy {
     /// State at the start of every block that several paths reach, and of loop headers.
     pub at: HashMap<BlockId, State>,
+    /// Merges that very many edges lead to others beside (`fans.rs`): in a register there is only what has no home.
+    pub fans: HashSet<BlockId>,
 }
 
 struct Meet {
     any_reg: Bits,
     all: State,
-}
-
-/// The blocks that a `br_table` with very many targets goes to. Where paths meet there, what has a home is in the record only. Else each
-/// value would be an argument on all these edges, if only because it was loaded after a call on some other path: see `MANY_TARGETS`.
-fn table_targets(s: &Scan) -> HashSet<BlockId> {
-    let tables = s.blocks.iter().filter(|b| b.succs.len() > MANY_TARGETS);
-    tables.flat_map(|b| b.succs.iter().copied()).collect()
 }
 
 /// Runs the pass. Without points there is nothing to choose.
@@ -89,11 +86,13 @@ pub fn choose(
     let n = s.vars.len();
     let mut policy = Policy::default();
     let mut live = live.walk(n);
-    let targets = table_targets(s);
-    let mut homes = Bits::empty(n);
-    if !targets.is_empty() {
+    let mut fans = Fans::new(s);
+    let mut homes: Option<Bits> = None;
+    let all_homes = || {
+        let mut homes = Bits::empty(n);
         (0..n as Var).filter(|&v| record.home(v).is_some()).for_each(|v| homes.add(v));
-    }
+        homes
+    };
     let mut incoming: HashMap<BlockId, Meet> = HashMap::default();
     for &b in &s.order {
         let block = &s.blocks[b as usize];
@@ -101,21 +100,27 @@ pub fn choose(
         let mut st = match (met, block.loop_op) {
             (None, _) => State::entry(n, in_memory),
             (Some(m), Some(op)) => {
-                let st = loop_header(m.all, live_in.row(b), anticipated.row(b), &loops[&op], record, in_memory);
+                let mut st = loop_header(m.all, live_in.row(b), anticipated.row(b), &loops[&op], record, in_memory);
+                if block.preds as usize > MANY_MERGES && record.home(CTX).is_some() {
+                    st.reg.remove(CTX);
+                    st.clean.add(CTX);
+                }
                 policy.at.insert(b, st.clone());
                 st
             }
             (Some(m), None) if block.preds > 1 => {
                 let mut st = merge(m, block.preds, live_in.row(b), anticipated.row(b), record);
-                if targets.contains(&b) {
+                if policy.fans.contains(&b) {
+                    let homes = homes.get_or_insert_with(all_homes);
                     st.reg.remove_all(homes.words());
-                    st.clean.union(&homes);
+                    st.clean.union(homes);
                 }
                 policy.at.insert(b, st.clone());
                 st
             }
             (Some(m), None) => m.all,
         };
+        let mut tree = fans.at(s, b);
         for e in events(s, b) {
             match *e {
                 Event::Use(v) | Event::Def(v) if in_memory.has(v) => {}
@@ -125,13 +130,18 @@ pub fn choose(
                     st.clean.remove(v);
                 }
                 Event::Call(p) => {
+                    tree = fans.plant();
                     st.reg.clear();
                     st.clean.add_all(live.at(p as usize));
                 }
                 _ => {}
             }
         }
+        let many = fans.edges(s, b, tree);
         for &t in &block.succs {
+            if many && s.blocks[t as usize].preds > 1 {
+                policy.fans.insert(t);
+            }
             // Back edges come later than their header, and are made to fit it.
             if s.blocks[t as usize].loop_op.is_some() && policy.at.contains_key(&t) {
                 continue;

@@ -76,6 +76,10 @@ impl Control {
 
 /// Targets of a `br_table` beyond which code size and compile time count for more than a jump that could be saved.
 const MANY_TARGETS: usize = 512;
+/// Entries of such a table that go to one target by way of one block.
+const MANY_ENTRIES: usize = 4;
+/// Returns beyond which each is one by itself: the register allocator goes through all that come to one block for each of them.
+const MANY_RETURNS: usize = 512;
 /// What a conditional branch's edge may have to do before it is done on both ways: after the branch it needn't be done again.
 const MANY_FIXUPS: usize = 64;
 
@@ -138,10 +142,7 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>, offset: u32)
             depths.push(targets.default());
             t.br_table(&depths);
         }
-        Return => {
-            t.jump(t.ctl.len() as u32 - 1);
-            t.live = false;
-        }
+        Return => t.return_from_here(),
         Unreachable => {
             t.b.ins().trap(trap_code(Trap::Unreachable));
             t.live = false;
@@ -364,16 +365,32 @@ impl Translator<'_, '_, '_> {
 
     /// Emits what an edge must do, and the jump.
     fn take(&mut self, e: &Edge) {
+        self.before_jump(e);
+        self.b.ins().jump(e.to, &args(&e.args));
+    }
+
+    fn before_jump(&mut self, e: &Edge) {
         for &(slot, v) in &e.slots {
             self.store_context(v, self.env.layout.slot(slot));
         }
         self.apply(&e.fixups);
-        self.b.ins().jump(e.to, &args(&e.args));
     }
 
     pub(super) fn jump(&mut self, depth: u32) {
         let e = self.edge(depth);
         self.take(&e);
+    }
+
+    fn return_from_here(&mut self) {
+        let e = self.edge(self.ctl.len() as u32 - 1);
+        self.returns += 1;
+        if self.returns > MANY_RETURNS {
+            self.before_jump(&e);
+            self.b.ins().return_(&e.args);
+        } else {
+            self.take(&e);
+        }
+        self.live = false;
     }
 
     /// A block of its own for an edge that has something to do, else nothing.
@@ -404,9 +421,10 @@ impl Translator<'_, '_, '_> {
     }
 
     fn br_if(&mut self, cond: Value, depth: u32) {
-        let back = self.ctl[self.ctl.len() - 1 - depth as usize].latch.is_some();
+        let target = &self.ctl[self.ctl.len() - 1 - depth as usize];
+        let (back, label) = (target.latch.is_some(), target.label);
         let mut e = self.edge(depth);
-        if e.fixups.len() > MANY_FIXUPS {
+        if e.fixups.len() > MANY_FIXUPS || self.must_store(label, &e) {
             self.apply(&e.fixups);
             e = self.edge(depth);
         }
@@ -422,6 +440,11 @@ impl Translator<'_, '_, '_> {
         self.b.seal_block(next);
     }
 
+    /// Does an edge to one of very many merges need a store? If that is done before the branch, the edges to the others need none.
+    fn must_store(&self, label: BlockId, e: &Edge) -> bool {
+        self.an.policy.fans.contains(&label) && e.fixups.iter().any(|f| matches!(f, Fixup::Store(_)))
+    }
+
     fn br_table(&mut self, depths: &[u32]) {
         let index = self.pop();
         let mut distinct = depths.to_vec();
@@ -431,12 +454,18 @@ impl Translator<'_, '_, '_> {
         if self.share_fixups(&edges) {
             edges = distinct.iter().map(|&d| self.edge(d)).collect();
         }
-        // Arguments are per entry of the table, and whatever looks for a block's arguments looks through all of it.
+        let target = |d: &u32| distinct.binary_search(d).expect("collected above");
+        let mut entries = vec![0; distinct.len()];
+        depths.iter().for_each(|d| entries[target(d)] += 1);
+        // Arguments are per entry of the table, those too that the front end adds for variables, and whatever looks for a block's
+        // arguments looks through all of it.
         let arguments: usize = edges.iter().map(|e| e.args.len()).max().unwrap_or(0) * depths.len();
         let split_all = distinct.len() > MANY_TARGETS || arguments > MANY_TARGETS * MANY_TARGETS;
+        let split_repeated = depths.len() > MANY_TARGETS;
         let blocks: Vec<Option<Block>> = edges
             .iter()
-            .map(|e| match split_all {
+            .zip(entries)
+            .map(|(e, entries)| match split_all || split_repeated && entries > MANY_ENTRIES {
                 true => Some(self.b.create_block()),
                 false => self.split(e),
             })
@@ -444,7 +473,7 @@ impl Translator<'_, '_, '_> {
         let calls: Vec<BlockCall> = depths
             .iter()
             .map(|d| {
-                let k = distinct.binary_search(d).expect("collected above");
+                let k = target(d);
                 let pool = &mut self.b.func.dfg.value_lists;
                 match blocks[k] {
                     Some(b) => BlockCall::new(b, [], pool),

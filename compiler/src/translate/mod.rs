@@ -105,6 +105,8 @@ pub struct Translator<'b, 'a, 'm> {
     memory_addr: Option<Value>,
     regions: Regions,
     return_block: cranelift_codegen::ir::Block,
+    /// How many `return`s there were.
+    returns: usize,
     /// A block on the way to a pad that is still to be filled.
     pending: Option<exceptions::Detour>,
     sigs: HashMap<SigKey, SigRef>,
@@ -164,6 +166,7 @@ pub fn translate(
         memory_addr: None,
         regions,
         return_block: cranelift_codegen::ir::Block::from_u32(0),
+        returns: 0,
         pending: None,
         sigs: HashMap::default(),
         funcs: HashMap::default(),
