@@ -7,18 +7,23 @@
 
 use super::BlockId;
 use super::scan::Scan;
+use crate::hash::HashSet;
 
-/// Merges beyond which they are too many.
+/// Merges beyond which any more are too many.
 pub const MANY_MERGES: usize = 512;
 
-/// Counts merges. Between merges and calls blocks form a tree, which has a number: within it, values are the same.
+/// Counts merges. What lies between calls, and merges with other paths, is a tree, which has a number.
 pub struct Fans {
-    /// The tree that a block with one predecessor starts in.
+    /// The tree that a block starts in, if all its predecessors are in one.
     tree: Vec<u32>,
-    /// The last tree that had an edge to a merge.
+    /// For merges, the last tree that had an edge there ...
     last: Vec<u32>,
-    /// How many merges each tree has edges to.
+    /// ... and how many it had.
+    edges: Vec<u32>,
+    /// How many merges with other paths each tree has edges to. There is no tree 0.
     merges: Vec<usize>,
+    /// Merges that a tree has edges to which had too many before.
+    beyond: HashSet<BlockId>,
 }
 
 impl Fans {
@@ -27,7 +32,9 @@ impl Fans {
         Fans {
             tree: vec![0; s.blocks.len()],
             last: vec![0; s.blocks.len()],
+            edges: vec![0; s.blocks.len()],
             merges: vec![0],
+            beyond: HashSet::default(),
         }
     }
 
@@ -37,24 +44,36 @@ impl Fans {
         self.merges.len() as u32 - 1
     }
 
-    /// The tree that a block starts in.
-    pub fn at(&mut self, s: &Scan, b: BlockId) -> u32 {
-        match s.blocks[b as usize].preds {
-            1 => self.tree[b as usize],
-            _ => self.plant(),
+    /// The tree that a block starts in. All edges to it but those back are counted.
+    pub fn at(&mut self, b: BlockId) -> u32 {
+        match self.tree[b as usize] {
+            0 => self.plant(),
+            tree => tree,
         }
     }
 
-    /// Counts the edges out of a block that ends in a tree. Returns whether the tree has too many merges.
-    pub fn edges(&mut self, s: &Scan, b: BlockId, tree: u32) -> bool {
-        for &t in &s.blocks[b as usize].succs {
-            if s.blocks[t as usize].preds == 1 {
-                self.tree[t as usize] = tree;
-            } else if self.last[t as usize] != tree {
-                self.last[t as usize] = tree;
+    /// Is a block one of too many merges? It is not if only one tree leads there: then values only differ that are assigned in it.
+    pub fn has(&self, b: BlockId) -> bool {
+        self.tree[b as usize] == 0 && self.beyond.contains(&b)
+    }
+
+    /// Counts the edges out of a block that ends in a tree.
+    pub fn edges(&mut self, s: &Scan, b: BlockId, tree: u32) {
+        let succs = || s.blocks[b as usize].succs.iter().copied();
+        for to in succs().map(|t| t as usize) {
+            if self.last[to] != tree {
+                self.last[to] = tree;
+                self.edges[to] = 0;
                 self.merges[tree as usize] += 1;
             }
+            self.edges[to] += 1;
+            if self.edges[to] == s.blocks[to].preds {
+                self.tree[to] = tree;
+                self.merges[tree as usize] -= 1;
+            }
         }
-        self.merges[tree as usize] > MANY_MERGES
+        if self.merges[tree as usize] > MANY_MERGES {
+            self.beyond.extend(succs());
+        }
     }
 }

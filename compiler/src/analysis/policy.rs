@@ -12,12 +12,12 @@
 //! - at the header of a loop with calls, a variable the loop doesn't assign is stored once, before the loop, and stays clean;
 //! - at the header of a very large loop with calls (an interpreter's), what is not read before the next call lives in the record;
 //! - at the header of a loop that polls, what the loop doesn't touch stays in the record when many values are live;
-//! - where paths meet behind a `br_table` or conditional branches with hundreds of targets, what has a home is in the record only: else each
-//!   value would be an argument on all these edges, if only because it was loaded after a call on some other path.
+//! - where hundreds of branches from the same code meet other paths, what has a home is in the record only (`fans.rs`);
+//! - at the header of a loop with hundreds of branches back, so is the context.
 
 use super::bits::{BitTable, Bits, has, members};
 use super::crowd::InMemory;
-use super::fans::{Fans, MANY_MERGES};
+use super::fans::Fans;
 use super::liveness::events;
 use super::record::Record;
 use super::scan::Scan;
@@ -36,6 +36,9 @@ const MANY_STALE: u32 = 32;
 const MANY_PREDS: u32 = 16;
 /// Variables beyond which a loop doesn't keep any more in registers: its poll stores and loads them all.
 const MANY_KEPT: usize = 128;
+
+/// Edges to a loop beyond which the context is not in a register at its header. (Variables are in memory then: `crowd.rs`.)
+const MANY_BACK: u32 = 512;
 
 /// What holds of each variable at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +67,7 @@ impl State {
 pub struct Policy {
     /// State at the start of every block that several paths reach, and of loop headers.
     pub at: HashMap<BlockId, State>,
-    /// Merges that very many edges lead to others beside (`fans.rs`): in a register there is only what has no home.
+    /// Merges that are in a fan (`fans.rs`): only what has no home is in a register there.
     pub fans: HashSet<BlockId>,
 }
 
@@ -101,7 +104,8 @@ pub fn choose(
             (None, _) => State::entry(n, in_memory),
             (Some(m), Some(op)) => {
                 let mut st = loop_header(m.all, live_in.row(b), anticipated.row(b), &loops[&op], record, in_memory);
-                if block.preds as usize > MANY_MERGES && record.home(CTX).is_some() {
+                // What is said in `fans.rs` of one value and many merges is true of many values and one merge.
+                if block.preds > MANY_BACK && record.home(CTX).is_some() {
                     st.reg.remove(CTX);
                     st.clean.add(CTX);
                 }
@@ -110,7 +114,8 @@ pub fn choose(
             }
             (Some(m), None) if block.preds > 1 => {
                 let mut st = merge(m, block.preds, live_in.row(b), anticipated.row(b), record);
-                if policy.fans.contains(&b) {
+                if fans.has(b) {
+                    policy.fans.insert(b);
                     let homes = homes.get_or_insert_with(all_homes);
                     st.reg.remove_all(homes.words());
                     st.clean.union(homes);
@@ -120,7 +125,7 @@ pub fn choose(
             }
             (Some(m), None) => m.all,
         };
-        let mut tree = fans.at(s, b);
+        let mut tree = fans.at(b);
         for e in events(s, b) {
             match *e {
                 Event::Use(v) | Event::Def(v) if in_memory.has(v) => {}
@@ -137,11 +142,8 @@ pub fn choose(
                 _ => {}
             }
         }
-        let many = fans.edges(s, b, tree);
+        fans.edges(s, b, tree);
         for &t in &block.succs {
-            if many && s.blocks[t as usize].preds > 1 {
-                policy.fans.insert(t);
-            }
             // Back edges come later than their header, and are made to fit it.
             if s.blocks[t as usize].loop_op.is_some() && policy.at.contains_key(&t) {
                 continue;

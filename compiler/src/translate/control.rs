@@ -142,7 +142,10 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>, offset: u32)
             depths.push(targets.default());
             t.br_table(&depths);
         }
-        Return => t.return_from_here(),
+        Return => {
+            t.jump(t.ctl.len() as u32 - 1);
+            t.live = false;
+        }
         Unreachable => {
             t.b.ins().trap(trap_code(Trap::Unreachable));
             t.live = false;
@@ -378,19 +381,15 @@ impl Translator<'_, '_, '_> {
 
     pub(super) fn jump(&mut self, depth: u32) {
         let e = self.edge(depth);
-        self.take(&e);
-    }
-
-    fn return_from_here(&mut self) {
-        let e = self.edge(self.ctl.len() as u32 - 1);
-        self.returns += 1;
-        if self.returns > MANY_RETURNS {
-            self.before_jump(&e);
-            self.b.ins().return_(&e.args);
-        } else {
-            self.take(&e);
+        if self.ctl[self.ctl.len() - 1 - depth as usize].kind == Kind::Func {
+            self.returns += 1;
+            if self.returns > MANY_RETURNS {
+                self.before_jump(&e);
+                self.b.ins().return_(&e.args);
+                return;
+            }
         }
-        self.live = false;
+        self.take(&e);
     }
 
     /// A block of its own for an edge that has something to do, else nothing.
@@ -424,7 +423,7 @@ impl Translator<'_, '_, '_> {
         let target = &self.ctl[self.ctl.len() - 1 - depth as usize];
         let (back, label) = (target.latch.is_some(), target.label);
         let mut e = self.edge(depth);
-        if e.fixups.len() > MANY_FIXUPS || self.must_store(label, &e) {
+        if e.fixups.len() > MANY_FIXUPS || self.must_store(depth, label, &e) {
             self.apply(&e.fixups);
             e = self.edge(depth);
         }
@@ -440,9 +439,13 @@ impl Translator<'_, '_, '_> {
         self.b.seal_block(next);
     }
 
-    /// Does an edge to one of very many merges need a store? If that is done before the branch, the edges to the others need none.
-    fn must_store(&self, label: BlockId, e: &Edge) -> bool {
-        self.an.policy.fans.contains(&label) && e.fixups.iter().any(|f| matches!(f, Fixup::Store(_)))
+    /// Does an edge to a merge in a fan need a store? Done before the branch, the edges to the others need none. Not in a loop that the
+    /// branch leaves: there it would be done each time round.
+    fn must_store(&self, depth: u32, label: BlockId, e: &Edge) -> bool {
+        let around = || &self.ctl[self.ctl.len() - depth as usize..];
+        self.an.policy.fans.contains(&label)
+            && e.fixups.iter().any(|f| matches!(f, Fixup::Store(_)))
+            && around().iter().all(|c| c.kind != Kind::Loop)
     }
 
     fn br_table(&mut self, depths: &[u32]) {

@@ -105,7 +105,7 @@ pub struct Translator<'b, 'a, 'm> {
     memory_addr: Option<Value>,
     regions: Regions,
     return_block: cranelift_codegen::ir::Block,
-    /// How many `return`s there were.
+    /// How many edges there were from `return`, `br` and the end to the end of the function.
     returns: usize,
     /// A block on the way to a pad that is still to be filled.
     pending: Option<exceptions::Detour>,
