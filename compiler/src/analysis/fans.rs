@@ -10,7 +10,7 @@ use super::scan::Scan;
 use crate::hash::HashSet;
 
 /// Merges beyond which any more are too many.
-pub const MANY_MERGES: usize = 512;
+const MANY_MERGES: usize = 512;
 
 /// Counts merges. What lies between calls, and merges with other paths, is a tree, which has a number.
 pub struct Fans {
