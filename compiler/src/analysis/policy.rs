@@ -22,7 +22,7 @@ use super::liveness::events;
 use super::record::Record;
 use super::scan::Scan;
 use super::{BlockId, CTX, Event, LoopInfo, Var};
-use crate::hash::{HashMap, HashSet};
+use crate::hash::HashMap;
 use dunlin_migrate::framemap::LiveSets;
 
 /// Operators beyond which a loop with calls is "very large".
@@ -67,8 +67,6 @@ impl State {
 pub struct Policy {
     /// State at the start of every block that several paths reach, and of loop headers.
     pub at: HashMap<BlockId, State>,
-    /// Merges that are in a fan (`fans.rs`): only what has no home is in a register there.
-    pub fans: HashSet<BlockId>,
 }
 
 struct Meet {
@@ -84,18 +82,16 @@ pub fn choose(
     live: &LiveSets,
     loops: &HashMap<u32, LoopInfo>,
     record: &Record,
+    fans: &Fans,
     in_memory: &InMemory,
 ) -> Policy {
     let n = s.vars.len();
     let mut policy = Policy::default();
     let mut live = live.walk(n);
-    let mut fans = Fans::new(s);
-    let mut homes: Option<Bits> = None;
-    let all_homes = || {
-        let mut homes = Bits::empty(n);
+    let mut homes = Bits::empty(n);
+    if !fans.is_empty() {
         (0..n as Var).filter(|&v| record.home(v).is_some()).for_each(|v| homes.add(v));
-        homes
-    };
+    }
     let mut incoming: HashMap<BlockId, Meet> = HashMap::default();
     for &b in &s.order {
         let block = &s.blocks[b as usize];
@@ -104,7 +100,7 @@ pub fn choose(
             (None, _) => State::entry(n, in_memory),
             (Some(m), Some(op)) => {
                 let mut st = loop_header(m.all, live_in.row(b), anticipated.row(b), &loops[&op], record, in_memory);
-                // What is said in `fans.rs` of one value and many merges is true of many values and one merge.
+                // As with one value and many merges (`fans.rs`), so with many values and one merge.
                 if block.preds > MANY_BACK && record.home(CTX).is_some() {
                     st.reg.remove(CTX);
                     st.clean.add(CTX);
@@ -114,18 +110,15 @@ pub fn choose(
             }
             (Some(m), None) if block.preds > 1 => {
                 let mut st = merge(m, block.preds, live_in.row(b), anticipated.row(b), record);
-                if fans.has(b) {
-                    policy.fans.insert(b);
-                    let homes = homes.get_or_insert_with(all_homes);
+                if fans.contains(&b) {
                     st.reg.remove_all(homes.words());
-                    st.clean.union(homes);
+                    st.clean.union(&homes);
                 }
                 policy.at.insert(b, st.clone());
                 st
             }
             (Some(m), None) => m.all,
         };
-        let mut tree = fans.at(b);
         for e in events(s, b) {
             match *e {
                 Event::Use(v) | Event::Def(v) if in_memory.has(v) => {}
@@ -135,14 +128,12 @@ pub fn choose(
                     st.clean.remove(v);
                 }
                 Event::Call(p) => {
-                    tree = fans.plant();
                     st.reg.clear();
                     st.clean.add_all(live.at(p as usize));
                 }
                 _ => {}
             }
         }
-        fans.edges(s, b, tree);
         for &t in &block.succs {
             // Back edges come later than their header, and are made to fit it.
             if s.blocks[t as usize].loop_op.is_some() && policy.at.contains_key(&t) {

@@ -440,10 +440,10 @@ impl Translator<'_, '_, '_> {
     }
 
     /// Does an edge to a merge in a fan need a store? Done before the branch, the edges to the others need none. Not in a loop that the
-    /// branch leaves: there it would be done each time round.
+    /// branch leaves or goes round: there it would be done each time.
     fn must_store(&self, depth: u32, label: BlockId, e: &Edge) -> bool {
-        let around = || &self.ctl[self.ctl.len() - depth as usize..];
-        self.an.policy.fans.contains(&label)
+        let around = || &self.ctl[self.ctl.len() - 1 - depth as usize..];
+        self.an.fans.contains(&label)
             && e.fixups.iter().any(|f| matches!(f, Fixup::Store(_)))
             && around().iter().all(|c| c.kind != Kind::Loop)
     }
