@@ -182,3 +182,22 @@ fn few_may_be_alive() {
     };
     assert!(slots(0) > slots(512), "{} {}", slots(0), slots(512));
 }
+
+/// Branches to very many merges store what is not stored yet once, before the first of them, and not each on its way.
+#[test]
+fn many_branches_share_their_stores() {
+    let n = 600;
+    let branches: String = (0..n)
+        .map(|k| format!("(br_if {k} (i32.eq (local.get 0) (i32.const {k})))"))
+        .collect();
+    let text = format!(
+        r#"(module (memory 1)
+        (func $f)
+        (func (export "f") (param i32 i32) (result i32) {} {branches} {} (local.get 1)))"#,
+        "(block ".repeat(n),
+        ") (call $f)".repeat(n)
+    );
+    let clif = compile(text.as_bytes(), &options(1)).unwrap().clif;
+    let stores = clif.matches("store").count();
+    assert!(stores < n, "{stores} stores");
+}
