@@ -2,7 +2,6 @@
 
 use super::bits::{BitTable, Bits};
 use super::crowd::{self, InMemory};
-use super::fans::{self, Fans};
 use super::liveness;
 use super::policy::{self, Policy};
 use super::record::{self, Record};
@@ -27,7 +26,6 @@ pub fn analyze<'a>(
     let mut record = Record::new(&s.vars, &[]);
     let mut policy = Policy::default();
     let mut in_memory = InMemory::default();
-    let mut fans = Fans::default();
     if !s.points.is_empty() {
         check_size(&s, body)?;
         live_in = liveness::live_in(&s);
@@ -35,11 +33,10 @@ pub fn analyze<'a>(
         record = Record::new(&s.vars, live.ever());
         let loops = loop_infos(&s);
         let anticipated = liveness::anticipated_in(&s);
-        fans = fans::find(&s);
-        policy = policy::choose(&s, &live_in, &anticipated, &live, &loops, &record, &fans, &in_memory);
+        policy = policy::choose(&s, &live_in, &anticipated, &live, &loops, &record, &in_memory);
         in_memory = crowd::choose(&s, &live_in, &policy, &record, rq.max_alive);
         if !in_memory.is_empty() {
-            policy = policy::choose(&s, &live_in, &anticipated, &live, &loops, &record, &fans, &in_memory);
+            policy = policy::choose(&s, &live_in, &anticipated, &live, &loops, &record, &in_memory);
         }
     } else if crowd::possible(&s, rq.max_alive) {
         in_memory = match crowd::too_large(&s) {
@@ -69,7 +66,6 @@ pub fn analyze<'a>(
         record,
         in_memory,
         policy,
-        fans,
     };
     Ok((analysis, map))
 }

@@ -13,7 +13,7 @@ pub mod bits;
 pub mod build;
 pub mod crowd;
 mod exceptions;
-pub mod fans;
+mod fans;
 pub mod liveness;
 pub mod operators;
 pub mod policy;
@@ -147,6 +147,4 @@ pub struct Analysis<'a> {
     pub rethrown: HashSet<u32>,
     /// What holds at merges and loop headers.
     pub policy: policy::Policy,
-    /// Merges beside hundreds of others.
-    pub fans: fans::Fans,
 }

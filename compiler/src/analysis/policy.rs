@@ -17,7 +17,7 @@
 
 use super::bits::{BitTable, Bits, has, members};
 use super::crowd::InMemory;
-use super::fans::Fans;
+use super::fans::{self, Fans};
 use super::liveness::events;
 use super::record::Record;
 use super::scan::Scan;
@@ -67,6 +67,8 @@ impl State {
 pub struct Policy {
     /// State at the start of every block that several paths reach, and of loop headers.
     pub at: HashMap<BlockId, State>,
+    /// Where that is the record only, for all that has a home.
+    pub fans: Fans,
 }
 
 struct Meet {
@@ -82,14 +84,16 @@ pub fn choose(
     live: &LiveSets,
     loops: &HashMap<u32, LoopInfo>,
     record: &Record,
-    fans: &Fans,
     in_memory: &InMemory,
 ) -> Policy {
     let n = s.vars.len();
-    let mut policy = Policy::default();
+    let mut policy = Policy {
+        fans: fans::find(s),
+        ..Policy::default()
+    };
     let mut live = live.walk(n);
     let mut homes = Bits::empty(n);
-    if !fans.is_empty() {
+    if !policy.fans.is_empty() {
         (0..n as Var).filter(|&v| record.home(v).is_some()).for_each(|v| homes.add(v));
     }
     let mut incoming: HashMap<BlockId, Meet> = HashMap::default();
@@ -110,7 +114,7 @@ pub fn choose(
             }
             (Some(m), None) if block.preds > 1 => {
                 let mut st = merge(m, block.preds, live_in.row(b), anticipated.row(b), record);
-                if fans.contains(&b) {
+                if policy.fans.contains(&b) {
                     st.reg.remove_all(homes.words());
                     st.clean.union(&homes);
                 }

@@ -443,7 +443,7 @@ impl Translator<'_, '_, '_> {
     /// branch leaves or goes round: there it would be done each time.
     fn must_store(&self, depth: u32, label: BlockId, e: &Edge) -> bool {
         let around = || &self.ctl[self.ctl.len() - 1 - depth as usize..];
-        self.an.fans.contains(&label)
+        self.an.policy.fans.contains(&label)
             && e.fixups.iter().any(|f| matches!(f, Fixup::Store(_)))
             && around().iter().all(|c| c.kind != Kind::Loop)
     }
