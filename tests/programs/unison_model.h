@@ -180,8 +180,10 @@ static int new_node(int dir, int kind) {
     while (n < MOST_NODES && nodes[n].kind) n++;
     if (n == MOST_NODES) return -1;
     char name[sizeof nodes[n].name];
-    do snprintf(name, sizeof name, "%s%u", rnd(9) ? "n" : "a-longer-name-", rnd(60));
-    while (child(dir, name) > 0);
+    do {
+        const char *begin = rnd(9) ? "n" : "a-longer-name-";
+        snprintf(name, sizeof name, "%s%u", begin, rnd(60));
+    } while (child(dir, name) > 0);
     nodes[n] = (struct node){.kind = kind, .parent = dir, .modified = {-1, 0}};
     strcpy(nodes[n].name, name);
     nodes_used++;
