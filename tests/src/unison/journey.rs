@@ -54,6 +54,13 @@ impl Plan {
     }
 }
 
+/// A directory in memory, if there is such a file system: what is synced there costs no time, so that there can be many kills.
+fn fast_scratch() -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix("dunlin-test-");
+    builder.tempdir_in("/dev/shm").unwrap_or_else(|_| scratch())
+}
+
 /// How a program ends that nobody disturbs.
 #[derive(Debug)]
 struct Reference {
@@ -69,7 +76,7 @@ impl References {
     #[track_caller]
     fn of(&mut self, guest: &Guest, args: &[String]) -> Arc<Reference> {
         let run = || {
-            let dir = scratch();
+            let dir = fast_scratch();
             furnish(dir.path());
             let run = guest.program().on(Arch::X86_64).args(args).dir(dir.path(), "/data");
             let out = run.output().expect_code(0).out();
@@ -110,7 +117,7 @@ struct Ground {
 
 impl Ground {
     fn new(disk: Option<Disk>, random: &mut Random) -> Ground {
-        let scratch = scratch();
+        let scratch = if random.percent(10) { scratch() } else { fast_scratch() };
         let small = disk.as_ref().map_or(scratch.path(), Disk::path);
         // Both are there, or only one of them.
         let (data, saves) = match random.below(3) {
@@ -139,9 +146,9 @@ impl Ground {
 }
 
 impl Plan {
-    /// Makes the `nth` journey of a campaign.
+    /// Makes the `nth` journey of a campaign. `keep`: if it goes wrong, everything stays where it is.
     #[track_caller]
-    pub fn travel(&self, references: &mut References, seed: u64, nth: u64) -> Journey {
+    pub fn travel(&self, references: &mut References, seed: u64, nth: u64, keep: bool) -> Journey {
         let what = format!("{:?} {:?} {:?} {:?}", self.grant, self.guest, self.place, self.options);
         let mut random = Random::new(seed, &what, nth);
         let mut args = self.guest.args(seed * 4 + random.below(4), self.place.emulated());
@@ -154,9 +161,9 @@ impl Plan {
         let mut journey = Journey::default();
         if let Err(difference) = self.legs(&args, &reference, &ground, &mut random, &mut journey) {
             let kept = match ground.disk {
+                None if keep => format!("\nkept in {}", ground.scratch.keep().display()),
                 // What lies on the small disk goes away with it.
-                Some(_) => String::new(),
-                None => format!("\nkept in {}", ground.scratch.keep().display()),
+                _ => String::new(),
             };
             let last = journey.history.len().saturating_sub(12);
             let history = journey.history[last..].join(", ");
