@@ -127,6 +127,14 @@ fn a_program_that_gives_up_on_a_full_disk_goes_on_when_there_is_room() {
     }
 }
 
+#[test]
+fn asked_to_end_again_and_again() {
+    all_grants("asked_to_end_again_and_again", kills(48), |grant, guest| Plan {
+        only_asked: true,
+        ..Plan::new(grant, guest, HERE, PER_JOURNEY)
+    });
+}
+
 /// The harness itself: without kills, nothing may differ, whatever else is asked for.
 #[test]
 fn nobody_kills() {

@@ -31,6 +31,8 @@ pub struct Plan {
     pub place: Place,
     /// How often it is killed.
     pub kills: u64,
+    /// Is it only asked to save itself and to end, and never killed?
+    pub only_asked: bool,
     /// More options for Dunlin.
     pub options: Vec<String>,
     /// Do files and snapshots lie on a small disk, which is full at times, of so many megabytes?
@@ -47,6 +49,7 @@ impl Plan {
             guest,
             place,
             kills,
+            only_asked: false,
             options: Vec::new(),
             disk: None,
             patience: 1_000_000,
@@ -91,7 +94,7 @@ impl References {
 /// How it went.
 #[derive(Clone, Debug, Default)]
 pub struct Journey {
-    /// How often the program was killed.
+    /// How often the program was killed, or asked to end.
     pub kills: u64,
     /// How often it was started.
     pub legs: u64,
@@ -205,7 +208,9 @@ impl Plan {
             let blow = if burst > 0 || full {
                 Some(Blow::Early)
             } else if journey.kills >= self.kills {
-                (self.kills > 0 && random.percent(40)).then_some(Blow::End)
+                (self.kills > 0 && !self.only_asked && random.percent(40)).then_some(Blow::End)
+            } else if self.only_asked {
+                Some(Blow::Term)
             } else {
                 Some(Blow::choose(random, journey.stalled > 3))
             };
@@ -280,7 +285,10 @@ impl Plan {
                 let done = outcome.stdout.ends_with(b"done\n") && newest(&ground.saves) == 0;
                 Ok(done && outcome.out() == reference.out && differences(reference.dir.path(), &ground.data).is_empty())
             }
-            CHECKPOINTED | TERMINATED if asked => Ok(false),
+            CHECKPOINTED | TERMINATED if asked => {
+                journey.kills += 1;
+                Ok(false)
+            }
             0 => {
                 let mut wrong = differences(reference.dir.path(), &ground.data);
                 wrong.extend(ground.litter().into_iter().map(|name| format!("{name} is left over")));
