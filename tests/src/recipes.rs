@@ -202,3 +202,12 @@ pub fn unison_log() -> Recipe {
         ..Recipe::default()
     }
 }
+
+/// Does with files what standard input says: `unison_steps DIR`.
+pub fn unison_steps() -> Recipe {
+    Recipe {
+        name: "unison_steps",
+        sources: vec![ours("unison_steps.c")],
+        ..Recipe::default()
+    }
+}
