@@ -6,7 +6,7 @@
 //! - `DUNLIN_UNISON_JOURNEY=N`: this journey only, ten times (when a kill comes, no seed can tell exactly).
 
 use dunlin_migrate::arch::Arch;
-use dunlin_tests::unison::{Disk, Grant, Guest, Place, Plan, References, Tally, kills, seed};
+use dunlin_tests::unison::{Disk, Grant, Guest, Place, Plan, Tally, kills, seed};
 
 const HERE: Place = Place::Stays(Arch::X86_64);
 
@@ -15,7 +15,6 @@ const PER_JOURNEY: u64 = 16;
 
 /// Makes journeys until there were so many kills, each by `plan`; all must end as they should.
 fn campaign(name: &str, kills: u64, plan: impl Fn(Guest) -> Plan) {
-    let mut references = References::default();
     let mut tally = Tally::default();
     let only: Option<u64> = std::env::var("DUNLIN_UNISON_JOURNEY")
         .ok()
@@ -24,7 +23,7 @@ fn campaign(name: &str, kills: u64, plan: impl Fn(Guest) -> Plan) {
         let nth = only.unwrap_or(tally.journeys);
         let guest = Guest::ALL[nth as usize % Guest::ALL.len()].clone();
         let keep = tally.differences.len() < 3;
-        tally.add(plan(guest).travel(&mut references, seed(), nth, keep));
+        tally.add(plan(guest).travel(seed(), nth, keep));
         if tally.differences.len() == 20 {
             break;
         }
@@ -140,7 +139,7 @@ fn asked_to_end_again_and_again() {
 fn nobody_kills() {
     for (nth, guest) in Guest::ALL.into_iter().enumerate() {
         let plan = Plan::new(Grant::ALL[nth % 3], guest, HERE, 0);
-        let journey = plan.travel(&mut References::default(), seed(), nth as u64, true);
+        let journey = plan.travel(seed(), nth as u64, true);
         assert_eq!(journey.difference, None);
     }
 }

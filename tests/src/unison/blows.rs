@@ -73,7 +73,8 @@ pub fn newest(saves: &Path) -> u64 {
         .unwrap_or(0)
 }
 
-fn is_writing(saves: &Path) -> bool {
+/// Is a snapshot being written there, or was one when the program was killed?
+pub fn is_writing(saves: &Path) -> bool {
     std::fs::read_dir(saves).is_ok_and(|entries| {
         entries
             .flatten()

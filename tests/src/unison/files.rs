@@ -95,11 +95,6 @@ fn walk(dir: &Path, prefix: &str, before: i64, all: &mut BTreeMap<String, Found>
 }
 
 /// What differs, in words, at most ten lines; empty if nothing does.
-pub fn differences(expected: &Path, found: &Path) -> Vec<String> {
-    compare(&look(expected), &look(found))
-}
-
-/// The same of what was seen.
 pub fn compare(want: &BTreeMap<String, Entry>, have: &BTreeMap<String, Entry>) -> Vec<String> {
     let mut out = Vec::new();
     for (name, w) in want {
@@ -191,5 +186,60 @@ pub fn furnish(dir: &Path) {
         let then = SystemTime::UNIX_EPOCH + Duration::new(900_000_000 + nth as u64, 123_456_789);
         let file = File::open(dir.join(name)).expect("it is there");
         file.set_modified(then).expect("times can be set");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::scratch;
+
+    #[test]
+    fn every_change_is_noticed() {
+        let changes: [fn(&Path); 9] = [
+            |d| fs::write(d.join("old/plain"), "other").expect("a write"),
+            |d| {
+                let file = File::options().write(true).open(d.join("old/tool")).expect("it is there");
+                let then = file.metadata().and_then(|m| m.modified()).expect("a time");
+                std::os::unix::fs::FileExt::write_all_at(&file, b"X", 70_000).expect("a write");
+                file.set_modified(then).expect("times can be set");
+            },
+            |d| fs::set_permissions(d.join("settings"), Permissions::from_mode(0o600)).expect("permissions can be set"),
+            |d| fs::remove_file(d.join("old/twice")).expect("it is there"),
+            |d| {
+                let bytes = fs::read(d.join("old/twice")).expect("it is there");
+                let then = fs::metadata(d.join("old/twice")).and_then(|m| m.modified()).expect("a time");
+                fs::remove_file(d.join("old/twice")).expect("it is there");
+                fs::write(d.join("old/twice"), bytes).expect("a write");
+                fs::set_permissions(d.join("old/twice"), Permissions::from_mode(0o640)).expect("permissions can be set");
+                let file = File::open(d.join("old/twice")).expect("it is there");
+                file.set_modified(then).expect("times can be set");
+            },
+            |d| {
+                fs::remove_file(d.join("alias")).expect("it is there");
+                symlink("old/tool", d.join("alias")).expect("a link");
+            },
+            |d| fs::create_dir(d.join("old/deep/er/more")).expect("a directory"),
+            |d| fs::rename(d.join("private"), d.join("public")).expect("a rename"),
+            |d| {
+                let file = File::open(d.join("old/plain")).expect("it is there");
+                let then = SystemTime::UNIX_EPOCH + Duration::new(900_000_000, 123_456_788);
+                file.set_modified(then).expect("times can be set");
+            },
+        ];
+        let (one, two) = (scratch(), scratch());
+        furnish(one.path());
+        furnish(two.path());
+        assert_eq!(compare(&look(one.path()), &look(two.path())), Vec::<String>::new());
+        for (nth, change) in changes.into_iter().enumerate() {
+            let two = scratch();
+            furnish(two.path());
+            change(two.path());
+            assert_ne!(
+                compare(&look(one.path()), &look(two.path())),
+                Vec::<String>::new(),
+                "change {nth}"
+            );
+        }
     }
 }

@@ -7,7 +7,7 @@ pub mod files;
 mod journey;
 
 pub use disk::Disk;
-pub use journey::{Journey, Plan, References, Tally};
+pub use journey::{Journey, Plan, Tally};
 
 use crate::program::Program;
 use crate::real::Recipe;
