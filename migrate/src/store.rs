@@ -8,7 +8,7 @@ use crate::module::ModuleHash;
 use crate::snapshot::{Contents, Earlier, SnapshotError, WriteStats};
 use crate::snapshot::{atomic_write, header_only, open_file, write_incremental};
 use crate::state::State;
-use crate::state::files::{Content, ContentHash};
+use crate::state::files::{Chunk, ContentHash};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -236,12 +236,12 @@ fn lives(pid: &str) -> bool {
 struct Held<'a>(HashMap<ContentHash, (&'a File, u64)>);
 
 impl Contents for Held<'_> {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        let Some(&(file, mut offset)) = self.0.get(&content.hash) else {
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        let Some(&(file, mut offset)) = self.0.get(&chunk.hash) else {
             return Ok(false);
         };
-        let mut buffer = vec![0; content.len.min(1 << 18) as usize];
-        let end = offset.saturating_add(content.len);
+        let mut buffer = vec![0; chunk.len.min(1 << 18) as usize];
+        let end = offset.saturating_add(chunk.len);
         while offset < end {
             let part = &mut buffer[..(end - offset).min(1 << 18) as usize];
             file.read_exact_at(part, offset)?;
@@ -256,8 +256,8 @@ impl Contents for Held<'_> {
 struct Either<'a>(&'a [&'a dyn Contents]);
 
 impl Contents for Either<'_> {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        self.0.copy(content, out)
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        self.0.copy(chunk, out)
     }
 }
 
