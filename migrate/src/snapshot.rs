@@ -50,7 +50,7 @@ mod tests;
 
 pub use atomic::atomic_write;
 pub use bases::BaseFile;
-pub use contents::{Contents, NoContents, copy_chunk, write_contents};
+pub use contents::{Contents, FirstOf, NoContents, copy_chunk, write_contents};
 pub use header::{Header, VERSION, id as section_id};
 pub use increment::Earlier;
 pub use pages::{PAGE_SIZE, PageRun};

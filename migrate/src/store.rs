@@ -5,7 +5,7 @@
 //! ([`crate::snapshot`], bases). `.lock` is held by the program that writes here.
 
 use crate::module::ModuleHash;
-use crate::snapshot::{Contents, Earlier, SnapshotError, WriteStats};
+use crate::snapshot::{Contents, Earlier, FirstOf, SnapshotError, WriteStats};
 use crate::snapshot::{atomic_write, header_only, open_file, write_incremental};
 use crate::state::State;
 use crate::state::files::{Chunk, ContentHash};
@@ -149,7 +149,7 @@ impl Store {
             Some((earlier, snapshot)) => {
                 // What an earlier one has can't have changed since the state was taken.
                 let places: [&dyn Contents; 2] = [&Held(snapshot.content_places()), contents];
-                match write(earlier, &Either(&places)) {
+                match write(earlier, &FirstOf(&places)) {
                     // It is damaged there.
                     Err(SnapshotError::Content { .. }) => write(&Earlier::default(), contents)?,
                     result => result?,
@@ -249,15 +249,6 @@ impl Contents for Held<'_> {
             offset += part.len() as u64;
         }
         Ok(true)
-    }
-}
-
-/// The first of several that has them.
-struct Either<'a>(&'a [&'a dyn Contents]);
-
-impl Contents for Either<'_> {
-    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
-        self.0.copy(chunk, out)
     }
 }
 

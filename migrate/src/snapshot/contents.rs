@@ -24,10 +24,12 @@ impl Contents for NoContents {
     }
 }
 
-/// The first that has them.
-impl Contents for [&dyn Contents] {
+/// The first of several that has them.
+pub struct FirstOf<'a>(pub &'a [&'a dyn Contents]);
+
+impl Contents for FirstOf<'_> {
     fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
-        for place in self {
+        for place in self.0 {
             if place.copy(chunk, out)? {
                 return Ok(true);
             }
@@ -154,7 +156,7 @@ mod tests {
         let error = copy_chunk(&NoContents, &chunk(b"text"), &mut out).unwrap_err();
         assert!(error.to_string().contains("missing"), "{error}");
         let places: [&dyn Contents; 2] = [&NoContents, &Bytes(b"text")];
-        copy_chunk(&places[..], &chunk(b"text"), &mut out).unwrap();
+        copy_chunk(&FirstOf(&places), &chunk(b"text"), &mut out).unwrap();
         assert_eq!(out, b"texttext");
     }
 

@@ -22,11 +22,12 @@
 //! on after opening (`EINVAL`, as on Linux); `proc_raise` can't stop the program (`ENOTSUP`); `poll_oneoff` knows no CPU clocks
 //! (`ENOTSUP`). What can't move is listed by [`Wasi::obstacles`].
 //!
-//! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are; `restore` puts
-//! it back, with `place` looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
+//! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are; `touched`,
+//! `writes` and `chunked` know what of them has to be read; `restore` puts it back, with `place` looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
 
 mod args_env;
 mod capture;
+mod chunked;
 mod clock;
 mod dir;
 mod errno;
@@ -51,7 +52,9 @@ mod settle;
 mod sock;
 mod stage;
 mod table;
+mod touched;
 mod wait;
+mod writes;
 
 pub use capture::CaptureError;
 pub use func::{WasiFunc, resolve};
@@ -70,6 +73,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use table::{Descriptor, Table};
+use touched::Touched;
 
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +122,8 @@ pub struct Wasi {
     hashes: Hashes,
     /// What snapshots of this run have carried so far, by grant and path: what of it is gone when the next one is taken was removed.
     carried: Mutex<BTreeSet<(u32, String)>>,
+    /// What the program has written, made and removed.
+    touched: Touched,
     warnings: Vec<String>,
 }
 
@@ -163,6 +169,7 @@ impl Wasi {
             aliases: HashMap::new(),
             hashes: Hashes::default(),
             carried: Mutex::default(),
+            touched: Touched::default(),
             warnings: Vec::new(),
         }
     }
@@ -194,6 +201,7 @@ impl Wasi {
             let inserted = wasi.table.insert(Descriptor::preopened(index, dir));
             inserted.map_err(|_| WasiError::TooManyGrants)?;
         }
+        wasi.touched = Touched::new(wasi.grants.iter().map(|g| g.mode));
         Ok(wasi)
     }
 

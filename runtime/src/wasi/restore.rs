@@ -15,6 +15,7 @@ use super::place;
 use super::rights::{self, FD_READ};
 use super::settle;
 use super::table::{ALL_FLAGS, Descriptor, Directory, Resource};
+use super::touched::Touched;
 use super::{GrantedDir, Wasi, WasiError, open_grant};
 use crate::exit::{BAD_SNAPSHOT, NOT_HERE};
 use crate::options::WasiConfig;
@@ -182,6 +183,8 @@ impl Wasi {
         wasi.clocks = Clocks::from(&state.times);
         wasi.poll_started = state.times.poll_started;
         wasi.alias(state);
+        wasi.touched = Touched::new(wasi.grants.iter().map(|g| g.mode));
+        wasi.touched.restored(files);
         wasi.remember(files);
         Ok(wasi)
     }

@@ -7,12 +7,12 @@ use super::open::{Access, host_flags};
 use super::path::proc_path;
 use super::place::{Problems, put_problem};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks, OpenOptions, OpenOptionsExt};
-use dunlin_migrate::snapshot::{Contents, copy_contents};
+use dunlin_migrate::snapshot::{Contents, write_contents};
 use dunlin_migrate::state::files::{Files, GrantMode, Node, NodeKind};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -25,10 +25,7 @@ pub(super) fn unlinked(files: &Files, grants: &[GrantedDir], contents: &dyn Cont
         };
         let problem = |e: &dyn ToString| vec![put_problem(&granted.guest, "a deleted file", e.to_string())];
         let file = nameless(granted.dir.as_deref()).map_err(|e| problem(&e))?;
-        let mut out = BufWriter::with_capacity(1 << 18, &file);
-        copy_contents(contents, content, &mut out).map_err(|e| vec![e.into()])?;
-        out.flush().map_err(|e| problem(&e))?;
-        drop(out);
+        write_contents(contents, content, &files.chunks, &file).map_err(|e| vec![e.into()])?;
         Ok(file)
     };
     files.unlinked.iter().map(one).collect()
