@@ -23,7 +23,7 @@
 //! (`ENOTSUP`). What can't move is listed by [`Wasi::obstacles`].
 //!
 //! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are; `touched`,
-//! `writes` and `chunked` know what of them has to be read; `restore` puts it back, with `place` looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
+//! `writes` and `chunked` know what of them has to be read, because `watch` sees what calls do; `restore` puts it back, with `place` looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
 
 mod args_env;
 mod capture;
@@ -54,6 +54,7 @@ mod stage;
 mod table;
 mod touched;
 mod wait;
+mod watch;
 mod writes;
 
 pub use capture::CaptureError;

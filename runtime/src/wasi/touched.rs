@@ -1,16 +1,16 @@
 //! What the program has touched: bytes of files, so that only those are read again, and names, so that what it made, changed or removed
 //! under a `--carry` grant travels with it.
 //!
-//! Every call that changes something tells it here first. Nothing of it can fail: what can't be remembered makes a snapshot larger, or is
-//! an obstacle when one is taken.
+//! `watch` tells it what calls do. Nothing of it can fail: what can't be remembered makes a snapshot larger, or is an obstacle when one is
+//! taken.
 
 use super::chunked::List;
 use super::host::Stat;
 pub(super) use super::writes::FileId;
 use super::writes::Writes;
 use dunlin_migrate::state::files::{Files, GrantMode, MAX_NODES};
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -73,9 +73,11 @@ pub(super) struct Touched {
     modes: Vec<GrantMode>,
     writes: Writes,
     names: Mutex<Names>,
+    /// Which file a descriptor has open, by its number.
+    descriptors: HashMap<u32, FileId>,
 }
 
-/// What the program calls; each is told before the system call that does it, unless something else is said.
+/// What calls do.
 impl Touched {
     /// Of a program with grants of these modes.
     pub(super) fn new(modes: impl Iterator<Item = GrantMode>) -> Touched {
@@ -90,7 +92,8 @@ impl Touched {
         self.modes.iter().any(|mode| mode.carries())
     }
 
-    fn by_name(&self, grant: u32) -> bool {
+    /// Do single names of this grant matter?
+    pub(super) fn by_name(&self, grant: u32) -> bool {
         self.modes.get(grant as usize) == Some(&GrantMode::Carry)
     }
 
@@ -113,8 +116,21 @@ impl Touched {
         self.writes.opened(FileId::of(stat), stat.size);
     }
 
+    /// Which file a descriptor has open, if that is known.
+    pub(super) fn opened_as(&self, fd: u32) -> Option<FileId> {
+        self.descriptors.get(&fd).copied()
+    }
+
+    /// A descriptor has this file open, or none any more.
+    pub(super) fn open_as(&mut self, fd: u32, id: Option<FileId>) {
+        match id {
+            Some(id) => self.descriptors.insert(fd, id),
+            None => self.descriptors.remove(&fd),
+        };
+    }
+
     /// Shall [`Touched::seen`] be told of this file before it is changed?
-    pub(super) fn due(&mut self, id: FileId) -> bool {
+    pub(super) fn due(&self, id: FileId) -> bool {
         self.writes.due(id)
     }
 

@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Files remembered, at most.
 const REMEMBERED: usize = 1 << 20;
@@ -83,6 +83,10 @@ pub(super) struct Writes {
 }
 
 impl Writes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<FileId, Known>> {
+        self.files.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     fn known(&mut self, id: FileId) -> &mut Known {
         let files = self.files.get_mut().unwrap_or_else(|e| e.into_inner());
         if files.len() >= REMEMBERED && !files.contains_key(&id) {
@@ -134,8 +138,8 @@ impl Writes {
     }
 
     /// Is it time to look at a file again, before the program changes it?
-    pub(super) fn due(&mut self, id: FileId) -> bool {
-        let own = self.known(id).own;
+    pub(super) fn due(&self, id: FileId) -> bool {
+        let own = self.lock().get(&id).and_then(|known| known.own);
         own.is_none_or(|(begin, _)| begin != now(ClockId::RealtimeCoarse))
     }
 
@@ -146,9 +150,8 @@ impl Writes {
 
     /// The chunks of a file, of which only what may have changed is read. `file` must be open for reading.
     pub(super) fn list(&self, file: &File, stat: &Stat) -> io::Result<Arc<List>> {
-        let lock = || self.files.lock().unwrap_or_else(|e| e.into_inner());
         let settled = settled(stat);
-        let mut known = lock().remove(&FileId::of(stat)).unwrap_or_default();
+        let mut known = self.lock().remove(&FileId::of(stat)).unwrap_or_default();
         let trusted = known.look(stat) | known.list.is_some() | settled;
         let list = match &known.list {
             Some(list) if list.len == stat.size && known.dirty.is_empty() => list.clone(),
@@ -158,7 +161,7 @@ impl Writes {
         known.dirty = Ranges::default();
         // Else the next change may get the same time.
         known.list = trusted.then(|| list.clone());
-        let mut files = lock();
+        let mut files = self.lock();
         if files.len() >= REMEMBERED {
             files.clear();
         }
