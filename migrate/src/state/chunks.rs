@@ -295,7 +295,7 @@ mod tests {
             .collect();
         let content = |parts| Content { len: 1 << 40, parts };
         assert!(check(&chunks, &[content(vec![part(1 << 10); 1 << 18])]).is_ok());
-        let most = (MAX_CONTENTS / CHUNK >> 10) as usize;
+        let most = ((MAX_CONTENTS / CHUNK) >> 10) as usize;
         assert!(check(&chunks, &[content(vec![part(1 << 10); most + 1])]).is_err());
     }
 }
