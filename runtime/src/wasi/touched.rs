@@ -9,8 +9,8 @@ use super::host::Stat;
 pub(super) use super::writes::FileId;
 use super::writes::Writes;
 use dunlin_migrate::state::files::{Files, GrantMode, MAX_NODES};
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -73,8 +73,8 @@ pub(super) struct Touched {
     modes: Vec<GrantMode>,
     writes: Writes,
     names: Mutex<Names>,
-    /// Which file a descriptor has open, by its number.
-    descriptors: HashMap<u32, FileId>,
+    /// The numbers of the files that descriptors have open, as far as they were needed.
+    descriptors: Vec<Option<u32>>,
 }
 
 /// What calls do.
@@ -101,47 +101,65 @@ impl Touched {
         self.names.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Bytes of a file are about to be overwritten or appended; of none (`len` 0), its attributes are about to change.
-    pub(super) fn wrote(&mut self, id: FileId, at: u64, len: u64) {
-        self.writes.wrote(id, at, len);
+    /// A file is about to be changed, its attributes perhaps. Returns its number.
+    pub(super) fn begin(&mut self, stat: &Stat) -> Option<u32> {
+        let number = self.writes.number(FileId::of(stat))?;
+        if self.writes.due(number) {
+            self.writes.seen(number, stat);
+        }
+        self.writes.begin(number);
+        Some(number)
     }
 
-    /// A file's size is about to change.
-    pub(super) fn resized(&mut self, id: FileId, from: u64, to: u64) {
-        self.writes.resized(id, from, to);
+    /// What a descriptor has open is about to be written to; what the host says of it is asked for only if that is needed. Returns its
+    /// number.
+    pub(super) fn begin_write(&mut self, fd: u32, stat: impl FnOnce() -> Option<Stat>) -> Option<u32> {
+        let known = self.descriptors.get(fd as usize).copied().flatten();
+        if let Some(number) = known
+            && !self.writes.due(number)
+        {
+            self.writes.begin(number);
+            return known;
+        }
+        let number = self.begin(&stat()?)?;
+        if self.descriptors.len() <= fd as usize {
+            self.descriptors.resize(fd as usize + 1, None);
+        }
+        self.descriptors[fd as usize] = Some(number);
+        Some(number)
     }
 
-    /// A file was just opened.
+    /// A descriptor doesn't have the same thing open any more.
+    pub(super) fn closed(&mut self, fd: u32) {
+        if let Some(number) = self.descriptors.get_mut(fd as usize) {
+            *number = None;
+        }
+    }
+
+    /// Bytes of a file were written.
+    pub(super) fn wrote(&mut self, number: u32, at: u64, len: u64) {
+        self.writes.wrote(number, at, len);
+    }
+
+    /// A file's size was changed, or may have been.
+    pub(super) fn resized(&mut self, number: u32, from: u64, to: u64) {
+        self.writes.resized(number, from, to);
+    }
+
+    /// A file was opened. Of an empty one nothing is known: it may be new, in the place of another, or have lost its contents.
     pub(super) fn opened(&mut self, stat: &Stat) {
-        self.writes.opened(FileId::of(stat), stat.size);
-    }
-
-    /// Which file a descriptor has open, if that is known.
-    pub(super) fn opened_as(&self, fd: u32) -> Option<FileId> {
-        self.descriptors.get(&fd).copied()
-    }
-
-    /// A descriptor has this file open, or none any more.
-    pub(super) fn open_as(&mut self, fd: u32, id: Option<FileId>) {
-        match id {
-            Some(id) => self.descriptors.insert(fd, id),
-            None => self.descriptors.remove(&fd),
-        };
-    }
-
-    /// Shall [`Touched::seen`] be told of this file before it is changed?
-    pub(super) fn due(&self, id: FileId) -> bool {
-        self.writes.due(id)
-    }
-
-    /// What the host says of a file that is about to be changed.
-    pub(super) fn seen(&mut self, stat: &Stat) {
-        self.writes.seen(stat);
+        if stat.size == 0
+            && let Some(number) = self.writes.number(FileId::of(stat))
+        {
+            self.writes.resized(number, 0, 0);
+        }
     }
 
     /// The program's call is over, whatever became of it.
     pub(super) fn returned(&mut self) {
-        self.writes.returned();
+        if self.writes.returned() {
+            self.descriptors.clear();
+        }
     }
 
     /// A name exists that didn't, of whatever kind.
@@ -253,6 +271,7 @@ impl Touched {
 
     /// A snapshot brings these files elsewhere.
     pub(super) fn brought(&self, files: &Files) {
+        self.writes.next_round();
         let mut names = self.names();
         for node in files.nodes.iter().filter(|n| self.by_name(n.grant)) {
             if let Some(name) = names.all.get_mut(&(node.grant, node.path.clone().into_bytes())) {

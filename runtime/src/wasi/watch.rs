@@ -5,12 +5,11 @@
 use super::Wasi;
 use super::errno::Errno;
 use super::func::{Args, Function};
-use super::host::{FileType, HostKind, Stat};
+use super::host::{FileType, HostKind};
 use super::mem::Memory;
 use super::path::{GuestPath, proc_path, stat};
 use super::rights::FD_WRITE;
 use super::table::{APPEND, Descriptor, Resource};
-use super::touched::FileId;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use rustix::fs::AtFlags;
 use std::ffi::CString;
@@ -30,9 +29,9 @@ pub(super) enum Watch {
     /// Nothing that matters, or nothing that could be told before.
     Nothing,
     /// To write to a file from a place on (if it is not the end); the number of bytes will be there.
-    Write { id: FileId, at: Option<u64>, out: u32 },
+    Write { file: u32, at: Option<u64>, out: u32 },
     /// To give a file a size.
-    Resize { id: FileId, from: u64, to: u64 },
+    Resize { file: u32, from: u64, to: u64 },
     /// To open something, whose descriptor will be there.
     Open { out: u32, writes: bool, created: bool },
     /// To make a name.
@@ -53,9 +52,9 @@ impl Wasi {
             Function::FdPwrite => self.watch_write(a.int(0), Some(a.long(3)), a.int(4)),
             Function::FdAllocate => self.watch_write(a.int(0), None, u32::MAX),
             Function::FdFilestatSetSize => match self.begin(a.int(0)) {
-                Some(stat) => Watch::Resize {
-                    id: FileId::of(&stat),
-                    from: stat.size,
+                Some((file, from)) => Watch::Resize {
+                    file,
+                    from,
                     to: a.long(1),
                 },
                 None => Watch::Nothing,
@@ -106,13 +105,12 @@ impl Wasi {
     /// After it.
     pub(super) fn watched(&mut self, watch: Watch, done: bool, m: &Memory<'_>) {
         match watch {
-            Watch::Write { id, at: Some(at), out } if done => {
+            // Of what is longer than before the end is read in any case.
+            Watch::Write { file, at: Some(at), out } if done => {
                 let n = m.u32(out).unwrap_or(u32::MAX);
-                self.touched.wrote(id, at, n.into());
+                self.touched.wrote(file, at, n.into());
             }
-            // What is longer than before is read in any case.
-            Watch::Write { id, .. } => self.touched.wrote(id, 0, 0),
-            Watch::Resize { id, from, to } => self.touched.resized(id, from, to),
+            Watch::Resize { file, from, to } => self.touched.resized(file, from, to),
             Watch::Open { out, writes, created } if done => {
                 if let Ok(fd) = m.u32(out) {
                     self.opened(fd, writes, created);
@@ -134,20 +132,11 @@ impl Wasi {
         self.touched.returned();
     }
 
-    /// An open file is about to be changed.
-    fn begin(&mut self, fd: u32) -> Option<Stat> {
+    /// An open file is about to be changed: its number and size.
+    fn begin(&mut self, fd: u32) -> Option<(u32, u64)> {
         let d = self.table.get(fd).ok().filter(|d| d.kind == HostKind::Regular)?;
         let stat = d.stat().ok()?;
-        self.begin_with(&stat);
-        Some(stat)
-    }
-
-    fn begin_with(&mut self, stat: &Stat) {
-        let id = FileId::of(stat);
-        if self.touched.due(id) {
-            self.touched.seen(stat);
-        }
-        self.touched.wrote(id, 0, 0);
+        Some((self.touched.begin(&stat)?, stat.size))
     }
 
     /// What has a name, no link followed, is about to be changed.
@@ -157,7 +146,7 @@ impl Wasi {
             && let Ok(stat) = stat(file, &path, FollowSymlinks::No)
             && stat.file_type == FileType::RegularFile
         {
-            self.begin_with(&stat);
+            self.touched.begin(&stat);
         }
     }
 
@@ -172,27 +161,14 @@ impl Wasi {
             None => rustix::fs::tell(d.host()).ok(),
             at => at,
         };
-        let known = self.touched.opened_as(fd).filter(|id| !self.touched.due(*id));
-        let id = match known {
-            Some(id) => id,
-            None => match d.stat() {
-                Ok(stat) => {
-                    let id = FileId::of(&stat);
-                    if self.touched.due(id) {
-                        self.touched.seen(&stat);
-                    }
-                    self.touched.open_as(fd, Some(id));
-                    id
-                }
-                Err(_) => return Watch::Nothing,
-            },
-        };
-        self.touched.wrote(id, 0, 0);
-        Watch::Write { id, at, out }
+        match self.touched.begin_write(fd, || d.stat().ok()) {
+            Some(file) => Watch::Write { file, at, out },
+            None => Watch::Nothing,
+        }
     }
 
     fn forget(&mut self, fd: u32) -> Watch {
-        self.touched.open_as(fd, None);
+        self.touched.closed(fd);
         Watch::Nothing
     }
 

@@ -14,10 +14,12 @@ use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
-/// Files remembered, at most.
+/// Files remembered, at most. Others are read each time.
 const REMEMBERED: usize = 1 << 20;
+/// Files that are remembered before it is looked which of them are of use, at least.
+const FORGETFUL: usize = 1 << 12;
 
 /// A file of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +50,8 @@ struct Known {
     seen: u64,
     /// When the program has changed it since then: begin of the first change, end of the last.
     own: Option<(u64, u64)>,
+    /// The last round in which its chunks were asked for.
+    round: u64,
 }
 
 impl Known {
@@ -74,98 +78,151 @@ impl Known {
     }
 }
 
-/// What is known of files.
+/// What is known of files, which have numbers here: each write looks nothing up.
+#[derive(Debug, Default)]
+struct Files {
+    numbers: HashMap<FileId, u32>,
+    all: Vec<Known>,
+    /// Counts snapshots.
+    round: u64,
+    /// With so many files, those that have not been asked for lately are forgotten; 0 for [`FORGETFUL`].
+    full: usize,
+}
+
+impl Files {
+    fn number(&mut self, id: FileId) -> u32 {
+        let next = self.all.len() as u32;
+        let number = *self.numbers.entry(id).or_insert(next);
+        if number == next {
+            self.all.push(Known::default());
+        }
+        number
+    }
+
+    /// Forgets files that the last two snapshots didn't ask for: temporary ones, most likely. Numbers change.
+    fn forget(&mut self) {
+        let Files { numbers, all, round, .. } = self;
+        let mut kept = Vec::new();
+        numbers.retain(|_, number| {
+            let known = std::mem::take(&mut all[*number as usize]);
+            let keep = known.list.is_some() && known.round + 2 > *round;
+            *number = kept.len() as u32;
+            if keep {
+                kept.push(known);
+            }
+            keep
+        });
+        self.full = FORGETFUL.max(2 * kept.len());
+        self.all = kept;
+    }
+}
+
+/// See the module's comment.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    files: Mutex<HashMap<FileId, Known>>,
+    files: Mutex<Files>,
     /// Files that a call is changing.
-    under_way: Vec<FileId>,
+    under_way: Vec<u32>,
 }
 
 impl Writes {
-    fn lock(&self) -> MutexGuard<'_, HashMap<FileId, Known>> {
-        self.files.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    fn known(&mut self, id: FileId) -> &mut Known {
+    fn known(&mut self, number: u32) -> Option<&mut Known> {
         let files = self.files.get_mut().unwrap_or_else(|e| e.into_inner());
-        if files.len() >= REMEMBERED && !files.contains_key(&id) {
-            files.clear();
-        }
-        files.entry(id).or_default()
+        files.all.get_mut(number as usize)
     }
 
-    /// A change is about to begin.
-    fn begin(&mut self, id: FileId) -> &mut Ranges {
-        if self.under_way.last() != Some(&id) {
-            self.under_way.push(id);
+    /// The number of a file; `None` if there are too many.
+    pub(super) fn number(&mut self, id: FileId) -> Option<u32> {
+        let files = self.files.get_mut().unwrap_or_else(|e| e.into_inner());
+        if files.all.len() >= REMEMBERED && !files.numbers.contains_key(&id) {
+            return None;
+        }
+        Some(files.number(id))
+    }
+
+    /// A change of a file is about to begin.
+    pub(super) fn begin(&mut self, number: u32) {
+        if self.under_way.last() != Some(&number) {
+            self.under_way.push(number);
         }
         let now = now(ClockId::RealtimeCoarse);
-        let known = self.known(id);
-        known.own = Some((known.own.map_or(now, |own| own.0), u64::MAX));
-        &mut known.dirty
-    }
-
-    /// A range of bytes is about to be written; none of them: its attributes are about to change.
-    pub(super) fn wrote(&mut self, id: FileId, at: u64, len: u64) {
-        self.begin(id).add_bytes(at, len);
-    }
-
-    /// Its size is about to change.
-    pub(super) fn resized(&mut self, id: FileId, from: u64, to: u64) {
-        self.begin(id).add_from(from.min(to));
-    }
-
-    /// It was opened, and is of this size. Of an empty file nothing is known: it may be a new one in the place of another.
-    pub(super) fn opened(&mut self, id: FileId, size: u64) {
-        if size == 0 {
-            self.known(id).dirty.add_from(0);
+        if let Some(known) = self.known(number) {
+            known.own = Some((known.own.map_or(now, |own| own.0), u64::MAX));
         }
     }
 
-    /// The call that changes files is over.
-    pub(super) fn returned(&mut self) {
+    /// A range of bytes was written.
+    pub(super) fn wrote(&mut self, number: u32, at: u64, len: u64) {
+        if let Some(known) = self.known(number) {
+            known.dirty.add_bytes(at, len);
+        }
+    }
+
+    /// Its size was changed, or may have been.
+    pub(super) fn resized(&mut self, number: u32, from: u64, to: u64) {
+        if let Some(known) = self.known(number) {
+            known.dirty.add_from(from.min(to));
+        }
+    }
+
+    /// A snapshot has asked for all files that it needs.
+    pub(super) fn next_round(&self) {
+        self.files.lock().unwrap_or_else(|e| e.into_inner()).round += 1;
+    }
+
+    /// The call that changes files is over. Returns whether numbers are others now.
+    #[must_use]
+    pub(super) fn returned(&mut self) -> bool {
         if self.under_way.is_empty() {
-            return;
+            return false;
         }
         let now = now(ClockId::Realtime);
         let files = self.files.get_mut().unwrap_or_else(|e| e.into_inner());
-        for id in self.under_way.drain(..) {
-            if let Some((_, end)) = files.get_mut(&id).and_then(|known| known.own.as_mut()) {
+        for number in self.under_way.drain(..) {
+            if let Some((_, end)) = files.all.get_mut(number as usize).and_then(|known| known.own.as_mut()) {
                 *end = now;
             }
         }
+        let forgets = files.all.len() >= files.full.max(FORGETFUL);
+        if forgets {
+            files.forget();
+        }
+        forgets
     }
 
     /// Is it time to look at a file again, before the program changes it?
-    pub(super) fn due(&self, id: FileId) -> bool {
-        let own = self.lock().get(&id).and_then(|known| known.own);
+    pub(super) fn due(&mut self, number: u32) -> bool {
+        let own = self.known(number).and_then(|known| known.own);
         own.is_none_or(|(begin, _)| begin != now(ClockId::RealtimeCoarse))
     }
 
     /// What the host says of a file, before the program changes it.
-    pub(super) fn seen(&mut self, stat: &Stat) {
-        self.known(FileId::of(stat)).look(stat);
+    pub(super) fn seen(&mut self, number: u32, stat: &Stat) {
+        if let Some(known) = self.known(number) {
+            known.look(stat);
+        }
     }
 
     /// The chunks of a file, of which only what may have changed is read. `file` must be open for reading.
     pub(super) fn list(&self, file: &File, stat: &Stat) -> io::Result<Arc<List>> {
         let settled = settled(stat);
-        let mut known = self.lock().remove(&FileId::of(stat)).unwrap_or_default();
+        let mut files = self.files.lock().unwrap_or_else(|e| e.into_inner());
+        if files.all.len() >= REMEMBERED && !files.numbers.contains_key(&FileId::of(stat)) {
+            return Ok(Arc::new(List::read(file, stat.size)?));
+        }
+        let number = files.number(FileId::of(stat)) as usize;
+        let round = files.round;
+        let known = &mut files.all[number];
+        known.round = round;
         let trusted = known.look(stat) | known.list.is_some() | settled;
-        let list = match &known.list {
-            Some(list) if list.len == stat.size && known.dirty.is_empty() => list.clone(),
-            Some(list) => Arc::new(list.renewed(file, stat.size, std::mem::take(&mut known.dirty))?),
+        let (old, dirty) = (known.list.take(), std::mem::take(&mut known.dirty));
+        let list = match old {
+            Some(list) if list.len == stat.size && dirty.is_empty() => list,
+            Some(list) => Arc::new(list.renewed(file, stat.size, dirty)?),
             None => Arc::new(List::read(file, stat.size)?),
         };
-        known.dirty = Ranges::default();
         // Else the next change may get the same time.
         known.list = trusted.then(|| list.clone());
-        let mut files = self.lock();
-        if files.len() >= REMEMBERED {
-            files.clear();
-        }
-        files.insert(FileId::of(stat), known);
         Ok(list)
     }
 }
@@ -195,19 +252,21 @@ mod tests {
 
     /// Writes as the program does.
     fn write(writes: &mut Writes, file: &File, bytes: &[u8], at: u64) {
-        let id = FileId::of(&stat(file));
-        if writes.due(id) {
-            writes.seen(&stat(file));
+        let number = writes.number(FileId::of(&stat(file))).unwrap();
+        if writes.due(number) {
+            writes.seen(number, &stat(file));
         }
-        writes.wrote(id, at, bytes.len() as u64);
+        writes.begin(number);
         file.write_all_at(bytes, at).unwrap();
-        writes.returned();
+        writes.wrote(number, at, bytes.len() as u64);
+        let _ = writes.returned();
     }
 
     /// Changes what is known of a file's second chunk: if it is still so later, the chunk was not read again.
     fn mark(writes: &Writes, file: &File) {
         let mut files = writes.files.lock().unwrap();
-        let known = files.get_mut(&FileId::of(&stat(file))).unwrap();
+        let number = files.number(FileId::of(&stat(file))) as usize;
+        let known = &mut files.all[number];
         let bytes = tempfile::tempfile().unwrap();
         bytes.set_len(stat(file).size).unwrap();
         bytes.write_all_at(b"marked", CHUNK).unwrap();
@@ -283,15 +342,16 @@ mod tests {
     #[test]
     fn sizes_and_new_files_count() {
         let (mut writes, file) = (Writes::default(), log(4));
-        let id = FileId::of(&stat(&file));
+        let number = Writes::number(&mut writes, FileId::of(&stat(&file))).unwrap();
         let check = |writes: &Writes| {
             let list = writes.list(&file, &stat(&file)).unwrap();
             assert_eq!(*list, List::read(&file, stat(&file).size).unwrap());
         };
         let resize = |writes: &mut Writes, to: u64| {
-            writes.resized(id, stat(&file).size, to);
+            writes.begin(number);
+            writes.resized(number, stat(&file).size, to);
             file.set_len(to).unwrap();
-            writes.returned();
+            let _ = writes.returned();
         };
         write(&mut writes, &file, b"x", 0);
         check(&writes);
@@ -303,8 +363,28 @@ mod tests {
         check(&writes);
         // Another file with the same number: of one that was opened while it was empty, nothing is known.
         file.set_len(0).unwrap();
-        writes.opened(id, 0);
+        writes.resized(number, 0, 0);
         write(&mut writes, &file, b"end", 3 * CHUNK);
         check(&writes);
+    }
+
+    #[test]
+    fn temporary_files_are_forgotten() {
+        let (mut writes, file) = (Writes::default(), log(4));
+        write(&mut writes, &file, b"x", 0);
+        writes.list(&file, &stat(&file)).unwrap();
+        mark(&writes, &file);
+        writes.next_round();
+        for ino in 0..3 * FORGETFUL as u64 {
+            let number = writes.number(FileId { dev: 1, ino }).unwrap();
+            writes.begin(number);
+            writes.wrote(number, 0, 1);
+            let _ = writes.returned();
+        }
+        assert!(writes.files.lock().unwrap().all.len() <= FORGETFUL);
+        write(&mut writes, &file, b"end", 3 * CHUNK);
+        let list = writes.list(&file, &stat(&file)).unwrap();
+        assert!(is_marked(&list), "and what is of use is not");
+        assert_eq!(hashes(&list).last(), hashes(&List::read(&file, 4 * CHUNK).unwrap()).last());
     }
 }
