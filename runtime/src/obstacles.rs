@@ -79,6 +79,7 @@ pub fn of_refusal(e: &ResumeError) -> Vec<Finding> {
         ResumeError::Instance(_) => one("memory", "free some, or raise the limit (ulimit -v)"),
         ResumeError::Frames(_) => one("state", "give a larger --stack-size if its stack is too small"),
         ResumeError::State(_) => one("state", "use another snapshot"),
+        ResumeError::Back(_) => one("files", "start the program where it ran, or with --no-rollback"),
         ResumeError::Wasi(RestoreError(problems)) => problems.iter().map(of_problem).collect(),
     }
 }

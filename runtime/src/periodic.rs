@@ -156,7 +156,7 @@ impl Saver {
     }
 
     /// On the program's thread, which stands at a migration point: a snapshot is due.
-    pub(crate) fn serve(&self, running: &Running) {
+    pub(crate) fn serve(&self, running: &mut Running) {
         let mut progress = self.lock();
         if !matches!(progress.turn, Turn::Asked) {
             return;
@@ -165,7 +165,8 @@ impl Saver {
         let number = progress.next;
         progress.next += 1;
         let base = progress.base.clone();
-        let captured = capture::capture(running);
+        let captured = capture::capture(running).and_then(|state| self.next_journal(running, number).map(|()| state));
+        let running = &*running;
         if let Ok(state) = &captured {
             progress.wanted = state.wasi.files.chunks.iter().map(|c| c.hash).collect();
         }
@@ -210,16 +211,30 @@ impl Saver {
         let (none, contents) = (HashMap::new(), running.wasi.contents(&state.wasi));
         let places: [&dyn Contents; 2] = [new.unwrap_or(&none), &contents];
         let contents = FirstOf(&places);
+        if running.wasi.durable() {
+            // What the snapshot says of files must not be on the disk before they are.
+            running.wasi.sync_files();
+        }
         self.store
             .write(number, base, state, &memories.bytes, &may_be_used, &contents)
     }
 
+    /// What the program changes from now on is undone in going back to the snapshot of this number, which is about to be written.
+    fn next_journal(&self, running: &mut Running, number: u64) -> Result<(), CaptureError> {
+        let Some(journal) = running.wasi.journal() else {
+            return Ok(());
+        };
+        journal.forget_before(self.store.oldest_journal());
+        journal.next(number).map_err(CaptureError::Journal)
+    }
+
     /// On the program's thread: writes a snapshot now, and waits for it. Returns its path.
-    pub(crate) fn write_now(&self, running: &Running) -> Result<PathBuf, CaptureError> {
+    pub(crate) fn write_now(&self, running: &mut Running) -> Result<PathBuf, CaptureError> {
         let mut progress = self.settle();
         let state = capture::capture(running)?;
         let number = progress.next;
         progress.next += 1;
+        self.next_journal(running, number)?;
         let base = progress.base.clone();
         let written = self.write(running, &state, number, base.as_deref(), None)?;
         let path = self.store.directory().join(&written.name);

@@ -4,6 +4,7 @@
 use crate::arch;
 use crate::exceptions::Exceptions;
 use crate::instance::{Instance, InstanceError, Limits};
+use crate::journal::BackError;
 use crate::memory::{Memory, MemoryError, WASM_PAGE};
 use crate::options::WasiConfig;
 use crate::program::Program;
@@ -53,6 +54,9 @@ pub enum ResumeError {
     /// It refers to host resources that can't be had.
     #[error(transparent)]
     Wasi(#[from] RestoreError),
+    /// Its files can't be taken back to where they were.
+    #[error(transparent)]
+    Back(#[from] BackError),
     /// The program's arguments on the command line aren't the snapshot's.
     #[error("its program was started with other arguments: {snapshot}; now given: {given}")]
     Arguments {
@@ -338,13 +342,20 @@ pub struct Restored {
 }
 
 /// Restores a program into a `shell`, from a snapshot of this program (see [`check_program`]).
-pub fn restore<R: Source>(shell: Instance, snapshot: &Snapshot<R>, config: &WasiConfig) -> Result<Restored, ResumeError> {
+/// Before anything of its host side is put back, `before_files` brings the files to where they were.
+pub fn restore<R: Source>(
+    shell: Instance,
+    snapshot: &Snapshot<R>,
+    config: &WasiConfig,
+    before_files: impl FnOnce() -> Result<(), BackError>,
+) -> Result<Restored, ResumeError> {
     let mut instance = shell;
     let program = instance.program;
     check_program(program, snapshot.header().module)?;
     let mut state = snapshot.state().clone();
     validate(&mut state, &program.module, &program.maps)?;
     let import = fill_instance(&mut instance, snapshot, &state)?;
+    before_files()?;
     let wasi = Wasi::restore_with(&state.wasi, config, &Carried::of(snapshot))?;
     Ok(Restored {
         instance,

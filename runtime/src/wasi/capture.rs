@@ -9,6 +9,7 @@ use super::obstacle::Obstacle;
 use super::path::{proc_path, stat};
 use super::table::{Descriptor, Resource};
 use super::{GrantedDir, Wasi};
+use crate::journal::FileId;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_migrate::state::files::Identity;
 use dunlin_migrate::state::wasi::{self as state, FileTimes, Stdio, Times, WasiState};
@@ -190,7 +191,8 @@ impl Wasi {
                 let grant = *grant;
                 let stat = d.stat().map_err(Obstacle::host(fd, "its attributes are unknown"))?;
                 let offset = position()?;
-                if stat.links == 0 {
+                let (dev, ino) = (stat.dev, stat.ino);
+                if self.changes.links(FileId { dev, ino }, stat.links) == 0 {
                     self.root(fd, grant)?;
                     return Ok(Described::Unlinked { grant, offset, stat });
                 }

@@ -22,11 +22,15 @@
 //! on after opening (`EINVAL`, as on Linux); `proc_raise` can't stop the program (`ENOTSUP`); `poll_oneoff` knows no CPU clocks
 //! (`ENOTSUP`). What can't move is listed by [`Wasi::obstacles`].
 //!
+//! What changes files or names passes `change`, on its way to the undo journal.
+//!
 //! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are; `touched`,
-//! `writes` and `chunked` know what of them has to be read, because `watch` sees what calls do; `restore` puts it back, with `place` looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
+//! `writes` and `chunked` know what of them has to be read, because `watch` sees what calls do; `restore` puts it back, with `place`
+//! looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
 
 mod args_env;
 mod capture;
+mod change;
 mod chunked;
 mod clock;
 mod dir;
@@ -62,6 +66,7 @@ pub use func::{WasiFunc, resolve};
 pub use obstacle::Obstacle;
 pub use restore::{RestoreError, RestoreProblem};
 
+use crate::journal::{Journal, Root};
 use crate::options::{Grant, WasiConfig};
 use clock::Clocks;
 use dunlin_migrate::state::files::GrantMode;
@@ -125,6 +130,7 @@ pub struct Wasi {
     carried: Mutex<BTreeSet<(u32, String)>>,
     /// What the program has written, made and removed.
     touched: Touched,
+    changes: change::Changes,
     warnings: Vec<String>,
 }
 
@@ -171,6 +177,7 @@ impl Wasi {
             hashes: Hashes::default(),
             carried: Mutex::default(),
             touched: Touched::default(),
+            changes: change::Changes::default(),
             warnings: Vec::new(),
         }
     }
@@ -204,6 +211,43 @@ impl Wasi {
         }
         wasi.touched = Touched::new(wasi.grants.iter().map(|g| g.mode));
         Ok(wasi)
+    }
+
+    /// The granted directories, as an undo journal names them.
+    pub fn roots(&self) -> Vec<Root> {
+        let root = |grant: &GrantedDir| Root {
+            guest: grant.guest.clone(),
+            dir: grant.dir.clone(),
+            carried: grant.mode.carries(),
+        };
+        self.grants.iter().map(root).collect()
+    }
+
+    /// From now on the program's changes are recorded there, or nowhere.
+    pub fn set_journal(&mut self, journal: Option<Journal>) {
+        self.changes.journal = journal;
+    }
+
+    /// The undo journal, if there is one.
+    pub fn journal(&mut self) -> Option<&mut Journal> {
+        self.changes.journal.as_mut()
+    }
+
+    /// Must a snapshot's files be on the disk before the snapshot?
+    pub fn durable(&self) -> bool {
+        self.changes.journal.as_ref().is_some_and(Journal::durable)
+    }
+
+    /// Puts everything that was written through the grants on the disk.
+    pub fn sync_files(&self) {
+        if let Some(journal) = &self.changes.journal {
+            journal.sync_files();
+        }
+    }
+
+    /// Takes the undo journal away, to be given to what takes this host's place.
+    pub fn take_journal(&mut self) -> Option<Journal> {
+        self.changes.journal.take()
     }
 
     /// What a person should know about a restored program: files that are not as they were when its state was captured.

@@ -6,6 +6,7 @@
 //! checked before they are used. Carried files are written (by `place`) only into directories granted for that, and only after all
 //! else that can be checked has been.
 
+use super::change::Opened;
 use super::clock::Clocks;
 use super::dir::Listing;
 use super::errno::Errno;
@@ -545,7 +546,11 @@ fn most_rights(d: &state::Descriptor) -> (u64, u64) {
 /// A descriptor of a file that was opened again.
 fn opened_file(d: &state::Descriptor, grant: u32, file: File) -> Descriptor {
     Descriptor {
-        resource: Resource::File { grant, file },
+        resource: Resource::File {
+            grant,
+            file,
+            opened: Opened::new(),
+        },
         kind: HostKind::Regular,
         rights: d.rights,
         inheriting: 0,

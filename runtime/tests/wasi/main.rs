@@ -4,6 +4,7 @@ mod carry;
 mod dirs;
 mod escapes;
 mod files;
+mod going_back;
 mod guest;
 mod hostile;
 mod layouts;
