@@ -94,6 +94,19 @@ impl List {
         Ok(List { len: size, chunks })
     }
 
+    /// Of a file with these contents; `None` if they are cut at other places.
+    pub(super) fn of(content: &Content, chunks: &[Chunk]) -> Option<List> {
+        let place = |(at, chunk): (u64, &Chunk)| {
+            let fits = at.is_multiple_of(CHUNK) && chunk.len == CHUNK.min(content.len.saturating_sub(at));
+            fits.then_some((at / CHUNK, chunk.hash))
+        };
+        let chunks = content.chunks(chunks).map(place).collect::<Option<_>>()?;
+        Some(List {
+            len: content.len,
+            chunks,
+        })
+    }
+
     /// Place, hash and length of each chunk.
     pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, ContentHash, u64)> {
         let len = self.len;
@@ -290,6 +303,12 @@ mod tests {
         let mut all = ChunkList::default();
         all.add(size, list.chunks()).unwrap();
         let (chunks, contents) = all.finish();
+        assert_eq!(List::of(&contents[0], &chunks), Some(list));
+        let other = Chunk {
+            len: 3 * CHUNK,
+            ..chunks[0]
+        };
+        assert_eq!(List::of(&contents[0], &[other, chunks[1]]), None);
         assert!(has(&file, size, &contents[0], &chunks).unwrap());
         file.write_all_at(b"x", 1 << 41).unwrap();
         assert!(!has(&file, size, &contents[0], &chunks).unwrap());

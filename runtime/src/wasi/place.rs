@@ -8,7 +8,7 @@ use super::GrantedDir;
 use super::chunked;
 use super::errno::Errno;
 use super::host::{FileType, Stat};
-use super::identity::quiet;
+use super::identity::{quiet, settled};
 use super::open::{Access, open_existing};
 use super::path::stat;
 use super::restore::RestoreProblem;
@@ -39,6 +39,8 @@ pub(super) struct Item<'a> {
     pub(super) there: Option<Stat>,
     /// What is there is not yet what should be.
     pub(super) differs: bool,
+    /// The next change of what is there will give it another time than it has.
+    pub(super) settled: bool,
 }
 
 impl Item<'_> {
@@ -133,6 +135,7 @@ fn look<'a>(state: &'a WasiState, grants: &[GrantedDir]) -> Result<Vec<Item<'a>>
             root,
             there,
             differs: true,
+            settled: there.is_some_and(|s| settled(&s)),
         };
         let fits = |s: &Stat| match node.kind {
             NodeKind::Directory => s.file_type == FileType::Directory,

@@ -175,7 +175,7 @@ impl Wasi {
             // With that, the stage puts everything back.
             return Err(RestoreError(problems));
         }
-        let placed = stage.finish(files, &wasi.grants);
+        let mut placed = stage.finish(files, &wasi.grants);
         wasi.warnings.extend(placed.settle(files, &wasi.grants, &unlinked));
         wasi.warnings.extend(stdin.and_then(advance_stdin));
         wasi.args.clone_from(&state.args);
@@ -186,6 +186,9 @@ impl Wasi {
         wasi.alias(state);
         wasi.touched = Touched::new(wasi.grants.iter().map(|g| g.mode));
         wasi.touched.restored(files);
+        for (stat, list) in placed.known(files, &wasi.grants) {
+            wasi.touched.know(&stat, list);
+        }
         wasi.remember(files);
         Ok(wasi)
     }

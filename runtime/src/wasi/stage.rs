@@ -293,7 +293,13 @@ impl<'a> Stage<'a> {
     /// It stays so.
     pub(super) fn finish(mut self, files: &Files, grants: &[GrantedDir]) -> Placed {
         self.finished = true;
-        Placed::new(std::mem::take(&mut self.made), extra(files, grants))
+        let contents = self.items.iter().filter_map(|item| match (item.differs, item.there) {
+            (true, _) => Some((item.index, None)),
+            (false, Some(there)) if item.settled => Some((item.index, Some(there.changed))),
+            (false, _) => None,
+        });
+        let contents = contents.collect();
+        Placed::new(std::mem::take(&mut self.made), contents, extra(files, grants))
     }
 
     fn root(&self, grant: u32) -> Option<Arc<File>> {

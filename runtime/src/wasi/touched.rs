@@ -280,6 +280,11 @@ impl Touched {
         }
     }
 
+    /// A file was put in its place with these chunks.
+    pub(super) fn know(&mut self, stat: &Stat, list: List) {
+        self.writes.know(stat, list);
+    }
+
     /// The program goes on from a snapshot with these files.
     pub(super) fn restored(&self, files: &Files) {
         let mut names = self.names();

@@ -203,6 +203,19 @@ impl Writes {
         }
     }
 
+    /// A file has these chunks, as somebody knows who has read or written all of it.
+    pub(super) fn know(&mut self, stat: &Stat, list: List) {
+        if let Some(number) = self.number(FileId::of(stat))
+            && let Some(known) = self.known(number)
+        {
+            *known = Known {
+                list: Some(Arc::new(list)),
+                seen: stat.changed,
+                ..Known::default()
+            };
+        }
+    }
+
     /// The chunks of a file, of which only what may have changed is read. `file` must be open for reading.
     pub(super) fn list(&self, file: &File, stat: &Stat) -> io::Result<Arc<List>> {
         let settled = settled(stat);
@@ -386,5 +399,17 @@ mod tests {
         let list = writes.list(&file, &stat(&file)).unwrap();
         assert!(is_marked(&list), "and what is of use is not");
         assert_eq!(hashes(&list).last(), hashes(&List::read(&file, 4 * CHUNK).unwrap()).last());
+    }
+
+    #[test]
+    fn what_was_just_put_is_known() {
+        let (mut writes, file) = (Writes::default(), log(4));
+        writes.know(&stat(&file), List::read(&file, 4 * CHUNK).unwrap());
+        mark(&writes, &file);
+        write(&mut writes, &file, b"more", 4 * CHUNK);
+        assert!(is_marked(&writes.list(&file, &stat(&file)).unwrap()));
+        std::thread::sleep(Duration::from_millis(15));
+        file.write_all_at(b"others", 0).unwrap();
+        assert!(!is_marked(&writes.list(&file, &stat(&file)).unwrap()));
     }
 }
