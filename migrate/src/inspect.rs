@@ -84,15 +84,23 @@ pub fn json<R>(snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> Json {
     })
 }
 
-/// The carried files; hashes as hexadecimal digits.
+/// The carried files; of their chunks only how many there are and how long.
 fn json_files(files: &Files) -> Json {
     let contents = files
         .contents
         .iter()
-        .map(|c| json!({ "hash": c.hash.to_string(), "bytes": c.len, "stored": c.stored }));
+        .map(|c| json!({ "bytes": c.len, "data_bytes": c.data_len(&files.chunks) }));
+    let data = files.chunks.iter().fold(0u64, |sum, c| sum.saturating_add(c.len));
+    let stored = files.chunks.iter().filter(|c| c.stored).count();
     json!({
         "modes": files.modes.iter().map(|m| m.option()).collect::<Vec<_>>(),
         "contents": contents.collect::<Vec<_>>(),
+        "chunks": {
+            "number": files.chunks.len(),
+            "bytes": data,
+            "stored": stored,
+            "stored_bytes": files.stored_len(),
+        },
         "nodes": files.nodes,
         "removed": files.removed,
         "unlinked": files.unlinked,
@@ -248,12 +256,17 @@ fn write_wasi(out: &mut String, wasi: &WasiState) -> std::fmt::Result {
     writeln!(out, "  directories  {}", list(wasi.grants.iter().map(|g| format!("{g:?}"))))?;
     writeln!(out, "  clock        {:.3} s", wasi.times.monotonic as f64 / 1e9)?;
     if wasi.files.modes.iter().any(|m| m.carries()) {
-        let carried: u64 = wasi.files.stored_len();
+        let files = &wasi.files;
+        let data = files.chunks.iter().fold(0u64, |sum, c| sum.saturating_add(c.len));
+        let in_bases = match data.saturating_sub(files.stored_len()) {
+            0 => String::new(),
+            rest => format!(", {} in bases", bytes(rest)),
+        };
         writeln!(
             out,
-            "  carried      {} files and directories, {}",
-            wasi.files.nodes.len(),
-            bytes(carried)
+            "  carried      {} files and directories, {} stored{in_bases}",
+            files.nodes.len(),
+            bytes(files.stored_len())
         )?;
     }
     for d in &wasi.descriptors {

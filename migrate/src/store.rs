@@ -6,10 +6,10 @@
 //! ([`crate::snapshot`], bases). `.lock` is held by the program that writes here.
 
 use crate::module::ModuleHash;
-use crate::snapshot::{Contents, Earlier, SnapshotError, WriteStats};
+use crate::snapshot::{Contents, Earlier, FirstOf, SnapshotError, WriteStats};
 use crate::snapshot::{atomic_write, header_only, open_file, write_incremental};
 use crate::state::State;
-use crate::state::files::{Content, ContentHash};
+use crate::state::files::{Chunk, ContentHash};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -170,7 +170,7 @@ impl Store {
             Some((earlier, snapshot)) => {
                 // What an earlier one has can't have changed since the state was taken.
                 let places: [&dyn Contents; 2] = [&Held(snapshot.content_places()), contents];
-                match write(earlier, &Either(&places)) {
+                match write(earlier, &FirstOf(&places)) {
                     // It is damaged there.
                     Err(SnapshotError::Content { .. }) => write(&Earlier::default(), contents)?,
                     result => result?,
@@ -298,12 +298,12 @@ fn lives(pid: &str) -> bool {
 struct Held<'a>(HashMap<ContentHash, (&'a File, u64)>);
 
 impl Contents for Held<'_> {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        let Some(&(file, mut offset)) = self.0.get(&content.hash) else {
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        let Some(&(file, mut offset)) = self.0.get(&chunk.hash) else {
             return Ok(false);
         };
-        let mut buffer = vec![0; content.len.min(1 << 18) as usize];
-        let end = offset.saturating_add(content.len);
+        let mut buffer = vec![0; chunk.len.min(1 << 18) as usize];
+        let end = offset.saturating_add(chunk.len);
         while offset < end {
             let part = &mut buffer[..(end - offset).min(1 << 18) as usize];
             file.read_exact_at(part, offset)?;
@@ -311,15 +311,6 @@ impl Contents for Held<'_> {
             offset += part.len() as u64;
         }
         Ok(true)
-    }
-}
-
-/// The first of several that has them.
-struct Either<'a>(&'a [&'a dyn Contents]);
-
-impl Contents for Either<'_> {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        self.0.copy(content, out)
     }
 }
 

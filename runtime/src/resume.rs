@@ -13,7 +13,7 @@ use crate::wasi::{RestoreError, RestoreProblem, Wasi};
 use dunlin_migrate::frames::{self, Entry, FrameError};
 use dunlin_migrate::module::ModuleHash;
 use dunlin_migrate::snapshot::{Contents, PAGE_SIZE, PageRun, Snapshot, SnapshotError};
-use dunlin_migrate::state::files::{Content, ContentHash};
+use dunlin_migrate::state::files::{Chunk, ContentHash};
 use dunlin_migrate::state::validate::{StateError, validate};
 use dunlin_migrate::state::{Invocation, PointKind, Slot, State};
 use std::collections::HashMap;
@@ -142,7 +142,7 @@ struct Carried<'a, R> {
 
 impl<'a, R> Carried<'a, R> {
     fn of(snapshot: &'a Snapshot<R>) -> Carried<'a, R> {
-        let wanted = snapshot.state().wasi.files.contents.iter().map(|c| c.hash);
+        let wanted = snapshot.state().wasi.files.chunks.iter().map(|c| c.hash);
         let places = snapshot.content_places();
         Carried {
             places: wanted.filter_map(|hash| Some((hash, *places.get(&hash)?))).collect(),
@@ -151,14 +151,14 @@ impl<'a, R> Carried<'a, R> {
 }
 
 impl<R: Source> Contents for Carried<'_, R> {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        let Some(&(reader, offset)) = self.places.get(&content.hash) else {
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        let Some(&(reader, offset)) = self.places.get(&chunk.hash) else {
             return Ok(false);
         };
-        let mut buffer = vec![0; content.len.min(1 << 18) as usize];
+        let mut buffer = vec![0; chunk.len.min(1 << 18) as usize];
         let mut done = 0;
-        while done < content.len {
-            let part = &mut buffer[..(content.len - done).min(1 << 18) as usize];
+        while done < chunk.len {
+            let part = &mut buffer[..(chunk.len - done).min(1 << 18) as usize];
             reader.read_at(part, offset + done)?;
             out.write_all(part)?;
             done += part.len() as u64;

@@ -24,12 +24,14 @@
 //!
 //! What changes files or names passes `change`, on its way to the undo journal.
 //!
-//! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are; `restore` puts
-//! it back, with `place` looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
+//! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are; `touched`,
+//! `writes` and `chunked` know what of them has to be read, because `watch` sees what calls do; `restore` puts it back, with `place`
+//! looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
 
 mod args_env;
 mod capture;
 mod change;
+mod chunked;
 mod clock;
 mod dir;
 mod errno;
@@ -54,7 +56,10 @@ mod settle;
 mod sock;
 mod stage;
 mod table;
+mod touched;
 mod wait;
+mod watch;
+mod writes;
 
 pub use capture::CaptureError;
 pub use func::{WasiFunc, resolve};
@@ -74,6 +79,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use table::{Descriptor, Table};
+use touched::Touched;
 
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +128,8 @@ pub struct Wasi {
     hashes: Hashes,
     /// What snapshots of this run have carried so far, by grant and path: what of it is gone when the next one is taken was removed.
     carried: Mutex<BTreeSet<(u32, String)>>,
+    /// What the program has written, made and removed.
+    touched: Touched,
     changes: change::Changes,
     warnings: Vec<String>,
 }
@@ -168,6 +176,7 @@ impl Wasi {
             aliases: HashMap::new(),
             hashes: Hashes::default(),
             carried: Mutex::default(),
+            touched: Touched::default(),
             changes: change::Changes::default(),
             warnings: Vec::new(),
         }
@@ -200,6 +209,7 @@ impl Wasi {
             let inserted = wasi.table.insert(Descriptor::preopened(index, dir));
             inserted.map_err(|_| WasiError::TooManyGrants)?;
         }
+        wasi.touched = Touched::new(wasi.grants.iter().map(|g| g.mode));
         Ok(wasi)
     }
 

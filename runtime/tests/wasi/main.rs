@@ -12,4 +12,5 @@ mod moving;
 mod placing;
 mod stdio;
 mod streams;
+mod touched;
 mod unlinked;
