@@ -192,6 +192,7 @@ impl Saver {
     }
 
     fn write(&self, running: &Running, state: &State, number: u64, base: Option<&str>) -> Result<Written, SnapshotError> {
+        capture::check(running, state.clone())?;
         let memories = Memories::of(running);
         let may_be_used = |memory, page| memories.may_be_used(memory, page);
         let contents = running.wasi.contents(&state.wasi);
