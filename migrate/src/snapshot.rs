@@ -45,6 +45,8 @@ mod carried_tests;
 #[cfg(test)]
 mod increment_tests;
 #[cfg(test)]
+mod sparse_tests;
+#[cfg(test)]
 mod tests;
 
 pub use atomic::{atomic_write, replace};
