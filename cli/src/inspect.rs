@@ -41,7 +41,7 @@ pub fn run(args: &Inspect) -> Outcome {
     let image = meta.as_deref().and_then(|bytes| Image::parse(bytes).ok());
     let names = image.and_then(|i| i.names().ok());
     if args.json {
-        show::print(&format!("{:#}\n", inspect::json(&snapshot, names.as_ref())));
+        show::write(|out| inspect::write_json(out, &snapshot, names.as_ref()));
     } else {
         show::print(&inspect::text(&snapshot, names.as_ref()));
     }

@@ -6,8 +6,13 @@ use std::process::exit;
 /// Prints text to standard output. A reader that has gone away (`dunlin ps | head -1`) ends the command quietly; any other
 /// failure (a full disk) ends it with a message and exit code 1.
 pub fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    write(|out| out.write_all(text.as_bytes()));
+}
+
+/// As [`print`], of what `fill` writes.
+pub fn write(fill: impl FnOnce(&mut io::BufWriter<io::StdoutLock<'static>>) -> io::Result<()>) {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if let Err(e) = fill(&mut out).and_then(|()| out.flush()) {
         if e.kind() == io::ErrorKind::BrokenPipe {
             exit(0);
         }

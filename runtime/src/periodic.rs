@@ -206,6 +206,7 @@ impl Saver {
         base: Option<&str>,
         new: Option<&HashMap<ContentHash, Vec<u8>>>,
     ) -> Result<Written, SnapshotError> {
+        capture::check(running, state.clone())?;
         let memories = Memories::of(running);
         let may_be_used = |memory, page| memories.may_be_used(memory, page);
         let (none, contents) = (HashMap::new(), running.wasi.contents(&state.wasi));
