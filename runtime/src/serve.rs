@@ -86,6 +86,9 @@ impl Running {
         }
         match self.checkpoint(&to, stop_us) {
             Ok(done) => {
+                if let Some(CheckpointTo::File(own)) = &self.setup.checkpoint_to {
+                    own.written_to(&to);
+                }
                 job.reply(&Reply::Checkpointed(done));
                 (!leave_running).then_some(to)
             }
@@ -113,7 +116,7 @@ impl Running {
     /// Writes the program's own snapshot; returns its path.
     fn write_own(&self, to: &CheckpointTo) -> Result<PathBuf, CaptureError> {
         match to {
-            CheckpointTo::File(path) => capture::write_file(self, path).map(|_| path.clone()),
+            CheckpointTo::File(own) => own.write(|path| capture::write_file(self, path).map(|_| path.to_owned())),
             CheckpointTo::Directory(saver) => saver.write_now(self),
         }
     }
