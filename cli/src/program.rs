@@ -1,6 +1,7 @@
 //! Executables on disk: finding the right one for this machine, and becoming it.
 
 use crate::failure::Failure;
+use crate::{cache, show, trust};
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::control::Info;
 use dunlin_migrate::image::{self, Header};
@@ -8,7 +9,7 @@ use dunlin_migrate::module::ModuleHash;
 use dunlin_runtime::options::{OPTS_VARIABLE, Options};
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -28,7 +29,7 @@ pub enum Kind {
 
 /// Looks at a file's headers.
 pub fn kind(path: &Path) -> Kind {
-    let mut file = match File::open(path) {
+    let mut file = match trust::open(path) {
         Ok(file) => file,
         Err(e) => return Kind::Unusable(e.to_string()),
     };
@@ -37,6 +38,15 @@ pub fn kind(path: &Path) -> Kind {
         Ok(None) => Kind::Other,
         Err(e) => Kind::Unusable(e.to_string()),
     }
+}
+
+/// Are an executable's contents those that its header speaks of? If not, why.
+pub fn verify(path: &Path) -> Result<(), String> {
+    let mut file = trust::open(path).map_err(|e| e.to_string())?;
+    let found = image::find_in_elf(&mut file).map_err(|e| e.to_string())?;
+    let found = found.ok_or("it is no program built by `dunlin build`")?;
+    // One without a seal was built before there were seals: what it claims can't be compared with anything.
+    found.verify(&mut file).map(drop).map_err(|e| e.to_string())
 }
 
 /// This machine's architecture.
@@ -72,17 +82,19 @@ pub fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
     }
 }
 
-/// Where a snapshot's executable is looked for, in this order.
+/// Where a snapshot's executable is looked for, in this order; last in the cache of `dunlin run`.
 #[derive(Debug)]
 pub struct Search {
     /// Directories in which every `*.ARCH` is looked at.
     pub directories: Vec<PathBuf>,
     /// Directories in which only `NAME.ARCH` and `NAME` are looked at.
     pub path: Vec<PathBuf>,
+    /// It is to be run: it must be one's own ([`trust::own`]) and whole.
+    to_run: bool,
 }
 
 impl Search {
-    /// Beside the snapshot, in the current directory, then on the `PATH`.
+    /// Beside the snapshot, in the current directory, then on the `PATH`. What is found may be run without being asked for by name.
     pub fn for_snapshot(file: &Path) -> Search {
         let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut directories = vec![beside.to_owned()];
@@ -92,16 +104,27 @@ impl Search {
         let path = env::var_os("PATH")
             .map(|p| env::split_paths(&p).collect())
             .unwrap_or_default();
-        Search { directories, path }
+        let to_run = true;
+        Search {
+            directories,
+            path,
+            to_run,
+        }
     }
 
-    /// The executable of this module for this architecture; otherwise what was found instead, for a message.
+    /// The same, but what is found is only looked into, or told of: anyone's will do.
+    pub fn to_read(self) -> Search {
+        Search { to_run: false, ..self }
+    }
+
+    /// The executable of this module for this architecture; otherwise what was found instead, for a message. One to be run is the file
+    /// itself, no link to it.
     pub fn find(&self, module: ModuleHash, name: &str, host: Arch) -> Result<PathBuf, String> {
         // The nearest miss, best reason first.
         let mut near: Option<(u8, String)> = None;
         let mut look = |path: PathBuf| {
             let Kind::Program(header) = kind(&path) else { return None };
-            let shown = path.display();
+            let shown = show::path(&path);
             let miss = if header.module != module {
                 let same_name = without_arch(&path).file_name() == Some(OsStr::new(name));
                 let why = || format!("{shown} is another program, or was built from another version of its module");
@@ -115,7 +138,10 @@ impl Search {
             } else if !header.migratable {
                 Some((0, format!("{shown} was built with --no-migration")))
             } else {
-                return Some(path);
+                match self.usable(&path) {
+                    Ok(path) => return Some(path),
+                    Err(why) => Some((0, format!("{shown} is the right program, but it {why}"))),
+                }
             };
             near = [near.take(), miss].into_iter().flatten().min_by_key(|(rank, _)| *rank);
             None
@@ -127,6 +153,7 @@ impl Search {
         // A name is a file's name here, never a way out of a directory.
         let on_path = on_path.filter(|_| Path::new(name).file_name() == Some(OsStr::new(name)));
         let candidates = self.directories.iter().flat_map(|dir| executables(dir, name)).chain(on_path);
+        let candidates = candidates.chain(cache::place(module, host));
         for candidate in candidates {
             if let Some(found) = look(candidate) {
                 return Ok(found);
@@ -135,6 +162,18 @@ impl Search {
         Err(near.map(|(_, why)| why).unwrap_or_else(|| {
             format!("found none named *.{host} beside it or in the current directory, and no {name} on the PATH")
         }))
+    }
+}
+
+impl Search {
+    /// The file to use, or why this one is not used, as in "it ...".
+    fn usable(&self, path: &Path) -> Result<PathBuf, String> {
+        if !self.to_run {
+            return Ok(path.to_owned());
+        }
+        let file = trust::own(path).map_err(|why| format!("{why}, so it is not run unless --exe names it"))?;
+        verify(&file).map_err(|why| format!("can't be used: {why}"))?;
+        Ok(file)
     }
 }
 
@@ -175,7 +214,7 @@ pub fn become_program(path: &Path, options: &Options, args: &[OsString], doing: 
         return Failure::new(format!(
             "{doing}: it is for {}, and this machine is {host}; use {}",
             header.arch,
-            right.display()
+            show::path(&right)
         ));
     }
     let error = command.exec();
