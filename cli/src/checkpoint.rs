@@ -1,8 +1,9 @@
 //! `dunlin checkpoint`: asks a running program to write its state to a file.
 
 use crate::failure::{Failure, Outcome};
+use crate::program::{self, Hint};
+use crate::show;
 use crate::sockets::{self, Asked, Socket};
-use crate::{program, show};
 use clap::Args;
 use dunlin_migrate::control::{Checkpointed, Info, Reply, Request};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ pub fn run(args: &Checkpoint) -> Outcome {
     }
     let to = absolute(&args.output).map_err(|why| fail(format!("cannot write {}: {why}", show::path(&args.output))))?;
     // Read while the program is still there.
-    let resume = program::resume_command(&info, &args.output);
+    let resume = program::resume_hint(&info, &args.output);
     let request = Request::Checkpoint {
         to,
         leave_running: args.leave_running,
@@ -159,7 +160,7 @@ fn absolute(file: &Path) -> Result<PathBuf, String> {
 }
 
 /// What a person is told after a checkpoint.
-fn report(info: &Info, done: &Checkpointed, args: &Checkpoint, resume: &str) -> String {
+fn report(info: &Info, done: &Checkpointed, args: &Checkpoint, resume: &Hint) -> String {
     let (name, pid, file) = (show::clean(&info.name), info.pid, show::path(&args.output));
     let frames = if done.frames == 1 {
         "1 frame".into()
@@ -171,16 +172,21 @@ fn report(info: &Info, done: &Checkpointed, args: &Checkpoint, resume: &str) -> 
     } else {
         "it has stopped, exit code 85"
     };
-    format!(
+    let mut text = format!(
         "{name} (process {pid}) is checkpointed; {after}\n  \
          snapshot   {file}, {size}, {frames}\n  \
          time       {stop} to stop, {write} to write\n\
          to let it go on here, or on another machine with the snapshot and its executable at hand:\n  \
-         {resume}\n",
+         {command}\n",
+        command = resume.command,
         size = show::size(done.bytes),
         stop = show::micros(done.stop_us),
         write = show::micros(done.write_us),
-    )
+    );
+    for note in &resume.notes {
+        text += &format!("  ({note})\n");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -282,7 +288,11 @@ mod tests {
             stop_us: 310,
             write_us: 4_100,
         };
-        let text = report(&info(7, "hanoi"), &done, &args, "dunlin resume x.snap");
+        let mut hint = Hint {
+            command: "dunlin resume x.snap".into(),
+            notes: Vec::new(),
+        };
+        let text = report(&info(7, "hanoi"), &done, &args, &hint);
         assert!(
             text.contains("hanoi (process 7) is checkpointed; it has stopped, exit code 85"),
             "{text}"
@@ -292,5 +302,8 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("\n  dunlin resume x.snap\n"), "{text}");
+        hint.notes.push("without its grants".into());
+        let text = report(&info(7, "hanoi"), &done, &args, &hint);
+        assert!(text.ends_with("x.snap\n  (without its grants)\n"), "{text}");
     }
 }

@@ -231,35 +231,56 @@ fn emulated(arch: Arch) -> bool {
     fs::read_to_string(entry).is_ok_and(|text| text.starts_with("enabled"))
 }
 
-/// The command that resumes a program's snapshot, with what the program was granted: as exact as can be known from outside.
-pub fn resume_command(info: &Info, file: &Path) -> String {
+/// How to go on from a program's snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hint {
+    /// The command, with what the program was granted: as exact as can be known from outside.
+    pub command: String,
+    /// What is not in it, because it can't be known.
+    pub notes: Vec<String>,
+}
+
+/// The command that resumes a program's snapshot.
+pub fn resume_hint(info: &Info, file: &Path) -> Hint {
     let mut words = vec![OsString::from("dunlin"), "resume".into()];
     words.push(file.into());
+    let mut notes = Vec::new();
     let module = parse_hash(&info.module);
     let proc = Path::new("/proc").join(info.pid.to_string());
     let host = Arch::host();
     let found = module
         .zip(host)
         .is_some_and(|(m, host)| Search::for_snapshot(file).find(m, &info.name, host).is_ok());
-    if !found
-        && let Ok(exe) = fs::read_link(proc.join("exe"))
-        && let Kind::Program(header) = kind(&exe)
-        && Some(header.module) == module
-    {
-        words.extend(["--exe".into(), without_arch(&exe).into()]);
+    if !found {
+        match fs::read_link(proc.join("exe")) {
+            Ok(exe) if matches!(kind(&exe), Kind::Program(header) if Some(header.module) == module) => {
+                words.extend(["--exe".into(), without_arch(&exe).into()]);
+            }
+            _ => notes.push("its executable is not at hand: build it with `dunlin build`, and name it with --exe".to_owned()),
+        }
     }
     let mut text: Vec<u8> = words.iter().map(|w| quote(w.as_bytes())).collect::<Vec<_>>().join(&b' ');
-    let options = granted(&proc).to_opts_string();
-    if !options.is_empty() {
-        text.push(b' ');
-        text.extend(options.as_bytes());
+    match granted(&proc) {
+        Some(options) => {
+            let options = options.to_opts_string();
+            if !options.is_empty() {
+                text.push(b' ');
+                text.extend(options.as_bytes());
+            }
+        }
+        None => notes
+            .push("what it was granted can't be found out (/proc doesn't show it): give it the same --dir and so on".to_owned()),
     }
-    String::from_utf8_lossy(&text).into_owned()
+    Hint {
+        command: String::from_utf8_lossy(&text).into_owned(),
+        notes,
+    }
 }
 
-/// The options a running program was given, as far as they matter to a resumed one: paths made right for our directory.
-fn granted(proc: &Path) -> Options {
-    let environ = fs::read(proc.join("environ")).unwrap_or_default();
+/// The options a running program was given, as far as they matter to a resumed one: paths made right for our directory. `None` if
+/// they can't be found out.
+fn granted(proc: &Path) -> Option<Options> {
+    let environ = fs::read(proc.join("environ")).ok()?;
     let key = format!("{OPTS_VARIABLE}=");
     let value = environ.split(|&b| b == 0).find_map(|v| v.strip_prefix(key.as_bytes()));
     let given = value
@@ -279,7 +300,7 @@ fn granted(proc: &Path) -> Options {
         options.dirs.iter_mut().for_each(|d| d.host = theirs.join(&d.host));
         options.checkpoint_to = options.checkpoint_to.map(|p| theirs.join(p));
     }
-    options
+    Some(options)
 }
 
 /// A word as a shell must be told it.
@@ -297,4 +318,31 @@ pub fn parse_hash(hex: &str) -> Option<ModuleHash> {
         *byte = u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).ok()?;
     }
     Some(ModuleHash(hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_found_out_is_told() {
+        // A process that isn't there is like one of which /proc shows nothing.
+        let info = Info {
+            pid: 0,
+            name: "no such program".into(),
+            module: "00".repeat(32),
+            arch: "x86_64".into(),
+            args: Vec::new(),
+            uptime_seconds: 0,
+            memory_bytes: 0,
+            migratable: true,
+            periodic: None,
+        };
+        let hint = resume_hint(&info, Path::new("x.snap"));
+        assert_eq!(hint.command, "dunlin resume x.snap");
+        assert!(
+            hint.notes.len() == 2 && hint.notes[0].contains("--exe") && hint.notes[1].contains("--dir"),
+            "{hint:?}"
+        );
+    }
 }

@@ -7,6 +7,7 @@ mod files;
 mod guest;
 mod hostile;
 mod layouts;
+mod long;
 mod moving;
 mod placing;
 mod stdio;
