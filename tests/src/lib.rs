@@ -13,6 +13,7 @@
 //! - [`spec`]: the official test suite's scripts.
 
 pub mod case;
+pub mod desk;
 pub mod guest;
 pub mod large;
 pub mod moves;
