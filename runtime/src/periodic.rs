@@ -56,6 +56,8 @@ struct Progress {
     /// The chunks of carried files that it has, and those of the one that is being written.
     known: HashSet<ContentHash>,
     wanted: HashSet<ContentHash>,
+    /// Number of the oldest snapshot that one may go back to.
+    oldest: u64,
     /// No more snapshots.
     over: bool,
     report: Periodic,
@@ -165,7 +167,8 @@ impl Saver {
         let number = progress.next;
         progress.next += 1;
         let base = progress.base.clone();
-        let captured = capture::capture(running).and_then(|state| self.next_journal(running, number).map(|()| state));
+        let oldest = progress.oldest;
+        let captured = capture::capture(running).and_then(|state| self.next_journal(running, number, oldest).map(|()| state));
         let running = &*running;
         if let Ok(state) = &captured {
             progress.wanted = state.wasi.files.chunks.iter().map(|c| c.hash).collect();
@@ -221,12 +224,14 @@ impl Saver {
     }
 
     /// What the program changes from now on is undone in going back to the snapshot of this number, which is about to be written.
-    fn next_journal(&self, running: &mut Running, number: u64) -> Result<(), CaptureError> {
+    fn next_journal(&self, running: &mut Running, number: u64, oldest: u64) -> Result<(), CaptureError> {
         let Some(journal) = running.wasi.journal() else {
             return Ok(());
         };
-        journal.forget_before(self.store.oldest_journal());
-        journal.next(number).map_err(CaptureError::Journal)
+        journal.next(number).map_err(CaptureError::Journal)?;
+        // What can't be removed now is removed with the next snapshot.
+        let _ = journal.prune(oldest);
+        Ok(())
     }
 
     /// On the program's thread: writes a snapshot now, and waits for it. Returns its path.
@@ -235,7 +240,7 @@ impl Saver {
         let state = capture::capture(running)?;
         let number = progress.next;
         progress.next += 1;
-        self.next_journal(running, number)?;
+        self.next_journal(running, number, progress.oldest)?;
         let base = progress.base.clone();
         let written = self.write(running, &state, number, base.as_deref(), None)?;
         let path = self.store.directory().join(&written.name);
@@ -292,6 +297,7 @@ impl Saver {
                 report.last_pages = written.stats.stored_pages;
                 report.last_write_us = begun.elapsed().as_micros() as u64;
                 report.error = None;
+                progress.oldest = written.oldest;
                 progress.base = Some(written.name);
                 progress.known = std::mem::take(&mut progress.wanted);
             }
@@ -314,7 +320,9 @@ impl Saver {
 /// What the copy tells its parent.
 fn send(written: Result<Written, SnapshotError>) -> Vec<u8> {
     let message = match written {
-        Ok(Written { name, stats }) => json!({ "name": name, "bytes": stats.bytes, "pages": stats.stored_pages }),
+        Ok(Written { name, stats, oldest }) => {
+            json!({ "name": name, "oldest": oldest, "bytes": stats.bytes, "pages": stats.stored_pages })
+        }
         Err(e) => json!({ "error": e.to_string() }),
     };
     message.to_string().into_bytes()
@@ -327,6 +335,7 @@ fn received(bytes: io::Result<Vec<u8>>) -> Result<Written, String> {
     match message["name"].as_str() {
         Some(name) => Ok(Written {
             name: name.to_owned(),
+            oldest: number("oldest"),
             stats: dunlin_migrate::snapshot::WriteStats {
                 bytes: number("bytes"),
                 stored_pages: number("pages"),

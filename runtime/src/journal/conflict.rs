@@ -146,7 +146,8 @@ fn differs(
         (Expected::This(id), Some(found)) if id_of(&found) != id => Some(How::Replaced),
         (Expected::This(id), Some(found)) => {
             let entry = world.known.get(&id).and_then(|k| seen.get(&k.seen.0)?.get(k.seen.1 as usize));
-            let as_left = entry.is_none_or(|e| e.fits(found.len(), changed(&found)));
+            let ours = world.touched.get(&id).copied().unwrap_or(0).max(world.restored);
+            let as_left = entry.is_none_or(|e| e.fits(found.len(), changed(&found), ours));
             (!as_left && world.places.get(&id) != Some(&Location::Gone)).then_some(How::Changed)
         }
     })

@@ -122,6 +122,7 @@ impl Journal {
             reader: None,
         };
         journal.find_kept()?;
+        journal.append(&[(Record::Restored { at: now() }, &[])])?;
         Ok(journal)
     }
 
@@ -147,12 +148,43 @@ impl Journal {
         self.lineage.number
     }
 
-    /// Journals before this number are gone, and what they kept.
-    pub fn forget_before(&mut self, number: u64) {
+    /// Removes journals before this number, oldest first, and what they kept: nobody goes back that far. The program must not run
+    /// meanwhile: it could see a file's other names go.
+    pub fn prune(&mut self, below: u64) -> io::Result<()> {
+        /// Longer than that the removal of a name doesn't take, in nanoseconds.
+        const SOON: u64 = 1_000_000_000;
+        let mut old = Vec::new();
+        for name in files::names(&self.dir)? {
+            let Ok(name) = name.into_string() else { continue };
+            for (nth, ending) in [".undo", ".seen", ".keep"].into_iter().enumerate() {
+                if let Some(number) = files::number_of(&name, ending).filter(|n| *n < below) {
+                    old.push((number, nth, name.clone()));
+                }
+            }
+        }
+        // First what tells that one can go back with it.
+        old.sort();
+        for (_, nth, name) in old {
+            if nth < 2 {
+                files::remove(&self.dir, &name)?;
+                continue;
+            }
+            let keep = files::open_dir(&self.dir, &name)?;
+            for kept in files::names(&keep)? {
+                let stat = rustix::fs::statat(&keep, &kept, AtFlags::SYMLINK_NOFOLLOW)?;
+                if stat.st_nlink as u64 > 1 {
+                    let (id, until) = (FileId::of(&stat), now() + SOON);
+                    self.append(&[(Record::Touched { id, until }, &[])])?;
+                }
+                rustix::fs::unlinkat(&keep, &kept, AtFlags::empty())?;
+            }
+            rustix::fs::unlinkat(&self.dir, &name, AtFlags::REMOVEDIR)?;
+        }
         self.kept.retain(|_, places| {
-            places.retain(|(n, _)| *n >= number);
+            places.retain(|(n, _)| *n >= below);
             !places.is_empty()
         });
+        Ok(())
     }
 
     /// How many of a file's names are the journals'.
