@@ -132,6 +132,9 @@ impl Wasi {
         if f.name != Function::PollOneoff {
             self.poll_started = None;
         }
+        if let Err(errno) = self.refuse_hidden(f.name, &a, m) {
+            return Outcome::Return(errno as u64);
+        }
         let watch = self.touched.wanted().then(|| self.watch(f.name, &a, m));
         let done = match f.name {
             Function::ArgsGet => self.args_get(m, a.int(0), a.int(1)),

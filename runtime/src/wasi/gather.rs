@@ -208,10 +208,11 @@ impl<'a> Gathered<'a> {
 
     fn list(&mut self, grant: u32, dir: &File, path: &str, pending: &mut Vec<String>) -> Result<(), super::errno::Errno> {
         let dir = super::open::readable(dir.try_clone()?);
+        let here = self.wasi.name_of_directory(grant, &dir);
         for entry in rustix::fs::Dir::read_from(&dir)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
+            if matches!(name, b"." | b"..") || !self.wasi.shows(&here, name) {
                 continue;
             }
             let Ok(text) = std::str::from_utf8(name) else {

@@ -38,6 +38,7 @@ mod errno;
 mod fd;
 mod func;
 mod gather;
+mod hidden;
 mod host;
 mod identity;
 mod io;
@@ -63,6 +64,7 @@ mod writes;
 
 pub use capture::CaptureError;
 pub use func::{WasiFunc, resolve};
+pub use hidden::NotApart;
 pub use obstacle::Obstacle;
 pub use restore::{RestoreError, RestoreProblem};
 
@@ -133,6 +135,7 @@ pub struct Wasi {
     /// What the program has written, made and removed.
     touched: Touched,
     changes: change::Changes,
+    hidden: hidden::Hidden,
     warnings: Vec<String>,
 }
 
@@ -159,6 +162,9 @@ pub enum WasiError {
         /// The host's error.
         error: std::io::Error,
     },
+    /// The program could write to its own snapshots.
+    #[error(transparent)]
+    NotApart(#[from] NotApart),
     /// More directories than descriptors.
     #[error("too many --dir, --carry and --tcplisten options")]
     TooManyGrants,
@@ -181,6 +187,7 @@ impl Wasi {
             carried: Mutex::default(),
             touched: Touched::default(),
             changes: change::Changes::default(),
+            hidden: hidden::Hidden::default(),
             warnings: Vec::new(),
         }
     }
@@ -213,6 +220,7 @@ impl Wasi {
             inserted.map_err(|_| WasiError::TooManyGrants)?;
         }
         wasi.touched = Touched::new(wasi.grants.iter().map(|g| g.mode));
+        wasi.hide_snapshots(config)?;
         Ok(wasi)
     }
 

@@ -185,7 +185,7 @@ impl Wasi {
             // With that, the stage puts everything back.
             return Err(RestoreError(problems));
         }
-        let mut placed = stage.finish(files, &wasi.grants);
+        let mut placed = stage.finish(files, &wasi);
         wasi.warnings.extend(placed.settle(files, &wasi.grants, &unlinked));
         wasi.warnings.extend(stdin.and_then(advance_stdin));
         wasi.args.clone_from(&state.args);
@@ -322,6 +322,9 @@ impl<'a> Restore<'a> {
             stdin: None,
             problems,
         };
+        if let Err(e) = restore.wasi.hide_snapshots(config) {
+            restore.problems.push(WasiError::from(e).into());
+        }
         let carried = |d: &&state::Descriptor| restore_is_carried(state, d);
         let (later, now): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(carried);
         restore.descriptors(&now);
