@@ -7,6 +7,7 @@ use dunlin_tests::program::{BAD_SNAPSHOT, CHECKPOINTED, TRAP, USAGE};
 use rustix::process::Signal;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -215,7 +216,7 @@ fn namespaces_leave_each_others_sockets() {
         );
     }
     // One of a process that was killed, in a namespace that is gone: it may be another's.
-    fs::copy("/dev/null", desk.path("dunlin/1-77.sock")).unwrap();
+    drop(UnixListener::bind(desk.path("dunlin/1-77.sock")).unwrap());
     desk.dunlin(&["ps"]).expect_code(0);
     assert!(desk.path("dunlin/1-77.sock").exists());
 }
