@@ -3,14 +3,15 @@
 //! Everything a snapshot says is shown escaped: its bytes may come from anywhere, and a terminal obeys control characters. Values
 //! of environment variables are left out, because they are often secrets.
 
+mod json;
+
+pub use json::{json, write_json};
+
 use crate::image::Names;
-use crate::module::ModuleHash;
 use crate::snapshot::{PAGE_SIZE, Snapshot};
-use crate::state::files::Files;
 use crate::state::wasi::{Resource, Stdio, WasiState};
-use crate::state::{Frame, Invocation, Slot, State};
+use crate::state::{Frame, Invocation, State};
 use crate::types::Value;
-use serde_json::{Value as Json, json};
 use std::fmt::{Display, Write};
 
 /// Frames that the text shows of a deep stack, from the innermost and from the outermost.
@@ -24,111 +25,6 @@ pub fn text<R>(snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> String {
     // Writing to a string doesn't fail.
     let _ = write_text(&mut out, snapshot, names);
     out
-}
-
-/// The snapshot as JSON: one object with `format`, `module`, `invocation`, `frames` (innermost first), `memories`, `globals`, `tables`,
-/// `dropped` and `wasi`. Integers of 64 bits and more, and floats, are strings; a float comes with its bits.
-pub fn json<R>(snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> Json {
-    let (header, state) = (snapshot.header(), snapshot.state());
-    let (invocation, export) = match &state.invocation {
-        Invocation::Start => ("start", None),
-        Invocation::Export(name) => ("export", Some(name)),
-    };
-    let frames = state.frames.iter().rev().enumerate().map(|(depth, f)| {
-        json!({
-            "depth": depth,
-            "function": f.func,
-            "name": names.and_then(|n| n.get(f.func)),
-            "offset": f.offset,
-            "kind": f.kind.to_string(),
-            "values": f.values.iter().map(json_slot).collect::<Vec<_>>(),
-        })
-    });
-    let stored = stored_pages(snapshot);
-    let memories = state
-        .memories
-        .iter()
-        .zip(&stored)
-        .map(|(m, (own, bases))| json!({ "pages": m.pages, "stored_pages": own, "base_pages": bases }));
-    let bases = snapshot.bases().iter().enumerate().map(|(nth, base)| {
-        json!({
-            "name": base.name,
-            "identity": ModuleHash(base.identity).to_string(),
-            "pages": base.pages,
-            "used": snapshot.pages_from(nth),
-            "present": snapshot.is_attached(nth),
-        })
-    });
-    let tables = state
-        .tables
-        .iter()
-        .map(|t| json!({ "elements": t.elements.len(), "not_null": t.elements.iter().flatten().count() }));
-    let mut wasi = serde_json::to_value(&state.wasi).unwrap_or_default();
-    wasi["files"] = json_files(&state.wasi.files);
-    if let Some(env) = wasi.get_mut("env") {
-        *env = state.wasi.env.iter().map(|(name, _)| name.as_str()).collect();
-    }
-    json!({
-        "format": header.version,
-        "bytes": header.total_len,
-        "identity": ModuleHash(snapshot.identity()).to_string(),
-        "bases": bases.collect::<Vec<_>>(),
-        "module": header.module.to_string(),
-        "invocation": { "kind": invocation, "name": export },
-        "frames": frames.collect::<Vec<_>>(),
-        "memories": memories.collect::<Vec<_>>(),
-        "globals": state.globals.iter().map(|&v| json_value(v)).collect::<Vec<_>>(),
-        "tables": tables.collect::<Vec<_>>(),
-        "dropped": { "elements": state.dropped_elements, "data": state.dropped_data },
-        "wasi": wasi,
-    })
-}
-
-/// The carried files; of their chunks only how many there are and how long.
-fn json_files(files: &Files) -> Json {
-    let contents = files
-        .contents
-        .iter()
-        .map(|c| json!({ "bytes": c.len, "data_bytes": c.data_len(&files.chunks) }));
-    let data = files.chunks.iter().fold(0u64, |sum, c| sum.saturating_add(c.len));
-    let stored = files.chunks.iter().filter(|c| c.stored).count();
-    json!({
-        "modes": files.modes.iter().map(|m| m.option()).collect::<Vec<_>>(),
-        "contents": contents.collect::<Vec<_>>(),
-        "chunks": {
-            "number": files.chunks.len(),
-            "bytes": data,
-            "stored": stored,
-            "stored_bytes": files.stored_len(),
-        },
-        "nodes": files.nodes,
-        "removed": files.removed,
-        "unlinked": files.unlinked,
-        "listeners": files.listeners,
-    })
-}
-
-fn json_slot(&(slot, value): &(Slot, Value)) -> Json {
-    let (place, index) = match slot {
-        Slot::Local(n) => ("local", n),
-        Slot::Stack(n) => ("stack", n),
-    };
-    let mut object = json_value(value);
-    object["place"] = place.into();
-    object["index"] = index.into();
-    object
-}
-
-fn json_value(value: Value) -> Json {
-    let ty = value.ty().to_string();
-    match value {
-        Value::I32(x) => json!({ "type": ty, "value": x as i32 }),
-        Value::I64(x) => json!({ "type": ty, "value": (x as i64).to_string() }),
-        Value::F32(x) => json!({ "type": ty, "value": f32::from_bits(x).to_string(), "bits": format!("{x:#010x}") }),
-        Value::F64(x) => json!({ "type": ty, "value": f64::from_bits(x).to_string(), "bits": format!("{x:#018x}") }),
-        Value::V128(x) => json!({ "type": ty, "value": format!("{x:#034x}") }),
-        Value::FuncRef(r) | Value::ExternRef(r) | Value::ExnRef(r) => json!({ "type": ty, "value": r }),
-    }
 }
 
 /// How many pages are stored of each memory, in the file itself and in its bases.
@@ -364,6 +260,7 @@ mod tests {
     use crate::snapshot;
     use crate::state::wasi::Descriptor;
     use crate::testing;
+    use serde_json::json;
     use std::io::Cursor;
 
     fn sample(state: &State) -> Snapshot<Cursor<Vec<u8>>> {

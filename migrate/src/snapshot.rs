@@ -46,15 +46,17 @@ mod carried_tests;
 #[cfg(test)]
 mod increment_tests;
 #[cfg(test)]
+mod sparse_tests;
+#[cfg(test)]
 mod tests;
 
-pub use atomic::atomic_write;
+pub use atomic::{atomic_write, replace};
 pub use bases::BaseFile;
 pub use contents::{Contents, FirstOf, NoContents, copy_chunk, write_contents};
 pub use header::{Header, VERSION, id as section_id};
 pub use increment::Earlier;
 pub use pages::{PAGE_SIZE, PageRun};
-pub use read::{Snapshot, header_only, open_file};
+pub use read::{Origin, Snapshot, header_only, open_file};
 pub use write::{WriteStats, write, write_incremental, write_sparse, write_with};
 
 use crate::state::files::{ContentHash, FilesError};
@@ -133,6 +135,20 @@ pub enum SnapshotError {
         /// The greatest length.
         limit: u64,
     },
+    /// A section of a sparse file consists of holes: it could claim any amount of memory and take none on the disk.
+    #[error(
+        "most of the snapshot's {section} section is holes in a sparse file; if you trust it, copy it with `cp --sparse=never` and use the copy"
+    )]
+    Sparse {
+        /// Which.
+        section: &'static str,
+    },
+    /// What was written can't be read again, so it would have been of no use.
+    #[error("the snapshot could not be used: {0}")]
+    Unusable(String),
+    /// Nobody wants it any more.
+    #[error("whoever asked for the snapshot is gone")]
+    GivenUp,
     /// The state doesn't decode or encode.
     #[error("the snapshot's state section is damaged: {0}")]
     State(postcard::Error),

@@ -6,7 +6,7 @@
 //! ([`crate::snapshot`], bases). `.lock` is held by the program that writes here.
 
 use crate::module::ModuleHash;
-use crate::snapshot::{Contents, Earlier, FirstOf, SnapshotError, WriteStats};
+use crate::snapshot::{Contents, Earlier, FirstOf, Snapshot, SnapshotError, WriteStats};
 use crate::snapshot::{atomic_write, header_only, open_file, write_incremental};
 use crate::state::State;
 use crate::state::files::{Chunk, ContentHash};
@@ -158,9 +158,12 @@ impl Store {
     ) -> Result<Written, SnapshotError> {
         let name = file_name(number);
         let path = self.directory.join(&name);
+        self.remove_leftovers();
         let write = |earlier: &Earlier, contents: &dyn Contents| {
             atomic_write(&path, |file| {
-                write_incremental(file, state, memories, may_be_used, contents, earlier)
+                let stats = write_incremental(file, state, memories, may_be_used, contents, earlier)?;
+                self.read_again(file)?;
+                Ok(stats)
             })
         };
         let snapshot = base.and_then(|name| open_file(&self.directory.join(name)).ok().map(|s| (s, name)));
@@ -180,6 +183,13 @@ impl Store {
         // Too many files are no reason to doubt the one that was written.
         let _ = self.prune(state.module);
         Ok(Written { name, stats })
+    }
+
+    /// Reads what a resumer reads first of a snapshot that was just written.
+    fn read_again(&self, file: &File) -> Result<(), SnapshotError> {
+        let file = file.try_clone().map_err(SnapshotError::io("read the snapshot"))?;
+        let read = Snapshot::open(file).and_then(|mut s| s.attach_all(|name| File::open(self.directory.join(name))));
+        read.map_err(|e| SnapshotError::Unusable(e.to_string()))
     }
 
     /// Removes what is not needed: neither one of the newest usable snapshots, nor a base of one of those.

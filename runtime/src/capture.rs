@@ -4,11 +4,13 @@ use crate::memory::{Memory, WASM_PAGE};
 use crate::residency;
 use crate::running::Running;
 use dunlin_migrate::frames::{self, FrameError};
-use dunlin_migrate::snapshot::{self, SnapshotError, WriteStats, atomic_write};
+use dunlin_migrate::snapshot::{self, Snapshot, SnapshotError, WriteStats, replace};
+use dunlin_migrate::state::validate::validate;
 use dunlin_migrate::state::wasi::WasiState;
 use dunlin_migrate::state::{MemoryState, State, TableState};
 use dunlin_migrate::types::NULL_REF;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Why no snapshot was made. The program can go on.
@@ -22,7 +24,7 @@ pub enum CaptureError {
     Wasi(#[from] crate::wasi::CaptureError),
     /// The undo journal that a snapshot begins can't be written.
     #[error("cannot begin an undo journal: {0}")]
-    Journal(std::io::Error),
+    Journal(io::Error),
     /// The snapshot can't be written.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -91,10 +93,85 @@ pub fn write_to(running: &Running, out: &mut impl Write) -> Result<Captured, Cap
     Ok(write_state(running, &state, out)?)
 }
 
-/// Writes a snapshot file. When anything fails, a file that was there before is as it was.
-pub fn write_file(running: &Running, path: &Path) -> Result<Captured, CaptureError> {
+/// Whoever asked for a snapshot.
+pub trait Asker {
+    /// Doesn't wait for it any more.
+    fn is_gone(&self) -> bool;
+
+    /// Learns that it is there; `false` if that didn't reach them.
+    fn told(&self, done: &Captured) -> bool;
+}
+
+/// The program itself, which asked to be checkpointed when a signal arrives.
+#[derive(Clone, Copy, Debug)]
+pub struct Itself;
+
+impl Asker for Itself {
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn told(&self, _: &Captured) -> bool {
+        true
+    }
+}
+
+/// Writes a snapshot file, and reads it again as a resumer would, before anything is replaced. When anything fails, or when `asker` is
+/// gone before it has heard of it, a file that was there before is as it was.
+pub fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<Captured, CaptureError> {
     let state = capture(running)?;
-    Ok(atomic_write(path, |file| write_state(running, &state, file))?)
+    let write = |file: &mut File| {
+        let mut out = Patient {
+            out: &mut *file,
+            asker,
+            since: 0,
+        };
+        let written = write_state(running, &state, &mut out);
+        if asker.is_gone() {
+            return Err(SnapshotError::GivenUp);
+        }
+        let written = written?;
+        let again = Snapshot::open(&*file).map_err(|e| SnapshotError::Unusable(e.to_string()))?;
+        check(running, again.into_parts().0)?;
+        Ok(written)
+    };
+    Ok(replace(path, write, |done| asker.told(done))?)
+}
+
+/// Would this program accept the state? Whatever only the receiver knows (its grants, its files, its memory) is not asked.
+pub fn check(running: &Running, mut state: State) -> Result<(), SnapshotError> {
+    let program = running.instance.program;
+    let validated = validate(&mut state, &program.module, &program.maps);
+    validated.map_err(|e| SnapshotError::Unusable(e.to_string()))?;
+    state.wasi.check().map_err(|e| SnapshotError::Unusable(e.to_string()))
+}
+
+/// Bytes that are written before someone looks whether they are still wanted.
+const PATIENCE: usize = 1 << 20;
+
+/// Writes as long as somebody waits for it.
+struct Patient<'a, W> {
+    out: W,
+    asker: &'a dyn Asker,
+    since: usize,
+}
+
+impl<W: Write> Write for Patient<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.since >= PATIENCE {
+            self.since = 0;
+            if self.asker.is_gone() {
+                return Err(io::Error::other("it is not wanted any more"));
+            }
+        }
+        let written = self.out.write(&bytes[..bytes.len().min(PATIENCE)])?;
+        self.since += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// The linear memories of a program at rest, and which of their pages may hold something.

@@ -9,6 +9,7 @@
 //! A 32-bit index plus a 32-bit constant offset plus the access itself stays below [`RESERVED`], so one reservation bounds every
 //! access. Accesses of 64-bit memories are checked by compiled code; their reservation only bounds their growth. WebAssembly pages are 64 KiB, a multiple of every supported machine's page.
 
+use crate::detach;
 use crate::space::Space;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -46,7 +47,7 @@ pub enum MemoryError {
     #[error("cannot get {0} bytes of memory: {1}")]
     Commit(u64, std::io::Error),
     /// More than a limit allows.
-    #[error("the program needs {needed} bytes of linear memory, but only {limit} are allowed (--max-memory)")]
+    #[error("the program needs {needed} bytes of memory, but only {limit} are allowed (--max-memory)")]
     Limit {
         /// Bytes needed.
         needed: u64,
@@ -121,9 +122,16 @@ impl Memory {
         unsafe { std::slice::from_raw_parts_mut(self.base(), self.size as usize) }
     }
 
-    /// The byte ranges that files were mapped to.
+    /// The byte ranges that files were mapped to, whether the pages are still theirs or copies by now.
     pub fn mapped(&self) -> &[Range<u64>] {
         &self.mapped
+    }
+
+    /// The addresses of [`Memory::mapped`].
+    pub fn mapped_addresses(&self) -> Vec<Range<usize>> {
+        let base = self.base().expose_provenance();
+        let ranges = self.mapped.iter();
+        ranges.map(|r| base + r.start as usize..base + r.end as usize).collect()
     }
 
     /// Is this address one that only an out-of-bounds access of this memory can touch?
@@ -133,7 +141,7 @@ impl Memory {
     }
 
     /// Replaces bytes of the memory by a private mapping of a file. `false`, with nothing done, if this machine's pages
-    /// don't allow it; then the bytes must be read.
+    /// don't allow it; then the bytes must be read. The caller sees to it that nobody writes to the file ([`crate::detach`]).
     pub fn map_file(&mut self, file: impl AsFd, file_offset: u64, at: u64, len: u64) -> Result<bool, MemoryError> {
         let page = rustix::param::page_size() as u64;
         let inside = at.checked_add(len).is_some_and(|end| end <= self.size);
@@ -147,6 +155,15 @@ impl Memory {
             .map_err(MemoryError::Map)?;
         self.mapped.push(at..at + len);
         Ok(true)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // Nothing is mapped under these leases any more, and what comes to these addresses next must not be taken for it.
+        if !self.mapped.is_empty() {
+            detach::forget(&self.mapped_addresses());
+        }
     }
 }
 

@@ -205,6 +205,7 @@ impl Saver {
         base: Option<&str>,
         new: Option<&ByHash<Vec<u8>>>,
     ) -> Result<Written, SnapshotError> {
+        capture::check(running, state.clone())?;
         let memories = Memories::of(running);
         let may_be_used = |memory, page| memories.may_be_used(memory, page);
         let (none, contents) = (ByHash::default(), running.wasi.contents(&state.wasi));

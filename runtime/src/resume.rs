@@ -5,20 +5,21 @@ use crate::arch;
 use crate::exceptions::Exceptions;
 use crate::instance::{Instance, InstanceError, Limits};
 use crate::journal::BackError;
-use crate::memory::{Memory, MemoryError, WASM_PAGE};
+use crate::memory::{Memory, WASM_PAGE};
 use crate::options::WasiConfig;
+use crate::pages;
 use crate::program::Program;
 use crate::running::Running;
 use crate::wasi::{RestoreError, RestoreProblem, Wasi};
 use dunlin_migrate::frames::{self, Entry, FrameError};
 use dunlin_migrate::module::ModuleHash;
-use dunlin_migrate::snapshot::{Contents, PAGE_SIZE, PageRun, Snapshot, SnapshotError};
+use dunlin_migrate::snapshot::{Contents, Origin, Snapshot, SnapshotError};
 use dunlin_migrate::state::files::{Chunk, ContentHash};
 use dunlin_migrate::state::validate::{StateError, validate};
 use dunlin_migrate::state::{Invocation, PointKind, Slot, State};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, Write};
+use std::io::{self, Cursor, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -67,9 +68,6 @@ pub enum ResumeError {
     },
 }
 
-/// The most parts of a memory that are mapped. A process may have some 65000 mappings; an incremental snapshot can have as many runs.
-const MAX_MAPPINGS: usize = 4096;
-
 impl ResumeError {
     /// Is the file damaged or gone, so that an earlier one may do?
     pub fn is_damage(&self) -> bool {
@@ -86,52 +84,34 @@ impl ResumeError {
 }
 
 /// Where the bytes of a snapshot are.
-pub trait Source: Read + Seek {
-    /// Fills bytes of a linear memory, by mapping if possible.
-    fn load(&self, memory: &mut Memory, offset: u64, at: u64, len: u64) -> Result<(), SnapshotError>;
-
+pub trait Source: Origin + Sync {
     /// Fills a buffer with the bytes at an offset.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// The file itself, if there is one.
+    fn file(&self) -> Option<&File>;
 }
 
 impl Source for File {
-    fn load(&self, memory: &mut Memory, offset: u64, at: u64, len: u64) -> Result<(), SnapshotError> {
-        let mapped = match memory.mapped().len() < MAX_MAPPINGS {
-            true => memory.map_file(self, offset, at, len),
-            false => Ok(false),
-        };
-        match mapped {
-            Ok(true) => Ok(()),
-            // A file system that can't map, or pages of another size.
-            Ok(false) | Err(MemoryError::Map(_)) => {
-                let place = place(memory, at, len)?;
-                self.read_exact_at(place, offset)
-                    .map_err(SnapshotError::io("read a page of the snapshot"))
-            }
-            Err(e) => Err(SnapshotError::io("read a page of the snapshot")(io::Error::other(e))),
-        }
-    }
-
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.read_exact_at(buffer, offset)
+    }
+
+    fn file(&self) -> Option<&File> {
+        Some(self)
     }
 }
 
 impl Source for Cursor<Vec<u8>> {
-    fn load(&self, memory: &mut Memory, offset: u64, at: u64, len: u64) -> Result<(), SnapshotError> {
-        let bytes = offset
-            .checked_add(len)
-            .and_then(|end| self.get_ref().get(offset as usize..end as usize));
-        let bytes = bytes.ok_or(SnapshotError::Damaged("a stored page lies beyond its end"))?;
-        place(memory, at, len)?.copy_from_slice(bytes);
-        Ok(())
-    }
-
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let end = offset.checked_add(buffer.len() as u64);
         let bytes = end.and_then(|end| self.get_ref().get(offset as usize..end as usize));
         buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
+    }
+
+    fn file(&self) -> Option<&File> {
+        None
     }
 }
 
@@ -165,13 +145,6 @@ impl<R: Source> Contents for Carried<'_, R> {
         }
         Ok(true)
     }
-}
-
-fn place(memory: &mut Memory, at: u64, len: u64) -> Result<&mut [u8], SnapshotError> {
-    let place = at
-        .checked_add(len)
-        .and_then(|end| memory.bytes_mut().get_mut(at as usize..end as usize));
-    place.ok_or(SnapshotError::Damaged("a stored page lies beyond its memory"))
 }
 
 /// Opens a snapshot file, and those beside it that it takes pages from, and reads all of it but the memory's pages.
@@ -218,9 +191,9 @@ pub fn shell(program: &'static Program, limits: &Limits) -> Result<Instance, Ins
     )
 }
 
-/// Fills an instance from a snapshot's state and pages. Returns the imported function whose call was undone, if that is where the
-/// program stands; its arguments are in the slots again.
-fn fill_instance<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>, state: &State) -> Result<Option<u32>, ResumeError> {
+/// Fills an instance from a snapshot's state, but for its pages. Returns the imported function whose call was undone, if that is where
+/// the program stands; its arguments are in the slots again.
+fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, ResumeError> {
     let program = instance.program;
     let Some(outermost) = state.frames.first() else {
         return Err(FrameError::Empty.into());
@@ -242,15 +215,6 @@ fn fill_instance<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>, sta
         instance
             .grow_memory_to(index, memory.pages.saturating_mul(WASM_PAGE))
             .map_err(InstanceError::Memory)?;
-        let Some(memory) = instance.memory_at_mut(index) else {
-            continue;
-        };
-        let runs: Vec<PageRun<'_>> = snapshot.runs().filter(|run| run.memory == index).collect();
-        for run in &runs {
-            let at = run.first * PAGE_SIZE as u64;
-            snapshot.reader_of(run)?.load(memory, run.offset, at, run.len())?;
-        }
-        verify(memory.bytes(), &runs)?;
     }
     for (index, &value) in (0..).zip(&state.globals) {
         instance.set_global(index, value);
@@ -271,59 +235,6 @@ fn fill_instance<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>, sta
         }
     }
     Ok(innermost.map(|frame| frame.func))
-}
-
-/// Pages that one thread checks, at least.
-const PAGES_PER_THREAD: usize = 512;
-
-/// Checks the pages in a memory against their checksums; with several threads if there are many.
-fn verify(memory: &[u8], runs: &[PageRun<'_>]) -> Result<(), SnapshotError> {
-    let total: usize = runs.iter().map(|run| run.crcs.len()).sum();
-    let useful = total / PAGES_PER_THREAD;
-    // Asking for the number of processors costs more than checking a few pages.
-    let processors = if useful > 1 {
-        std::thread::available_parallelism().map_or(1, usize::from)
-    } else {
-        1
-    };
-    let threads = useful.clamp(1, processors);
-    let share = total.div_ceil(threads).max(1);
-    let pieces: Vec<PageRun<'_>> = runs.iter().flat_map(|run| split(run, share)).collect();
-    let check = |pieces: &[PageRun<'_>]| {
-        pieces.iter().try_for_each(|piece| {
-            let start = piece.first as usize * PAGE_SIZE;
-            piece.verify(memory.get(start..start + piece.len() as usize).unwrap_or_default())
-        })
-    };
-    if threads == 1 {
-        return check(&pieces);
-    }
-    std::thread::scope(|scope| {
-        // Pieces differ in size, but none is larger than a share: consecutive ones make about a share each.
-        let per_thread = pieces.len().div_ceil(threads);
-        let workers: Vec<_> = pieces
-            .chunks(per_thread)
-            .map(|chunk| scope.spawn(move || check(chunk)))
-            .collect();
-        workers
-            .into_iter()
-            .try_for_each(|w| w.join().unwrap_or(Err(SnapshotError::Damaged("a page can't be read"))))
-    })
-}
-
-/// Cuts a run into pieces of at most `pages` pages.
-fn split<'a>(run: &PageRun<'a>, pages: usize) -> impl Iterator<Item = PageRun<'a>> + use<'a> {
-    let run = *run;
-    run.crcs.chunks(pages).enumerate().map(move |(n, crcs)| {
-        let before = (n * pages) as u64;
-        PageRun {
-            first: run.first + before,
-            count: crcs.len() as u64,
-            offset: run.offset + before * PAGE_SIZE as u64,
-            crcs,
-            ..run
-        }
-    })
 }
 
 /// A program restored from a snapshot.
@@ -354,9 +265,11 @@ pub fn restore<R: Source>(
     check_program(program, snapshot.header().module)?;
     let mut state = snapshot.state().clone();
     validate(&mut state, &program.module, &program.maps)?;
-    let import = fill_instance(&mut instance, snapshot, &state)?;
+    let import = fill_instance(&mut instance, &state)?;
+    let leases = pages::fill(&mut instance, snapshot)?;
     before_files()?;
     let wasi = Wasi::restore_with(&state.wasi, config, &Carried::of(snapshot))?;
+    leases.keep(instance.memories().flat_map(Memory::mapped_addresses).collect());
     Ok(Restored {
         instance,
         wasi,
@@ -380,10 +293,11 @@ pub fn problems<R: Source>(
         Err(e) => found.push(e.into()),
         Ok(()) => match shell(program, limits) {
             Err(e) => found.push(e.into()),
-            Ok(mut instance) => found.extend(fill_instance(&mut instance, snapshot, &state).err()),
+            Ok(mut instance) => found.extend(fill_instance(&mut instance, &state).err()),
         },
     }
     if !found.iter().any(|e| matches!(e, ResumeError::State(_))) {
+        found.extend(pages::verify(snapshot).err().map(ResumeError::from));
         let problems = Wasi::restore_problems(&state.wasi, config, &Carried::of(snapshot));
         if !problems.is_empty() {
             found.push(RestoreError(problems).into());
@@ -400,7 +314,9 @@ pub(crate) fn refill(running: &mut Running, bytes: Vec<u8>) -> Result<(), Resume
     let mut state = snapshot.state().clone();
     validate(&mut state, &program.module, &program.maps)?;
     // The import that was about to be called is called by the dispatcher that is under way.
-    fill_instance(&mut running.instance, &snapshot, &state)?;
+    fill_instance(&mut running.instance, &state)?;
+    // Nothing of it is mapped: it is no file.
+    pages::fill(&mut running.instance, &snapshot)?;
     running.wasi = Wasi::restore_with(&state.wasi, &running.setup.config, &Carried::of(&snapshot))?;
     running.invocation = state.invocation;
     Ok(())

@@ -1,13 +1,14 @@
 //! Serving requests at a migration point, with the program stopped.
 
-use crate::capture::{self, CaptureError};
+use crate::capture::{self, Asker, CaptureError, Captured, Itself};
 use crate::exit::{Ending, FAILED, Failure};
 use crate::force::Due;
 use crate::obstacles;
 use crate::running::{CheckpointTo, Flow, Running};
 use crate::shared::{Job, Task};
 use dunlin_migrate::control::{Checked, Checkpointed, Reply};
-use std::path::{Path, PathBuf};
+use dunlin_migrate::snapshot::SnapshotError;
+use std::path::PathBuf;
 use std::time::Instant;
 
 impl Running {
@@ -84,11 +85,20 @@ impl Running {
             job.reply(&Reply::Failed { error, findings });
             return None;
         }
-        match self.checkpoint(&to, stop_us) {
-            Ok(done) => {
-                job.reply(&Reply::Checkpointed(done));
+        let asker = Waiting {
+            job: &job,
+            stop_us,
+            begun: Instant::now(),
+        };
+        match capture::write_file(self, &to, &asker) {
+            Ok(_) => {
+                if let Some(CheckpointTo::File(own)) = &self.setup.checkpoint_to {
+                    own.written_to(&to);
+                }
                 (!leave_running).then_some(to)
             }
+            // Whoever is interrupted has not asked.
+            Err(CaptureError::Snapshot(SnapshotError::GivenUp)) => None,
             Err(e) => {
                 job.reply(&Reply::Failed {
                     error: e.to_string(),
@@ -99,21 +109,10 @@ impl Running {
         }
     }
 
-    fn checkpoint(&self, to: &Path, stop_us: u64) -> Result<Checkpointed, CaptureError> {
-        let begun = Instant::now();
-        let done = capture::write_file(self, to)?;
-        Ok(Checkpointed {
-            bytes: done.stats.bytes,
-            frames: done.frames,
-            stop_us,
-            write_us: micros(begun),
-        })
-    }
-
     /// Writes the program's own snapshot; returns its path.
     fn write_own(&mut self, to: &CheckpointTo) -> Result<PathBuf, CaptureError> {
         match to {
-            CheckpointTo::File(path) => capture::write_file(self, path).map(|_| path.clone()),
+            CheckpointTo::File(own) => own.write(|path| capture::write_file(self, path, &Itself).map(|_| path.to_owned())),
             CheckpointTo::Directory(saver) => saver.write_now(self),
         }
     }
@@ -128,6 +127,29 @@ impl Running {
             Err(e) => Ending::Failed(Failure::new(FAILED, format!("cannot checkpoint to {to}: {e}"))),
         };
         self.end(ending)
+    }
+}
+
+/// Another process that waits for a snapshot.
+struct Waiting<'a> {
+    job: &'a Job,
+    stop_us: u64,
+    begun: Instant,
+}
+
+impl Asker for Waiting<'_> {
+    fn is_gone(&self) -> bool {
+        self.job.abandoned()
+    }
+
+    fn told(&self, done: &Captured) -> bool {
+        let reply = Reply::Checkpointed(Checkpointed {
+            bytes: done.stats.bytes,
+            frames: done.frames,
+            stop_us: self.stop_us,
+            write_us: micros(self.begun),
+        });
+        !self.job.abandoned() && self.job.tell(&reply).is_ok()
     }
 }
 

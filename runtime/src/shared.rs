@@ -36,8 +36,13 @@ pub struct Job {
 
 impl Job {
     /// Sends the reply. A requester that is gone doesn't matter.
-    pub fn reply(mut self, reply: &Reply) {
-        let _ = send(&mut self.stream, reply);
+    pub fn reply(self, reply: &Reply) {
+        let _ = self.tell(reply);
+    }
+
+    /// Sends the reply.
+    pub fn tell(&self, reply: &Reply) -> io::Result<()> {
+        send(&mut &self.stream, reply)
     }
 
     /// Has the requester hung up?
@@ -50,7 +55,7 @@ impl Job {
 }
 
 /// Sends one reply line.
-pub fn send(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+pub fn send(stream: &mut impl Write, reply: &Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     stream.write_all(&line)

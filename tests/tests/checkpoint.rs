@@ -328,3 +328,100 @@ fn what_can_not_move_is_said_and_the_program_goes_on() {
     stdin.write_all(b"on\n").expect("it reads");
     assert_eq!(running.finish().expect_code(0).out(), "ready\nread on\nit says: x\n");
 }
+
+/// A client that is interrupted while the snapshot is being written has not asked: the program runs on, and nothing is left of it. At
+/// whatever time: either all of that, or the program has ended and the whole snapshot is there.
+#[test]
+fn an_interrupted_client_has_not_asked() {
+    for arch in Arch::ALL {
+        for old in [None, Some(b"something else".as_slice())] {
+            let dir = scratch();
+            let snapshot = dir.path().join("x.snap");
+            let mut running = start(arch, "touch");
+            let (mut ended, mut went_on) = (0, 0);
+            for n in 0..12_u32 {
+                match old {
+                    Some(old) => std::fs::write(&snapshot, old).unwrap(),
+                    None => drop(std::fs::remove_file(&snapshot)),
+                }
+                let mut command = std::process::Command::new(dunlin_tests::tools::dunlin());
+                command.args(["checkpoint", &running.pid().to_string(), "-o"]).arg(&snapshot);
+                let client = dunlin_tests::process::start(command, Input::Empty, PROMPT);
+                // When the first bytes are there, and somewhat later each time.
+                let begun = Instant::now();
+                let in_progress = || {
+                    std::fs::read_dir(dir.path())
+                        .unwrap()
+                        .any(|e| is_temporary(&e.unwrap().file_name()))
+                };
+                while !in_progress() && begun.elapsed() < PROMPT && running.is_running() {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                std::thread::sleep(Duration::from_millis(2) * n);
+                client.signal(if n % 2 == 0 { Signal::KILL } else { Signal::INT });
+                client.finish();
+                std::thread::sleep(Duration::from_millis(400));
+                let left = || {
+                    std::fs::read_dir(dir.path())
+                        .unwrap()
+                        .any(|e| is_temporary(&e.unwrap().file_name()))
+                };
+                if running.is_running() {
+                    while left() && begun.elapsed() < PROMPT {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                    assert!(!left(), "half-written files are left");
+                    assert_eq!(std::fs::read(&snapshot).ok().as_deref(), old, "the target was touched");
+                    went_on += 1;
+                } else {
+                    running.finish().expect_code(CHECKPOINTED);
+                    assert!(!left(), "half-written files are left");
+                    dunlin_tests::snapshots::load(&snapshot);
+                    ended += 1;
+                    running = start(arch, "touch");
+                }
+            }
+            println!("{arch}: {went_on} ran on, {ended} ended");
+            assert!(went_on > 0, "no client was interrupted in time");
+            let stdin = running.stdin().as_mut().expect("a pipe");
+            stdin.write_all(b"a").expect("it reads");
+            running.wait_for("touched 6773ed6a42a00000\n");
+        }
+    }
+}
+
+fn is_temporary(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().starts_with(".dunlin-")
+}
+
+/// A client that takes its answer no more, although it is there: as if it had not asked.
+#[test]
+fn an_answer_that_does_not_arrive() {
+    use std::os::unix::net::UnixStream;
+    let dir = scratch();
+    let snapshot = dir.path().join("x.snap");
+    std::fs::write(&snapshot, b"something else").unwrap();
+    let mut running = start(Arch::X86_64, "touch");
+    let run = std::env::var_os("XDG_RUNTIME_DIR").map(|d| PathBuf::from(d).join("dunlin"));
+    let fallback = PathBuf::from(format!("/tmp/dunlin-{}", rustix::process::getuid().as_raw()));
+    let begun = Instant::now();
+    let mut client = loop {
+        let places = run.iter().chain([&fallback]);
+        let sockets = places.map(|d| d.join(format!("{}.sock", running.pid())));
+        if let Some(client) = sockets.filter_map(|s| UnixStream::connect(s).ok()).next() {
+            break client;
+        }
+        assert!(begun.elapsed() < PROMPT, "it can't be reached");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let request = serde_json::json!({ "request": "checkpoint", "to": snapshot, "leave_running": false });
+    client.write_all(format!("{request}\n").as_bytes()).unwrap();
+    drop(client);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(running.is_running());
+    let stdin = running.stdin().as_mut().expect("a pipe");
+    stdin.write_all(b"a").expect("it reads");
+    running.wait_for("touched 6773ed6a42a00000\n");
+    assert_eq!(std::fs::read(&snapshot).unwrap(), b"something else");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}

@@ -12,10 +12,42 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Bytes read at once when pages are verified.
 const CHUNK_PAGES: usize = 64;
+
+/// Bytes of a sparse file's `state` section that may be holes: zeros that take no room on the disk, but would in memory, many times over.
+const MAX_HOLES_OF_STATE: u64 = 1 << 20;
+/// The same, of other sections.
+const MAX_HOLES: u64 = 64 << 10;
+/// Unit in which holes are found: the block of most file systems.
+const BLOCK: usize = 4096;
+
+/// What a snapshot is read from.
+pub trait Origin: Read + Seek {
+    /// Does it take less room than its length says? Then its zeros cost whoever made it nothing, and are not believed in any number.
+    fn is_sparse(&self) -> bool;
+}
+
+impl Origin for File {
+    fn is_sparse(&self) -> bool {
+        self.metadata().is_ok_and(|m| m.blocks().saturating_mul(512) < m.size())
+    }
+}
+
+impl Origin for &File {
+    fn is_sparse(&self) -> bool {
+        Origin::is_sparse(*self)
+    }
+}
+
+impl<T: AsRef<[u8]>> Origin for io::Cursor<T> {
+    fn is_sparse(&self) -> bool {
+        false
+    }
+}
 
 /// Reads only the first 64 bytes of a snapshot: whose it is, and how long the file must be.
 pub fn header_only(reader: &mut impl Read) -> Result<Header, SnapshotError> {
@@ -119,7 +151,7 @@ fn data_section(sections: &[Section]) -> Result<&Section, SnapshotError> {
     Ok(data)
 }
 
-impl<R: Read + Seek> Snapshot<R> {
+impl<R: Origin> Snapshot<R> {
     /// Reads everything but the pages themselves.
     ///
     /// Checked then: the file's length; that sections are known, lie in the file in order and apart; every checksum but the
@@ -157,11 +189,13 @@ impl<R: Read + Seek> Snapshot<R> {
         }
         let find = |id, what| sections.iter().find(|s| s.id == id).ok_or(SnapshotError::Damaged(what));
         let data = data_section(&sections)?;
-        let state = load(&mut reader, find(id::STATE, "it has no state section")?, "state", MAX_STATE)?;
-        let (mut state, rest) = postcard::take_from_bytes::<State>(&state).map_err(SnapshotError::State)?;
+        let bytes = load(&mut reader, find(id::STATE, "it has no state section")?, "state", MAX_STATE)?;
+        let (mut state, rest) = postcard::take_from_bytes::<State>(&bytes).map_err(SnapshotError::State)?;
         if !rest.is_empty() {
             return Err(SnapshotError::Damaged("there are bytes behind the state"));
         }
+        // It may be large, and so may be what comes next.
+        drop(bytes);
         if state.module != header.module {
             return Err(SnapshotError::Damaged("header and state name different modules"));
         }
@@ -360,7 +394,7 @@ fn files_of(bytes: &[u8], version: u32) -> Result<Files, SnapshotError> {
 }
 
 /// The chunks of carried contents that a snapshot stores, and where each begins.
-fn contents_of(reader: &mut (impl Read + Seek), sections: &[Section]) -> Result<Vec<(Chunk, u64)>, SnapshotError> {
+fn contents_of(reader: &mut impl Origin, sections: &[Section]) -> Result<Vec<(Chunk, u64)>, SnapshotError> {
     let find = |id| sections.iter().find(|s| s.id == id);
     let (Some(list), Some(contents)) = (find(id::FILES), find(id::CONTENTS)) else {
         return Ok(Vec::new());
@@ -529,7 +563,7 @@ impl<R> Snapshot<R> {
 }
 
 /// The bytes of a section, checked against its checksum.
-fn load(reader: &mut (impl Read + Seek), section: &Section, name: &'static str, limit: u64) -> Result<Vec<u8>, SnapshotError> {
+fn load(reader: &mut impl Origin, section: &Section, name: &'static str, limit: u64) -> Result<Vec<u8>, SnapshotError> {
     if section.len > limit {
         return Err(SnapshotError::TooLarge {
             section: name,
@@ -539,12 +573,17 @@ fn load(reader: &mut (impl Read + Seek), section: &Section, name: &'static str, 
     }
     let failed = || SnapshotError::io("read the snapshot");
     reader.seek(SeekFrom::Start(section.offset)).map_err(failed())?;
-    let mut bytes = Vec::new();
-    // `take` reads on demand: a sparse file's length costs no memory before its bytes are there.
-    reader.take(section.len).read_to_end(&mut bytes).map_err(failed())?;
+    let holes = match (reader.is_sparse(), section.id) {
+        (false, _) => None,
+        (true, id::STATE) => Some(MAX_HOLES_OF_STATE),
+        (true, _) => Some(MAX_HOLES),
+    };
+    let bytes = read_dense(&mut reader.take(section.len), holes).map_err(failed())?;
+    let bytes = bytes.ok_or(SnapshotError::Sparse { section: name })?;
     if bytes.len() as u64 != section.len || crc32fast::hash(&bytes) != section.crc {
         return Err(SnapshotError::Checksum(match name {
             "state" => "state section",
+            "exceptions" => "exceptions",
             "files" => "files section",
             "bases" => "list of bases",
             "digests" => "list of digests",
@@ -552,4 +591,27 @@ fn load(reader: &mut (impl Read + Seek), section: &Section, name: &'static str, 
         }));
     }
     Ok(bytes)
+}
+
+/// Reads all there is, block by block: a length that is only claimed costs nothing. `None` if more bytes than `holes` allows lie in
+/// blocks of zeros.
+fn read_dense(reader: &mut impl Read, holes: Option<u64>) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let Some(most) = holes else {
+        return reader.read_to_end(&mut bytes).map(|_| Some(bytes));
+    };
+    let mut zeros = 0;
+    loop {
+        let before = bytes.len();
+        if reader.by_ref().take(BLOCK as u64).read_to_end(&mut bytes)? == 0 {
+            return Ok(Some(bytes));
+        }
+        let block = &bytes[before..];
+        if block.iter().all(|&b| b == 0) {
+            zeros += block.len() as u64;
+        }
+        if zeros > most {
+            return Ok(None);
+        }
+    }
 }

@@ -376,3 +376,28 @@ fn atomic_writes_replace_or_leave_alone() {
     ));
     fs::remove_dir_all(directory).unwrap();
 }
+
+#[test]
+fn a_file_that_nobody_wants_is_as_if_it_had_not_been_written() {
+    let directory = scratch("unwanted");
+    let path = directory.join("a.snap");
+    let fill = |text: &'static [u8]| move |file: &mut fs::File| file.write_all(text).map_err(SnapshotError::io("write"));
+    let names = || fs::read_dir(&directory).unwrap().count();
+    assert!(matches!(
+        replace(&path, fill(b"one"), |()| false),
+        Err(SnapshotError::GivenUp)
+    ));
+    assert_eq!(names(), 0);
+    let there = |()| fs::read(&path).unwrap() == b"one";
+    replace(&path, fill(b"one"), |()| there(())).unwrap();
+    assert!(matches!(
+        replace(&path, fill(b"two"), |()| false),
+        Err(SnapshotError::GivenUp)
+    ));
+    assert_eq!(fs::read(&path).unwrap(), b"one");
+    let failing = |_: &mut fs::File| Err::<(), _>(SnapshotError::Damaged("no"));
+    assert!(matches!(replace(&path, failing, |()| true), Err(SnapshotError::Damaged(_))));
+    replace(&path, fill(b"three"), |()| true).unwrap();
+    assert_eq!((fs::read(&path).unwrap().as_slice(), names()), (b"three".as_slice(), 1));
+    fs::remove_dir_all(directory).unwrap();
+}

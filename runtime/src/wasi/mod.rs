@@ -122,6 +122,8 @@ pub struct Wasi {
     clocks: Clocks,
     /// See [`Times::poll_started`].
     poll_started: Option<u64>,
+    /// How many times in a row the last call was undone, here.
+    undone: u32,
     /// Files, by the host's device and inode, that the program knew by another inode number before it was moved here.
     aliases: HashMap<(u64, u64), u64>,
     /// Hashes of files already read.
@@ -173,6 +175,7 @@ impl Wasi {
             table: Table::default(),
             clocks: Clocks::from(&Times::default()),
             poll_started: None,
+            undone: 0,
             aliases: HashMap::new(),
             hashes: Hashes::default(),
             carried: Mutex::default(),

@@ -127,6 +127,16 @@ pub enum RestoreProblem {
         /// Why.
         why: String,
     },
+    /// There are no descriptors left for what is open.
+    #[error(
+        "'{path}' in the directory '{guest}' was open, and no more files can be open here (the limit of descriptors is reached)"
+    )]
+    Descriptors {
+        /// The grant's name.
+        guest: String,
+        /// The path below it.
+        path: String,
+    },
     /// An open file is something else here.
     #[error("'{path}' in the directory '{guest}' was open as a {was} and is none here")]
     Kind {
@@ -492,10 +502,10 @@ impl<'a> Restore<'a> {
             Errno::Perm => "its path leads out of the directory".to_owned(),
             errno => errno.to_string(),
         };
-        Some(RestoreProblem::Open {
-            guest: self.guest(grant),
-            path: path.to_owned(),
-            why,
+        let (guest, path) = (self.guest(grant), path.to_owned());
+        Some(match errno {
+            Errno::Mfile | Errno::Nfile => RestoreProblem::Descriptors { guest, path },
+            _ => RestoreProblem::Open { guest, path, why },
         })
     }
 
