@@ -15,11 +15,10 @@ use dunlin_migrate::control::Periodic;
 use dunlin_migrate::module::ModuleHash;
 use dunlin_migrate::snapshot::{Contents, FirstOf, SnapshotError};
 use dunlin_migrate::state::State;
-use dunlin_migrate::state::files::ContentHash;
+use dunlin_migrate::state::files::ByHash;
 use dunlin_migrate::store::{Store, Written};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value as Json, json};
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -54,8 +53,8 @@ struct Progress {
     /// The newest snapshot that this program has written, or has been resumed from.
     base: Option<String>,
     /// The chunks of carried files that it has, and those of the one that is being written.
-    known: HashSet<ContentHash>,
-    wanted: HashSet<ContentHash>,
+    known: ByHash<()>,
+    wanted: ByHash<()>,
     /// Number of the oldest snapshot that one may go back to.
     oldest: u64,
     /// No more snapshots.
@@ -171,7 +170,7 @@ impl Saver {
         let captured = capture::capture(running).and_then(|state| self.next_journal(running, number, oldest).map(|()| state));
         let running = &*running;
         if let Ok(state) = &captured {
-            progress.wanted = state.wasi.files.chunks.iter().map(|c| c.hash).collect();
+            progress.wanted = state.wasi.files.chunks.iter().map(|c| (c.hash, ())).collect();
         }
         progress.turn = match captured {
             Ok(state) => {
@@ -207,12 +206,12 @@ impl Saver {
         state: &State,
         number: u64,
         base: Option<&str>,
-        new: Option<&HashMap<ContentHash, Vec<u8>>>,
+        new: Option<&ByHash<Vec<u8>>>,
     ) -> Result<Written, SnapshotError> {
         capture::check(running, state.clone())?;
         let memories = Memories::of(running);
         let may_be_used = |memory, page| memories.may_be_used(memory, page);
-        let (none, contents) = (HashMap::new(), running.wasi.contents(&state.wasi));
+        let (none, contents) = (ByHash::default(), running.wasi.contents(&state.wasi));
         let places: [&dyn Contents; 2] = [new.unwrap_or(&none), &contents];
         let contents = FirstOf(&places);
         if running.wasi.durable() {
@@ -245,7 +244,7 @@ impl Saver {
         let written = self.write(running, &state, number, base.as_deref(), None)?;
         let path = self.store.directory().join(&written.name);
         progress.base = Some(written.name);
-        progress.known = state.wasi.files.chunks.iter().map(|c| c.hash).collect();
+        progress.known = state.wasi.files.chunks.iter().map(|c| (c.hash, ())).collect();
         Ok(path)
     }
 
