@@ -38,9 +38,16 @@ pub struct HostArgs {
     /// As --dir, and all that is in it travels inside the snapshots; repeatable
     #[arg(long, value_name = "HOST[::GUEST]")]
     carry_all: Vec<OsString>,
-    /// On resuming, go on though a shared file (of --dir) is not as it was
+    /// On resuming, go on though a shared file (of --dir) is not as it was; where files go back with the program, what others have changed
+    /// since is kept under another name
     #[arg(long)]
     accept_changed: bool,
+    /// With --checkpoint-every: leave files as they are when the program goes back to a snapshot
+    #[arg(long, conflicts_with = "durable")]
+    no_rollback: bool,
+    /// With --checkpoint-every: make files go back with the program even after a power cut, at the cost of waiting for the disk
+    #[arg(long)]
+    durable: bool,
     /// Let the program accept connections there; repeatable
     #[arg(long, value_name = "ADDRESS:PORT")]
     tcplisten: Vec<OsString>,
@@ -101,6 +108,12 @@ fn combine(before: &OsStr, start: Option<&StartArgs>, host: &HostArgs) -> Result
     words.put("tcplisten", &host.tcplisten);
     if host.accept_changed {
         words.0.push("--accept-changed".into());
+    }
+    if host.no_rollback {
+        words.0.push("--no-rollback".into());
+    }
+    if host.durable {
+        words.0.push("--durable".into());
     }
     words.put("checkpoint-on", &host.checkpoint_on);
     words.put("checkpoint-to", &host.checkpoint_to);

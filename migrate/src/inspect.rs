@@ -152,12 +152,17 @@ fn write_wasi(out: &mut String, wasi: &WasiState) -> std::fmt::Result {
     writeln!(out, "  directories  {}", list(wasi.grants.iter().map(|g| format!("{g:?}"))))?;
     writeln!(out, "  clock        {:.3} s", wasi.times.monotonic as f64 / 1e9)?;
     if wasi.files.modes.iter().any(|m| m.carries()) {
-        let carried: u64 = wasi.files.stored_len();
+        let files = &wasi.files;
+        let data = files.chunks.iter().fold(0u64, |sum, c| sum.saturating_add(c.len));
+        let in_bases = match data.saturating_sub(files.stored_len()) {
+            0 => String::new(),
+            rest => format!(", {} in bases", bytes(rest)),
+        };
         writeln!(
             out,
-            "  carried      {} files and directories, {}",
-            wasi.files.nodes.len(),
-            bytes(carried)
+            "  carried      {} files and directories, {} stored{in_bases}",
+            files.nodes.len(),
+            bytes(files.stored_len())
         )?;
     }
     for d in &wasi.descriptors {

@@ -13,7 +13,8 @@
 //!   64 KiB section 3 `data`: the stored pages, in the order of the index; aligned to 64 KiB, so that it can be mapped with
 //!          host pages of 4, 16 and 64 KiB
 //!   ...    section 4 `files`: postcard encoding of [`crate::state::files::Files`]; only if there is something to say
-//!   ...    section 5 `contents`: carried contents one after another, in the order of `files`, those that are stored
+//!            (version 2; version 1 has contents whole instead of chunks, see [`crate::state::chunks`])
+//!   ...    section 5 `contents`: the chunks of carried contents one after another, in the order of `files`, those that are stored
 //! ```
 //!
 //! An incremental snapshot has two more sections before the data: 16 `bases`, the pages that are taken from earlier snapshots in the
@@ -24,7 +25,7 @@
 //!
 //! Flags: bit 0: readers that don't know the section may skip it (any other unknown section makes the file unreadable). Bit 1:
 //! the section's own CRC-32 is 0, another section has finer ones (`data`: `pages` has one per page; `contents`: `files` has
-//! the SHA-256 of each). The format version changes
+//! the SHA-256 of each chunk). The format version changes
 //! when this layout does; a section's version when its encoding does. Readers know every older version.
 //!
 //! A reader treats every byte as hostile; see [`Snapshot::open`] for what it has checked. What the state *says* is checked
@@ -51,7 +52,7 @@ mod tests;
 
 pub use atomic::{atomic_write, replace};
 pub use bases::BaseFile;
-pub use contents::{Contents, NoContents, copy_contents};
+pub use contents::{Contents, FirstOf, NoContents, copy_chunk, write_contents};
 pub use header::{Header, VERSION, id as section_id};
 pub use increment::Earlier;
 pub use pages::{PAGE_SIZE, PageRun};
@@ -157,7 +158,7 @@ pub enum SnapshotError {
     /// The list of carried files says what can't be.
     #[error("the snapshot is damaged: {0}")]
     Files(#[from] FilesError),
-    /// A carried file's contents are not what the snapshot says.
+    /// A chunk of a carried file is not what the snapshot says.
     #[error("the contents {hash:.16} of a carried file can't be had: {what}")]
     Content {
         /// Their hash by the snapshot.

@@ -3,6 +3,7 @@
 //! No native address, register, frame or host descriptor is ever part of it. The bytes of linear memories are kept apart (see
 //! [`crate::snapshot`]), because they are large and mapped, not copied.
 
+pub mod chunks;
 pub mod files;
 pub mod validate;
 pub mod wasi;

@@ -1,14 +1,15 @@
 //! A directory of snapshots of one program, of which the last few are kept: where periodic checkpoints go.
 //!
 //! Files are named `0000000001.snap` and so on; the greatest number is the newest. Each is written aside, synced and renamed, so
-//! that a name always means a whole file. All but the first are incremental where that pays: they take pages and files from earlier ones
+//! that a name always means a whole file. Beside each lies the undo journal that leads back to it (`.undo`, with `.seen` and `.keep/`;
+//! the runtime writes them), which is removed when no snapshot of its number or an earlier one is kept. All but the first are incremental where that pays: they take pages and files from earlier ones
 //! ([`crate::snapshot`], bases). `.lock` is held by the program that writes here.
 
 use crate::module::ModuleHash;
-use crate::snapshot::{Contents, Earlier, Snapshot, SnapshotError, WriteStats};
+use crate::snapshot::{Contents, Earlier, FirstOf, Snapshot, SnapshotError, WriteStats};
 use crate::snapshot::{atomic_write, header_only, open_file, write_incremental};
 use crate::state::State;
-use crate::state::files::{Content, ContentHash};
+use crate::state::files::{Chunk, ContentHash};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -21,6 +22,12 @@ pub const DEFAULT_KEEP: u32 = 3;
 
 /// Name of the file whose lock the writer holds.
 const LOCK: &str = ".lock";
+
+/// There while what a program that has ended leaves is removed: the module's hash.
+const ENDED: &str = ".ended";
+
+/// The endings of the files and directories that belong to an undo journal.
+const JOURNAL: [&str; 3] = [".undo", ".seen", ".keep"];
 
 /// How long the lock may be another's: a program that was killed may have left a process that is about to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -110,7 +117,21 @@ impl Store {
             _lock: lock,
         };
         store.remove_leftovers();
+        store.finish_clearing().map_err(failed)?;
         Ok(store)
+    }
+
+    /// Goes on with what [`Store::clear`] did not end.
+    fn finish_clearing(&self) -> io::Result<()> {
+        let module = match fs::read(self.directory.join(ENDED)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            module => module?,
+        };
+        match module.try_into() {
+            Ok(module) => self.clear(ModuleHash(module)),
+            // Nothing had been removed yet.
+            Err(_) => fs::remove_file(self.directory.join(ENDED)),
+        }
     }
 
     /// The directory.
@@ -152,7 +173,7 @@ impl Store {
             Some((earlier, snapshot)) => {
                 // What an earlier one has can't have changed since the state was taken.
                 let places: [&dyn Contents; 2] = [&Held(snapshot.content_places()), contents];
-                match write(earlier, &Either(&places)) {
+                match write(earlier, &FirstOf(&places)) {
                     // It is damaged there.
                     Err(SnapshotError::Content { .. }) => write(&Earlier::default(), contents)?,
                     result => result?,
@@ -174,7 +195,7 @@ impl Store {
     /// Removes what is not needed: neither one of the newest usable snapshots, nor a base of one of those.
     fn prune(&self, module: ModuleHash) -> io::Result<()> {
         let mut needed = HashSet::new();
-        let mut usable = 0;
+        let (mut usable, mut oldest) = (0, 0);
         for (number, path) in list(&self.directory)? {
             let name = file_name(number);
             if usable < self.keep
@@ -182,17 +203,22 @@ impl Store {
                 && snapshot.header().module == module
             {
                 usable += 1;
+                oldest = number;
                 needed.insert(name);
                 needed.extend(snapshot.bases().iter().map(|b| b.name.clone()));
             } else if usable == self.keep && !needed.contains(&name) && self.is_ours(&path, module) {
                 fs::remove_file(&path)?;
             }
         }
-        Ok(())
+        // To go back to a snapshot that is only needed for its pages is not worth what others keep for it.
+        self.remove_journals(if usable == self.keep { oldest } else { 0 })
     }
 
-    /// Removes every snapshot of this program: it has ended, and begins anew when it is started again.
+    /// Removes every snapshot of this program, and what would take its files back: it has ended, and begins anew when it is started
+    /// again. If this is interrupted, [`Store::open`] goes on with it.
     pub fn clear(&self, module: ModuleHash) -> io::Result<()> {
+        let ended = self.directory.join(ENDED);
+        fs::write(&ended, module.0)?;
         // Oldest last: what is left if this is interrupted is whole.
         for (_, path) in list(&self.directory)? {
             if self.is_ours(&path, module) {
@@ -201,6 +227,42 @@ impl Store {
         }
         // Of the copy that was writing when the program ended.
         self.remove_leftovers();
+        self.remove_journals(u64::MAX)?;
+        fs::remove_file(ended)
+    }
+
+    /// Everything that belongs to undo journals: number and path, ascending.
+    fn journals(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let digits = JOURNAL.iter().find_map(|ending| name.strip_suffix(ending));
+            let digits = digits.filter(|d| d.len() >= 10 && d.bytes().all(|b| b.is_ascii_digit()));
+            if let Some(number) = digits.and_then(|d| d.parse().ok()) {
+                found.push((number, path));
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// The number of the oldest undo journal; 0 if there is none.
+    pub fn oldest_journal(&self) -> u64 {
+        let journals = self.journals().unwrap_or_default();
+        journals.first().map_or(0, |(number, _)| *number)
+    }
+
+    /// Removes undo journals with numbers below this one, oldest first: what is left if this is interrupted is a whole chain.
+    fn remove_journals(&self, below: u64) -> io::Result<()> {
+        for (number, path) in self.journals()? {
+            if number < below {
+                match path.is_dir() {
+                    true => fs::remove_dir_all(path)?,
+                    false => fs::remove_file(path)?,
+                }
+            }
+        }
         Ok(())
     }
 
@@ -246,12 +308,12 @@ fn lives(pid: &str) -> bool {
 struct Held<'a>(HashMap<ContentHash, (&'a File, u64)>);
 
 impl Contents for Held<'_> {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        let Some(&(file, mut offset)) = self.0.get(&content.hash) else {
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        let Some(&(file, mut offset)) = self.0.get(&chunk.hash) else {
             return Ok(false);
         };
-        let mut buffer = vec![0; content.len.min(1 << 18) as usize];
-        let end = offset.saturating_add(content.len);
+        let mut buffer = vec![0; chunk.len.min(1 << 18) as usize];
+        let end = offset.saturating_add(chunk.len);
         while offset < end {
             let part = &mut buffer[..(end - offset).min(1 << 18) as usize];
             file.read_exact_at(part, offset)?;
@@ -259,15 +321,6 @@ impl Contents for Held<'_> {
             offset += part.len() as u64;
         }
         Ok(true)
-    }
-}
-
-/// The first of several that has them.
-struct Either<'a>(&'a [&'a dyn Contents]);
-
-impl Contents for Either<'_> {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        self.0.copy(content, out)
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::snapshot::{NoContents, PAGE_SIZE};
 use crate::state::MemoryState;
+use crate::state::files::CHUNK;
 use crate::testing;
 
 /// A program of so many pages, and its memory.
@@ -181,8 +182,9 @@ fn names_are_numbers() {
 struct InMemory(Vec<Vec<u8>>);
 
 impl Contents for InMemory {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        match self.0.iter().find(|bytes| ContentHash::of(bytes) == content.hash) {
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        let chunks = self.0.iter().flat_map(|bytes| bytes.chunks(CHUNK as usize));
+        match chunks.into_iter().find(|bytes| ContentHash::of(bytes) == chunk.hash) {
             Some(bytes) => out.write_all(bytes).map(|()| true),
             None => Ok(false),
         }
@@ -192,23 +194,31 @@ impl Contents for InMemory {
 impl Toy {
     /// Gives it these files.
     fn carry(&mut self, files: &[&[u8]]) {
-        use crate::state::files::{Files, GrantMode, Node, NodeKind};
+        use crate::state::files::{ChunkList, Files, GrantMode, Node, NodeKind};
         self.state.wasi.grants = vec!["/data".into()];
-        let content = |bytes: &&[u8]| Content {
-            hash: ContentHash::of(bytes),
-            len: bytes.len() as u64,
-            stored: true,
-        };
+        let mut list = ChunkList::default();
+        let content: Vec<u32> = files
+            .iter()
+            .map(|bytes| {
+                let chunks = (0..).step_by(CHUNK as usize).zip(bytes.chunks(CHUNK as usize));
+                let chunks = chunks.map(|(at, bytes)| (at, ContentHash::of(bytes), bytes.len() as u64));
+                list.add(bytes.len() as u64, chunks).unwrap()
+            })
+            .collect();
+        let (chunks, contents) = list.finish();
         let node = |n: u32| Node {
             grant: 0,
             path: format!("{n:04}"),
-            kind: NodeKind::File { content: n },
+            kind: NodeKind::File {
+                content: content[n as usize],
+            },
             mode: 0o644,
             modified: 1,
         };
         self.state.wasi.files = Files {
             modes: vec![GrantMode::CarryAll],
-            contents: files.iter().map(content).collect(),
+            chunks,
+            contents,
             nodes: (0..files.len() as u32).map(node).collect(),
             ..Files::default()
         };
@@ -224,10 +234,48 @@ impl Toy {
     fn files_are_in(&self, path: &Path) {
         let snapshot = open_file(path).unwrap();
         let places = Held(snapshot.content_places());
-        for content in &self.state.wasi.files.contents {
-            crate::snapshot::copy_contents(&places, content, &mut io::sink()).unwrap();
+        for chunk in &self.state.wasi.files.chunks {
+            crate::snapshot::copy_chunk(&places, chunk, &mut io::sink()).unwrap();
         }
     }
+}
+
+/// So many bytes of which no two chunks are equal.
+fn log(len: u32) -> Vec<u8> {
+    (0..len / 4).flat_map(u32::to_le_bytes).collect()
+}
+
+#[test]
+fn of_a_log_that_grows_only_its_end_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 2).unwrap();
+    let mut toy = Toy::new(1);
+    let mut base: Option<String> = None;
+    let mut first = 0;
+    for n in 0..40u32 {
+        let log = log(8_000_000 + 100_000 * n);
+        toy.carry(&[&log]);
+        // What is in an earlier snapshot can't be read any more.
+        let begin = if n == 0 { 0 } else { log.len() - 200_000 };
+        let begin = begin / CHUNK as usize * CHUNK as usize;
+        let written = toy
+            .write_with(&store, base.as_deref(), &InMemory(vec![log[begin..].to_vec()]))
+            .unwrap();
+        match n {
+            0 => first = written.stats.bytes,
+            // Its last chunks, and at times those of a base that is given up.
+            _ => assert!(written.stats.contents < 2_000_000, "{n}: {:?}", written.stats),
+        }
+        let path = dir.path().join(&written.name);
+        toy.files_are_in(&path);
+        open_file(&path).unwrap().verify_contents().unwrap();
+        base = Some(written.name);
+    }
+    let all: u64 = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(all < 2 * first, "{all} bytes in all, of {first}");
 }
 
 #[test]
@@ -235,7 +283,7 @@ fn only_changed_files_are_stored() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 2).unwrap();
     let mut toy = Toy::new(20);
-    let (large, small) = (vec![1; 3_000_000], |n: u32| n.to_le_bytes().repeat(500));
+    let (large, small) = (log(3_000_000), |n: u32| n.to_le_bytes().repeat(500));
     let mut base: Option<String> = None;
     for n in 0..30 {
         toy.touch(&[n as usize % 10], n as u8);

@@ -2,7 +2,7 @@
 
 use dunlin_migrate::module::ModuleHash;
 use dunlin_migrate::snapshot::{self, Contents, PAGE_SIZE, Snapshot};
-use dunlin_migrate::state::files::{Content, ContentHash, Files, GrantMode, Identity, Node, NodeKind, Unlinked};
+use dunlin_migrate::state::files::{Chunk, Content, ContentHash, Files, GrantMode, Identity, Node, NodeKind, Part, Unlinked};
 use dunlin_migrate::state::wasi::{Descriptor, FileTimes, Resource, Stdio, Times, WasiState};
 use dunlin_migrate::state::{Frame, Invocation, MemoryState, PointKind, Slot, State, TableState};
 use dunlin_migrate::types::Value;
@@ -152,13 +152,17 @@ const CARRIED: [&[u8]; 2] = [b"carried contents", b"nameless"];
 struct InMemory;
 
 impl Contents for InMemory {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> std::io::Result<bool> {
-        let found = CARRIED.into_iter().find(|bytes| ContentHash::of(bytes) == content.hash);
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> std::io::Result<bool> {
+        let found = CARRIED.into_iter().find(|bytes| ContentHash::of(bytes) == chunk.hash);
         found.map_or(Ok(false), |bytes| out.write_all(bytes).map(|()| true))
     }
 }
 
-/// What `v2.snap` holds: files that are carried, shared and without a name, and a listening socket.
+fn part(hole: u64, first: u32, count: u32) -> Part {
+    Part { hole, first, count }
+}
+
+/// What `v2.snap` holds: files that are carried, shared and without a name, and a listening socket. Contents are whole.
 fn state_2() -> State {
     let mut state = state();
     let node = |path: &str, kind| Node {
@@ -168,10 +172,19 @@ fn state_2() -> State {
         mode: 0o750,
         modified: 7,
     };
-    let content = |bytes: &[u8], stored| Content {
+    let chunk = |bytes: &[u8], stored| Chunk {
         hash: ContentHash::of(bytes),
         len: bytes.len() as u64,
         stored,
+    };
+    let chunks = vec![
+        chunk(CARRIED[0], true),
+        chunk(CARRIED[1], true),
+        chunk(b"not in this one", false),
+    ];
+    let whole = |first: u32| Content {
+        len: chunks[first as usize].len,
+        parts: vec![part(0, first, 1)],
     };
     state.wasi.grants.push("/carried".into());
     let descriptor = |fd, resource| Descriptor {
@@ -196,11 +209,8 @@ fn state_2() -> State {
             changed: 6,
             place: (7, 8),
         }],
-        contents: vec![
-            content(CARRIED[0], true),
-            content(CARRIED[1], true),
-            content(b"not in this one", false),
-        ],
+        contents: (0..3).map(whole).collect(),
+        chunks,
         nodes: vec![
             node("d", NodeKind::Directory),
             node("d/f", NodeKind::File { content: 0 }),
@@ -220,37 +230,61 @@ fn state_2() -> State {
     state
 }
 
-fn bytes_2() -> Vec<u8> {
+/// What `v3.snap` holds: the same by chunk, with holes, and files that share chunks.
+fn state_3() -> State {
+    let mut state = state_2();
+    let files = &mut state.wasi.files;
+    files.contents = vec![
+        Content {
+            len: 1 << 40,
+            parts: vec![part(1 << 30, 0, 2), part(0, 1, 1)],
+        },
+        Content {
+            len: 8,
+            parts: vec![part(0, 1, 1)],
+        },
+        Content { len: 0, parts: vec![] },
+    ];
+    state
+}
+
+fn bytes_3() -> Vec<u8> {
     let mut out = Vec::new();
-    snapshot::write_with(&mut out, &state_2(), &[&memory()], &|_, _| true, &InMemory).unwrap();
+    snapshot::write_with(&mut out, &state_3(), &[&memory()], &|_, _| true, &InMemory).unwrap();
     out
 }
 
-#[test]
-fn v2_is_read() {
-    let mut sample = Snapshot::open(File::open(path("v2.snap")).unwrap()).unwrap();
-    assert_eq!(sample.state(), &state_2());
+fn is_read(name: &str, state: &State) {
+    let mut sample = Snapshot::open(File::open(path(name)).unwrap()).unwrap();
+    assert_eq!(sample.state(), state);
     sample.verify_pages().unwrap();
     sample.verify_contents().unwrap();
     for bytes in CARRIED {
         let mut out = Vec::new();
-        sample.read_content(ContentHash::of(bytes), &mut out).unwrap();
+        sample.read_chunk(ContentHash::of(bytes), &mut out).unwrap();
         assert_eq!(out, bytes);
     }
-    assert!(
-        sample
-            .read_content(ContentHash::of(b"not in this one"), &mut Vec::new())
-            .is_err()
-    );
+    let lacking = ContentHash::of(b"not in this one");
+    assert!(sample.read_chunk(lacking, &mut Vec::new()).is_err());
 }
 
 #[test]
-fn v2_is_written() {
-    assert_eq!(bytes_2(), std::fs::read(path("v2.snap")).unwrap());
+fn v2_is_read() {
+    is_read("v2.snap", &state_2());
+}
+
+#[test]
+fn v3_is_read() {
+    is_read("v3.snap", &state_3());
+}
+
+#[test]
+fn v3_is_written() {
+    assert_eq!(bytes_3(), std::fs::read(path("v3.snap")).unwrap());
 }
 
 #[test]
 #[ignore = "writes the sample of the current version"]
 fn write_sample() {
-    std::fs::write(path("v2.snap"), bytes_2()).unwrap();
+    std::fs::write(path("v3.snap"), bytes_3()).unwrap();
 }

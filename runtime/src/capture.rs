@@ -22,6 +22,9 @@ pub enum CaptureError {
     /// The program uses something of its host that can't move.
     #[error(transparent)]
     Wasi(#[from] crate::wasi::CaptureError),
+    /// The undo journal that a snapshot begins can't be written.
+    #[error("cannot begin an undo journal: {0}")]
+    Journal(io::Error),
     /// The snapshot can't be written.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),

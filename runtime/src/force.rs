@@ -134,9 +134,12 @@ fn migrate(running: &mut Running) -> Result<(), ForceError> {
     // Some bytes below the frames too: what was called from there left its traces.
     old.stack.bytes_mut()[used.saturating_sub(64 << 10)..].fill(GARBAGE);
     drop(old);
+    let journal = running.wasi.take_journal();
     // Closes every descriptor of the guest's.
     running.wasi = Wasi::new(&WasiConfig::default())?;
-    Ok(resume::refill(running, bytes)?)
+    resume::refill(running, bytes)?;
+    running.wasi.set_journal(journal);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@
 //! - [`request`], [`shared`], [`control`], [`checkpoint_on`], [`signals`], [`serve`]: requests to checkpoint, and serving them;
 //!   [`periodic`], [`fork`]: those that come with time.
 //! - [`capture`], [`residency`], [`resume`], [`force`]: from the running program to a snapshot, and back.
+//! - [`journal`], [`rollback`]: what undoes the program's changes of its files, and when that is done.
 //! - [`obstacles`], [`machine`]: what stands in the way of a move.
 //! - [`options`], [`grants`], [`exit`], [`start`]: `DUNLIN_OPTS`, exit codes, and the order of things at start and end.
 //! - [`wasi`]: the host functions.
 //!
 //! `unsafe` is confined to the files that own raw memory or registers: [`embedded`], [`space`], [`memory`], [`stack`], [`instance`],
-//! [`arch`], [`residency`], [`dispatch`], [`running`], [`trap`], [`request`], [`control`], [`fork`] and [`checkpoint_on`] (signal masks and handlers).
+//! [`arch`], [`residency`], [`dispatch`], [`running`], [`trap`], [`request`], [`control`], [`fork`], `journal::seen` and [`checkpoint_on`] (signal masks and handlers).
 
 pub mod arch;
 pub mod capture;
@@ -32,6 +33,7 @@ pub mod host;
 pub mod instance;
 pub mod instantiate;
 pub mod invoke;
+pub mod journal;
 pub mod machine;
 pub mod memory;
 pub mod obstacles;
@@ -42,6 +44,7 @@ pub mod program;
 pub mod request;
 pub mod residency;
 pub mod resume;
+pub mod rollback;
 pub mod running;
 pub mod serve;
 pub mod shared;

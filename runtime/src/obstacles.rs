@@ -27,7 +27,7 @@ pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option
     // Everything but the pages; frames and tables take some ten bytes for each value.
     let values: usize = state.frames.iter().map(|f| 4 + f.values.len()).sum();
     let elements: usize = state.tables.iter().map(|t| t.elements.len()).sum();
-    let files = state.wasi.files.nodes.len() + state.wasi.files.contents.len();
+    let files = state.wasi.files.nodes.len() + state.wasi.files.contents.len() + state.wasi.files.chunks.len();
     let rest = 2 * WASM_PAGE + 16 * (values + elements) as u64 + 256 * files as u64;
     let rest = rest.saturating_add(state.wasi.files.stored_len());
     let room = to.and_then(machine::room);
@@ -79,6 +79,7 @@ pub fn of_refusal(e: &ResumeError) -> Vec<Finding> {
         ResumeError::Instance(_) => one("memory", "free some, or raise the limit (ulimit -v)"),
         ResumeError::Frames(_) => one("state", "give a larger --stack-size if its stack is too small"),
         ResumeError::State(_) => one("state", "use another snapshot"),
+        ResumeError::Back(_) => one("files", "start the program where it ran, or with --no-rollback"),
         ResumeError::Wasi(RestoreError(problems)) => problems.iter().map(of_problem).collect(),
     }
 }

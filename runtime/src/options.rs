@@ -62,6 +62,10 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// `--accept-changed`: go on though a shared file is not as it was.
     pub accept_changed: bool,
+    /// `--no-rollback`: files stay as they are when the program goes back to a snapshot.
+    pub no_rollback: bool,
+    /// `--durable`: what undoes a change of a file is on the disk before the change.
+    pub durable: bool,
     /// `--env NAME[=VALUE]`: the guest's environment.
     pub env: Vec<EnvVar>,
     /// `--argv0 NAME`: the guest's `argv[0]`.
@@ -196,6 +200,8 @@ impl Options {
                     .push(Grant::parse(GrantMode::CarryAll, &parser.value().map_err(syntax)?)?),
                 Long("tcplisten") => o.listen.push(parse_listen(&parser.value().map_err(syntax)?)?),
                 Long("accept-changed") => o.accept_changed = true,
+                Long("no-rollback") => o.no_rollback = true,
+                Long("durable") => o.durable = true,
                 Long("env") => o.env.push(parse_env(parser.value().map_err(syntax)?)?),
                 Long("argv0") => o.argv0 = Some(parse_guest_string("argv0", parser.value().map_err(syntax)?)?),
                 Long("checkpoint-on") => {
@@ -292,6 +298,7 @@ impl Options {
             ("commands", self.commands, "resume-latest", self.resume_latest.is_some()),
             ("commands", self.commands, "invoke", self.invoke.is_some()),
             ("resume", self.resume.is_some(), "resume-latest", self.resume_latest.is_some()),
+            ("no-rollback", self.no_rollback, "durable", self.durable),
         ];
         match conflicts.iter().find(|(_, this, _, other)| *this && *other) {
             Some((this, _, other, _)) => Err(OptionError::Conflict(this, other)),
@@ -350,6 +357,8 @@ impl Options {
         let flags = [
             ("no-control", self.no_control),
             ("accept-changed", self.accept_changed),
+            ("no-rollback", self.no_rollback),
+            ("durable", self.durable),
             ("check", self.check),
             ("commands", self.commands),
             ("host-calls", self.host_calls),

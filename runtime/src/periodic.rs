@@ -13,13 +13,13 @@ use crate::shared::Shared;
 use crate::start::complain;
 use dunlin_migrate::control::Periodic;
 use dunlin_migrate::module::ModuleHash;
-use dunlin_migrate::snapshot::SnapshotError;
+use dunlin_migrate::snapshot::{Contents, FirstOf, SnapshotError};
 use dunlin_migrate::state::State;
 use dunlin_migrate::state::files::ContentHash;
 use dunlin_migrate::store::{Store, Written};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value as Json, json};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -27,6 +27,10 @@ use std::time::{Duration, Instant};
 
 /// Stack of the thread that keeps the time, in bytes.
 const THREAD_STACK: usize = 128 << 10;
+
+/// Bytes of carried files that are kept in memory for the copy to write, at most. If more have changed, the program waits until they are
+/// written.
+const KEPT: u64 = 64 << 20;
 
 /// Whose turn it is.
 #[derive(Debug, Default)]
@@ -49,7 +53,7 @@ struct Progress {
     next: u64,
     /// The newest snapshot that this program has written, or has been resumed from.
     base: Option<String>,
-    /// The carried contents that it has, and those of the one that is being written.
+    /// The chunks of carried files that it has, and those of the one that is being written.
     known: HashSet<ContentHash>,
     wanted: HashSet<ContentHash>,
     /// No more snapshots.
@@ -152,7 +156,7 @@ impl Saver {
     }
 
     /// On the program's thread, which stands at a migration point: a snapshot is due.
-    pub(crate) fn serve(&self, running: &Running) {
+    pub(crate) fn serve(&self, running: &mut Running) {
         let mut progress = self.lock();
         if !matches!(progress.turn, Turn::Asked) {
             return;
@@ -161,25 +165,27 @@ impl Saver {
         let number = progress.next;
         progress.next += 1;
         let base = progress.base.clone();
-        let captured = capture::capture(running);
+        let captured = capture::capture(running).and_then(|state| self.next_journal(running, number).map(|()| state));
+        let running = &*running;
         if let Ok(state) = &captured {
-            progress.wanted = state.wasi.files.contents.iter().map(|c| c.hash).collect();
+            progress.wanted = state.wasi.files.chunks.iter().map(|c| c.hash).collect();
         }
         progress.turn = match captured {
-            // Files have no copy on write: contents that no earlier snapshot has are read while the program stands still.
-            Ok(state) if !progress.wanted.is_subset(&progress.known) => {
-                let written = self.write(running, &state, number, base.as_deref());
-                self.note(&mut progress, written.map_err(|e| e.to_string()), begun);
-                Turn::Idle
-            }
-            Ok(state) => match fork(|| send(self.write(running, &state, number, base.as_deref()))) {
-                Ok(child) => Turn::Copied(child),
-                Err(_) => {
-                    let written = self.write(running, &state, number, base.as_deref());
-                    self.note(&mut progress, written.map_err(|e| e.to_string()), begun);
-                    Turn::Idle
+            Ok(state) => {
+                // Files have no copy on write: contents that no earlier snapshot has are read while the program stands still.
+                let new = running.wasi.new_contents(&state.wasi, &progress.known, KEPT);
+                let new = new.ok().flatten();
+                let write = || self.write(running, &state, number, base.as_deref(), new.as_ref());
+                match new.is_some().then(|| fork(|| send(write()))) {
+                    Some(Ok(child)) => Turn::Copied(child),
+                    // Too much for memory, or no copy can be made: the program waits until it is written.
+                    Some(Err(_)) | None => {
+                        let written = write();
+                        self.note(&mut progress, written.map_err(|e| e.to_string()), begun);
+                        Turn::Idle
+                    }
                 }
-            },
+            }
             Err(e) => {
                 self.note(&mut progress, Err(e.to_string()), begun);
                 Turn::Idle
@@ -191,26 +197,50 @@ impl Saver {
         self.changed.notify_all();
     }
 
-    fn write(&self, running: &Running, state: &State, number: u64, base: Option<&str>) -> Result<Written, SnapshotError> {
+    /// `new`: carried contents that were read already.
+    fn write(
+        &self,
+        running: &Running,
+        state: &State,
+        number: u64,
+        base: Option<&str>,
+        new: Option<&HashMap<ContentHash, Vec<u8>>>,
+    ) -> Result<Written, SnapshotError> {
         capture::check(running, state.clone())?;
         let memories = Memories::of(running);
         let may_be_used = |memory, page| memories.may_be_used(memory, page);
-        let contents = running.wasi.contents(&state.wasi);
+        let (none, contents) = (HashMap::new(), running.wasi.contents(&state.wasi));
+        let places: [&dyn Contents; 2] = [new.unwrap_or(&none), &contents];
+        let contents = FirstOf(&places);
+        if running.wasi.durable() {
+            // What the snapshot says of files must not be on the disk before they are.
+            running.wasi.sync_files();
+        }
         self.store
             .write(number, base, state, &memories.bytes, &may_be_used, &contents)
     }
 
+    /// What the program changes from now on is undone in going back to the snapshot of this number, which is about to be written.
+    fn next_journal(&self, running: &mut Running, number: u64) -> Result<(), CaptureError> {
+        let Some(journal) = running.wasi.journal() else {
+            return Ok(());
+        };
+        journal.forget_before(self.store.oldest_journal());
+        journal.next(number).map_err(CaptureError::Journal)
+    }
+
     /// On the program's thread: writes a snapshot now, and waits for it. Returns its path.
-    pub(crate) fn write_now(&self, running: &Running) -> Result<PathBuf, CaptureError> {
+    pub(crate) fn write_now(&self, running: &mut Running) -> Result<PathBuf, CaptureError> {
         let mut progress = self.settle();
         let state = capture::capture(running)?;
         let number = progress.next;
         progress.next += 1;
+        self.next_journal(running, number)?;
         let base = progress.base.clone();
-        let written = self.write(running, &state, number, base.as_deref())?;
+        let written = self.write(running, &state, number, base.as_deref(), None)?;
         let path = self.store.directory().join(&written.name);
         progress.base = Some(written.name);
-        progress.known = state.wasi.files.contents.iter().map(|c| c.hash).collect();
+        progress.known = state.wasi.files.chunks.iter().map(|c| c.hash).collect();
         Ok(path)
     }
 
@@ -271,6 +301,8 @@ impl Saver {
                     let directory = self.store.directory().display();
                     complain(&format!("cannot checkpoint to {directory}: {why}; the program runs on"));
                 }
+                // One that is damaged holds nothing for certain: what has to be read shall be read.
+                progress.known.clear();
                 report.failed += 1;
                 report.error = Some(why);
             }

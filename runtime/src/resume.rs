@@ -4,6 +4,7 @@
 use crate::arch;
 use crate::exceptions::Exceptions;
 use crate::instance::{Instance, InstanceError, Limits};
+use crate::journal::BackError;
 use crate::memory::{Memory, WASM_PAGE};
 use crate::options::WasiConfig;
 use crate::pages;
@@ -13,7 +14,7 @@ use crate::wasi::{RestoreError, RestoreProblem, Wasi};
 use dunlin_migrate::frames::{self, Entry, FrameError};
 use dunlin_migrate::module::ModuleHash;
 use dunlin_migrate::snapshot::{Contents, Origin, Snapshot, SnapshotError};
-use dunlin_migrate::state::files::{Content, ContentHash};
+use dunlin_migrate::state::files::{Chunk, ContentHash};
 use dunlin_migrate::state::validate::{StateError, validate};
 use dunlin_migrate::state::{Invocation, PointKind, Slot, State};
 use std::collections::HashMap;
@@ -54,6 +55,9 @@ pub enum ResumeError {
     /// It refers to host resources that can't be had.
     #[error(transparent)]
     Wasi(#[from] RestoreError),
+    /// Its files can't be taken back to where they were.
+    #[error(transparent)]
+    Back(#[from] BackError),
     /// The program's arguments on the command line aren't the snapshot's.
     #[error("its program was started with other arguments: {snapshot}; now given: {given}")]
     Arguments {
@@ -118,7 +122,7 @@ struct Carried<'a, R> {
 
 impl<'a, R> Carried<'a, R> {
     fn of(snapshot: &'a Snapshot<R>) -> Carried<'a, R> {
-        let wanted = snapshot.state().wasi.files.contents.iter().map(|c| c.hash);
+        let wanted = snapshot.state().wasi.files.chunks.iter().map(|c| c.hash);
         let places = snapshot.content_places();
         Carried {
             places: wanted.filter_map(|hash| Some((hash, *places.get(&hash)?))).collect(),
@@ -127,14 +131,14 @@ impl<'a, R> Carried<'a, R> {
 }
 
 impl<R: Source> Contents for Carried<'_, R> {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        let Some(&(reader, offset)) = self.places.get(&content.hash) else {
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        let Some(&(reader, offset)) = self.places.get(&chunk.hash) else {
             return Ok(false);
         };
-        let mut buffer = vec![0; content.len.min(1 << 18) as usize];
+        let mut buffer = vec![0; chunk.len.min(1 << 18) as usize];
         let mut done = 0;
-        while done < content.len {
-            let part = &mut buffer[..(content.len - done).min(1 << 18) as usize];
+        while done < chunk.len {
+            let part = &mut buffer[..(chunk.len - done).min(1 << 18) as usize];
             reader.read_at(part, offset + done)?;
             out.write_all(part)?;
             done += part.len() as u64;
@@ -249,7 +253,13 @@ pub struct Restored {
 }
 
 /// Restores a program into a `shell`, from a snapshot of this program (see [`check_program`]).
-pub fn restore<R: Source>(shell: Instance, snapshot: &Snapshot<R>, config: &WasiConfig) -> Result<Restored, ResumeError> {
+/// Before anything of its host side is put back, `before_files` brings the files to where they were.
+pub fn restore<R: Source>(
+    shell: Instance,
+    snapshot: &Snapshot<R>,
+    config: &WasiConfig,
+    before_files: impl FnOnce() -> Result<(), BackError>,
+) -> Result<Restored, ResumeError> {
     let mut instance = shell;
     let program = instance.program;
     check_program(program, snapshot.header().module)?;
@@ -257,6 +267,7 @@ pub fn restore<R: Source>(shell: Instance, snapshot: &Snapshot<R>, config: &Wasi
     validate(&mut state, &program.module, &program.maps)?;
     let import = fill_instance(&mut instance, &state)?;
     let leases = pages::fill(&mut instance, snapshot)?;
+    before_files()?;
     let wasi = Wasi::restore_with(&state.wasi, config, &Carried::of(snapshot))?;
     leases.keep(instance.memories().flat_map(Memory::mapped_addresses).collect());
     Ok(Restored {

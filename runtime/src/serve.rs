@@ -30,7 +30,7 @@ impl Running {
     pub(crate) fn serve_requests(&mut self) -> Flow {
         self.shared.wake.clear();
         if self.shared.take_tick()
-            && let Some(CheckpointTo::Directory(saver)) = &self.setup.checkpoint_to
+            && let Some(&CheckpointTo::Directory(saver)) = self.setup.checkpoint_to.as_ref()
         {
             saver.serve(self);
         }
@@ -56,9 +56,9 @@ impl Running {
     }
 
     /// Serves a signal; returns the snapshot if the program is to stop.
-    fn serve_signal(&self) -> Option<PathBuf> {
-        let to = self.setup.checkpoint_to.as_ref()?;
-        match self.write_own(to) {
+    fn serve_signal(&mut self) -> Option<PathBuf> {
+        let to = self.setup.checkpoint_to.clone()?;
+        match self.write_own(&to) {
             Ok(path) => Some(path),
             Err(e) => {
                 crate::start::complain(&format!("cannot checkpoint to {to}: {e}; the program runs on"));
@@ -105,7 +105,7 @@ impl Running {
     }
 
     /// Writes the program's own snapshot; returns its path.
-    fn write_own(&self, to: &CheckpointTo) -> Result<PathBuf, CaptureError> {
+    fn write_own(&mut self, to: &CheckpointTo) -> Result<PathBuf, CaptureError> {
         match to {
             CheckpointTo::File(path) => capture::write_file(self, path, &Itself).map(|_| path.clone()),
             CheckpointTo::Directory(saver) => saver.write_now(self),

@@ -6,12 +6,14 @@ use crate::exit::{BAD_SNAPSHOT, CHECKPOINTED, Ending, FAILED, Failure, NO_PROGRA
 use crate::force::{FORCE_VARIABLE, STOP_VARIABLE, Ticks};
 use crate::instance::{Instance, InstanceError, Limits};
 use crate::instantiate::instantiate;
+use crate::journal::{BackError, Lineage};
 use crate::machine;
 use crate::obstacles;
 use crate::options::{OptionError, Options};
 use crate::periodic::Saver;
 use crate::program::{Program, ProgramError};
 use crate::resume::{self, Restored, ResumeError};
+use crate::rollback::{self, Rollback};
 use crate::running::{CheckpointTo, Running, Setup};
 use crate::shared::Shared;
 use crate::trap;
@@ -94,8 +96,8 @@ fn run() -> Result<i32, Failure> {
         Some(found) => run.resumed(found)?,
         None => run.fresh()?,
     };
-    let by_itself = matches!(ending, Ending::Returned | Ending::Exited(_));
-    // Started again, the program must begin anew.
+    // Started again, the program must begin anew; after a failure it goes on from its snapshot.
+    let by_itself = matches!(ending, Ending::Returned | Ending::Exited(0));
     if let Some(saver) = saver {
         saver.stop(program.image().module_hash(), by_itself);
     } else if let Some(path) = own
@@ -191,13 +193,20 @@ struct Run {
     store: Option<Store>,
 }
 
+/// How the program's changes of files are recorded, if they are.
+type Recording = Option<(Rollback, Lineage)>;
+
 /// How a program ended, and the writer of its periodic snapshots, which is to be stopped.
 type Ended = (Ending, Option<&'static Saver>);
 
 impl Run {
     /// Runs the program from its beginning.
     fn fresh(mut self) -> Result<Ended, Failure> {
-        let wasi = Wasi::new(&self.setup.config).map_err(|e| Failure::new(USAGE, e))?;
+        let lineage = self.go_back(rollback::From::Beginning)?;
+        let mut wasi = Wasi::new(&self.setup.config).map_err(|e| Failure::new(USAGE, e))?;
+        if let Some((rollback, lineage)) = lineage {
+            rollback.record(lineage, &mut wasi)?;
+        }
         let instance = Instance::new(self.program, &self.setup.limits)?;
         let saver = self.saver(None)?;
         let mut running = Running::new(instance, wasi, self.setup, self.shared, self.ticks);
@@ -221,7 +230,10 @@ impl Run {
 
     /// Runs the program from where a snapshot stands.
     fn resumed(mut self, found: Candidates) -> Result<Ended, Failure> {
-        let (path, restored) = self.restore(&found)?;
+        let (path, mut restored, lineage) = self.restore(&found)?;
+        if let Some((rollback, lineage)) = lineage {
+            rollback.record(lineage, &mut restored.wasi)?;
+        }
         for warning in restored.wasi.warnings() {
             warn(warning);
         }
@@ -238,11 +250,17 @@ impl Run {
     }
 
     /// Restores the program from the first snapshot that isn't damaged.
-    fn restore(&self, found: &Candidates) -> Result<(PathBuf, Restored), Failure> {
+    fn restore(&self, found: &Candidates) -> Result<(PathBuf, Restored, Recording), Failure> {
         let mut damaged = Vec::new();
         for path in &found.paths {
             match self.restore_from(path, found.own) {
-                Ok(restored) => return Ok((path.clone(), restored)),
+                Ok((restored, lineage)) => return Ok((path.clone(), restored, lineage)),
+                Err(ResumeError::Back(e)) => {
+                    return Err(Failure::new(
+                        e.exit_code(),
+                        format!("cannot resume from {}: {e}", path.display()),
+                    ));
+                }
                 Err(e) if found.paths.len() > 1 && e.is_damage() => {
                     warn(&format!("{} is skipped: {e}", path.display()));
                     damaged.push(path.display().to_string());
@@ -299,7 +317,7 @@ impl Run {
         if findings.is_empty() { 0 } else { BAD_SNAPSHOT }
     }
 
-    fn restore_from(&self, path: &Path, own: bool) -> Result<Restored, ResumeError> {
+    fn restore_from(&self, path: &Path, own: bool) -> Result<(Restored, Recording), ResumeError> {
         let snapshot = resume::open(path)?;
         // Whose snapshot it is comes first: another program's arguments don't matter.
         resume::check_program(self.program, snapshot.header().module)?;
@@ -308,7 +326,41 @@ impl Run {
             resume::check_args(&snapshot.state().wasi.args, given)?;
         }
         let shell = resume::shell(self.program, &self.setup.limits)?;
-        resume::restore(shell, &snapshot, &self.setup.config)
+        let from = self.rollback().map(|r| match r.own_number(path) {
+            Some(number) => rollback::From::Own(number),
+            None => rollback::From::Other(snapshot.identity()),
+        });
+        let mut lineage = None;
+        let restored = resume::restore(shell, &snapshot, &self.setup.config, || {
+            if let Some(from) = from {
+                lineage = self.go_back(from)?;
+            }
+            Ok(())
+        })?;
+        Ok((restored, lineage))
+    }
+
+    /// How this run's files go back, if they do: the journals lie beside its periodic snapshots.
+    fn rollback(&self) -> Option<Rollback> {
+        let store = self.store.as_ref().filter(|_| !self.options.no_rollback)?;
+        Some(Rollback {
+            directory: store.directory().to_owned(),
+            module: self.program.image().module_hash(),
+            durable: self.options.durable,
+        })
+    }
+
+    /// Takes files back to where they were at what the program goes on from.
+    fn go_back(&self, from: rollback::From) -> Result<Recording, BackError> {
+        let Some(rollback) = self.rollback() else {
+            if let Some(store) = &self.store {
+                rollback::give_up(store.directory())?;
+            }
+            return Ok(None);
+        };
+        let (lineage, told) = rollback.go_back(from, &self.setup.config)?;
+        told.iter().for_each(|text| warn(text));
+        Ok(Some((rollback, lineage)))
     }
 
     /// Says where the program's own checkpoints go. `resumed`: what it goes on from.

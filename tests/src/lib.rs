@@ -10,7 +10,8 @@
 //! - [`snapshots`]: snapshots as values, to compare and to forge them;
 //! - [`sources`]: sources, scripts and modules that lie inside crates and Python packages;
 //! - [`real`]: how real programs are built, and [`recipes`]: which there are;
-//! - [`spec`]: the official test suite's scripts.
+//! - [`spec`]: the official test suite's scripts;
+//! - [`unison`]: programs that are killed at any instant, with their files.
 
 pub mod case;
 pub mod guest;
@@ -25,3 +26,4 @@ pub mod sources;
 pub mod spec;
 pub mod tools;
 pub mod tree;
+pub mod unison;

@@ -162,6 +162,11 @@ impl Running {
         self.stdout.lock().expect("no reader panics").clone()
     }
 
+    /// What it has printed on standard error so far, as text.
+    pub fn errors_so_far(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.lock().expect("no reader panics")).into_owned()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a child has a pid");

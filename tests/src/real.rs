@@ -29,6 +29,8 @@ pub struct Recipe {
     /// For both builds.
     pub(crate) sources: Vec<PathBuf>,
     pub(crate) flags: Vec<String>,
+    /// Headers of ours: with a change of them, everything is built again.
+    pub(crate) headers: Vec<PathBuf>,
     /// For WebAssembly only.
     pub(crate) wasm_sources: Vec<PathBuf>,
     pub(crate) wasm_flags: Vec<String>,
@@ -88,7 +90,7 @@ impl Recipe {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let mut hasher = DefaultHasher::new();
         flags.hash(&mut hasher);
-        for source in sources {
+        for source in sources.iter().chain(&self.headers) {
             source.hash(&mut hasher);
             std::fs::read(source)
                 .unwrap_or_else(|e| panic!("cannot read {}: {e}", source.display()))

@@ -167,3 +167,47 @@ pub fn ledger() -> Recipe {
         ..Recipe::default()
     }
 }
+
+/// SQLite with the workload of `programs/unison_bank.c`: `unison_bank DIR SEED ROUNDS JOURNAL [PATIENCE]`.
+pub fn unison_bank() -> Recipe {
+    let dir = sources::sqlite();
+    let mut flags = words("-DSQLITE_THREADSAFE=0 -DSQLITE_TEMP_STORE=3 -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OS_OTHER=1");
+    flags.push(include(&dir));
+    Recipe {
+        name: "unison_bank",
+        sources: vec![dir.join("sqlite3.c"), ours("unison_bank.c")],
+        headers: vec![ours("unison_vfs.h"), ours("unison_full.h")],
+        flags,
+        wasm_flags: words("-DLONGDOUBLE_TYPE=double -Wl,-z,stack-size=262144"),
+        ..Recipe::default()
+    }
+}
+
+/// A random file workload: `unison_files DIR SEED OPERATIONS [PATIENCE]`.
+pub fn unison_files() -> Recipe {
+    Recipe {
+        name: "unison_files",
+        sources: vec![ours("unison_files.c")],
+        headers: vec![ours("unison_model.h"), ours("unison_full.h")],
+        ..Recipe::default()
+    }
+}
+
+/// A logger: `unison_log DIR SEED LINES [PATIENCE]`.
+pub fn unison_log() -> Recipe {
+    Recipe {
+        name: "unison_log",
+        sources: vec![ours("unison_log.c")],
+        headers: vec![ours("unison_full.h")],
+        ..Recipe::default()
+    }
+}
+
+/// Does with files what standard input says: `unison_steps DIR`.
+pub fn unison_steps() -> Recipe {
+    Recipe {
+        name: "unison_steps",
+        sources: vec![ours("unison_steps.c")],
+        ..Recipe::default()
+    }
+}

@@ -162,7 +162,7 @@ fn forged_lists_of_files_are_refused() {
     std::os::unix::fs::symlink("..", there.join("up")).unwrap();
     let mut good = load(&snapshot);
     let files = &mut good.state.wasi.files;
-    files.contents.iter_mut().for_each(|c| c.stored = false);
+    files.chunks.iter_mut().for_each(|c| c.stored = false);
     files.nodes.retain(|n| n.kind == NodeKind::Directory);
     let guest = guest("open_modes");
     for (n, path) in ["../new", "/tmp/new", "up/new", "d/../../new", "..", "new\0", "d//new", ""]

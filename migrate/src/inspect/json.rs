@@ -146,7 +146,7 @@ impl Serialize for Host<'_> {
     }
 }
 
-/// The carried files; hashes as hexadecimal digits.
+/// The carried files; of their chunks only how many there are and how long.
 struct Carried<'a>(&'a Files);
 
 impl Serialize for Carried<'_> {
@@ -154,11 +154,18 @@ impl Serialize for Carried<'_> {
         let files = self.0;
         let contents = || {
             let contents = files.contents.iter();
-            contents.map(|c| json!({ "hash": c.hash.to_string(), "bytes": c.len, "stored": c.stored }))
+            contents.map(|c| json!({ "bytes": c.len, "data_bytes": c.data_len(&files.chunks) }))
         };
+        let chunks = json!({
+            "number": files.chunks.len(),
+            "bytes": files.chunks.iter().fold(0u64, |sum, c| sum.saturating_add(c.len)),
+            "stored": files.chunks.iter().filter(|c| c.stored).count(),
+            "stored_bytes": files.stored_len(),
+        });
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("modes", &List(|| files.modes.iter().map(|m| m.option())))?;
         map.serialize_entry("contents", &List(contents))?;
+        map.serialize_entry("chunks", &chunks)?;
         map.serialize_entry("nodes", &files.nodes)?;
         map.serialize_entry("removed", &files.removed)?;
         map.serialize_entry("unlinked", &files.unlinked)?;

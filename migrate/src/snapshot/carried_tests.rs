@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::state::State;
-use crate::state::files::{Content, ContentHash, Files, GrantMode, Node, NodeKind};
+use crate::state::files::{Chunk, Content, ContentHash, Files, GrantMode, Node, NodeKind, Part};
 use crate::testing;
 use std::io::{Cursor, Write};
 
@@ -11,7 +11,7 @@ const TEXT: &[u8] = b"some text that is carried";
 struct Text;
 
 impl Contents for Text {
-    fn copy(&self, _: &Content, out: &mut dyn Write) -> io::Result<bool> {
+    fn copy(&self, _: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
         out.write_all(TEXT).map(|()| true)
     }
 }
@@ -21,10 +21,18 @@ fn state() -> State {
     state.wasi.grants = vec!["/data".into()];
     state.wasi.files = Files {
         modes: vec![GrantMode::Carry],
-        contents: vec![Content {
+        chunks: vec![Chunk {
             hash: ContentHash::of(TEXT),
             len: TEXT.len() as u64,
             stored: true,
+        }],
+        contents: vec![Content {
+            len: TEXT.len() as u64 + 3,
+            parts: vec![Part {
+                hole: 3,
+                first: 0,
+                count: 1,
+            }],
         }],
         nodes: vec![Node {
             grant: 0,
@@ -60,10 +68,10 @@ fn carried_contents_come_back() {
 #[test]
 fn contents_that_change_while_they_are_written_are_noticed() {
     let mut state = state();
-    state.wasi.files.contents[0].len += 1;
+    state.wasi.files.chunks[0].len += 1;
     assert!(matches!(written(&state), Err(SnapshotError::Content { .. })));
-    state.wasi.files.contents[0].len -= 1;
-    state.wasi.files.contents[0].hash.0[0] ^= 1;
+    state.wasi.files.chunks[0].len -= 1;
+    state.wasi.files.chunks[0].hash.0[0] ^= 1;
     assert!(matches!(written(&state), Err(SnapshotError::Content { .. })));
 }
 

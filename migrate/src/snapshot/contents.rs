@@ -1,14 +1,17 @@
-//! The contents of carried files: named by hash, streamed, and checked on the way.
+//! The contents of carried files, chunk by chunk: named by hash, streamed, and checked on the way.
 
 use super::SnapshotError;
-use crate::state::files::Content;
+use crate::state::files::{Chunk, Content, ContentHash};
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 
-/// Something that has contents: a program's files, a snapshot, an earlier snapshot of the same run.
+/// Something that has chunks of contents: a program's files, a snapshot, an earlier snapshot of the same run.
 pub trait Contents {
-    /// Writes the contents with this hash and length; false, and nothing written, if they are not here. Whoever reads checks them.
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool>;
+    /// Writes the chunk with this hash and length; false, and nothing written, if it is not here. Whoever reads checks it.
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool>;
 }
 
 /// Nothing at all.
@@ -16,16 +19,18 @@ pub trait Contents {
 pub struct NoContents;
 
 impl Contents for NoContents {
-    fn copy(&self, _: &Content, _: &mut dyn Write) -> io::Result<bool> {
+    fn copy(&self, _: &Chunk, _: &mut dyn Write) -> io::Result<bool> {
         Ok(false)
     }
 }
 
-/// The first that has them.
-impl Contents for [&dyn Contents] {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        for place in self {
-            if place.copy(content, out)? {
+/// The first of several that has them.
+pub struct FirstOf<'a>(pub &'a [&'a dyn Contents]);
+
+impl Contents for FirstOf<'_> {
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        for place in self.0 {
+            if place.copy(chunk, out)? {
                 return Ok(true);
             }
         }
@@ -33,28 +38,61 @@ impl Contents for [&dyn Contents] {
     }
 }
 
-/// Copies contents, and checks length and hash: fails with [`SnapshotError::Content`] unless they are what they are called.
-pub fn copy_contents(from: &(impl Contents + ?Sized), content: &Content, out: &mut dyn Write) -> Result<(), SnapshotError> {
+/// Chunks in memory.
+impl Contents for HashMap<ContentHash, Vec<u8>> {
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        let found = self.get(&chunk.hash);
+        found.map_or(Ok(false), |bytes| out.write_all(bytes).map(|()| true))
+    }
+}
+
+/// Copies a chunk, and checks length and hash: fails with [`SnapshotError::Content`] unless it is what it is called.
+pub fn copy_chunk(from: &(impl Contents + ?Sized), chunk: &Chunk, out: &mut dyn Write) -> Result<(), SnapshotError> {
     let mut checked = Checked {
         out,
         hash: Sha256::new(),
-        left: content.len,
+        left: chunk.len,
         exceeded: false,
     };
-    let wrong = |what| SnapshotError::Content {
-        hash: content.hash,
-        what,
-    };
-    match from.copy(content, &mut checked) {
+    let wrong = |what| SnapshotError::Content { hash: chunk.hash, what };
+    match from.copy(chunk, &mut checked) {
         Err(_) if checked.exceeded => Err(wrong("they are longer than was said")),
         Err(source) => Err(SnapshotError::Io {
-            doing: format!("copy the contents {:.16}", content.hash.to_string()),
+            doing: format!("copy the contents {:.16}", chunk.hash.to_string()),
             source,
         }),
         Ok(false) => Err(wrong("they are missing; an earlier snapshot of the same run may have them")),
         Ok(true) if checked.left > 0 => Err(wrong("they are shorter than was said")),
-        Ok(true) if checked.hash.finalize()[..] != content.hash.0 => Err(wrong("they have another hash")),
+        Ok(true) if checked.hash.finalize()[..] != chunk.hash.0 => Err(wrong("they have another hash")),
         Ok(true) => Ok(()),
+    }
+}
+
+/// Writes contents into a new file, and checks every chunk. Where they have holes the file gets holes.
+pub fn write_contents(
+    from: &(impl Contents + ?Sized),
+    content: &Content,
+    chunks: &[Chunk],
+    file: &File,
+) -> Result<(), SnapshotError> {
+    for (at, chunk) in content.chunks(chunks) {
+        copy_chunk(from, chunk, &mut At(file, at))?;
+    }
+    file.set_len(content.len).map_err(SnapshotError::io("write a file"))
+}
+
+/// Writes to a file from a place on.
+struct At<'a>(&'a File, u64);
+
+impl Write for At<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.0.write_at(bytes, self.1)?;
+        self.1 += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -86,18 +124,19 @@ impl Write for Checked<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::files::ContentHash;
+    use crate::state::files::Part;
+    use std::os::unix::fs::MetadataExt;
 
     struct Bytes(&'static [u8]);
 
     impl Contents for Bytes {
-        fn copy(&self, _: &Content, out: &mut dyn Write) -> io::Result<bool> {
+        fn copy(&self, _: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
             out.write_all(self.0).map(|()| true)
         }
     }
 
-    fn content(bytes: &[u8]) -> Content {
-        Content {
+    fn chunk(bytes: &[u8]) -> Chunk {
+        Chunk {
             hash: ContentHash::of(bytes),
             len: bytes.len() as u64,
             stored: true,
@@ -107,17 +146,37 @@ mod tests {
     #[test]
     fn only_the_very_contents_are_taken() {
         let mut out = Vec::new();
-        copy_contents(&Bytes(b"text"), &content(b"text"), &mut out).unwrap();
+        copy_chunk(&Bytes(b"text"), &chunk(b"text"), &mut out).unwrap();
         assert_eq!(out, b"text");
-        copy_contents(&Bytes(b""), &content(b""), &mut out).unwrap();
+        copy_chunk(&Bytes(b""), &chunk(b""), &mut out).unwrap();
         for (bytes, part) in [(&b"tex"[..], "shorter"), (b"texts", "longer"), (b"test", "hash")] {
-            let error = copy_contents(&Bytes(bytes), &content(b"text"), &mut Vec::new()).unwrap_err();
+            let error = copy_chunk(&Bytes(bytes), &chunk(b"text"), &mut Vec::new()).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
         }
-        let error = copy_contents(&NoContents, &content(b"text"), &mut out).unwrap_err();
+        let error = copy_chunk(&NoContents, &chunk(b"text"), &mut out).unwrap_err();
         assert!(error.to_string().contains("missing"), "{error}");
         let places: [&dyn Contents; 2] = [&NoContents, &Bytes(b"text")];
-        copy_contents(&places[..], &content(b"text"), &mut out).unwrap();
+        copy_chunk(&FirstOf(&places), &chunk(b"text"), &mut out).unwrap();
         assert_eq!(out, b"texttext");
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        let (file, far) = (tempfile::tempfile().unwrap(), 1 << 30);
+        let bytes = vec![7; 1 << 16];
+        let chunks = [chunk(&bytes), chunk(b"end")];
+        let memory = HashMap::from([(chunks[0].hash, bytes.clone()), (chunks[1].hash, b"end".to_vec())]);
+        let part = |hole, first| Part { hole, first, count: 1 };
+        let content = Content {
+            len: 2 * far,
+            parts: vec![part(0, 0), part(far - (1 << 16), 1)],
+        };
+        write_contents(&memory, &content, &chunks, &file).unwrap();
+        let mut end = [0; 4];
+        file.read_exact_at(&mut end, far).unwrap();
+        assert_eq!((&end, file.metadata().unwrap().len()), (b"end\0", 2 * far));
+        assert!(file.metadata().unwrap().blocks() * 512 < 1 << 20);
+        let lacking = HashMap::from([(chunks[0].hash, bytes)]);
+        assert!(write_contents(&lacking, &content, &chunks, &file).is_err());
     }
 }

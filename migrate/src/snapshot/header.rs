@@ -15,6 +15,9 @@ pub const ENTRY_LEN: usize = 32;
 /// Greatest number of sections.
 pub const MAX_SECTIONS: u32 = 64;
 
+/// Version of the `files` section that is written; older ones are read.
+pub const FILES_VERSION: u32 = 2;
+
 /// Section ids.
 pub mod id {
     /// The state.

@@ -25,7 +25,7 @@ struct Known {
 #[derive(Clone, Debug, Default)]
 pub struct Earlier {
     files: Vec<BaseFile>,
-    /// Which of them stores carried contents.
+    /// Which of them stores a chunk of carried contents.
     contents: HashMap<ContentHash, usize>,
     /// Bytes of carried contents that each of them stores.
     sizes: Vec<u64>,
@@ -45,10 +45,10 @@ impl Earlier {
         files.extend_from_slice(snapshot.bases());
         let mut stored = vec![0u64; files.len()];
         let mut contents = HashMap::new();
-        let own = snapshot.stored_contents().map(|(content, _)| (0, content));
-        for (file, content) in own.chain(snapshot.base_contents().map(|(nth, content, _)| (nth + 1, content))) {
-            stored[file] = stored[file].saturating_add(content.len);
-            contents.entry(content.hash).or_insert(file);
+        let own = snapshot.stored_contents().map(|(chunk, _)| (0, chunk));
+        for (file, chunk) in own.chain(snapshot.base_contents().map(|(nth, chunk, _)| (nth + 1, chunk))) {
+            stored[file] = stored[file].saturating_add(chunk.len);
+            contents.entry(chunk.hash).or_insert(file);
         }
         let sizes = snapshot.state().memories.iter().map(|m| m.pages);
         // A memory's size is only a number in the file: room is made for pages that are there.
@@ -101,7 +101,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Compares the memories and carried contents with what earlier snapshots hold; contents that are taken from there are no longer
+    /// Compares the memories and carried contents with what earlier snapshots hold; chunks that are taken from there are no longer
     /// `stored`. `may_be_used`: see [`super::write_sparse`].
     pub fn new(memories: &[&[u8]], may_be_used: &dyn Fn(u32, u64) -> bool, earlier: &Earlier, files: &mut Files) -> Plan {
         let mut found = Vec::new();
@@ -123,15 +123,15 @@ impl Plan {
         for known in found.iter().filter_map(|f| f.earlier) {
             uses[known.file as usize] += PAGE_SIZE as u64;
         }
-        for content in &files.contents {
-            if let Some(&file) = earlier.contents.get(&content.hash) {
-                uses[file] = uses[file].saturating_add(content.len);
+        for chunk in &files.chunks {
+            if let Some(&file) = earlier.contents.get(&chunk.hash) {
+                uses[file] = uses[file].saturating_add(chunk.len);
             }
         }
         let numbers = numbers(earlier, &uses);
-        for content in &mut files.contents {
-            let file = earlier.contents.get(&content.hash);
-            content.stored = file.is_none_or(|&file| numbers[file].is_none());
+        for chunk in &mut files.chunks {
+            let file = earlier.contents.get(&chunk.hash);
+            chunk.stored = file.is_none_or(|&file| numbers[file].is_none());
         }
         let mut plan = Plan {
             index: PageIndex::of(memories.len() as u32),

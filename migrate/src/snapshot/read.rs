@@ -1,13 +1,13 @@
 //! Reads a snapshot, trusting none of its bytes.
 
 use super::bases::{BaseFile, Bases};
-use super::contents::{Contents, copy_contents};
-use super::header::{ENTRY_LEN, HEADER_LEN, Header, Section, flag, id, parse_table};
+use super::contents::{Contents, copy_chunk};
+use super::header::{ENTRY_LEN, FILES_VERSION, HEADER_LEN, Header, Section, flag, id, parse_table};
 use super::pages::{PAGE_SIZE, PageIndex, PageRun, verify_pages};
 use super::{MAX_DIGESTS, MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
 use crate::module::ModuleHash;
 use crate::state::State;
-use crate::state::files::{Content, ContentHash, Files};
+use crate::state::files::{Chunk, ContentHash, Files};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -94,8 +94,8 @@ pub struct Snapshot<R> {
 struct Attached<R> {
     reader: R,
     data_offset: u64,
-    /// The carried contents that it stores, and where; only if the snapshot that takes pages from it takes contents too.
-    contents: Vec<(Content, u64)>,
+    /// The chunks of carried contents that it stores, and where; only if the snapshot that takes pages from it takes contents too.
+    contents: Vec<(Chunk, u64)>,
 }
 
 /// A snapshot's header, its identity, and its sections.
@@ -156,9 +156,9 @@ impl<R: Origin> Snapshot<R> {
     ///
     /// Checked then: the file's length; that sections are known, lie in the file in order and apart; every checksum but the
     /// pages'; that the state decodes, to its last byte, and is of the module that the header names; that stored pages are unique,
-    /// in order, and lie in the state's memories; that the list of carried files can be ([`Files::check`]) and their contents are as
+    /// in order, and lie in the state's memories; that the list of carried files can be ([`Files::check`]) and their chunks are as
     /// long. Not checked: what the state says ([`crate::state::validate`]), the pages' own checksums ([`Snapshot::verify_pages`],
-    /// [`PageRun::verify`]), and the carried contents' hashes ([`Snapshot::verify_contents`], [`copy_contents`]).
+    /// [`PageRun::verify`]), and the carried chunks' hashes ([`Snapshot::verify_contents`], [`copy_chunk`]).
     pub fn open(mut reader: R) -> Result<Snapshot<R>, SnapshotError> {
         let Outline {
             header,
@@ -178,11 +178,12 @@ impl<R: Origin> Snapshot<R> {
                 _ if section.flags & flag::OPTIONAL != 0 => continue,
                 other => return Err(SnapshotError::UnknownSection(other)),
             };
-            if section.version != 1 {
+            let known = if section.id == id::FILES { FILES_VERSION } else { 1 };
+            if section.version == 0 || section.version > known {
                 return Err(SnapshotError::Version {
                     what: name,
                     found: section.version,
-                    known: 1,
+                    known,
                 });
             }
         }
@@ -212,10 +213,7 @@ impl<R: Origin> Snapshot<R> {
         let contents = sections.iter().find(|s| s.id == id::CONTENTS);
         if let Some(section) = files {
             let bytes = load(&mut reader, section, "files", MAX_FILES)?;
-            let (files, rest) = postcard::take_from_bytes::<Files>(&bytes).map_err(SnapshotError::FilesCode)?;
-            if !rest.is_empty() {
-                return Err(SnapshotError::Damaged("there are bytes behind the list of files"));
-            }
+            let files = files_of(&bytes, section.version)?;
             files.check(state.wasi.grants.len())?;
             state.wasi.files = files;
         }
@@ -289,7 +287,7 @@ impl<R: Origin> Snapshot<R> {
             return Err(wrong("it stores another number of pages".into()));
         }
         let data_offset = data.offset;
-        let contents = match self.state.wasi.files.contents.iter().all(|c| c.stored) {
+        let contents = match self.state.wasi.files.chunks.iter().all(|c| c.stored) {
             true => Vec::new(),
             false => contents_of(&mut reader, &outline.sections).map_err(|e| wrong(e.to_string()))?,
         };
@@ -361,33 +359,48 @@ impl<R: Origin> Snapshot<R> {
 
     /// Reads all carried contents that are stored, and checks them.
     pub fn verify_contents(&mut self) -> Result<(), SnapshotError> {
-        let places: Vec<(Content, u64)> = self.stored_contents().collect();
+        let places: Vec<(Chunk, u64)> = self.stored_contents().collect();
         let reader = RefCell::new(&mut self.reader);
         places
             .iter()
-            .try_for_each(|(content, offset)| copy_contents(&One(*offset, &reader), content, &mut io::sink()))
+            .try_for_each(|(chunk, offset)| copy_chunk(&One(*offset, &reader), chunk, &mut io::sink()))
     }
 
-    /// Reads the contents of a carried file, and checks them.
-    pub fn read_content(&mut self, hash: ContentHash, out: &mut dyn Write) -> Result<(), SnapshotError> {
-        let found = self.stored_contents().find(|(content, _)| content.hash == hash);
+    /// Reads a chunk of carried contents, and checks it.
+    pub fn read_chunk(&mut self, hash: ContentHash, out: &mut dyn Write) -> Result<(), SnapshotError> {
+        let found = self.stored_contents().find(|(chunk, _)| chunk.hash == hash);
         let missing = SnapshotError::Content {
             hash,
             what: "the snapshot doesn't hold them",
         };
-        let (content, offset) = found.ok_or(missing)?;
-        copy_contents(&One(offset, &RefCell::new(&mut self.reader)), &content, out)
+        let (chunk, offset) = found.ok_or(missing)?;
+        copy_chunk(&One(offset, &RefCell::new(&mut self.reader)), &chunk, out)
     }
 }
 
-/// The carried contents that a snapshot stores, and where each begins.
-fn contents_of(reader: &mut impl Origin, sections: &[Section]) -> Result<Vec<(Content, u64)>, SnapshotError> {
+/// The list of files from its bytes, not checked.
+fn files_of(bytes: &[u8], version: u32) -> Result<Files, SnapshotError> {
+    let (files, rest) = match version {
+        1 => {
+            let (files, rest) = Files::from_version_1(bytes).map_err(SnapshotError::FilesCode)?;
+            (files?, rest)
+        }
+        _ => postcard::take_from_bytes::<Files>(bytes).map_err(SnapshotError::FilesCode)?,
+    };
+    match rest {
+        [] => Ok(files),
+        _ => Err(SnapshotError::Damaged("there are bytes behind the list of files")),
+    }
+}
+
+/// The chunks of carried contents that a snapshot stores, and where each begins.
+fn contents_of(reader: &mut impl Origin, sections: &[Section]) -> Result<Vec<(Chunk, u64)>, SnapshotError> {
     let find = |id| sections.iter().find(|s| s.id == id);
     let (Some(list), Some(contents)) = (find(id::FILES), find(id::CONTENTS)) else {
         return Ok(Vec::new());
     };
     let bytes = load(reader, list, "files", MAX_FILES)?;
-    let (files, _) = postcard::take_from_bytes::<Files>(&bytes).map_err(SnapshotError::FilesCode)?;
+    let files = files_of(&bytes, list.version)?;
     if files.stored_len() != contents.len {
         return Err(SnapshotError::Damaged(
             "the carried contents are not as long as the list of files says",
@@ -396,24 +409,24 @@ fn contents_of(reader: &mut impl Origin, sections: &[Section]) -> Result<Vec<(Co
     Ok(places(&files, contents.offset).collect())
 }
 
-/// Where the contents that are stored lie, of which the first is at an offset.
-fn places(files: &Files, first: u64) -> impl Iterator<Item = (Content, u64)> {
+/// Where the chunks that are stored lie, of which the first is at an offset.
+fn places(files: &Files, first: u64) -> impl Iterator<Item = (Chunk, u64)> {
     let mut next = first;
-    files.contents.iter().filter(|c| c.stored).map(move |&content| {
+    files.chunks.iter().filter(|c| c.stored).map(move |&chunk| {
         let offset = next;
-        next += content.len;
-        (content, offset)
+        next = next.saturating_add(chunk.len);
+        (chunk, offset)
     })
 }
 
-/// Contents at a known place of a reader.
+/// A chunk at a known place of a reader.
 struct One<'a, 'r, R>(u64, &'a RefCell<&'r mut R>);
 
 impl<R: Read + Seek> Contents for One<'_, '_, R> {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
         let mut reader = self.1.borrow_mut();
         reader.seek(SeekFrom::Start(self.0))?;
-        io::copy(&mut Read::take(&mut **reader, content.len), out).map(|_| true)
+        io::copy(&mut Read::take(&mut **reader, chunk.len), out).map(|_| true)
     }
 }
 
@@ -447,14 +460,14 @@ impl<R> Snapshot<R> {
         self.identity
     }
 
-    /// The carried contents that are stored, and where each begins in the file.
-    pub fn stored_contents(&self) -> impl Iterator<Item = (Content, u64)> {
+    /// The chunks of carried contents that are stored, and where each begins in the file.
+    pub fn stored_contents(&self) -> impl Iterator<Item = (Chunk, u64)> {
         places(&self.state.wasi.files, self.contents_offset)
     }
 
-    /// The carried contents that its bases store, as far as they are attached: in which of them, and where. Empty unless it takes
-    /// contents from them.
-    pub fn base_contents(&self) -> impl Iterator<Item = (usize, Content, u64)> {
+    /// The chunks of carried contents that its bases store, as far as they are attached: in which of them, and where. Empty unless it
+    /// takes contents from them.
+    pub fn base_contents(&self) -> impl Iterator<Item = (usize, Chunk, u64)> {
         let bases = self.attached.iter().enumerate();
         bases.flat_map(|(nth, base)| {
             base.iter()
@@ -462,15 +475,15 @@ impl<R> Snapshot<R> {
         })
     }
 
-    /// Where carried contents are: the reader of the file that stores them, and their place in it.
+    /// Where the chunks of carried contents are: the reader of the file that stores them, and their place in it.
     pub fn content_places(&self) -> HashMap<ContentHash, (&R, u64)> {
-        let of_bases = self.base_contents().filter_map(|(nth, content, offset)| {
+        let of_bases = self.base_contents().filter_map(|(nth, chunk, offset)| {
             let base = self.attached.get(nth)?.as_ref()?;
-            Some((content.hash, (&base.reader, offset)))
+            Some((chunk.hash, (&base.reader, offset)))
         });
         let own = self
             .stored_contents()
-            .map(|(content, offset)| (content.hash, (&self.reader, offset)));
+            .map(|(chunk, offset)| (chunk.hash, (&self.reader, offset)));
         of_bases.chain(own).collect()
     }
 

@@ -1,7 +1,7 @@
 //! Writes a snapshot as a stream: no copy of the memories is made.
 
-use super::contents::{Contents, NoContents, copy_contents};
-use super::header::{self, Section, flag, id};
+use super::contents::{Contents, NoContents, copy_chunk};
+use super::header::{self, FILES_VERSION, Section, flag, id};
 use super::increment::{Earlier, Plan};
 use super::pages::{PAGE_SIZE, PageIndex};
 use super::{MAX_DIGESTS, MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
@@ -22,7 +22,7 @@ pub struct WriteStats {
     pub base_pages: u64,
     /// Pages left out because they are zero.
     pub zero_pages: u64,
-    /// Length of the carried files' contents in bytes.
+    /// Length of the carried files' contents that are stored, in bytes.
     pub contents: u64,
 }
 
@@ -150,7 +150,10 @@ fn write_planned(
     let mut bytes = data_at as u64 + data_len;
     if let Some(files_bytes) = &files_bytes {
         // Behind the data, of which the pages are aligned.
-        sections.push(section(id::FILES, 0, files_bytes, bytes));
+        sections.push(Section {
+            version: FILES_VERSION,
+            ..section(id::FILES, 0, files_bytes, bytes)
+        });
         bytes += files_bytes.len() as u64;
         sections.push(checked_elsewhere(id::CONTENTS, bytes, files.stored_len()));
         bytes = bytes.saturating_add(files.stored_len());
@@ -172,8 +175,8 @@ fn write_planned(
     }
     if let Some(files_bytes) = &files_bytes {
         out.write_all(files_bytes).map_err(failed())?;
-        for content in files.contents.iter().filter(|c| c.stored) {
-            copy_contents(contents, content, out)?;
+        for chunk in files.chunks.iter().filter(|c| c.stored) {
+            copy_chunk(contents, chunk, out)?;
         }
     }
     out.flush().map_err(failed())?;

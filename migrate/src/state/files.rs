@@ -1,23 +1,26 @@
 //! The files that travel with a program, and the identity of those that don't.
 //!
 //! A grant's directory is *shared* (`--dir`: the same files must be at the destination), or *carried* (`--carry`: what the program
-//! has open goes inside the snapshot; `--carry-all`: the directory's whole tree). A file that is open but no longer has a name is
-//! carried always. Contents are named by their SHA-256, so that equal ones are there once, and a transport can leave out what the
-//! receiver has.
+//! has open or has changed goes inside the snapshot; `--carry-all`: the directory's whole tree). A file that is open but no longer has a
+//! name is carried always. Contents consist of chunks ([`super::chunks`]), which are named by their SHA-256, so that equal ones are there
+//! once, and a transport can leave out what the receiver has.
 //!
 //! This is part of the uniform state, in sections of its own: see [`crate::snapshot`]. [`Files::check`] is what a reader has
 //! checked before it believes any of it.
 
+pub use super::chunks::{CHUNK, Chunk, ChunkList, Content, MAX_CHUNKS, Part};
+
+use super::chunks::{self, WholeContent};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Most files, directories and links that one snapshot carries.
 pub const MAX_NODES: usize = 1 << 20;
 /// Longest path below a grant, in bytes (Linux's `PATH_MAX`).
 pub const MAX_PATH: usize = 4096;
-/// Greatest total length of carried contents: 16 TiB.
+/// Greatest total length of carried files, holes included: 16 TiB.
 pub const MAX_CONTENTS: u64 = 16 << 40;
 /// Most listening sockets.
 pub const MAX_LISTENERS: usize = 1 << 10;
@@ -30,7 +33,7 @@ pub enum GrantMode {
     /// `--dir`: they are there already.
     #[default]
     Shared,
-    /// `--carry`: those that are open are in the snapshot.
+    /// `--carry`: those that are open, or that the program has changed, are in the snapshot.
     Carry,
     /// `--carry-all`: all are in the snapshot.
     CarryAll,
@@ -52,7 +55,7 @@ impl GrantMode {
     }
 }
 
-/// The SHA-256 of a file's contents.
+/// The SHA-256 of a chunk, or of a file's contents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ContentHash(pub [u8; 32]);
 
@@ -73,17 +76,6 @@ impl fmt::Debug for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:.16}")
     }
-}
-
-/// The contents of one or more carried files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
-    /// Their hash.
-    pub hash: ContentHash,
-    /// Their length in bytes.
-    pub len: u64,
-    /// Whether the bytes are in this snapshot; if not, whoever resumes must have them from an earlier one of the same run.
-    pub stored: bool,
 }
 
 /// A carried file, directory or link.
@@ -161,7 +153,9 @@ pub struct Files {
     pub modes: Vec<GrantMode>,
     /// Open files of shared grants, ascending by descriptor.
     pub identities: Vec<Identity>,
-    /// Carried contents, each once.
+    /// What carried contents consist of, each once.
+    pub chunks: Vec<Chunk>,
+    /// Carried contents.
     pub contents: Vec<Content>,
     /// Carried files, ascending by grant and path: a directory comes before what is in it.
     pub nodes: Vec<Node>,
@@ -171,6 +165,18 @@ pub struct Files {
     pub unlinked: Vec<Unlinked>,
     /// Addresses that the program listens on, in the order of its `--tcplisten` options. Descriptors refer to them by index.
     pub listeners: Vec<String>,
+}
+
+/// As version 1 of the section has them.
+#[derive(Debug, Serialize, Deserialize)]
+struct FilesV1 {
+    modes: Vec<GrantMode>,
+    identities: Vec<Identity>,
+    contents: Vec<WholeContent>,
+    nodes: Vec<Node>,
+    removed: Vec<(u32, String)>,
+    unlinked: Vec<Unlinked>,
+    listeners: Vec<String>,
 }
 
 /// Why the carried files of a snapshot can't be.
@@ -208,6 +214,22 @@ pub fn parent(path: &str) -> &str {
 }
 
 impl Files {
+    /// Reads what version 1 of the section said; what is left of the bytes is returned, too. Not yet checked.
+    pub fn from_version_1(bytes: &[u8]) -> Result<(Result<Files, FilesError>, &[u8]), postcard::Error> {
+        let (v1, rest) = postcard::take_from_bytes::<FilesV1>(bytes)?;
+        let files = chunks::from_whole(v1.contents).map(|(chunks, contents)| Files {
+            modes: v1.modes,
+            identities: v1.identities,
+            chunks,
+            contents,
+            nodes: v1.nodes,
+            removed: v1.removed,
+            unlinked: v1.unlinked,
+            listeners: v1.listeners,
+        });
+        Ok((files, rest))
+    }
+
     /// Nothing that would have to be written?
     pub fn is_empty(&self) -> bool {
         *self == Files::default()
@@ -218,9 +240,9 @@ impl Files {
         self.modes.get(grant as usize).copied().unwrap_or_default()
     }
 
-    /// Total length of the contents that are in this snapshot, in bytes. Saturates.
+    /// Total length of the chunks that are in this snapshot, in bytes. Saturates.
     pub fn stored_len(&self) -> u64 {
-        let stored = self.contents.iter().filter(|c| c.stored);
+        let stored = self.chunks.iter().filter(|c| c.stored);
         stored.fold(0, |sum, c| sum.saturating_add(c.len))
     }
 
@@ -241,7 +263,7 @@ impl Files {
         if self.nodes.len() > MAX_NODES || self.removed.len() > MAX_NODES {
             return Err(FilesError::TooMany("files"));
         }
-        if self.unlinked.len() > MAX_NODES || self.contents.len() > 2 * MAX_NODES {
+        if self.unlinked.len() > MAX_NODES {
             return Err(FilesError::TooMany("contents"));
         }
         if self.listeners.len() > MAX_LISTENERS || self.listeners.iter().any(|a| a.len() > MAX_PATH) {
@@ -250,14 +272,7 @@ impl Files {
         if self.modes.len() > grants {
             return invalid("it has more directories than were granted");
         }
-        let total = self.contents.iter().try_fold(0u64, |sum, c| sum.checked_add(c.len));
-        if total.is_none_or(|total| total > MAX_CONTENTS) {
-            return Err(FilesError::TooMany("bytes"));
-        }
-        let mut hashes = HashSet::with_capacity(self.contents.len());
-        if !self.contents.iter().all(|c| hashes.insert(c.hash)) {
-            return invalid("contents occur twice");
-        }
+        chunks::check(&self.chunks, &self.contents)?;
         if !self.identities.is_sorted_by(|a, b| a.fd < b.fd) {
             return invalid("open files are out of order or occur twice");
         }

@@ -25,10 +25,18 @@ fn good() -> Files {
     let bytes = b"text";
     Files {
         modes: vec![GrantMode::CarryAll],
-        contents: vec![Content {
+        chunks: vec![Chunk {
             hash: ContentHash::of(bytes),
             len: 4,
             stored: true,
+        }],
+        contents: vec![Content {
+            len: 4,
+            parts: vec![Part {
+                hole: 0,
+                first: 0,
+                count: 1,
+            }],
         }],
         nodes: vec![
             node("d", NodeKind::Directory),
@@ -59,7 +67,7 @@ fn what_can_be_is_accepted() {
 #[test]
 fn what_can_not_be_is_refused() {
     type Lie<'a> = (&'a str, &'a dyn Fn(&mut Files));
-    let lies: [Lie<'_>; 29] = [
+    let lies: [Lie<'_>; 30] = [
         ("an absolute path", &|f| f.nodes[3].path = "/etc/passwd".into()),
         ("a path upwards", &|f| f.nodes[3].path = "e/../../x".into()),
         ("a path that begins upwards", &|f| f.nodes[3].path = "../x".into()),
@@ -88,7 +96,8 @@ fn what_can_not_be_is_refused() {
         ("another name of a directory", &|f| {
             f.nodes[3].kind = NodeKind::HardLink { to: 0 }
         }),
-        ("contents twice", &|f| f.contents.push(f.contents[0])),
+        ("a chunk twice", &|f| f.chunks.push(f.chunks[0])),
+        ("contents of nothing", &|f| f.contents[0].parts[0].first = 1),
         ("contents without end", &|f| f.contents[0].len = u64::MAX),
         ("removed and there", &|f| f.removed = vec![(0, "d/f".into())]),
         ("removed outside", &|f| f.removed = vec![(0, "../x".into())]),
@@ -100,12 +109,10 @@ fn what_can_not_be_is_refused() {
         assert!(files.check(1).is_err(), "{what} was accepted");
     }
     let mut files = good();
-    files.contents = (0..3)
-        .map(|n| Content {
-            hash: ContentHash([n; 32]),
-            len: MAX_CONTENTS / 2,
-            stored: true,
-        })
-        .collect();
+    let half = Content {
+        len: MAX_CONTENTS / 2,
+        parts: vec![],
+    };
+    files.contents = vec![half; 3];
     assert_eq!(files.check(1), Err(FilesError::TooMany("bytes")));
 }

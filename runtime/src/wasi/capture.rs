@@ -4,16 +4,22 @@ use super::clock::Clock;
 use super::dir::Listing;
 use super::errno::Errno;
 use super::gather::Gathered;
-use super::host::{HostKind, Stat};
+use super::host::{FileType, HostKind, Stat};
 use super::obstacle::Obstacle;
 use super::path::{proc_path, stat};
 use super::table::{Descriptor, Resource};
 use super::{GrantedDir, Wasi};
-use cap_primitives::fs::FollowSymlinks;
+use crate::journal::FileId;
+use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_migrate::state::files::Identity;
 use dunlin_migrate::state::wasi::{self as state, FileTimes, Stdio, Times, WasiState};
+use rustix::fs::AtFlags;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+/// Names looked at to find a file again whose own name is gone, at most.
+const MOST_SEARCHED: usize = 1 << 18;
 
 /// The program has something that can't move: everything that is in the way.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,7 +191,8 @@ impl Wasi {
                 let grant = *grant;
                 let stat = d.stat().map_err(Obstacle::host(fd, "its attributes are unknown"))?;
                 let offset = position()?;
-                if stat.links == 0 {
+                let (dev, ino) = (stat.dev, stat.ino);
+                if self.changes.links(FileId { dev, ino }, stat.links) == 0 {
                     self.root(fd, grant)?;
                     return Ok(Described::Unlinked { grant, offset, stat });
                 }
@@ -241,9 +248,66 @@ impl Wasi {
             return Err(Obstacle::NotUtf8 { path: shown, guest });
         };
         let found = stat(root, if below.is_empty() { "." } else { &below }, FollowSymlinks::No);
-        match found {
-            Ok(found) if (found.dev, found.ino) == (stat_now.dev, stat_now.ino) => Ok((below, stat_now)),
-            _ => Err(Obstacle::Lost { fd, path: shown, guest }),
+        let same = |found: &Stat| (found.dev, found.ino) == (stat_now.dev, stat_now.ino);
+        if found.is_ok_and(|found| same(&found)) {
+            return Ok((below, stat_now));
+        }
+        // The kernel knows the name that it was opened by; a file may have others.
+        match self.another_name(grant, root, &stat_now) {
+            Some(path) => Ok((path, stat_now)),
+            None => Err(Obstacle::Lost { fd, path: shown, guest }),
         }
     }
+
+    /// Any name of a file below a grant: among those that the program has touched, or wherever it is.
+    fn another_name(&self, grant: u32, root: &std::fs::File, file: &Stat) -> Option<String> {
+        if file.file_type != FileType::RegularFile {
+            return None;
+        }
+        let same = |found: &Stat| (found.dev, found.ino) == (file.dev, file.ino);
+        let touched = self.touched.there(grant).into_iter();
+        let mut touched = touched.filter_map(|(path, _)| String::from_utf8(path).ok());
+        let is_name = |path: &String| stat(root, path, FollowSymlinks::No).is_ok_and(|found| same(&found));
+        touched.find(is_name).or_else(|| find(root, &same))
+    }
+}
+
+/// Looks through all of a directory for a file; gives up when there are very many.
+fn find(root: &std::fs::File, is_it: &dyn Fn(&Stat) -> bool) -> Option<String> {
+    let mut left = MOST_SEARCHED;
+    let mut pending = vec![String::new()];
+    while let Some(path) = pending.pop() {
+        let dir = sandbox::open_dir_nofollow(root, Path::new(if path.is_empty() { "." } else { &path }));
+        let Ok(dir) = dir.map(super::open::readable) else { continue };
+        let Ok(names) = rustix::fs::Dir::read_from(&dir) else {
+            continue;
+        };
+        let mut names: Vec<_> = names.filter_map(Result::ok).collect();
+        // The same one each time.
+        names.sort_by(|a, b| a.file_name().cmp(b.file_name()));
+        for entry in names {
+            left = left.checked_sub(1)?;
+            let (name, found) = (
+                entry.file_name(),
+                rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW),
+            );
+            let (Ok(name), Ok(found)) = (name.to_str(), found.map(|s| Stat::of_host(&s))) else {
+                continue;
+            };
+            if matches!(name, "." | "..") || super::stage::is_ours(name) {
+                continue;
+            }
+            let below = if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}/{name}")
+            };
+            match found.file_type {
+                FileType::RegularFile if is_it(&found) => return Some(below),
+                FileType::Directory => pending.push(below),
+                _ => {}
+            }
+        }
+    }
+    None
 }

@@ -11,6 +11,7 @@ use super::rights::{
 use super::table::{ALL_FLAGS, APPEND, DSYNC, Descriptor, RSYNC, Resource, SYNC};
 use super::wait::retry;
 use super::{Abi, Done, Wasi};
+use crate::journal::FileId;
 use rustix::fs::{OFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use std::num::NonZeroU64;
 
@@ -29,8 +30,12 @@ impl Wasi {
     pub(super) fn fd_allocate(&mut self, fd: u32, offset: u64, len: u64) -> Done {
         let d = self.table.get(fd)?;
         d.need_file(FD_ALLOCATE)?;
-        retry(|| rustix::fs::fallocate(d.host(), rustix::fs::FallocateFlags::empty(), signed(offset)?, signed(len)?))?;
-        Ok(())
+        let (offset, len) = (signed(offset)?, signed(len)?);
+        let size = Some(offset.saturating_add(len));
+        let writing = self.changes.resize(d, &self.grants, size, true)?;
+        let done = retry(|| rustix::fs::fallocate(d.host(), rustix::fs::FallocateFlags::empty(), offset, len));
+        self.changes.resized(d, writing, true, done.is_ok());
+        Ok(done?)
     }
 
     pub(super) fn fd_close(&mut self, fd: u32) -> Done {
@@ -98,16 +103,23 @@ impl Wasi {
     pub(super) fn fd_filestat_set_size(&mut self, fd: u32, size: u64) -> Done {
         let d = self.table.get(fd)?;
         d.need_file(FD_FILESTAT_SET_SIZE)?;
-        retry(|| rustix::fs::ftruncate(d.host(), signed(size)?))?;
-        Ok(())
+        let size = signed(size)?;
+        let writing = self.changes.resize(d, &self.grants, Some(size), false)?;
+        let done = retry(|| rustix::fs::ftruncate(d.host(), size));
+        self.changes.resized(d, writing, false, done.is_ok());
+        Ok(done?)
     }
 
     pub(super) fn fd_filestat_set_times(&mut self, fd: u32, accessed: u64, modified: u64, flags: u32) -> Done {
         let d = self.table.get(fd)?;
         d.need(FD_FILESTAT_SET_TIMES)?;
         let times = timestamps(accessed, modified, flags)?;
-        rustix::fs::futimens(d.host(), &times)?;
-        Ok(())
+        let change = || Ok(rustix::fs::futimens(d.host(), &times)?);
+        match &d.resource {
+            Resource::File { grant, file, .. } => Ok(self.changes.attributes(&self.grants, *grant, file, change)?),
+            Resource::Directory(dir) => Ok(self.changes.attributes(&self.grants, dir.grant, &dir.file, change)?),
+            _ => Ok(change()?),
+        }
     }
 
     pub(super) fn fd_prestat_get(&mut self, m: &mut Memory<'_>, fd: u32, out: u32) -> Done {
@@ -172,15 +184,17 @@ impl Wasi {
         let inode = if is_file { self.inode(stat.dev, stat.ino) } else { 0 };
         bytes[8..16].copy_from_slice(&inode.to_le_bytes());
         bytes[16] = stat.file_type as u8;
+        let (dev, ino) = (stat.dev, stat.ino);
+        let links = self.changes.links(FileId { dev, ino }, stat.links);
         // Preview1's link count has 64 bits and its own place; its predecessor's 32 bits, in the padding after the type.
         let numbers = [stat.size, stat.accessed, stat.modified, stat.changed];
         let (from, len) = match abi {
             Abi::Preview1 => {
-                bytes[24..32].copy_from_slice(&stat.links.to_le_bytes());
+                bytes[24..32].copy_from_slice(&links.to_le_bytes());
                 (32, 64)
             }
             Abi::Unstable => {
-                bytes[20..24].copy_from_slice(&u32::try_from(stat.links).unwrap_or(u32::MAX).to_le_bytes());
+                bytes[20..24].copy_from_slice(&u32::try_from(links).unwrap_or(u32::MAX).to_le_bytes());
                 (24, 56)
             }
         };

@@ -26,7 +26,7 @@ pub struct WasiFunc {
 macro_rules! names {
     ($($variant:ident = $name:literal,)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        enum Function {
+        pub(super) enum Function {
             $($variant,)*
             /// Any of the test suite's print functions, which print nothing: no test looks at it.
             Print,
@@ -105,18 +105,18 @@ pub fn resolve(module: &str, name: &str) -> Option<WasiFunc> {
 }
 
 /// Arguments as the slots hold them. The compiler has checked the import's type, so there are as many as the function has.
-struct Args<'a>(&'a [u64]);
+pub(super) struct Args<'a>(&'a [u64]);
 
 impl Args<'_> {
-    fn long(&self, i: usize) -> u64 {
+    pub(super) fn long(&self, i: usize) -> u64 {
         self.0.get(i).copied().unwrap_or(0)
     }
 
-    fn int(&self, i: usize) -> u32 {
+    pub(super) fn int(&self, i: usize) -> u32 {
         self.long(i) as u32
     }
 
-    fn pair(&self, i: usize) -> (u32, u32) {
+    pub(super) fn pair(&self, i: usize) -> (u32, u32) {
         (self.int(i), self.int(i + 1))
     }
 }
@@ -132,6 +132,7 @@ impl Wasi {
         if f.name != Function::PollOneoff {
             self.poll_started = None;
         }
+        let watch = self.touched.wanted().then(|| self.watch(f.name, &a, m));
         let done = match f.name {
             Function::ArgsGet => self.args_get(m, a.int(0), a.int(1)),
             Function::ArgsSizesGet => self.args_sizes_get(m, a.int(0), a.int(1)),
@@ -200,6 +201,9 @@ impl Wasi {
             Function::SockShutdown => self.sock_shutdown(a.int(0), a.int(1)),
             Function::Print => return Outcome::ReturnNothing,
         };
+        if let Some(watch) = watch {
+            self.watched(watch, done.is_ok(), m);
+        }
         match done {
             Ok(()) => Outcome::Return(0),
             Err(Stop::Errno(errno)) => Outcome::Return(errno as u64),

@@ -8,15 +8,17 @@ use super::open::{Access, open_existing};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_migrate::snapshot::Contents;
 use dunlin_migrate::state::files::{
-    Content, ContentHash, Files, GrantMode, Identity, MAX_NODES, MODE_MASK, Node, NodeKind, Unlinked, parent,
+    Chunk, ChunkList, ContentHash, Files, GrantMode, Identity, MAX_NODES, MODE_MASK, Node, NodeKind, Unlinked, parent,
 };
 use dunlin_migrate::state::wasi::{self as state, WasiState};
 use rustix::fs::AtFlags;
-use std::collections::{BTreeMap, HashMap};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Opens a file of a carried directory for reading; never through a link.
@@ -34,8 +36,7 @@ pub(super) struct Gathered<'a> {
     read: bool,
     found: BTreeMap<(u32, String), Stat>,
     unlinked: Vec<(Stat, Unlinked)>,
-    contents: Vec<Content>,
-    by_hash: HashMap<ContentHash, u32>,
+    contents: ChunkList,
     obstacles: Vec<Obstacle>,
 }
 
@@ -46,8 +47,7 @@ impl<'a> Gathered<'a> {
             read,
             found: BTreeMap::new(),
             unlinked: Vec::new(),
-            contents: Vec::new(),
-            by_hash: HashMap::new(),
+            contents: ChunkList::default(),
             obstacles: Vec::new(),
         }
     }
@@ -109,8 +109,10 @@ impl<'a> Gathered<'a> {
     pub(super) fn finish(mut self) -> (Files, Vec<Obstacle>) {
         let wasi = self.wasi;
         for (grant, granted) in (0u32..).zip(&wasi.grants) {
-            if granted.mode == GrantMode::CarryAll {
-                self.walk(grant);
+            match granted.mode {
+                GrantMode::CarryAll => self.walk(grant, String::new()),
+                GrantMode::Carry => self.touched(grant),
+                GrantMode::Shared => {}
             }
         }
         let mut nodes = Vec::with_capacity(self.found.len());
@@ -142,21 +144,47 @@ impl<'a> Gathered<'a> {
         while modes.last() == Some(&GrantMode::Shared) {
             modes.pop();
         }
+        let (chunks, contents) = self.contents.finish();
         let files = Files {
             modes,
             removed: wasi.gone_since(&nodes),
             nodes,
-            contents: self.contents,
+            chunks,
+            contents,
             unlinked: self.unlinked.into_iter().map(|(_, u)| u).collect(),
             ..Files::default()
         };
         (files, self.obstacles)
     }
 
-    /// All that a directory holds.
-    fn walk(&mut self, grant: u32) {
+    /// What the program has made or changed in a grant, as far as it is there and can be carried at all.
+    fn touched(&mut self, grant: u32) {
         let Some(root) = self.root(grant) else { return };
-        let mut pending = vec![String::new()];
+        for (path, whole) in self.wasi.touched.there(grant) {
+            let Ok(path) = String::from_utf8(path) else { continue };
+            // It is gone, or lies behind a link by now.
+            let Ok(stat) = super::path::stat(root, &path, FollowSymlinks::No) else {
+                continue;
+            };
+            match stat.file_type {
+                FileType::Directory if whole => {
+                    self.add(grant, &path);
+                    self.walk(grant, path);
+                }
+                FileType::Directory | FileType::RegularFile | FileType::SymbolicLink => self.add(grant, &path),
+                _ => {}
+            }
+        }
+        if self.found.len() > MAX_NODES || self.wasi.touched.too_many() == Some(grant) {
+            let guest = self.guest(grant);
+            self.obstacles.push(Obstacle::TooMany { guest });
+        }
+    }
+
+    /// All that a directory holds.
+    fn walk(&mut self, grant: u32, top: String) {
+        let Some(root) = self.root(grant) else { return };
+        let mut pending = vec![top];
         while let Some(dir) = pending.pop() {
             let opened = match dir.is_empty() {
                 true => sandbox::open_dir_nofollow(root, Path::new(".")),
@@ -259,16 +287,9 @@ impl<'a> Gathered<'a> {
         if !self.read {
             return Ok(0);
         }
-        let hash = self.wasi.hashes.whole(file, stat)?;
-        let contents = &mut self.contents;
-        Ok(*self.by_hash.entry(hash).or_insert_with(|| {
-            contents.push(Content {
-                hash,
-                len: stat.size,
-                stored: true,
-            });
-            contents.len() as u32 - 1
-        }))
+        let list = self.wasi.touched.list(file, stat)?;
+        let added = self.contents.add(list.len, list.chunks());
+        added.ok_or_else(|| io::Error::other("there are too many bytes to carry"))
     }
 
     fn root(&self, grant: u32) -> Option<&'a File> {
@@ -311,7 +332,7 @@ impl Wasi {
         self.grants.get(grant as usize).map_or(GrantMode::Shared, |g| g.mode)
     }
 
-    /// What was carried before and isn't there any more: of directories that are carried whole.
+    /// What isn't there any more: of directories that are carried whole what was carried before, of others what the program removed.
     fn gone_since(&self, nodes: &[Node]) -> Vec<(u32, String)> {
         let carried = self.carried.lock().unwrap_or_else(|e| e.into_inner());
         let there = |known: &(u32, String)| {
@@ -320,7 +341,11 @@ impl Wasi {
                 .is_ok()
         };
         let whole = |known: &&(u32, String)| self.mode(known.0) == GrantMode::CarryAll;
-        carried.iter().filter(whole).filter(|k| !there(k)).cloned().collect()
+        let mut gone: Vec<(u32, String)> = carried.iter().filter(whole).cloned().collect();
+        gone.extend(self.touched.gone());
+        gone.retain(|known| !there(known));
+        gone.sort();
+        gone
     }
 
     /// Remembers what is carried, to notice later what is gone.
@@ -333,55 +358,132 @@ impl Wasi {
             .filter(|n| whole(n.grant))
             .map(|n| (n.grant, n.path.clone()));
         carried.extend(nodes.chain(files.removed.iter().filter(|r| whole(r.0)).cloned()));
+        self.touched.brought(files);
     }
 
     /// The contents of the files that a state of this program carries, to be written into a snapshot while the program is stopped.
     pub fn contents<'a>(&'a self, state: &'a WasiState) -> impl Contents + 'a {
-        let mut places = HashMap::new();
-        let hash = |content: u32| state.files.contents.get(content as usize).map(|c| c.hash);
-        for node in &state.files.nodes {
-            if let NodeKind::File { content } = node.kind
-                && let Some(hash) = hash(content)
-            {
-                places.entry(hash).or_insert(Place::Named(node.grant, &node.path));
-            }
+        Carried {
+            wasi: self,
+            state,
+            places: OnceCell::new(),
+            opened: RefCell::default(),
         }
-        for d in &state.descriptors {
-            if let state::Resource::Unlinked { file, .. } = d.resource
-                && let Some(hash) = state.files.unlinked.get(file as usize).and_then(|u| hash(u.content))
-            {
-                places.entry(hash).or_insert(Place::Open(d.fd));
-            }
+    }
+
+    /// The chunks that a state of this program carries and that are not `known`, in memory; `None` if they are more than `most` bytes.
+    pub fn new_contents(
+        &self,
+        state: &WasiState,
+        known: &HashSet<ContentHash>,
+        most: u64,
+    ) -> io::Result<Option<HashMap<ContentHash, Vec<u8>>>> {
+        let new: Vec<&Chunk> = state.files.chunks.iter().filter(|c| !known.contains(&c.hash)).collect();
+        if new.iter().fold(0u64, |sum, c| sum.saturating_add(c.len)) > most {
+            return Ok(None);
         }
-        Carried { wasi: self, places }
+        let hashes: HashSet<ContentHash> = new.iter().map(|c| c.hash).collect();
+        let carried = Carried {
+            wasi: self,
+            state,
+            places: OnceCell::from(places(state, &|chunk| hashes.contains(&chunk.hash))),
+            opened: RefCell::default(),
+        };
+        let mut read = HashMap::with_capacity(new.len());
+        for chunk in new {
+            let mut bytes = Vec::with_capacity(chunk.len as usize);
+            carried.copy(chunk, &mut bytes)?;
+            read.insert(chunk.hash, bytes);
+        }
+        Ok(Some(read))
     }
 }
 
-/// Where contents are.
+/// A file with contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place<'a> {
     Named(u32, &'a str),
     Open(u32),
 }
 
+/// Where each of the wanted chunks is: in which file, and at which byte.
+fn places<'a>(state: &'a WasiState, wanted: &dyn Fn(&Chunk) -> bool) -> HashMap<ContentHash, (Place<'a>, u64)> {
+    let files = &state.files;
+    let named = files.nodes.iter().filter_map(|node| match node.kind {
+        NodeKind::File { content } => Some((Place::Named(node.grant, &node.path), content)),
+        _ => None,
+    });
+    let open = state.descriptors.iter().filter_map(|d| match d.resource {
+        state::Resource::Unlinked { file, .. } => Some((Place::Open(d.fd), files.unlinked.get(file as usize)?.content)),
+        _ => None,
+    });
+    let mut places = HashMap::new();
+    for (place, content) in named.chain(open) {
+        for (at, chunk) in files
+            .contents
+            .get(content as usize)
+            .iter()
+            .flat_map(|c| c.chunks(&files.chunks))
+        {
+            if wanted(chunk) {
+                places.entry(chunk.hash).or_insert((place, at));
+            }
+        }
+    }
+    places
+}
+
 /// See [`Wasi::contents`].
 struct Carried<'a> {
     wasi: &'a Wasi,
-    places: HashMap<ContentHash, Place<'a>>,
+    state: &'a WasiState,
+    places: OnceCell<HashMap<ContentHash, (Place<'a>, u64)>>,
+    /// The file that was read last.
+    opened: RefCell<Option<(Place<'a>, File)>>,
 }
 
-impl Contents for Carried<'_> {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        let gone = |_| io::Error::from(io::ErrorKind::NotFound);
-        let file = match self.places.get(&content.hash) {
-            None => return Ok(false),
-            Some(Place::Open(fd)) => reopen(self.wasi.table.get(*fd).map_err(gone)?.host())?,
-            Some(Place::Named(grant, path)) => {
-                let root = self.wasi.grants.get(*grant as usize).and_then(|g| g.dir.as_deref());
+impl Carried<'_> {
+    fn open(&self, place: Place<'_>) -> io::Result<File> {
+        let file = match place {
+            Place::Open(fd) => {
+                let descriptor = self.wasi.table.get(fd).map_err(|_| io::ErrorKind::NotFound)?;
+                reopen(descriptor.host())?
+            }
+            Place::Named(grant, path) => {
+                let root = self.wasi.grants.get(grant as usize).and_then(|g| g.dir.as_deref());
                 let root = root.ok_or(io::ErrorKind::NotFound)?;
                 open_existing(root, path, READ).map_err(|e| io::Error::other(format!("{path:?}: {e}")))?
             }
         };
         quiet(&file);
-        io::copy(&mut io::Read::take(file, content.len), out).map(|_| true)
+        Ok(file)
+    }
+}
+
+impl Contents for Carried<'_> {
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        let places = self.places.get_or_init(|| places(self.state, &|_| true));
+        let Some(&(place, at)) = places.get(&chunk.hash) else {
+            return Ok(false);
+        };
+        let mut opened = self.opened.borrow_mut();
+        let file = match opened.take().filter(|(was, _)| *was == place) {
+            Some((_, file)) => file,
+            None => self.open(place)?,
+        };
+        let mut buffer = vec![0; chunk.len.min(1 << 18) as usize];
+        let mut done = 0;
+        while done < chunk.len {
+            let part = &mut buffer[..(chunk.len - done).min(1 << 18) as usize];
+            let n = file.read_at(part, at + done)?;
+            if n == 0 {
+                // It is shorter now: whoever reads notices.
+                break;
+            }
+            out.write_all(&part[..n])?;
+            done += n as u64;
+        }
+        *opened = Some((place, file));
+        Ok(true)
     }
 }

@@ -130,7 +130,7 @@ fn same_time(a: u64, b: u64) -> bool {
 
 /// Was the last change long enough ago for the next one to get another time? File systems keep times no finer than a tick of the
 /// kernel (10 ms at most), or whole seconds (two on FAT).
-fn settled(stat: &Stat) -> bool {
+pub(super) fn settled(stat: &Stat) -> bool {
     let last = stat.changed.max(stat.modified);
     let margin = if last.is_multiple_of(1_000_000_000) {
         2_500_000_000
@@ -173,7 +173,7 @@ fn hash_sample(file: &File, size: u64) -> io::Result<ContentHash> {
     Ok(ContentHash(hash.finalize().into()))
 }
 
-fn hash_range(hash: &mut Sha256, file: &File, mut at: u64, mut len: u64) -> io::Result<()> {
+pub(super) fn hash_range(hash: &mut Sha256, file: &File, mut at: u64, mut len: u64) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK.min(usize::try_from(len).unwrap_or(CHUNK)).max(1)];
     while len > 0 {
         let want = buffer.len().min(usize::try_from(len).unwrap_or(CHUNK));

@@ -59,7 +59,13 @@ impl Wasi {
             write_stream(d, m, &buffers, wake)?
         } else {
             let slices: Vec<_> = m.slices(&buffers).map(IoSlice::new).collect();
-            retry(|| rustix::io::writev(d.host(), &slices))?
+            let writing = match self.changes.wanted() {
+                true => self.changes.write(d, &self.grants, None, total(&buffers))?,
+                false => None,
+            };
+            let written = retry(|| rustix::io::writev(d.host(), &slices));
+            self.changes.written(d, writing, *written.as_ref().unwrap_or(&0) as u64);
+            written?
         };
         Ok(m.set_u32(out, n as u32)?)
     }
@@ -71,10 +77,22 @@ impl Wasi {
         m.range(out, 4)?;
         let buffers = m.buffers(iovs, count)?;
         let slices: Vec<_> = m.slices(&buffers).map(IoSlice::new).collect();
+        let offset = signed(offset)?;
+        let writing = match self.changes.wanted() {
+            true => self.changes.write(d, &self.grants, Some(offset), total(&buffers))?,
+            false => None,
+        };
         // On Linux this appends if the descriptor is in append mode, whatever the offset: so does wasmtime.
-        let n = retry(|| rustix::io::pwritev(d.host(), &slices, signed(offset)?))?;
+        let written = retry(|| rustix::io::pwritev(d.host(), &slices, offset));
+        self.changes.written(d, writing, *written.as_ref().unwrap_or(&0) as u64);
+        let n = written?;
         Ok(m.set_u32(out, n as u32)?)
     }
+}
+
+/// Bytes of all buffers.
+fn total(buffers: &[Range<usize>]) -> u64 {
+    buffers.iter().map(|b| b.len() as u64).sum()
 }
 
 /// An offset that the host can take.

@@ -22,11 +22,16 @@
 //! on after opening (`EINVAL`, as on Linux); `proc_raise` can't stop the program (`ENOTSUP`); `poll_oneoff` knows no CPU clocks
 //! (`ENOTSUP`). What can't move is listed by [`Wasi::obstacles`].
 //!
-//! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are; `restore` puts
-//! it back, with `place` looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
+//! What changes files or names passes `change`, on its way to the undo journal.
+//!
+//! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are; `touched`,
+//! `writes` and `chunked` know what of them has to be read, because `watch` sees what calls do; `restore` puts it back, with `place`
+//! looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
 
 mod args_env;
 mod capture;
+mod change;
+mod chunked;
 mod clock;
 mod dir;
 mod errno;
@@ -51,13 +56,17 @@ mod settle;
 mod sock;
 mod stage;
 mod table;
+mod touched;
 mod wait;
+mod watch;
+mod writes;
 
 pub use capture::CaptureError;
 pub use func::{WasiFunc, resolve};
 pub use obstacle::Obstacle;
 pub use restore::{RestoreError, RestoreProblem};
 
+use crate::journal::{Journal, Root};
 use crate::options::{Grant, WasiConfig};
 use clock::Clocks;
 use dunlin_migrate::state::files::GrantMode;
@@ -70,6 +79,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use table::{Descriptor, Table};
+use touched::Touched;
 
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +128,9 @@ pub struct Wasi {
     hashes: Hashes,
     /// What snapshots of this run have carried so far, by grant and path: what of it is gone when the next one is taken was removed.
     carried: Mutex<BTreeSet<(u32, String)>>,
+    /// What the program has written, made and removed.
+    touched: Touched,
+    changes: change::Changes,
     warnings: Vec<String>,
 }
 
@@ -163,6 +176,8 @@ impl Wasi {
             aliases: HashMap::new(),
             hashes: Hashes::default(),
             carried: Mutex::default(),
+            touched: Touched::default(),
+            changes: change::Changes::default(),
             warnings: Vec::new(),
         }
     }
@@ -194,7 +209,45 @@ impl Wasi {
             let inserted = wasi.table.insert(Descriptor::preopened(index, dir));
             inserted.map_err(|_| WasiError::TooManyGrants)?;
         }
+        wasi.touched = Touched::new(wasi.grants.iter().map(|g| g.mode));
         Ok(wasi)
+    }
+
+    /// The granted directories, as an undo journal names them.
+    pub fn roots(&self) -> Vec<Root> {
+        let root = |grant: &GrantedDir| Root {
+            guest: grant.guest.clone(),
+            dir: grant.dir.clone(),
+            carried: grant.mode.carries(),
+        };
+        self.grants.iter().map(root).collect()
+    }
+
+    /// From now on the program's changes are recorded there, or nowhere.
+    pub fn set_journal(&mut self, journal: Option<Journal>) {
+        self.changes.journal = journal;
+    }
+
+    /// The undo journal, if there is one.
+    pub fn journal(&mut self) -> Option<&mut Journal> {
+        self.changes.journal.as_mut()
+    }
+
+    /// Must a snapshot's files be on the disk before the snapshot?
+    pub fn durable(&self) -> bool {
+        self.changes.journal.as_ref().is_some_and(Journal::durable)
+    }
+
+    /// Puts everything that was written through the grants on the disk.
+    pub fn sync_files(&self) {
+        if let Some(journal) = &self.changes.journal {
+            journal.sync_files();
+        }
+    }
+
+    /// Takes the undo journal away, to be given to what takes this host's place.
+    pub fn take_journal(&mut self) -> Option<Journal> {
+        self.changes.journal.take()
     }
 
     /// What a person should know about a restored program: files that are not as they were when its state was captured.

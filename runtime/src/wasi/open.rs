@@ -1,5 +1,6 @@
 //! `path_open`, and the sandboxed opening that it shares with restoring a state.
 
+use super::change::{Dir, Opened, followed};
 use super::errno::Errno;
 use super::fd::fdflags;
 use super::host::HostKind;
@@ -8,10 +9,12 @@ use super::path::{GuestPath, follow};
 use super::rights::{self, FD_READ, FD_WRITE, PATH_CREATE_FILE, PATH_FILESTAT_SET_SIZE, PATH_OPEN};
 use super::table::{APPEND, DSYNC, Descriptor, Directory, RSYNC, Resource, SYNC};
 use super::{Done, Wasi};
+use crate::journal::Kind;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks, OpenOptions, OpenOptionsExt};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,10 +76,78 @@ impl Wasi {
             flags,
             follow: follow(open.lookup)?,
         };
-        let file = open_file(&dir.file, &path, open.oflags, access)?;
+        let dir = Dir::of(dir);
+        let file = match self.changes.wanted() {
+            true => self.open_recorded(&dir, &path, open.oflags, access)?,
+            false => open_file(&dir.file, &path, open.oflags, access)?,
+        };
         let descriptor = new_descriptor(dir.grant, file, wanted, inheriting, flags)?;
         let fd = self.table.insert(descriptor)?;
         Ok(m.set_u32(open.out, fd)?)
+    }
+}
+
+impl Wasi {
+    /// As [`open_file`], telling of what is created or loses its contents.
+    fn open_recorded(&mut self, dir: &Dir, path: &str, oflags: u32, access: Access) -> Result<File, Errno> {
+        if oflags & DIRECTORY != 0 || oflags & (CREAT | TRUNC) == 0 {
+            return open_file(&dir.file, path, oflags, access);
+        }
+        /// How often someone else may create and remove the same name meanwhile.
+        const TRIES: usize = 8;
+        let (exclusive, truncate) = (oflags & EXCL != 0, oflags & TRUNC != 0);
+        let existing = Access {
+            write: access.write || truncate,
+            ..access
+        };
+        for _ in 0..TRIES {
+            if oflags & CREAT == 0 || !exclusive {
+                match open_existing(&dir.file, path, existing) {
+                    Err(Errno::NoEnt) if oflags & CREAT != 0 => {}
+                    Err(e) => return Err(e),
+                    Ok(file) => {
+                        match HostKind::of(file.as_fd()) {
+                            HostKind::Directory => return Err(Errno::IsDir),
+                            HostKind::Regular if truncate => self.changes.truncate(&self.grants, dir.grant, &file)?,
+                            _ => {}
+                        }
+                        return Ok(file);
+                    }
+                }
+            }
+            let follow = if exclusive { FollowSymlinks::No } else { access.follow };
+            let place = followed(&self.grants, dir, path, follow).filter(|place| place.stat().is_none());
+            let Some(place) = place else {
+                // Whatever the host says to it; nothing is created by that.
+                match exclusive {
+                    true => return open_file(&dir.file, path, oflags, access),
+                    false => match open_existing(&dir.file, path, existing) {
+                        Err(Errno::NoEnt) => return Err(Errno::NoEnt),
+                        _ => continue,
+                    },
+                }
+            };
+            if path.ends_with('/') {
+                return Err(Errno::IsDir);
+            }
+            let naming = self.changes.create(Some(&place), Kind::File)?;
+            let mut options = options(access);
+            options.write(true).create_new(true)._cap_fs_ext_follow(FollowSymlinks::No);
+            let leaf = Path::new(std::ffi::OsStr::from_bytes(place.leaf.to_bytes()));
+            match sandbox::open(&place.parent, leaf, &options).map_err(Errno::from) {
+                Ok(file) => {
+                    self.changes.created(&place, &file, naming)?;
+                    return checked(file, true);
+                }
+                Err(e) => {
+                    self.changes.finish(naming, false);
+                    if e != Errno::Exist || exclusive {
+                        return Err(e);
+                    }
+                }
+            }
+        }
+        Err(Errno::Again)
     }
 }
 
@@ -107,7 +178,11 @@ fn new_descriptor(grant: u32, file: File, wanted: u64, inheriting: u64, flags: u
     };
     let rights = inheriting & kind.rights() & !unwanted;
     Ok(Descriptor {
-        resource: Resource::File { grant, file },
+        resource: Resource::File {
+            grant,
+            file,
+            opened: Opened::new(),
+        },
         kind,
         rights,
         inheriting: 0,

@@ -3,6 +3,7 @@
 //! Every path is resolved by cap-primitives, relative to an open directory: with `openat2` and `RESOLVE_BENEATH` where the kernel
 //! has it, else component by component. Neither `..` nor a symbolic link nor a rename behind our back leads out of that directory.
 
+use super::change::Dir;
 use super::errno::Errno;
 use super::fd::timestamps;
 use super::host::{FileType, Stat};
@@ -13,6 +14,7 @@ use super::rights::{
 };
 use super::table::{Directory, Resource};
 use super::{Abi, Done, Wasi};
+use crate::journal::Kind;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks, OpenOptions, OpenOptionsExt};
 use rustix::fs::{AtFlags, OFlags};
 use std::fs::File;
@@ -46,9 +48,16 @@ impl Wasi {
     }
 
     pub(super) fn path_create_directory(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Done {
-        let dir = self.directory(fd, PATH_CREATE_DIRECTORY)?;
+        let dir = Dir::of(self.directory(fd, PATH_CREATE_DIRECTORY)?);
         let path = m.string(path.0, path.1)?;
-        Ok(sandbox::create_dir(&dir.file, Path::new(&path), &sandbox::DirOptions::new())?)
+        let place = self.changes.free_place(&self.grants, &dir, &path);
+        let naming = self.changes.create(place.as_ref(), Kind::Directory)?;
+        let done = sandbox::create_dir(&dir.file, Path::new(&path), &sandbox::DirOptions::new());
+        if done.is_ok() {
+            self.changes.made_directory(place.as_ref());
+        }
+        self.changes.finish(naming, done.is_ok());
+        Ok(done?)
     }
 
     pub(super) fn path_filestat_get(
@@ -75,7 +84,7 @@ impl Wasi {
         times: (u64, u64),
         fstflags: u32,
     ) -> Done {
-        let dir = self.directory(fd, PATH_FILESTAT_SET_TIMES)?;
+        let dir = Dir::of(self.directory(fd, PATH_FILESTAT_SET_TIMES)?);
         let path = m.string(path.0, path.1)?;
         let times = timestamps(times.0, times.1, fstflags)?;
         // An O_PATH descriptor needs no permission on the file and never blocks; the link to it in /proc leads nowhere else.
@@ -85,23 +94,22 @@ impl Wasi {
             ._cap_fs_ext_follow(follow(flags)?)
             .custom_flags(OFlags::PATH.bits() as i32);
         let file = sandbox::open(&dir.file, Path::new(&path), &options)?;
-        rustix::fs::utimensat(rustix::fs::CWD, proc_path(file.as_fd()), &times, AtFlags::empty())?;
-        Ok(())
+        let link = proc_path(file.as_fd());
+        let change = || Ok(rustix::fs::utimensat(rustix::fs::CWD, link, &times, AtFlags::empty())?);
+        Ok(self.changes.attributes(&self.grants, dir.grant, &file, change)?)
     }
 
     pub(super) fn path_link(&mut self, m: &Memory<'_>, from: u32, flags: u32, old: GuestPath, to: u32, new: GuestPath) -> Done {
-        let source = self.directory(from, PATH_LINK_SOURCE)?;
-        let target = self.directory(to, PATH_LINK_TARGET)?;
+        let source = Dir::of(self.directory(from, PATH_LINK_SOURCE)?);
+        let target = Dir::of(self.directory(to, PATH_LINK_TARGET)?);
         let (old, new) = (m.string(old.0, old.1)?, m.string(new.0, new.1)?);
         if follow(flags)? == FollowSymlinks::Yes {
             return Err(Errno::Inval.into());
         }
-        Ok(sandbox::hard_link(
-            &source.file,
-            Path::new(&old),
-            &target.file,
-            Path::new(&new),
-        )?)
+        let naming = self.changes.link(&self.grants, (&source, &old), (&target, &new))?;
+        let done = sandbox::hard_link(&source.file, Path::new(&old), &target.file, Path::new(&new));
+        self.changes.finish(naming, done.is_ok());
+        Ok(done?)
     }
 
     pub(super) fn path_readlink(&mut self, m: &mut Memory<'_>, fd: u32, path: GuestPath, buf: (u32, u32), out: u32) -> Done {
@@ -117,34 +125,44 @@ impl Wasi {
     }
 
     pub(super) fn path_remove_directory(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Done {
-        let dir = self.directory(fd, PATH_REMOVE_DIRECTORY)?;
+        let dir = Dir::of(self.directory(fd, PATH_REMOVE_DIRECTORY)?);
         let path = m.string(path.0, path.1)?;
         // cap-primitives takes a trailing slash for a trailing dot, which can't be removed.
         let name = path.trim_end_matches('/');
-        Ok(sandbox::remove_dir(
-            &dir.file,
-            Path::new(if name.is_empty() { path.as_str() } else { name }),
-        )?)
+        let naming = self.changes.remove(&self.grants, &dir, &path, true)?;
+        let done = sandbox::remove_dir(&dir.file, Path::new(if name.is_empty() { path.as_str() } else { name }));
+        self.changes.finish(naming, done.is_ok());
+        Ok(done?)
     }
 
     pub(super) fn path_rename(&mut self, m: &Memory<'_>, from: u32, old: GuestPath, to: u32, new: GuestPath) -> Done {
-        let source = self.directory(from, PATH_RENAME_SOURCE)?;
-        let target = self.directory(to, PATH_RENAME_TARGET)?;
+        let source = Dir::of(self.directory(from, PATH_RENAME_SOURCE)?);
+        let target = Dir::of(self.directory(to, PATH_RENAME_TARGET)?);
         let (old, new) = (m.string(old.0, old.1)?, m.string(new.0, new.1)?);
-        Ok(sandbox::rename(&source.file, Path::new(&old), &target.file, Path::new(&new))?)
+        let naming = self.changes.rename(&self.grants, (&source, &old), (&target, &new))?;
+        let done = sandbox::rename(&source.file, Path::new(&old), &target.file, Path::new(&new));
+        self.changes.finish(naming, done.is_ok());
+        Ok(done?)
     }
 
     pub(super) fn path_symlink(&mut self, m: &Memory<'_>, old: GuestPath, fd: u32, new: GuestPath) -> Done {
-        let dir = self.directory(fd, PATH_SYMLINK)?;
+        let dir = Dir::of(self.directory(fd, PATH_SYMLINK)?);
         let (old, new) = (m.string(old.0, old.1)?, m.string(new.0, new.1)?);
+        let place = self.changes.free_place(&self.grants, &dir, &new);
+        let naming = self.changes.create(place.as_ref(), Kind::Symlink)?;
         // cap-primitives refuses absolute targets.
-        Ok(sandbox::symlink(Path::new(&old), &dir.file, Path::new(&new))?)
+        let done = sandbox::symlink(Path::new(&old), &dir.file, Path::new(&new));
+        self.changes.finish(naming, done.is_ok());
+        Ok(done?)
     }
 
     pub(super) fn path_unlink_file(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Done {
-        let dir = self.directory(fd, PATH_UNLINK_FILE)?;
+        let dir = Dir::of(self.directory(fd, PATH_UNLINK_FILE)?);
         let path = m.string(path.0, path.1)?;
-        Ok(sandbox::remove_file(&dir.file, Path::new(&path))?)
+        let naming = self.changes.remove(&self.grants, &dir, &path, false)?;
+        let done = sandbox::remove_file(&dir.file, Path::new(&path));
+        self.changes.finish(naming, done.is_ok());
+        Ok(done?)
     }
 }
 

@@ -5,15 +5,16 @@
 //! already is left as it is, so that going back costs nothing. `stage` does the putting.
 
 use super::GrantedDir;
+use super::chunked;
 use super::errno::Errno;
 use super::host::{FileType, Stat};
-use super::identity::{Hashes, quiet};
+use super::identity::{quiet, settled};
 use super::open::{Access, open_existing};
 use super::path::stat;
 use super::restore::RestoreProblem;
 use super::stage::Stage;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
-use dunlin_migrate::snapshot::{Contents, SnapshotError, copy_contents};
+use dunlin_migrate::snapshot::{Contents, SnapshotError, copy_chunk};
 use dunlin_migrate::state::files::{Content, Files, GrantMode, Node, NodeKind, parent};
 use dunlin_migrate::state::wasi::WasiState;
 use rustix::fs::AtFlags;
@@ -38,6 +39,8 @@ pub(super) struct Item<'a> {
     pub(super) there: Option<Stat>,
     /// What is there is not yet what should be.
     pub(super) differs: bool,
+    /// The next change of what is there will give it another time than it has.
+    pub(super) settled: bool,
 }
 
 impl Item<'_> {
@@ -93,13 +96,10 @@ pub(super) fn obstacles(state: &WasiState, grants: &[GrantedDir], contents: &dyn
     let mut problems = hindrances(files, &items);
     let nameless = files.unlinked.iter().filter_map(|u| files.contents.get(u.content as usize));
     let mut seen = HashSet::new();
-    for content in items.iter().filter_map(|i| i.missing(files)).chain(nameless) {
-        if seen.insert(content.hash) {
-            problems.extend(
-                copy_contents(contents, content, &mut io::sink())
-                    .err()
-                    .map(RestoreProblem::from),
-            );
+    let missing = items.iter().filter_map(|i| i.missing(files)).chain(nameless);
+    for (_, chunk) in missing.flat_map(|content| content.chunks(&files.chunks)) {
+        if seen.insert(chunk.hash) {
+            problems.extend(copy_chunk(contents, chunk, &mut io::sink()).err().map(RestoreProblem::from));
         }
     }
     problems
@@ -135,6 +135,7 @@ fn look<'a>(state: &'a WasiState, grants: &[GrantedDir]) -> Result<Vec<Item<'a>>
             root,
             there,
             differs: true,
+            settled: there.is_some_and(|s| settled(&s)),
         };
         let fits = |s: &Stat| match node.kind {
             NodeKind::Directory => s.file_type == FileType::Directory,
@@ -150,7 +151,7 @@ fn look<'a>(state: &'a WasiState, grants: &[GrantedDir]) -> Result<Vec<Item<'a>>
         }
         item.differs = match &node.kind {
             NodeKind::Directory => there.is_none_or(|s| !fits(&s)),
-            NodeKind::File { content } => files.contents.get(*content as usize).is_none_or(|c| !has(&item, c)),
+            NodeKind::File { content } => files.contents.get(*content as usize).is_none_or(|c| !has(&item, c, files)),
             NodeKind::Symlink { target } => there.is_none() || !points_to(&item, target),
             NodeKind::HardLink { to } => {
                 let first = places.get(to).and_then(|&at: &usize| items.get(at));
@@ -175,7 +176,7 @@ fn points_to(item: &Item<'_>, target: &str) -> bool {
 }
 
 /// Does the file that is there have these contents?
-fn has(item: &Item<'_>, content: &Content) -> bool {
+fn has(item: &Item<'_>, content: &Content, files: &Files) -> bool {
     if !item
         .there
         .is_some_and(|s| s.file_type == FileType::RegularFile && s.size == content.len)
@@ -188,13 +189,13 @@ fn has(item: &Item<'_>, content: &Content) -> bool {
         flags: 0,
         follow: FollowSymlinks::No,
     };
-    let hash = || -> Option<_> {
+    let same = || -> Option<bool> {
         let file = open_existing(&item.root, &item.node.path, read).ok()?;
         quiet(&file);
         let stat = Stat::of_fd(file.as_fd()).ok()?;
-        Hashes::default().whole(&file, &stat).ok()
+        chunked::has(&file, stat.size, content, &files.chunks).ok()
     };
-    hash() == Some(content.hash)
+    same() == Some(true)
 }
 
 /// What keeps files from being put that can be told without trying: directories that may not be written, too little room.
@@ -223,7 +224,7 @@ fn hindrances(files: &Files, items: &[Item<'_>]) -> Problems {
         if fs.f_blocks > 0 {
             let free = fs.f_bavail.saturating_mul(fs.f_frsize);
             let entry = needed.entry(stat.dev).or_insert((item.guest, 0, free));
-            entry.1 = entry.1.saturating_add(content.len);
+            entry.1 = entry.1.saturating_add(content.data_len(&files.chunks));
         }
     }
     let short = needed.into_values().filter(|(_, need, free)| need > free);

@@ -6,6 +6,7 @@
 //! checked before they are used. Carried files are written (by `place`) only into directories granted for that, and only after all
 //! else that can be checked has been.
 
+use super::change::Opened;
 use super::clock::Clocks;
 use super::dir::Listing;
 use super::errno::Errno;
@@ -15,6 +16,7 @@ use super::place;
 use super::rights::{self, FD_READ};
 use super::settle;
 use super::table::{ALL_FLAGS, Descriptor, Directory, Resource};
+use super::touched::Touched;
 use super::{GrantedDir, Wasi, WasiError, open_grant};
 use crate::exit::{BAD_SNAPSHOT, NOT_HERE};
 use crate::options::WasiConfig;
@@ -173,7 +175,7 @@ impl Wasi {
             // With that, the stage puts everything back.
             return Err(RestoreError(problems));
         }
-        let placed = stage.finish(files, &wasi.grants);
+        let mut placed = stage.finish(files, &wasi.grants);
         wasi.warnings.extend(placed.settle(files, &wasi.grants, &unlinked));
         wasi.warnings.extend(stdin.and_then(advance_stdin));
         wasi.args.clone_from(&state.args);
@@ -182,6 +184,11 @@ impl Wasi {
         wasi.clocks = Clocks::from(&state.times);
         wasi.poll_started = state.times.poll_started;
         wasi.alias(state);
+        wasi.touched = Touched::new(wasi.grants.iter().map(|g| g.mode));
+        wasi.touched.restored(files);
+        for (stat, list) in placed.known(files, &wasi.grants) {
+            wasi.touched.know(&stat, list);
+        }
         wasi.remember(files);
         Ok(wasi)
     }
@@ -542,7 +549,11 @@ fn most_rights(d: &state::Descriptor) -> (u64, u64) {
 /// A descriptor of a file that was opened again.
 fn opened_file(d: &state::Descriptor, grant: u32, file: File) -> Descriptor {
     Descriptor {
-        resource: Resource::File { grant, file },
+        resource: Resource::File {
+            grant,
+            file,
+            opened: Opened::new(),
+        },
         kind: HostKind::Regular,
         rights: d.rights,
         inheriting: 0,

@@ -1,18 +1,19 @@
 //! Files without a name, and the permissions and times of carried ones: what comes once everything has its place.
 
 use super::GrantedDir;
+use super::chunked::List;
 use super::errno::Errno;
 use super::host::{FileType, Stat};
 use super::open::{Access, host_flags};
 use super::path::proc_path;
 use super::place::{Problems, put_problem};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks, OpenOptions, OpenOptionsExt};
-use dunlin_migrate::snapshot::{Contents, copy_contents};
+use dunlin_migrate::snapshot::{Contents, write_contents};
 use dunlin_migrate::state::files::{Files, GrantMode, Node, NodeKind};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -25,10 +26,7 @@ pub(super) fn unlinked(files: &Files, grants: &[GrantedDir], contents: &dyn Cont
         };
         let problem = |e: &dyn ToString| vec![put_problem(&granted.guest, "a deleted file", e.to_string())];
         let file = nameless(granted.dir.as_deref()).map_err(|e| problem(&e))?;
-        let mut out = BufWriter::with_capacity(1 << 18, &file);
-        copy_contents(contents, content, &mut out).map_err(|e| vec![e.into()])?;
-        out.flush().map_err(|e| problem(&e))?;
-        drop(out);
+        write_contents(contents, content, &files.chunks, &file).map_err(|e| vec![e.into()])?;
         Ok(file)
     };
     files.unlinked.iter().map(one).collect()
@@ -61,16 +59,38 @@ pub(super) fn reopen_unlinked(file: &File, access: Access) -> Result<File, Errno
 pub(super) struct Placed {
     /// Directories that were not there before, by index of their node.
     made: HashSet<usize>,
+    /// Nodes whose contents are known: those that were written, and those that were there, with their time of change at that time.
+    contents: Vec<(u32, Option<u64>)>,
     warnings: Vec<String>,
 }
 
 impl Placed {
-    pub(super) fn new(made: HashSet<usize>, warnings: Vec<String>) -> Placed {
-        Placed { made, warnings }
+    pub(super) fn new(made: HashSet<usize>, contents: Vec<(u32, Option<u64>)>, warnings: Vec<String>) -> Placed {
+        Placed {
+            made,
+            contents,
+            warnings,
+        }
+    }
+
+    /// The files whose chunks need not be read to be known, once they have their permissions and times.
+    pub(super) fn known(&self, files: &Files, grants: &[GrantedDir]) -> Vec<(Stat, List)> {
+        let known = |&(index, changed): &(u32, Option<u64>)| {
+            let node = files.nodes.get(index as usize)?;
+            let NodeKind::File { content } = node.kind else { return None };
+            let root = grants.get(node.grant as usize)?.dir.as_deref()?;
+            let now = super::path::stat(root, &node.path, FollowSymlinks::No).ok()?;
+            // Whoever has changed it since has changed its times.
+            let same = now.file_type == FileType::RegularFile && now.modified == node.modified;
+            let same = same && changed.is_none_or(|changed| now.changed == changed);
+            let list = List::of(files.contents.get(content as usize)?, &files.chunks)?;
+            (same && now.size == list.len).then_some((now, list))
+        };
+        self.contents.iter().filter_map(known).collect()
     }
 
     /// Gives files and directories their modes and times, once everything is open. Returns what a person should know.
-    pub(super) fn settle(mut self, files: &Files, grants: &[GrantedDir], nameless: &[File]) -> Vec<String> {
+    pub(super) fn settle(&mut self, files: &Files, grants: &[GrantedDir], nameless: &[File]) -> Vec<String> {
         // What is in a directory comes first: it changes the directory's time.
         for (index, node) in files.nodes.iter().enumerate().rev() {
             let Some(granted) = grants.get(node.grant as usize) else {
@@ -95,7 +115,7 @@ impl Placed {
             let _ = rustix::fs::fchmod(file, Mode::from_raw_mode(was.mode.into()));
             let _ = rustix::fs::futimens(file, &modified(was.modified));
         }
-        self.warnings
+        std::mem::take(&mut self.warnings)
     }
 }
 

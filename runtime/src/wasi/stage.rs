@@ -11,15 +11,15 @@ use super::path::stat;
 use super::place::{Item, Problems, extra, put_problem, said, write_problem};
 use super::settle::{Placed, set_mode, set_modified};
 use cap_primitives::fs::{self as sandbox, DirOptions, FollowSymlinks, OpenOptions, OpenOptionsExt};
-use dunlin_migrate::snapshot::{Contents, SnapshotError, copy_contents};
-use dunlin_migrate::state::files::{Content, Files, GrantMode, NodeKind, parent};
+use dunlin_migrate::snapshot::{Contents, SnapshotError, write_contents};
+use dunlin_migrate::state::files::{Content, Files, NodeKind, parent};
 use dunlin_migrate::state::wasi::WasiState;
 use rustix::fs::{FlockOperation, Mode, flock};
 use std::collections::btree_map::Entry;
 use std::collections::hash_map;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -145,7 +145,7 @@ impl<'a> Stage<'a> {
                 .aside(item.node.grant, &item.root)
                 .map_err(|e| vec![item.problem(said(e))])?;
             let name = item.index.to_string();
-            write_new(&aside.opened, &name, content, contents).map_err(|e| vec![write_problem(item, e)])?;
+            write_new(&aside.opened, &name, content, &state.files, contents).map_err(|e| vec![write_problem(item, e)])?;
             stage.waiting.insert(item.index, name);
         }
         stage.items = items;
@@ -270,7 +270,7 @@ impl<'a> Stage<'a> {
     fn remove_gone(&mut self, grants: &[GrantedDir]) -> Result<(), Problems> {
         let state = self.state;
         for (grant, path) in state.files.removed.iter().rev() {
-            let Some(granted) = grants.get(*grant as usize).filter(|g| g.mode == GrantMode::CarryAll) else {
+            let Some(granted) = grants.get(*grant as usize).filter(|g| g.mode.carries()) else {
                 continue;
             };
             let Some(root) = granted.dir.clone() else { continue };
@@ -293,7 +293,13 @@ impl<'a> Stage<'a> {
     /// It stays so.
     pub(super) fn finish(mut self, files: &Files, grants: &[GrantedDir]) -> Placed {
         self.finished = true;
-        Placed::new(std::mem::take(&mut self.made), extra(files, grants))
+        let contents = self.items.iter().filter_map(|item| match (item.differs, item.there) {
+            (true, _) => Some((item.index, None)),
+            (false, Some(there)) if item.settled => Some((item.index, Some(there.changed))),
+            (false, _) => None,
+        });
+        let contents = contents.collect();
+        Placed::new(std::mem::take(&mut self.made), contents, extra(files, grants))
     }
 
     fn root(&self, grant: u32) -> Option<Arc<File>> {
@@ -361,11 +367,9 @@ impl Drop for Stage<'_> {
     }
 }
 
-fn write_new(dir: &File, name: &str, content: &Content, contents: &dyn Contents) -> Result<(), SnapshotError> {
+fn write_new(dir: &File, name: &str, content: &Content, files: &Files, contents: &dyn Contents) -> Result<(), SnapshotError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     let file = sandbox::open(dir, Path::new(name), &options).map_err(SnapshotError::io("create a file"))?;
-    let mut out = BufWriter::with_capacity(1 << 18, file);
-    copy_contents(contents, content, &mut out)?;
-    out.flush().map_err(SnapshotError::io("write a file"))
+    write_contents(contents, content, &files.chunks, &file)
 }

@@ -1,5 +1,6 @@
 //! The descriptor table: what the program's numbers refer to.
 
+use super::change::Opened;
 use super::errno::Errno;
 use super::host::{HostKind, Stat};
 use super::rights;
@@ -20,6 +21,7 @@ pub(super) enum Resource {
         /// Index of the grant it was opened through.
         grant: u32,
         file: File,
+        opened: Opened,
     },
     /// A listening socket that the program was given.
     Listener {

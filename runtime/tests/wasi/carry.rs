@@ -1,7 +1,7 @@
 //! Files that travel inside the snapshot, and are put into another machine's directory.
 
 use crate::guest::*;
-use dunlin_migrate::state::files::{Content, ContentHash, Files, GrantMode, Node, NodeKind};
+use dunlin_migrate::state::files::{Chunk, Content, ContentHash, Files, GrantMode, Node, NodeKind, Part};
 use dunlin_migrate::state::wasi::WasiState;
 use dunlin_runtime::options::WasiConfig;
 use dunlin_runtime::wasi::{Obstacle, RestoreProblem, Wasi};
@@ -270,10 +270,18 @@ pub fn forged(nodes: Vec<Node>) -> (WasiState, Stored) {
         grants: vec!["/".into()],
         files: Files {
             modes: vec![GrantMode::CarryAll],
-            contents: vec![Content {
+            chunks: vec![Chunk {
                 hash,
                 len: 4,
                 stored: true,
+            }],
+            contents: vec![Content {
+                len: 4,
+                parts: vec![Part {
+                    hole: 0,
+                    first: 0,
+                    count: 1,
+                }],
             }],
             nodes,
             ..Files::default()

@@ -1,8 +1,8 @@
 //! A program without its code: memory, a WASI, and the calls it would make.
 
 use dunlin_migrate::imports::PREVIEW1;
-use dunlin_migrate::snapshot::{Contents, copy_contents};
-use dunlin_migrate::state::files::{Content, ContentHash, GrantMode};
+use dunlin_migrate::snapshot::{Contents, copy_chunk};
+use dunlin_migrate::state::files::{Chunk, ContentHash, GrantMode};
 use dunlin_migrate::state::wasi::WasiState;
 use dunlin_runtime::options::{Grant, WasiConfig};
 use dunlin_runtime::request::Wake;
@@ -87,8 +87,8 @@ pub fn carrying(dir: &Path, mode: GrantMode) -> WasiConfig {
 pub struct Stored(pub BTreeMap<ContentHash, Vec<u8>>);
 
 impl Contents for Stored {
-    fn copy(&self, content: &Content, out: &mut dyn Write) -> io::Result<bool> {
-        let found = self.0.get(&content.hash);
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        let found = self.0.get(&chunk.hash);
         found.map_or(Ok(false), |bytes| out.write_all(bytes).map(|()| true))
     }
 }
@@ -128,10 +128,10 @@ impl Guest {
     pub fn stored(&self, state: &WasiState) -> Stored {
         let contents = self.wasi.contents(state);
         let mut stored = Stored::default();
-        for content in &state.files.contents {
+        for chunk in &state.files.chunks {
             let mut bytes = Vec::new();
-            copy_contents(&contents, content, &mut bytes).unwrap();
-            stored.0.insert(content.hash, bytes);
+            copy_chunk(&contents, chunk, &mut bytes).unwrap();
+            stored.0.insert(chunk.hash, bytes);
         }
         stored
     }

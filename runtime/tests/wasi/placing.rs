@@ -2,7 +2,7 @@
 
 use crate::carry::{chmod, forged, made, node, tree};
 use crate::guest::*;
-use dunlin_migrate::state::files::{Content, ContentHash, GrantMode, NodeKind};
+use dunlin_migrate::state::files::{ContentHash, GrantMode, NodeKind};
 use dunlin_migrate::state::wasi::{Descriptor, Resource, WasiState};
 use dunlin_runtime::wasi::{RestoreProblem, Wasi};
 use std::fs;
@@ -172,10 +172,8 @@ fn a_descriptor_that_fails_at_the_end_undoes_the_files() {
 fn too_little_room_is_said_before_anything_is_written() {
     let there = tempdir().unwrap();
     let (mut state, stored) = forged(vec![node("f", NodeKind::File { content: 0 })]);
-    state.files.contents[0] = Content {
-        len: 15 << 40,
-        ..state.files.contents[0]
-    };
+    state.files.chunks[0].len = 15 << 40;
+    state.files.contents[0].len = 15 << 40;
     let before = all(there.path());
     for found in [
         problems(there.path(), &(state.clone(), stored.clone())),

@@ -94,7 +94,7 @@ fn a_forged_reference_is_refused() {
         |s| s.files.unlinked.clear(),
         |s| s.files.unlinked[0].grant = 1,
         |s| s.files.unlinked[0].content = 1,
-        |s| s.files.contents[0].hash.0[0] ^= 1,
+        |s| s.files.chunks[0].hash.0[0] ^= 1,
     ];
     for forge in forgeries {
         let mut bad = state.clone();

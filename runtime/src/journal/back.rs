@@ -1,0 +1,291 @@
+//! Going back: which journals lead to a snapshot, and undoing them.
+
+use super::conflict::{Conflict, Roots, conflicts};
+use super::files::{self, journal_name, keep_name, number_of, seen_name};
+use super::record::{self, Base, FileId, Header, Read};
+use super::seen;
+use super::undo::{Undo, UndoError};
+use super::world::World;
+use super::{Root, conflict::How};
+use dunlin_migrate::module::ModuleHash;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// There while files are being taken back.
+const GOING_BACK: &str = "going-back";
+
+/// Why files can't be taken back. Those of a directory in which nothing of this has happened are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum BackError {
+    /// The directory or a journal can't be read.
+    #[error("cannot read the undo journal {0}: {1}")]
+    Read(PathBuf, io::Error),
+    /// The journals are another program's.
+    #[error("{0} holds the undo journal of another program: give each program a directory of its own")]
+    OtherProgram(PathBuf),
+    /// A journal is missing.
+    #[error(
+        "the program's files can't be taken back to this snapshot: the undo journal that leads there is not in {0}; go on with the files as \
+         they are with --no-rollback, if you know that they fit"
+    )]
+    Missing(PathBuf),
+    /// A directory that the program has written to is not granted, or is another one.
+    #[error(
+        "the program has written to the directory '{guest}' since the snapshot, and {what}: grant the directory that it was, or go on with \
+         the files as they are with --no-rollback, if you know that they fit"
+    )]
+    OtherDirectory {
+        /// The program's name for it.
+        guest: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Others have changed what the program has written since the snapshot.
+    #[error(
+        "going back to the snapshot would overwrite what others have changed: {}; nothing was touched. To go on, start the program again with \
+         --accept-changed: what they have changed is then kept under another name",
+        list(.0)
+    )]
+    Changed(Vec<String>),
+    /// A step failed.
+    #[error("{0}; when that is mended, start the program again: it goes on from here")]
+    Step(#[from] UndoError),
+    /// Something else failed.
+    #[error("cannot take files back: {0}")]
+    Io(#[from] io::Error),
+}
+
+fn list(texts: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let more = texts.len().saturating_sub(SHOWN);
+    let shown = texts.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        format!("{shown}; and {more} more")
+    } else {
+        shown
+    }
+}
+
+/// What going back came to.
+#[derive(Debug, Default)]
+pub struct Went {
+    /// The journal that led there and is to be gone on with: its number and what it leads to, and whether another comes before it. `None`
+    /// if there are no journals.
+    pub journal: Option<(u64, Base, bool)>,
+    /// How many records were undone.
+    pub undone: u64,
+    /// What a person should know.
+    pub told: Vec<String>,
+}
+
+struct Found {
+    number: u64,
+    file: File,
+    read: Read,
+}
+
+/// All journals of a directory, newest first; those that hold nothing, because not even their beginning was written, are removed.
+fn find(directory: &Path, dir: &File) -> Result<Vec<Found>, BackError> {
+    let mut found = Vec::new();
+    for name in files::names(dir)? {
+        let Some((name, number)) = name.to_str().ok().and_then(|n| Some((n, number_of(n, ".undo")?))) else {
+            continue;
+        };
+        let failed = |e| BackError::Read(directory.join(name), e);
+        let file = files::open(dir, name, false).map_err(failed)?;
+        match record::read(&file).map_err(failed)? {
+            Some(read) => found.push(Found { number, file, read }),
+            None => forget(dir, number)?,
+        }
+    }
+    found.sort_by_key(|f| std::cmp::Reverse(f.number));
+    Ok(found)
+}
+
+/// Removes a journal, with what belongs to it.
+fn forget(dir: &File, number: u64) -> io::Result<()> {
+    files::remove(dir, &journal_name(number))?;
+    files::remove(dir, &seen_name(number))?;
+    files::remove_keep(dir, &keep_name(number))
+}
+
+/// Removes all journals: they don't tell the truth any more, or are not needed.
+pub fn forget_all(directory: &Path) -> io::Result<()> {
+    let dir = open(directory)?;
+    for name in files::names(&dir)? {
+        let Ok(name) = name.to_str() else { continue };
+        for ending in [".undo", ".seen", ".keep"] {
+            if let Some(number) = number_of(name, ending) {
+                forget(&dir, number)?;
+            }
+        }
+    }
+    files::remove(&dir, GOING_BACK)
+}
+
+/// Opens the directory that journals lie in.
+pub fn open(directory: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(directory, flags, Mode::empty())?.into())
+}
+
+/// Are there journals in a directory?
+pub fn any(directory: &Path) -> bool {
+    let names = open(directory).and_then(files::names).unwrap_or_default();
+    names
+        .iter()
+        .any(|n| n.to_str().is_ok_and(|n| number_of(n, ".undo").is_some()))
+}
+
+/// Takes everything that the program may write back to where it was at a snapshot. `base` is what the snapshot is: of
+/// [`Base::Own`], `number` says which. `granted` are the directories that the person who starts the program grants.
+pub fn go_back(
+    directory: &Path,
+    module: ModuleHash,
+    (base, number): (Base, u64),
+    granted: &[Root],
+    accept_changed: bool,
+    durable: bool,
+) -> Result<Went, BackError> {
+    let dir = open(directory)?;
+    let mut found = find(directory, &dir)?;
+    let Some(newest) = found.first() else {
+        return Ok(Went::default());
+    };
+    if newest.read.header.module != module {
+        return Err(BackError::OtherProgram(directory.to_owned()));
+    }
+    let leads = |f: &Found| f.read.header.base == base && (base != Base::Own || f.number == number);
+    let Some(last) = found.iter().position(leads) else {
+        return Err(BackError::Missing(directory.to_owned()));
+    };
+    // Each must begin where the one before it ends.
+    if !found[..last].iter().all(|f| f.read.header.continues) {
+        return Err(BackError::Missing(directory.to_owned()));
+    }
+    found.truncate(last + 1);
+    let mut went = Went {
+        undone: found.iter().map(|f| f.read.records.len() as u64).sum(),
+        ..Went::default()
+    };
+    if went.undone > 0 {
+        went.told = undo_all(&dir, &found, granted, accept_changed, durable)?;
+    }
+    // The oldest is emptied, and gone on with.
+    let Some(oldest) = found.pop() else { return Ok(went) };
+    for newer in &found {
+        forget(&dir, newer.number)?;
+    }
+    oldest.file.set_len(oldest.read.begins)?;
+    files::remove(&dir, &seen_name(oldest.number))?;
+    files::remove_keep(&dir, &keep_name(oldest.number))?;
+    files::remove(&dir, GOING_BACK)?;
+    went.journal = Some((oldest.number, oldest.read.header.base, oldest.read.header.continues));
+    Ok(went)
+}
+
+fn undo_all(dir: &File, found: &[Found], granted: &[Root], accept_changed: bool, durable: bool) -> Result<Vec<String>, BackError> {
+    let mut world = World::default();
+    let mut entries = HashMap::new();
+    for journal in found.iter().rev() {
+        for placed in &journal.read.records {
+            world.apply(journal.number, &placed.record);
+        }
+        if let Ok(file) = files::open(dir, &seen_name(journal.number), false) {
+            entries.insert(journal.number, seen::read(&file)?);
+        }
+    }
+    // Every journal of a chain has the same directories.
+    let header = &found[0].read.header;
+    let roots = roots(header, &world, granted)?;
+    let begun = files::open(dir, GOING_BACK, false).is_ok();
+    let mut conflicting = Vec::new();
+    if !begun {
+        let last = found.iter().find_map(|f| f.read.records.last());
+        conflicting = conflicts(&roots, &world, last.map(|p| &p.record), &entries)?;
+        if !conflicting.is_empty() && !accept_changed {
+            let text = |c: &Conflict| format!("'{}' in the directory '{}' {}", c.name, guest(header, c), c.how.text());
+            return Err(BackError::Changed(conflicting.iter().map(text).collect()));
+        }
+        // What was torn at the end was not done.
+        for journal in found {
+            journal.file.set_len(journal.read.end)?;
+        }
+    }
+    let marker = files::open(dir, GOING_BACK, true)?;
+    let mut undo = Undo::new(dir, &roots, &mut world, begun);
+    for conflict in &conflicting {
+        match conflict.how {
+            How::Changed => undo.copy_aside(&conflict.name)?,
+            How::Appeared | How::Replaced => undo.set_aside(&conflict.name, conflict.how)?,
+            How::Inside => {}
+            How::Removed => undo.told.push(format!("'{}' {}", conflict.name, conflict.how.text())),
+        }
+    }
+    if durable {
+        rustix::fs::fsync(&marker)
+            .and_then(|()| rustix::fs::fsync(dir))
+            .map_err(io::Error::from)?;
+    }
+    for journal in found {
+        undo.journal(
+            journal.number,
+            &journal.file,
+            journal.read.begins,
+            &journal.read.records,
+            durable,
+        )?;
+    }
+    Ok(undo.told)
+}
+
+fn guest<'a>(header: &'a Header, conflict: &Conflict) -> &'a str {
+    header
+        .grants
+        .get(conflict.name.grant as usize)
+        .map_or("", |(guest, _)| guest.as_str())
+}
+
+/// The directories of a journal among those that are granted: of the same name, the first for the first, and the very same directory.
+/// Where that is another one, as on another machine, the snapshot brings the files that are carried.
+fn roots(header: &Header, world: &World, granted: &[Root]) -> Result<Roots, BackError> {
+    let mut taken = vec![false; granted.len()];
+    let mut roots: Roots = Vec::new();
+    for (index, (guest, was)) in (0u32..).zip(&header.grants) {
+        let ours = granted
+            .iter()
+            .zip(&mut taken)
+            .find(|(g, taken)| g.guest == *guest && !**taken);
+        let mut carried = false;
+        let ours: Option<Arc<File>> = ours.and_then(|(g, taken)| {
+            *taken = true;
+            carried = g.carried;
+            g.dir.clone()
+        });
+        let is = ours
+            .as_ref()
+            .and_then(|dir| rustix::fs::fstat(dir).ok())
+            .map(|stat| FileId::of(&stat));
+        let written = world.names.keys().any(|name| name.grant == index);
+        let what = match (is, was) {
+            (Some(is), Some(was)) if is == *was => None,
+            (None, _) => Some("it is not granted now"),
+            (Some(_), _) => Some("another directory is granted under that name now"),
+        };
+        match what {
+            None => roots.push(ours),
+            Some(what) if written && !carried => {
+                return Err(BackError::OtherDirectory {
+                    guest: guest.clone(),
+                    what,
+                });
+            }
+            Some(_) => roots.push(None),
+        }
+    }
+    Ok(roots)
+}

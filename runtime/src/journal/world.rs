@@ -1,0 +1,247 @@
+//! Where everything is that journals tell of: worked out forward from the records, and taken back again while they are undone.
+
+use super::record::{FileId, Kind, Name, Record, Was};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+/// What a name should stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing.
+    Absent,
+    /// This file or directory.
+    This(FileId),
+    /// Something that the program has created, of which no more is known.
+    Created(Kind),
+}
+
+/// Where a file is that the program has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// Under a name.
+    At(Name),
+    /// Among what a journal keeps: the journal's number, and the name there.
+    Kept(u64, u32),
+    /// It has no name any more.
+    Gone,
+}
+
+/// A file that a journal has an index for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Which file.
+    pub id: FileId,
+    /// Its place in the newest journal's table that has it: the journal's number, and the index.
+    pub seen: (u64, u32),
+    /// Was it there at the snapshot, so that going back needs the very file?
+    pub needed: bool,
+}
+
+/// What journals tell of names and files.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Names that they tell of.
+    pub names: BTreeMap<Name, Expected>,
+    /// Where files are.
+    pub places: HashMap<FileId, Location>,
+    /// Files that have an index in a table.
+    pub known: HashMap<FileId, Known>,
+    /// Files by journal and index.
+    indices: HashMap<(u64, u32), FileId>,
+}
+
+impl World {
+    /// The file that an index stands for.
+    pub fn file(&self, journal: u64, index: u32) -> Option<(FileId, &Location)> {
+        let id = *self.indices.get(&(journal, index))?;
+        Some((id, self.places.get(&id)?))
+    }
+
+    /// Takes a record for done.
+    pub fn apply(&mut self, journal: u64, record: &Record) {
+        match record {
+            Record::File { index, place, id, .. } => {
+                let location = match place {
+                    Ok(name) => {
+                        self.names.insert(name.clone(), Expected::This(*id));
+                        Location::At(name.clone())
+                    }
+                    Err((journal, kept)) => Location::Kept(*journal, *kept),
+                };
+                self.places.insert(*id, location);
+                self.index(journal, *index, *id, true);
+            }
+            Record::Born { index, name, id } => {
+                self.names.insert(name.clone(), Expected::This(*id));
+                self.places.insert(*id, Location::At(name.clone()));
+                self.index(journal, *index, *id, false);
+            }
+            Record::Created { name, kind } => {
+                let expected = match kind {
+                    Kind::Link(id) => Expected::This(*id),
+                    kind => Expected::Created(*kind),
+                };
+                self.names.insert(name.clone(), expected);
+            }
+            Record::Removed { name, id, was, .. } => {
+                self.names.insert(name.clone(), Expected::Absent);
+                if self.places.get(id) == Some(&Location::At(name.clone())) {
+                    let location = match was {
+                        Was::Kept(kept) => Location::Kept(journal, *kept),
+                        Was::Linked(other) => Location::At(other.clone()),
+                        _ => self.another_name(*id),
+                    };
+                    self.places.insert(*id, location);
+                }
+            }
+            Record::Renamed { from, to, id } => {
+                // What once was in a directory of that name is not what is in this one.
+                for name in self.within(to) {
+                    self.names.remove(&name);
+                }
+                self.shift(from, to);
+                self.names.insert(from.clone(), Expected::Absent);
+                self.names.entry(to.clone()).or_insert(Expected::This(*id));
+            }
+            Record::Header(_) | Record::Data { .. } | Record::Hole { .. } | Record::Copy { .. } | Record::Directory { .. } => {}
+        }
+    }
+
+    /// Takes a record for undone that was the last one.
+    pub fn revert(&mut self, record: &Record) {
+        match record {
+            Record::Created { name, .. } => {
+                if let Some(Expected::This(id)) = self.names.remove(name)
+                    && self.places.get(&id) == Some(&Location::At(name.clone()))
+                {
+                    let location = self.another_name(id);
+                    self.places.insert(id, location);
+                }
+            }
+            Record::Removed { name, id, was, .. } => {
+                if *was != Was::New {
+                    self.names.insert(name.clone(), Expected::This(*id));
+                }
+                self.places.insert(*id, Location::At(name.clone()));
+            }
+            Record::Renamed { from, to, .. } => {
+                self.names.remove(from);
+                self.shift(to, from);
+            }
+            _ => {}
+        }
+    }
+
+    fn index(&mut self, journal: u64, index: u32, id: FileId, needed: bool) {
+        self.indices.insert((journal, index), id);
+        let before = self.known.get(&id).is_some_and(|k| k.needed);
+        let seen = (journal, index);
+        // A file that an earlier journal saw coming is there at a later snapshot.
+        let needed = needed && (before || !self.known.contains_key(&id));
+        self.known.insert(id, Known { id, seen, needed });
+    }
+
+    /// Another name under which a file is known.
+    fn another_name(&self, id: FileId) -> Location {
+        let other = self.names.iter().find(|(_, e)| **e == Expected::This(id));
+        other.map_or(Location::Gone, |(name, _)| Location::At(name.clone()))
+    }
+
+    /// The names that are known within one.
+    fn within(&self, name: &Name) -> Vec<Name> {
+        // What begins with the name's bytes lies together, though not all of it lies in it.
+        let begins = |n: &Name| n.grant == name.grant && n.path.starts_with(&name.path);
+        let names = self.names.range((Bound::Included(name.clone()), Bound::Unbounded));
+        let names = names.map(|(name, _)| name).take_while(|n| begins(n));
+        names.filter(|n| n.is_within(name)).cloned().collect()
+    }
+
+    /// Moves everything from within one name to another.
+    fn shift(&mut self, from: &Name, to: &Name) {
+        for name in self.within(from) {
+            let Some(expected) = self.names.remove(&name) else { continue };
+            let moved = name.moved(from, to);
+            if let Expected::This(id) = expected
+                && let Some(place) = self.places.get_mut(&id)
+                && *place == Location::At(name)
+            {
+                *place = Location::At(moved.clone());
+            }
+            self.names.insert(moved, expected);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Attributes;
+    use super::*;
+
+    fn name(path: &str) -> Name {
+        Name {
+            grant: 0,
+            path: path.into(),
+        }
+    }
+
+    fn id(ino: u64) -> FileId {
+        FileId { dev: 1, ino }
+    }
+
+    const ATTRIBUTES: Attributes = Attributes {
+        mode: 0,
+        modified: (0, 0),
+    };
+
+    #[test]
+    fn what_is_applied_and_reverted_is_where_it_was() {
+        let renamed = |from: &str, to: &str, ino| Record::Renamed {
+            from: name(from),
+            to: name(to),
+            id: id(ino),
+        };
+        let records = [
+            Record::File {
+                index: 0,
+                place: Ok(name("d/a")),
+                id: id(1),
+                size: 5,
+                attributes: ATTRIBUTES,
+            },
+            renamed("d", "e", 9),
+            Record::Removed {
+                name: name("x"),
+                id: id(2),
+                was: Was::Kept(4),
+                attributes: ATTRIBUTES,
+            },
+            renamed("e/a", "x", 1),
+            Record::Created {
+                name: name("e.b"),
+                kind: Kind::Link(id(1)),
+            },
+            Record::Removed {
+                name: name("x"),
+                id: id(1),
+                was: Was::Kept(5),
+                attributes: ATTRIBUTES,
+            },
+        ];
+        let mut world = World::default();
+        let mut places = Vec::new();
+        for record in &records {
+            world.apply(7, record);
+            places.push(world.places[&id(1)].clone());
+        }
+        let at = |path| Location::At(name(path));
+        assert_eq!(
+            places,
+            [at("d/a"), at("e/a"), at("e/a"), at("x"), at("x"), Location::Kept(7, 5)]
+        );
+        assert_eq!(world.names[&name("e.b")], Expected::This(id(1)));
+        for (record, place) in records[1..].iter().zip(&places).rev() {
+            world.revert(record);
+            assert_eq!(&world.places[&id(1)], place, "after undoing {record:?}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Tells [`Touched`] what each call changes: looked at from outside, before and after it, so that no function need know of that.
+//!
+//! Only what a call has really done counts: a snapshot is never taken in the middle of one.
+
+use super::Wasi;
+use super::errno::Errno;
+use super::func::{Args, Function};
+use super::host::{FileType, HostKind};
+use super::mem::Memory;
+use super::path::{GuestPath, proc_path, stat};
+use super::rights::FD_WRITE;
+use super::table::{APPEND, Descriptor, Resource};
+use cap_primitives::fs::{self as sandbox, FollowSymlinks};
+use rustix::fs::AtFlags;
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+/// A name below a grant.
+type Name = (u32, Vec<u8>);
+
+/// `oflags` of `path_open` that matter here.
+const CREAT: u32 = 1;
+const TRUNC: u32 = 8;
+
+/// What a call is about to do.
+pub(super) enum Watch {
+    /// Nothing that matters, or nothing that could be told before.
+    Nothing,
+    /// To write to a file from a place on (if it is not the end); the number of bytes will be there.
+    Write { file: u32, at: Option<u64>, out: u32 },
+    /// To give a file a size.
+    Resize { file: u32, from: u64, to: u64 },
+    /// To open something, whose descriptor will be there.
+    Open { out: u32, writes: bool, created: bool },
+    /// To make a name.
+    Create(Option<Name>),
+    /// To remove one.
+    Remove(Option<Name>),
+    /// To move one.
+    Rename(Option<Name>, Option<Name>),
+    /// To change the attributes of what has a name.
+    Attributes(Option<Name>),
+}
+
+impl Wasi {
+    /// Before a call.
+    pub(super) fn watch(&mut self, f: Function, a: &Args<'_>, m: &Memory<'_>) -> Watch {
+        match f {
+            Function::FdWrite => self.watch_write(a.int(0), None, a.int(3)),
+            Function::FdPwrite => self.watch_write(a.int(0), Some(a.long(3)), a.int(4)),
+            Function::FdAllocate => self.watch_write(a.int(0), None, u32::MAX),
+            Function::FdFilestatSetSize => match self.begin(a.int(0)) {
+                Some((file, from)) => Watch::Resize {
+                    file,
+                    from,
+                    to: a.long(1),
+                },
+                None => Watch::Nothing,
+            },
+            Function::FdFilestatSetTimes => {
+                self.begin(a.int(0));
+                Watch::Attributes(self.open_name(a.int(0)))
+            }
+            Function::FdClose => self.forget(a.int(0)),
+            Function::FdRenumber => {
+                self.forget(a.int(0));
+                self.forget(a.int(1))
+            }
+            Function::PathOpen => {
+                let (oflags, path) = (a.int(4), a.pair(2));
+                let created = oflags & CREAT != 0 && self.is_free(m, a.int(0), a.int(1), path);
+                Watch::Open {
+                    out: a.int(8),
+                    writes: oflags & (CREAT | TRUNC) != 0 || a.long(5) & FD_WRITE != 0,
+                    created,
+                }
+            }
+            Function::PathCreateDirectory => Watch::Create(self.name(m, a.int(0), a.pair(1))),
+            Function::PathSymlink => Watch::Create(self.name(m, a.int(2), a.pair(3))),
+            Function::PathLink => {
+                self.begin_named(m, a.int(0), a.pair(2));
+                Watch::Create(self.name(m, a.int(4), a.pair(5)))
+            }
+            Function::PathRemoveDirectory => Watch::Remove(self.name(m, a.int(0), a.pair(1))),
+            Function::PathUnlinkFile => {
+                self.begin_named(m, a.int(0), a.pair(1));
+                Watch::Remove(self.name(m, a.int(0), a.pair(1)))
+            }
+            Function::PathRename => {
+                self.begin_named(m, a.int(0), a.pair(1));
+                self.begin_named(m, a.int(3), a.pair(4));
+                let (from, to) = (self.name(m, a.int(0), a.pair(1)), self.name(m, a.int(3), a.pair(4)));
+                Watch::Rename(from, to)
+            }
+            Function::PathFilestatSetTimes => {
+                self.begin_named(m, a.int(0), a.pair(2));
+                Watch::Attributes(self.name(m, a.int(0), a.pair(2)))
+            }
+            _ => Watch::Nothing,
+        }
+    }
+
+    /// After it.
+    pub(super) fn watched(&mut self, watch: Watch, done: bool, m: &Memory<'_>) {
+        match watch {
+            // Of what is longer than before the end is read in any case.
+            Watch::Write { file, at: Some(at), out } if done => {
+                let n = m.u32(out).unwrap_or(u32::MAX);
+                self.touched.wrote(file, at, n.into());
+            }
+            Watch::Resize { file, from, to } => self.touched.resized(file, from, to),
+            Watch::Open { out, writes, created } if done => {
+                if let Ok(fd) = m.u32(out) {
+                    self.opened(fd, writes, created);
+                }
+            }
+            Watch::Create(Some((grant, path))) if done => self.touched.created(grant, &path),
+            Watch::Remove(Some((grant, path))) if done => self.touched.removed(grant, &path),
+            Watch::Attributes(Some((grant, path))) if done => self.touched.changed(grant, &path),
+            // Of two names of one file, both stay.
+            Watch::Rename(Some(from), _) if done && self.is_there(&from) => {}
+            Watch::Rename(from, to) if done => match (from, to) {
+                (Some((g, from)), Some((h, to))) => self.touched.renamed((g, &from), (h, &to)),
+                (Some((grant, path)), None) => self.touched.removed(grant, &path),
+                (None, Some((grant, path))) => self.touched.changed(grant, &path),
+                (None, None) => {}
+            },
+            _ => {}
+        }
+        self.touched.returned();
+    }
+
+    /// An open file is about to be changed: its number and size.
+    fn begin(&mut self, fd: u32) -> Option<(u32, u64)> {
+        let d = self.table.get(fd).ok().filter(|d| d.kind == HostKind::Regular)?;
+        let stat = d.stat().ok()?;
+        Some((self.touched.begin(&stat)?, stat.size))
+    }
+
+    /// What has a name, no link followed, is about to be changed.
+    fn begin_named(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) {
+        let Some((file, _)) = self.open_directory_of(fd) else { return };
+        if let Ok(path) = m.string(path.0, path.1)
+            && let Ok(stat) = stat(file, &path, FollowSymlinks::No)
+            && stat.file_type == FileType::RegularFile
+        {
+            self.touched.begin(&stat);
+        }
+    }
+
+    fn watch_write(&mut self, fd: u32, at: Option<u64>, out: u32) -> Watch {
+        let Ok(d) = self.table.get(fd) else { return Watch::Nothing };
+        if d.kind != HostKind::Regular {
+            return Watch::Nothing;
+        }
+        // In append mode even `pwrite` writes to the end, on Linux. So does `fd_allocate`, as far as contents go.
+        let at = match at {
+            _ if d.flags & APPEND != 0 || out == u32::MAX => None,
+            None => rustix::fs::tell(d.host()).ok(),
+            at => at,
+        };
+        match self.touched.begin_write(fd, || d.stat().ok()) {
+            Some(file) => Watch::Write { file, at, out },
+            None => Watch::Nothing,
+        }
+    }
+
+    fn forget(&mut self, fd: u32) -> Watch {
+        self.touched.closed(fd);
+        Watch::Nothing
+    }
+
+    /// Something was opened.
+    fn opened(&mut self, fd: u32, writes: bool, created: bool) {
+        let Ok(d) = self.table.get(fd) else { return };
+        if !matches!(d.resource, Resource::File { .. }) {
+            return;
+        }
+        if d.kind == HostKind::Regular
+            && let Ok(stat) = d.stat()
+        {
+            self.touched.opened(&stat);
+        }
+        if writes && let Some((grant, path)) = self.open_name(fd) {
+            match created {
+                true => self.touched.created(grant, &path),
+                false => self.touched.changed(grant, &path),
+            }
+        }
+    }
+
+    fn open_directory_of(&self, fd: u32) -> Option<(&File, u32)> {
+        match self.table.get(fd) {
+            Ok(Descriptor {
+                resource: Resource::Directory(dir),
+                ..
+            }) => Some((&dir.file, dir.grant)),
+            _ => None,
+        }
+    }
+
+    /// Is there nothing of that name? As `path_open` looks for it.
+    fn is_free(&self, m: &Memory<'_>, fd: u32, lookup: u32, path: GuestPath) -> bool {
+        let Some((dir, grant)) = self.open_directory_of(fd) else {
+            return false;
+        };
+        let follow = super::path::follow(lookup).unwrap_or(FollowSymlinks::No);
+        let path = m.string(path.0, path.1).unwrap_or_default();
+        self.touched.by_name(grant) && matches!(stat(dir, &path, follow), Err(Errno::NoEnt))
+    }
+
+    /// The name of what a path names, below its grant; `None` where names don't matter, or if it names nothing.
+    fn name(&self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Option<Name> {
+        let (dir, grant) = self.open_directory_of(fd)?;
+        let path = m.string(path.0, path.1).ok()?;
+        if !self.touched.by_name(grant) {
+            return None;
+        }
+        let path = path.trim_end_matches('/');
+        let (parent, leaf) = path.rsplit_once('/').unwrap_or((".", path));
+        if matches!(leaf, "" | "." | "..") {
+            return None;
+        }
+        let parent = sandbox::open_dir(dir, Path::new(parent)).ok()?;
+        let mut below = self.below(grant, parent.as_fd())?;
+        if !below.is_empty() {
+            below.push(b'/');
+        }
+        below.extend_from_slice(leaf.as_bytes());
+        Some((grant, below))
+    }
+
+    fn is_there(&self, (grant, path): &Name) -> bool {
+        let root = self.grants.get(*grant as usize).and_then(|g| g.dir.as_ref());
+        root.is_some_and(|root| rustix::fs::statat(root, &path[..], AtFlags::SYMLINK_NOFOLLOW).is_ok())
+    }
+
+    /// The name of something open.
+    fn open_name(&self, fd: u32) -> Option<Name> {
+        let d = self.table.get(fd).ok()?;
+        let grant = match &d.resource {
+            Resource::File { grant, .. } => *grant,
+            Resource::Directory(dir) => dir.grant,
+            _ => return None,
+        };
+        let below = self.touched.by_name(grant).then(|| self.below(grant, d.host()))?;
+        Some((grant, below?))
+    }
+
+    /// Where something lies below its grant, as the kernel knows it.
+    fn below(&self, grant: u32, file: BorrowedFd<'_>) -> Option<Vec<u8>> {
+        let root = self.grants.get(grant as usize)?.dir.as_ref()?;
+        let real = |file: BorrowedFd<'_>| rustix::fs::readlink(proc_path(file), Vec::new()).map(CString::into_bytes);
+        let (root, path) = (real(root.as_fd()).ok()?, real(file).ok()?);
+        match path.strip_prefix(&root[..])? {
+            [] => Some(Vec::new()),
+            [b'/', rest @ ..] => Some(rest.to_vec()),
+            rest if root == b"/" => Some(rest.to_vec()),
+            _ => None,
+        }
+    }
+}
