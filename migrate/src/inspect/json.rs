@@ -156,15 +156,15 @@ impl Serialize for Carried<'_> {
             let contents = files.contents.iter();
             contents.map(|c| json!({ "bytes": c.len, "data_bytes": c.data_len(&files.chunks) }))
         };
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("modes", &List(|| files.modes.iter().map(|m| m.option())))?;
-        map.serialize_entry("contents", &List(contents))?;
         let chunks = json!({
             "number": files.chunks.len(),
             "bytes": files.chunks.iter().fold(0u64, |sum, c| sum.saturating_add(c.len)),
             "stored": files.chunks.iter().filter(|c| c.stored).count(),
             "stored_bytes": files.stored_len(),
         });
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("modes", &List(|| files.modes.iter().map(|m| m.option())))?;
+        map.serialize_entry("contents", &List(contents))?;
         map.serialize_entry("chunks", &chunks)?;
         map.serialize_entry("nodes", &files.nodes)?;
         map.serialize_entry("removed", &files.removed)?;

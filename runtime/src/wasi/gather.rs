@@ -358,7 +358,7 @@ impl Wasi {
             .iter()
             .filter(|n| whole(n.grant))
             .map(|n| (n.grant, n.path.clone()));
-        carried.extend(nodes.chain(files.removed.iter().filter(|r| whole(r.0)).cloned()));
+        carried.note(nodes, files.removed.iter().filter(|r| whole(r.0)).cloned());
         self.touched.brought(files);
     }
 

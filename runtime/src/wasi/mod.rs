@@ -30,6 +30,7 @@
 
 mod args_env;
 mod capture;
+mod carried;
 mod change;
 mod chunked;
 mod clock;
@@ -70,12 +71,13 @@ pub use restore::{RestoreError, RestoreProblem};
 
 use crate::journal::{Journal, Root};
 use crate::options::{Grant, WasiConfig};
+use carried::CarriedNames;
 use clock::Clocks;
 use dunlin_migrate::state::files::GrantMode;
 use dunlin_migrate::state::wasi::{Stdio, Times};
 use func::Abi;
 use identity::Hashes;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -131,7 +133,7 @@ pub struct Wasi {
     /// Hashes of files already read.
     hashes: Hashes,
     /// What snapshots of this run have carried so far, by grant and path: what of it is gone when the next one is taken was removed.
-    carried: Mutex<BTreeSet<(u32, String)>>,
+    carried: Mutex<CarriedNames>,
     /// What the program has written, made and removed.
     touched: Touched,
     changes: change::Changes,
