@@ -126,10 +126,8 @@ impl World {
                     self.places.insert(id, location);
                 }
             }
-            Record::Removed { name, id, was, .. } => {
-                if *was != Was::New {
-                    self.names.insert(name.clone(), Expected::This(*id));
-                }
+            Record::Removed { name, id, .. } => {
+                self.names.insert(name.clone(), Expected::This(*id));
                 self.places.insert(*id, Location::At(name.clone()));
             }
             Record::Renamed { from, to, .. } => {

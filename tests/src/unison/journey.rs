@@ -296,7 +296,7 @@ impl Plan {
                 let changed = compare(&reference.files, &look(&ground.data));
                 journey
                     .history
-                    .push(format!("(ended: {ended}, {} files differ)", changed.len()));
+                    .push(format!("(ended: {ended}, {} files differ: {:?})", changed.len(), changed.iter().take(3).collect::<Vec<_>>()));
                 Ok(ended && outcome.out() == reference.out && changed.is_empty())
             }
             CHECKPOINTED | TERMINATED if asked => {
