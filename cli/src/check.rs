@@ -156,7 +156,7 @@ fn of_running(who: &str, target: Option<&Target>, doing: &str) -> Result<Vec<Fin
         findings.extend(elsewhere(
             &needs,
             target,
-            &Search::for_snapshot(&exe).to_read(),
+            &Search::for_snapshot(&exe).for_reading(),
             module,
             &info.name,
         ));
@@ -176,7 +176,7 @@ fn of_file(args: &Check, file: &Path, target: Option<&Target>, options: &Options
         search.directories.insert(0, beside.to_owned());
     }
     if let Some(target) = target {
-        let mut found = elsewhere(&needs, target, &search.to_read(), Some(module), &name);
+        let mut found = elsewhere(&needs, target, &search.for_reading(), Some(module), &name);
         let mut snapshot = snapshot;
         if let Err(e) = snapshot.verify_pages() {
             found.extend(obstacles::of_refusal(&e.into()));

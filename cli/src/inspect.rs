@@ -34,7 +34,10 @@ pub fn run(args: &Inspect) -> Outcome {
     let meta = match &args.exe {
         Some(exe) => Some(named_image(exe, module, &doing)?),
         None => Arch::ALL.into_iter().find_map(|arch| {
-            let path = Search::for_snapshot(&args.file).to_read().find(module, &name, arch).ok()?;
+            let path = Search::for_snapshot(&args.file)
+                .for_reading()
+                .find(module, &name, arch)
+                .ok()?;
             image(&path).ok()
         }),
     };
@@ -50,7 +53,7 @@ pub fn run(args: &Inspect) -> Outcome {
 
 /// The image of the executable that the person names.
 fn named_image(exe: &Path, module: ModuleHash, doing: &str) -> Result<Vec<u8>, Failure> {
-    let fail = |why: String| Failure::new(format!("{doing} with {}: {why}", show::path(&exe)));
+    let fail = |why: String| Failure::new(format!("{doing} with {}: {why}", show::path(exe)));
     let candidates = Arch::ALL.map(|arch| program::with_arch(exe, arch));
     let path = std::iter::once(exe.to_owned())
         .chain(candidates)

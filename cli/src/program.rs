@@ -113,7 +113,7 @@ impl Search {
     }
 
     /// The same, but what is found is only looked into, or told of: anyone's will do.
-    pub fn to_read(self) -> Search {
+    pub fn for_reading(self) -> Search {
         Search { to_run: false, ..self }
     }
 

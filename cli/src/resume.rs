@@ -37,7 +37,7 @@ pub struct Resume {
 pub fn run(args: &Resume) -> Outcome {
     let place = args.file.as_ref().or(args.latest.as_ref());
     let place = place.ok_or_else(|| Failure::usage("resume: give a snapshot, or --latest DIR"))?;
-    let doing = format!("resume {}", show::path(&place));
+    let doing = format!("resume {}", show::path(place));
     let mut options = runtime_args::options(None, &args.host, &doing)?;
     let host = program::host(&doing)?;
     let (file, (snapshot, name)) = match &args.latest {
@@ -138,7 +138,7 @@ pub fn name<R>(snapshot: &Snapshot<R>) -> String {
 /// The executable the person names, if it is the snapshot's.
 pub fn given(exe: &Path, module: ModuleHash, host: Arch, doing: &str) -> Result<PathBuf, Failure> {
     let (path, header) =
-        program::named(exe, host).map_err(|why| Failure::new(format!("{doing} with {}: {why}", show::path(&exe))))?;
+        program::named(exe, host).map_err(|why| Failure::new(format!("{doing} with {}: {why}", show::path(exe))))?;
     if header.module != module {
         return Err(Failure::bad_snapshot(format!(
             "{doing}: it is not a snapshot of {}: that program's module is {}, the snapshot's {}; name the program it was taken of",

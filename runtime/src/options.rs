@@ -89,7 +89,7 @@ pub struct Options {
     pub invoke: Option<String>,
     /// `--stack-size BYTES`: size of the WebAssembly stack.
     pub stack_size: Option<u64>,
-    /// `--max-memory BYTES`: the most linear memory the program may have.
+    /// `--max-memory BYTES`: the most that linear memories, tables and exceptions may take together.
     pub max_memory: Option<u64>,
     /// `--no-control`: no control socket.
     pub no_control: bool,
