@@ -425,3 +425,55 @@ fn an_answer_that_does_not_arrive() {
     assert_eq!(std::fs::read(&snapshot).unwrap(), b"something else");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+/// Where memory is short, the process that writes a periodic snapshot is ended first: the program runs on, says so, and writes the next.
+#[test]
+fn the_process_that_writes_is_the_first_to_go() {
+    for arch in Arch::ALL {
+        let dir = scratch();
+        let saves = dir.path().join("saves");
+        let to = saves.to_str().expect("UTF-8").to_owned();
+        let options = ["--checkpoint-every".to_owned(), "100ms".into(), "--checkpoint-to".into(), to];
+        let run = waiter().on(arch).args(["touch"]).opts(options);
+        let mut running = run.stdin(Input::Held).start();
+        running.wait_for("ready\n");
+        // Its children; only the program's own thread has some.
+        let children = format!("/proc/{0}/task/{0}/children", running.pid());
+        let begun = Instant::now();
+        let mut killed = false;
+        while !killed {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no process that writes was found");
+            let found = std::fs::read_to_string(&children).unwrap_or_default();
+            for child in found.split_whitespace() {
+                let score = std::fs::read_to_string(format!("/proc/{child}/oom_score_adj"));
+                if score.is_ok_and(|s| s.trim() == "1000") {
+                    let pid = child.parse().ok().and_then(rustix::process::Pid::from_raw);
+                    killed |= rustix::process::kill_process(pid.expect("a process id"), Signal::KILL).is_ok();
+                }
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let own = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", running.pid())).unwrap();
+        assert_ne!(own.trim(), "1000");
+        running.wait_for_error("was killed (signal 9), perhaps because memory was short; the program runs on");
+        let newest = || {
+            dunlin_migrate::store::list(&saves)
+                .unwrap_or_default()
+                .first()
+                .map_or(0, |(n, _)| *n)
+        };
+        let before = newest();
+        while newest() <= before {
+            assert!(begun.elapsed() < Duration::from_secs(90), "no further snapshot");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // What the killed one left is gone by now.
+        let left = std::fs::read_dir(&saves).unwrap().filter(|e| {
+            let name = e.as_ref().unwrap().file_name();
+            is_temporary(&name) && !name.to_string_lossy().contains(&format!("-{}-", running.pid()))
+        });
+        assert!(left.count() <= 1, "files of killed writers are left");
+        running.stdin().as_mut().expect("a pipe").write_all(b"a").expect("it reads");
+        running.wait_for("touched 6773ed6a42a00000\n");
+    }
+}
