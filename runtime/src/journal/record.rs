@@ -427,7 +427,7 @@ mod tests {
             assert_eq!((read.records.len(), &read.header), (records, &header));
             if let Some(first) = read.records.first() {
                 assert_eq!(first.record, record);
-                assert_eq!(first.contents, (first.at + 10 + 3, 7));
+                assert_eq!(first.contents, (first.at + 10 + 4, 7));
             }
         }
         let mut wrong = bytes.clone();

@@ -57,7 +57,7 @@ mod tests {
             u64::from((random >> 8) % n)
         };
         for _ in 0..200 {
-            let (mut saved, mut bits) = (Saved::default(), [false; 64]);
+            let (mut saved, mut bits) = (Saved::default(), [false; 72]);
             for _ in 0..12 {
                 let start = next(60);
                 let range = start..start + next(8);

@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub const BADF: u64 = 8;
+pub const BUSY: u64 = 10;
 pub const ACCES: u64 = 2;
 pub const AGAIN: u64 = 6;
 pub const EXIST: u64 = 20;
