@@ -382,7 +382,8 @@ impl Options {
         let mut config = WasiConfig {
             listen: self.listen.clone(),
             grants: self.dirs.clone(),
-            accept_changed: self.accept_changed,
+            // Whoever wants files to stay as they are takes them as they are.
+            accept_changed: self.accept_changed || self.no_rollback,
             snapshots: self.checkpoint_to.clone().map(|to| (to, self.checkpoint_every.is_some())),
             ..WasiConfig::default()
         };

@@ -6,7 +6,7 @@ use crate::exit::{BAD_SNAPSHOT, CHECKPOINTED, Ending, FAILED, Failure, NO_PROGRA
 use crate::force::{FORCE_VARIABLE, STOP_VARIABLE, Ticks};
 use crate::instance::{Instance, InstanceError, Limits};
 use crate::instantiate::instantiate;
-use crate::journal::{BackError, Lineage};
+use crate::journal::{self, BackError, Lineage};
 use crate::machine;
 use crate::obstacles;
 use crate::options::{OptionError, Options};
@@ -84,6 +84,10 @@ fn run() -> Result<i32, Failure> {
         limits,
         checkpoint_to: own_file.clone().map(CheckpointTo::File),
     };
+    let beside = match &store {
+        None => found.as_ref().and_then(|found| journals_beside(&options, found)),
+        Some(_) => None,
+    };
     let run = Run {
         program,
         options,
@@ -91,6 +95,7 @@ fn run() -> Result<i32, Failure> {
         shared,
         ticks,
         store,
+        beside,
     };
     if run.options.check {
         return Ok(found.map_or(0, |found| run.check(&found)));
@@ -122,6 +127,20 @@ fn open_store(options: &Options) -> Result<Option<Store>, Failure> {
                 .map_err(|e| Failure::new(USAGE, format!("--checkpoint-to: {e}")))
         }
         _ => Ok(None),
+    }
+}
+
+/// Takes the directory of a snapshot that the program goes on from and that has an undo journal, as one of a program with periodic
+/// snapshots has: files go back to that one, too. `None` if someone else has it: a program that still runs.
+fn journals_beside(options: &Options, found: &Candidates) -> Option<Store> {
+    if options.no_rollback || options.check || options.dirs.is_empty() {
+        return None;
+    }
+    let parent = found.paths.first()?.parent()?;
+    let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    match journal::back::any(directory) {
+        true => Store::open(directory, DEFAULT_KEEP).ok(),
+        false => None,
     }
 }
 
@@ -196,6 +215,8 @@ struct Run {
     shared: &'static Shared,
     ticks: Ticks,
     store: Option<Store>,
+    /// Where journals lie, if not there.
+    beside: Option<Store>,
 }
 
 /// How the program's changes of files are recorded, if they are.
@@ -347,7 +368,8 @@ impl Run {
 
     /// How this run's files go back, if they do: the journals lie beside its periodic snapshots.
     fn rollback(&self) -> Option<Rollback> {
-        let store = self.store.as_ref().filter(|_| !self.options.no_rollback)?;
+        let store = self.store.as_ref().or(self.beside.as_ref());
+        let store = store.filter(|_| !self.options.no_rollback)?;
         Some(Rollback {
             directory: store.directory().to_owned(),
             module: self.program.image().module_hash(),
