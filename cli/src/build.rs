@@ -1,7 +1,7 @@
 //! `dunlin build`: compiles a module to executables, or shows what the compiler makes of it.
 
 use crate::failure::{Failure, Outcome};
-use crate::{program, runtimes, show};
+use crate::{cache, program, runtimes, show, trust};
 use clap::{ArgAction, Args, ValueEnum};
 use dunlin_compiler::executable::write_executable;
 use dunlin_compiler::object::write_object;
@@ -9,7 +9,7 @@ use dunlin_compiler::{CompileOptions, Compiled, OptLevel, Settings, compile};
 use dunlin_migrate::arch::Arch;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -86,14 +86,14 @@ impl Target {
 
 /// Runs the verb.
 pub fn run(args: &Build) -> Outcome {
-    let fail = |why: String| Failure::new(format!("build {}: {why}", args.module.display()));
+    let fail = |why: String| Failure::new(format!("build {}: {why}", show::path(&args.module)));
     let to_stdout = args.output.as_deref() == Some(Path::new("-"));
     if to_stdout && !matches!(args.emit, Some(Emit::Clif | Emit::Asm)) {
         let why = "only the texts of --emit clif and --emit asm can go to standard output; name a file";
-        return Err(Failure::usage(format!("build {}: {why}", args.module.display())));
+        return Err(Failure::usage(format!("build {}: {why}", show::path(&args.module))));
     }
     let base = base_name(&args.module, args.output.as_deref()).map_err(fail)?;
-    let wasm = fs::read(&args.module).map_err(|e| fail(e.to_string()))?;
+    let wasm = read(&args.module).map_err(fail)?;
     let settings = Settings {
         targets: args.target.archs(),
         opt_level: OptLevel::from_number(args.opt_level).unwrap_or_default(),
@@ -111,6 +111,7 @@ pub fn run(args: &Build) -> Outcome {
     };
     let options = CompileOptions {
         name: program_name(&name),
+        path: args.module.clone(),
         settings,
         spectest: args.spectest,
         names: args.names,
@@ -122,7 +123,7 @@ pub fn run(args: &Build) -> Outcome {
         return Ok(());
     }
     for output in outputs {
-        let shown = output.path.display();
+        let shown = show::path(&output.path);
         write_atomically(&output.path, &output.bytes, output.mode).map_err(|e| fail(format!("cannot write {shown}: {e}")))?;
         if !args.quiet {
             show::print(&format!("{shown}  {}\n", show::size(output.bytes.len() as u64)));
@@ -184,6 +185,13 @@ fn outputs(compiled: &Compiled, emit: Option<Emit>, base: &Path) -> Result<Vec<O
     Ok(outputs)
 }
 
+/// The bytes of a module.
+fn read(module: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = trust::open(module).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.map(|_| bytes).map_err(|e| e.to_string())
+}
+
 /// Where the outputs go, without their suffixes.
 fn base_name(module: &Path, output: Option<&Path>) -> Result<PathBuf, String> {
     let base = match output {
@@ -195,7 +203,7 @@ fn base_name(module: &Path, output: Option<&Path>) -> Result<PathBuf, String> {
         Some(_) if !ends_in_slash => Ok(base),
         _ => Err(format!(
             "{} is not the name of a file; -o takes a name without suffix",
-            base.display()
+            show::path(&base)
         )),
     }
 }
@@ -210,6 +218,7 @@ fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
+    let path = &follow(path)?;
     let mut temporary = path.file_name().unwrap_or_default().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(temporary);
@@ -227,14 +236,29 @@ fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     write().inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
-/// An executable that exists in memory only.
-#[derive(Debug)]
-pub struct InMemory {
-    path: PathBuf,
-    _file: OwnedFd,
+/// The file that a path means for a writer: where its symbolic links lead, whether that is there or not. (A rename would replace the link.)
+pub fn follow(path: &Path) -> io::Result<PathBuf> {
+    /// As many as the kernel follows.
+    const MOST: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MOST {
+        match fs::read_link(&path) {
+            Ok(target) => path = path.with_file_name("").join(target),
+            // It is no link, or nothing at all.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many symbolic links lead to one another"))
 }
 
-impl InMemory {
+/// An executable to be run at once: in memory, or where there is no /proc in the cache.
+#[derive(Debug)]
+pub struct ToRun {
+    path: PathBuf,
+    _file: Option<OwnedFd>,
+}
+
+impl ToRun {
     /// Its path, valid in this process as long as the value lives.
     pub fn path(&self) -> &Path {
         &self.path
@@ -242,29 +266,37 @@ impl InMemory {
 }
 
 /// Compiles a module for this machine, to be run at once.
-pub fn in_memory(module: &Path, host: Arch) -> Result<InMemory, String> {
+pub fn to_run(module: &Path, host: Arch) -> Result<ToRun, String> {
     let name = program_name(&base_name(module, None)?);
-    let wasm = fs::read(module).map_err(|e| e.to_string())?;
+    let wasm = read(module)?;
     let settings = Settings {
         targets: vec![host],
         ..Settings::default()
     };
     let options = CompileOptions {
         name: name.clone(),
+        path: module.to_owned(),
         settings,
         ..CompileOptions::default()
     };
     let compiled = compile(&wasm, &options).map_err(|e| e.to_string())?;
     let image = compiled.images.first().ok_or("the compiler gave no image")?;
     let bytes = write_executable(runtimes::runtime(host), image).map_err(|e| e.to_string())?;
+    // To be found again by `dunlin resume`. Where it can't be kept, the program runs all the same.
+    let kept = cache::keep(compiled.hash, host, &bytes);
     let failed = |e: io::Error| format!("cannot hold the executable in memory: {e}; use `dunlin build`, then run that");
+    if !Path::new("/proc/self/fd").is_dir() {
+        let without_proc = |_| failed(io::Error::new(io::ErrorKind::NotFound, "/proc is not mounted"));
+        let path = kept.map_err(without_proc)?;
+        return Ok(ToRun { path, _file: None });
+    }
     let file = rustix::fs::memfd_create(&name, rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
     let mut file = File::from(file);
     file.write_all(&bytes).map_err(failed)?;
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    Ok(InMemory {
+    Ok(ToRun {
         path,
-        _file: file.into(),
+        _file: Some(file.into()),
     })
 }
 
@@ -300,5 +332,28 @@ mod tests {
         assert!(write_atomically(dir.path(), b"x", 0o755).is_err());
         assert!(write_atomically(&dir.path().join("none/p"), b"x", 0o755).is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn links_are_followed_and_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, there) = (dir.path().join("link"), dir.path().join("there"));
+        std::os::unix::fs::symlink("there", &link).unwrap();
+        for text in ["dangling before", "not any more"] {
+            write_atomically(&link, text.as_bytes(), 0o644).unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+            assert_eq!(fs::read_to_string(&there).unwrap(), text);
+        }
+        let around = dir.path().join("loop");
+        std::os::unix::fs::symlink("loop", &around).unwrap();
+        assert!(
+            write_atomically(&around, b"x", 0o644)
+                .unwrap_err()
+                .to_string()
+                .contains("links")
+        );
+        std::os::unix::fs::symlink("none/x", dir.path().join("lost")).unwrap();
+        assert!(write_atomically(&dir.path().join("lost"), b"x", 0o644).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 }

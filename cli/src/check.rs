@@ -4,8 +4,8 @@ use crate::checkpoint::find_patiently;
 use crate::failure::{CANNOT_MOVE, Failure, Outcome};
 use crate::program::{self, Search};
 use crate::runtime_args::{self, HostArgs};
-use crate::sockets;
 use crate::{resume, show};
+use crate::{sockets, trust};
 use clap::Args;
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::control::{Reply, Request};
@@ -16,7 +16,7 @@ use dunlin_runtime::obstacles;
 use dunlin_runtime::options::Options;
 use dunlin_runtime::{machine, options::OPTS_VARIABLE};
 use serde_json::json;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -51,14 +51,13 @@ pub struct Check {
 pub fn run(args: &Check) -> Outcome {
     let options = runtime_args::options(None, &args.host, "check")?;
     if args.describe {
-        let text = serde_json::to_string_pretty(&here(&options, Some(Path::new(".")))).unwrap_or_default();
-        show::print(&format!("{text}\n"));
+        show::json(&json!(here(&options, Some(Path::new(".")))));
         return Ok(());
     }
     let what = args.what.clone().unwrap_or_default();
-    let doing = format!("check {}", show::clean(&what.to_string_lossy()));
+    let doing = format!("check {}", show::path(&what));
     let target = args.target.as_deref().map(|t| read_target(t, &doing)).transpose()?;
-    let findings = match what.is_file() {
+    let findings = match is_snapshot(&what, &doing)? {
         true => of_file(args, &what, target.as_ref(), &options, &doing)?,
         false => of_running(&what.to_string_lossy(), target.as_ref(), &doing)?,
     };
@@ -77,15 +76,30 @@ pub fn here(options: &Options, directory: Option<&Path>) -> Target {
     }
 }
 
+/// Is a snapshot meant, rather than a running program?
+fn is_snapshot(what: &Path, doing: &str) -> Result<bool, Failure> {
+    let name = what.as_os_str().as_encoded_bytes();
+    let by_name = name.contains(&b'/') || what.extension().is_some_and(|e| e == "snap");
+    match trust::check_regular(what) {
+        Ok(()) => Ok(true),
+        // A program may be called like the directory it was built in.
+        Err(e) if !by_name && (e.kind() == ErrorKind::NotFound || what.is_dir()) => Ok(false),
+        Err(e) => Err(Failure::new(format!("{doing}: {e}"))),
+    }
+}
+
 fn read_target(given: &str, doing: &str) -> Result<Target, Failure> {
-    let fail = |why: String| Failure::usage(format!("{doing}: --for {given}: {why}"));
+    let fail = |why: String| Failure::usage(format!("{doing}: --for {}: {why}", show::clean(given)));
     let mut text = String::new();
     match given {
         "-" => {
             let read = std::io::stdin().take(1 << 20).read_to_string(&mut text);
             read.map_err(|e| fail(e.to_string()))?;
         }
-        _ if Path::new(given).is_file() => text = std::fs::read_to_string(given).map_err(|e| fail(e.to_string()))?,
+        _ if Path::new(given).is_file() => {
+            let read = trust::open(Path::new(given)).and_then(|file| file.take(1 << 20).read_to_string(&mut text));
+            read.map_err(|e| fail(e.to_string()))?;
+        }
         _ if given.contains(['=', '{']) => text = given.to_owned(),
         _ => return Err(fail("there is no such file; `dunlin check --describe` writes one".into())),
     }
@@ -139,7 +153,13 @@ fn of_running(who: &str, target: Option<&Target>, doing: &str) -> Result<Vec<Fin
     if let (Some(needs), Some(target)) = (checked.needs, target) {
         let exe = std::fs::read_link(format!("/proc/{}/exe", info.pid)).unwrap_or_default();
         let module = program::parse_hash(&info.module);
-        findings.extend(elsewhere(&needs, target, &Search::for_snapshot(&exe), module, &info.name));
+        findings.extend(elsewhere(
+            &needs,
+            target,
+            &Search::for_snapshot(&exe).for_reading(),
+            module,
+            &info.name,
+        ));
     }
     Ok(findings)
 }
@@ -156,7 +176,7 @@ fn of_file(args: &Check, file: &Path, target: Option<&Target>, options: &Options
         search.directories.insert(0, beside.to_owned());
     }
     if let Some(target) = target {
-        let mut found = elsewhere(&needs, target, &search, Some(module), &name);
+        let mut found = elsewhere(&needs, target, &search.for_reading(), Some(module), &name);
         let mut snapshot = snapshot;
         if let Err(e) = snapshot.verify_pages() {
             found.extend(obstacles::of_refusal(&e.into()));
@@ -203,10 +223,7 @@ fn try_on(exe: &Path, file: &Path, options: &Options) -> Result<Vec<Finding>, St
 
 fn report(findings: &[Finding], as_json: bool, doing: &str) -> Outcome {
     if as_json {
-        show::print(&format!(
-            "{:#}\n",
-            json!({ "can_move": findings.is_empty(), "findings": findings })
-        ));
+        show::json(&json!({ "can_move": findings.is_empty(), "findings": findings }));
     } else if findings.is_empty() {
         show::print("nothing stands in the way\n");
     } else {

@@ -1,8 +1,9 @@
 //! `dunlin checkpoint`: asks a running program to write its state to a file.
 
 use crate::failure::{Failure, Outcome};
+use crate::program::{self, Hint};
+use crate::show;
 use crate::sockets::{self, Asked, Socket};
-use crate::{program, show};
 use clap::Args;
 use dunlin_migrate::control::{Checkpointed, Info, Reply, Request};
 use std::path::{Path, PathBuf};
@@ -36,9 +37,9 @@ pub fn run(args: &Checkpoint) -> Outcome {
     if !info.migratable {
         return Err(fail("it was built with --no-migration; build it again without".into()));
     }
-    let to = absolute(&args.output).map_err(|why| fail(format!("cannot write {}: {why}", args.output.display())))?;
+    let to = absolute(&args.output).map_err(|why| fail(format!("cannot write {}: {why}", show::path(&args.output))))?;
     // Read while the program is still there.
-    let resume = program::resume_command(&info, &args.output);
+    let resume = program::resume_hint(&info, &args.output);
     let request = Request::Checkpoint {
         to,
         leave_running: args.leave_running,
@@ -62,7 +63,7 @@ pub fn run(args: &Checkpoint) -> Outcome {
         Err(e) => return Err(fail(format!("{e}; `dunlin ps` shows whether it still runs"))),
     };
     if args.json {
-        show::print(&format!("{}\n", serde_json::to_string_pretty(&done).unwrap_or_default()));
+        show::json(&serde_json::json!(done));
     } else {
         show::print(&report(&info, &done, args, &resume));
     }
@@ -86,35 +87,62 @@ pub fn find_patiently(who: &str) -> Result<(Socket, Info), String> {
 /// The program that is meant: by process id, or by name if that is unambiguous.
 fn find(who: &str, programs: Vec<(Socket, Asked)>) -> Result<(Socket, Info), String> {
     let pid: Option<u32> = who.parse().ok();
-    let mut found = Vec::new();
+    let (mut found, mut unable) = (Vec::new(), Vec::new());
     for (socket, asked) in programs {
         match asked {
             Asked::Running(info) if pid == Some(socket.pid) || (pid.is_none() && info.name == who) => found.push((socket, info)),
-            Asked::Silent(why) if pid == Some(socket.pid) => {
-                return Err(format!(
-                    "it does not answer ({}); if it was stopped with Ctrl-Z, let it go on first",
-                    show::clean(&why)
+            Asked::Silent(why) if is_meant(pid, who, &socket) => {
+                let why = show::clean(&why);
+                unable.push(format!("process {} does not answer ({why})", socket.pid));
+            }
+            Asked::Stopped if is_meant(pid, who, &socket) => {
+                let pid = socket.pid;
+                unable.push(format!(
+                    "process {pid} is stopped; let it go on (kill -CONT {pid}), and try again"
                 ));
             }
             _ => {}
         }
     }
+    if found.is_empty() && !unable.is_empty() {
+        return Err(unable.join("; "));
+    }
+    // A process id is one of this command's own namespace, if there is such a program.
+    if pid.is_some() && found.iter().any(|(socket, _)| !socket.elsewhere) {
+        found.retain(|(socket, _)| !socket.elsewhere);
+    }
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => Err("no such program of yours runs (or it was started with --no-control); `dunlin ps` lists them".into()),
+        0 => {
+            let mut why = "no such program of yours runs (or it was started with --no-control); `dunlin ps` lists them".to_owned();
+            if let Some(warning) = sockets::warning() {
+                why += &format!("\n{warning}");
+            }
+            Err(why)
+        }
         n => Err(format!(
             "{n} programs of that name run; give the process id, `dunlin ps` lists them"
         )),
     }
 }
 
+/// Is a program that doesn't say who it is the one that is meant?
+fn is_meant(pid: Option<u32>, who: &str, socket: &Socket) -> bool {
+    match pid {
+        Some(pid) => pid == socket.pid,
+        None => sockets::name_from_outside(socket).as_deref() == Some(who),
+    }
+}
+
 /// The path as the program, whose current directory may be another, must be told it. What is wrong with it is said now, before
 /// anything is stopped.
 fn absolute(file: &Path) -> Result<PathBuf, String> {
-    let name = file.file_name().ok_or("it is not the name of a file")?;
+    file.file_name().ok_or("it is not the name of a file")?;
     if file.is_dir() {
         return Err("it is a directory; give a file name".into());
     }
+    let file = crate::build::follow(file).map_err(|e| e.to_string())?;
+    let name = file.file_name().ok_or("it is not the name of a file")?;
     let parent = match file.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
@@ -132,8 +160,8 @@ fn absolute(file: &Path) -> Result<PathBuf, String> {
 }
 
 /// What a person is told after a checkpoint.
-fn report(info: &Info, done: &Checkpointed, args: &Checkpoint, resume: &str) -> String {
-    let (name, pid, file) = (show::clean(&info.name), info.pid, args.output.display());
+fn report(info: &Info, done: &Checkpointed, args: &Checkpoint, resume: &Hint) -> String {
+    let (name, pid, file) = (show::clean(&info.name), info.pid, show::path(&args.output));
     let frames = if done.frames == 1 {
         "1 frame".into()
     } else {
@@ -144,16 +172,21 @@ fn report(info: &Info, done: &Checkpointed, args: &Checkpoint, resume: &str) -> 
     } else {
         "it has stopped, exit code 85"
     };
-    format!(
+    let mut text = format!(
         "{name} (process {pid}) is checkpointed; {after}\n  \
          snapshot   {file}, {size}, {frames}\n  \
          time       {stop} to stop, {write} to write\n\
          to let it go on here, or on another machine with the snapshot and its executable at hand:\n  \
-         {resume}\n",
+         {command}\n",
+        command = resume.command,
         size = show::size(done.bytes),
         stop = show::micros(done.stop_us),
         write = show::micros(done.write_us),
-    )
+    );
+    for note in &resume.notes {
+        text += &format!("  ({note})\n");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -179,6 +212,7 @@ mod tests {
             Socket {
                 pid,
                 path: PathBuf::new(),
+                elsewhere: false,
             },
             Asked::Running(info(pid, name)),
         )
@@ -195,6 +229,16 @@ mod tests {
             find("7", all()).unwrap_err().contains("no such program"),
             "a number is a process id, never a name"
         );
+        let mut two = vec![running(4, "inside"), running(4, "b")];
+        two[0].0.elsewhere = true;
+        assert_eq!(find("4", two).unwrap().1.name, "b", "not the process 4 of a container");
+    }
+
+    #[test]
+    fn a_stopped_program_is_told_from_none() {
+        let (socket, _) = running(3, "a");
+        let why = find("3", vec![(socket, Asked::Stopped)]).unwrap_err();
+        assert!(why.contains("is stopped") && why.contains("kill -CONT 3"), "{why}");
     }
 
     #[test]
@@ -203,6 +247,7 @@ mod tests {
             Socket {
                 pid: 3,
                 path: PathBuf::new(),
+                elsewhere: false,
             },
             Asked::Silent("no answer within 2 s".into()),
         )];
@@ -243,7 +288,11 @@ mod tests {
             stop_us: 310,
             write_us: 4_100,
         };
-        let text = report(&info(7, "hanoi"), &done, &args, "dunlin resume x.snap");
+        let mut hint = Hint {
+            command: "dunlin resume x.snap".into(),
+            notes: Vec::new(),
+        };
+        let text = report(&info(7, "hanoi"), &done, &args, &hint);
         assert!(
             text.contains("hanoi (process 7) is checkpointed; it has stopped, exit code 85"),
             "{text}"
@@ -253,5 +302,8 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("\n  dunlin resume x.snap\n"), "{text}");
+        hint.notes.push("without its grants".into());
+        let text = report(&info(7, "hanoi"), &done, &args, &hint);
+        assert!(text.ends_with("x.snap\n  (without its grants)\n"), "{text}");
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::program::{self, Kind, Search};
-use crate::{resume, show};
+use crate::{resume, show, trust};
 use clap::Args;
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::image::{Image, find_in_elf};
 use dunlin_migrate::inspect;
 use dunlin_migrate::module::ModuleHash;
-use std::fs::File;
+use dunlin_migrate::printable::JsonWriter;
 use std::path::{Path, PathBuf};
 
 /// Shows a snapshot: call stack with values, memory, globals, tables, open files
@@ -28,20 +28,23 @@ pub struct Inspect {
 
 /// Runs the verb.
 pub fn run(args: &Inspect) -> Outcome {
-    let doing = format!("inspect {}", args.file.display());
+    let doing = format!("inspect {}", show::path(&args.file));
     let (snapshot, name) = resume::open_loosely(&args.file, &doing)?;
     let module = snapshot.header().module;
     let meta = match &args.exe {
         Some(exe) => Some(named_image(exe, module, &doing)?),
         None => Arch::ALL.into_iter().find_map(|arch| {
-            let path = Search::for_snapshot(&args.file).find(module, &name, arch).ok()?;
+            let path = Search::for_snapshot(&args.file)
+                .for_reading()
+                .find(module, &name, arch)
+                .ok()?;
             image(&path).ok()
         }),
     };
     let image = meta.as_deref().and_then(|bytes| Image::parse(bytes).ok());
     let names = image.and_then(|i| i.names().ok());
     if args.json {
-        show::write(|out| inspect::write_json(out, &snapshot, names.as_ref()));
+        show::write(|out| inspect::write_json(&mut JsonWriter::new(out), &snapshot, names.as_ref()));
     } else {
         show::print(&inspect::text(&snapshot, names.as_ref()));
     }
@@ -50,17 +53,17 @@ pub fn run(args: &Inspect) -> Outcome {
 
 /// The image of the executable that the person names.
 fn named_image(exe: &Path, module: ModuleHash, doing: &str) -> Result<Vec<u8>, Failure> {
-    let fail = |why: String| Failure::new(format!("{doing} with {}: {why}", exe.display()));
+    let fail = |why: String| Failure::new(format!("{doing} with {}: {why}", show::path(exe)));
     let candidates = Arch::ALL.map(|arch| program::with_arch(exe, arch));
     let path = std::iter::once(exe.to_owned())
         .chain(candidates)
-        .find(|p| p.is_file())
+        .find(|p| p.exists())
         .unwrap_or_else(|| exe.to_owned());
     match program::kind(&path) {
         Kind::Program(header) if header.module == module => image(&path).map_err(fail),
         Kind::Program(_) => Err(Failure::bad_snapshot(format!(
             "{doing}: it is not a snapshot of {}",
-            path.display()
+            show::path(&path)
         ))),
         Kind::Other => Err(fail("it is no program built by `dunlin build`".into())),
         Kind::Unusable(why) => Err(fail(why)),
@@ -69,7 +72,7 @@ fn named_image(exe: &Path, module: ModuleHash, doing: &str) -> Result<Vec<u8>, F
 
 /// The bytes of an executable's image.
 fn image(path: &Path) -> Result<Vec<u8>, String> {
-    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    let mut file = trust::open(path).map_err(|e| e.to_string())?;
     let found = find_in_elf(&mut file).map_err(|e| e.to_string())?.ok_or("it has no image")?;
     found.read(&mut file).map_err(|e| e.to_string())
 }

@@ -1,6 +1,7 @@
 //! The `dunlin` command: compiles WebAssembly programs, and moves them between machines while they run. One file per verb.
 
 mod build;
+mod cache;
 mod check;
 mod checkpoint;
 mod failure;
@@ -13,6 +14,7 @@ mod runtime_args;
 mod runtimes;
 mod show;
 mod sockets;
+mod trust;
 mod version;
 
 use clap::{Parser, Subcommand};

@@ -1,6 +1,7 @@
 //! Executables on disk: finding the right one for this machine, and becoming it.
 
 use crate::failure::Failure;
+use crate::{cache, show, trust};
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::control::Info;
 use dunlin_migrate::image::{self, Header};
@@ -8,7 +9,7 @@ use dunlin_migrate::module::ModuleHash;
 use dunlin_runtime::options::{OPTS_VARIABLE, Options};
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -28,7 +29,7 @@ pub enum Kind {
 
 /// Looks at a file's headers.
 pub fn kind(path: &Path) -> Kind {
-    let mut file = match File::open(path) {
+    let mut file = match trust::open(path) {
         Ok(file) => file,
         Err(e) => return Kind::Unusable(e.to_string()),
     };
@@ -37,6 +38,15 @@ pub fn kind(path: &Path) -> Kind {
         Ok(None) => Kind::Other,
         Err(e) => Kind::Unusable(e.to_string()),
     }
+}
+
+/// Are an executable's contents those that its header speaks of? If not, why.
+pub fn verify(path: &Path) -> Result<(), String> {
+    let mut file = trust::open(path).map_err(|e| e.to_string())?;
+    let found = image::find_in_elf(&mut file).map_err(|e| e.to_string())?;
+    let found = found.ok_or("it is no program built by `dunlin build`")?;
+    // One without a seal was built before there were seals: what it claims can't be compared with anything.
+    found.verify(&mut file).map(drop).map_err(|e| e.to_string())
 }
 
 /// This machine's architecture.
@@ -72,17 +82,19 @@ pub fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
     }
 }
 
-/// Where a snapshot's executable is looked for, in this order.
+/// Where a snapshot's executable is looked for, in this order; last in the cache of `dunlin run`.
 #[derive(Debug)]
 pub struct Search {
     /// Directories in which every `*.ARCH` is looked at.
     pub directories: Vec<PathBuf>,
     /// Directories in which only `NAME.ARCH` and `NAME` are looked at.
     pub path: Vec<PathBuf>,
+    /// It is to be run: it must be one's own ([`trust::own`]) and whole.
+    to_run: bool,
 }
 
 impl Search {
-    /// Beside the snapshot, in the current directory, then on the `PATH`.
+    /// Beside the snapshot, in the current directory, then on the `PATH`. What is found may be run without being asked for by name.
     pub fn for_snapshot(file: &Path) -> Search {
         let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut directories = vec![beside.to_owned()];
@@ -92,16 +104,27 @@ impl Search {
         let path = env::var_os("PATH")
             .map(|p| env::split_paths(&p).collect())
             .unwrap_or_default();
-        Search { directories, path }
+        let to_run = true;
+        Search {
+            directories,
+            path,
+            to_run,
+        }
     }
 
-    /// The executable of this module for this architecture; otherwise what was found instead, for a message.
+    /// The same, but what is found is only looked into, or told of: anyone's will do.
+    pub fn for_reading(self) -> Search {
+        Search { to_run: false, ..self }
+    }
+
+    /// The executable of this module for this architecture; otherwise what was found instead, for a message. One to be run is the file
+    /// itself, no link to it.
     pub fn find(&self, module: ModuleHash, name: &str, host: Arch) -> Result<PathBuf, String> {
         // The nearest miss, best reason first.
         let mut near: Option<(u8, String)> = None;
         let mut look = |path: PathBuf| {
             let Kind::Program(header) = kind(&path) else { return None };
-            let shown = path.display();
+            let shown = show::path(&path);
             let miss = if header.module != module {
                 let same_name = without_arch(&path).file_name() == Some(OsStr::new(name));
                 let why = || format!("{shown} is another program, or was built from another version of its module");
@@ -115,7 +138,10 @@ impl Search {
             } else if !header.migratable {
                 Some((0, format!("{shown} was built with --no-migration")))
             } else {
-                return Some(path);
+                match self.usable(&path) {
+                    Ok(path) => return Some(path),
+                    Err(why) => Some((0, format!("{shown} is the right program, but it {why}"))),
+                }
             };
             near = [near.take(), miss].into_iter().flatten().min_by_key(|(rank, _)| *rank);
             None
@@ -127,6 +153,7 @@ impl Search {
         // A name is a file's name here, never a way out of a directory.
         let on_path = on_path.filter(|_| Path::new(name).file_name() == Some(OsStr::new(name)));
         let candidates = self.directories.iter().flat_map(|dir| executables(dir, name)).chain(on_path);
+        let candidates = candidates.chain(cache::place(module, host));
         for candidate in candidates {
             if let Some(found) = look(candidate) {
                 return Ok(found);
@@ -135,6 +162,18 @@ impl Search {
         Err(near.map(|(_, why)| why).unwrap_or_else(|| {
             format!("found none named *.{host} beside it or in the current directory, and no {name} on the PATH")
         }))
+    }
+}
+
+impl Search {
+    /// The file to use, or why this one is not used, as in "it ...".
+    fn usable(&self, path: &Path) -> Result<PathBuf, String> {
+        if !self.to_run {
+            return Ok(path.to_owned());
+        }
+        let file = trust::own(path).map_err(|why| format!("{why}, so it is not run unless --exe names it"))?;
+        verify(&file).map_err(|why| format!("can't be used: {why}"))?;
+        Ok(file)
     }
 }
 
@@ -175,7 +214,7 @@ pub fn become_program(path: &Path, options: &Options, args: &[OsString], doing: 
         return Failure::new(format!(
             "{doing}: it is for {}, and this machine is {host}; use {}",
             header.arch,
-            right.display()
+            show::path(&right)
         ));
     }
     let error = command.exec();
@@ -192,35 +231,56 @@ fn emulated(arch: Arch) -> bool {
     fs::read_to_string(entry).is_ok_and(|text| text.starts_with("enabled"))
 }
 
-/// The command that resumes a program's snapshot, with what the program was granted: as exact as can be known from outside.
-pub fn resume_command(info: &Info, file: &Path) -> String {
+/// How to go on from a program's snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hint {
+    /// The command, with what the program was granted: as exact as can be known from outside.
+    pub command: String,
+    /// What is not in it, because it can't be known.
+    pub notes: Vec<String>,
+}
+
+/// The command that resumes a program's snapshot.
+pub fn resume_hint(info: &Info, file: &Path) -> Hint {
     let mut words = vec![OsString::from("dunlin"), "resume".into()];
     words.push(file.into());
+    let mut notes = Vec::new();
     let module = parse_hash(&info.module);
     let proc = Path::new("/proc").join(info.pid.to_string());
     let host = Arch::host();
     let found = module
         .zip(host)
         .is_some_and(|(m, host)| Search::for_snapshot(file).find(m, &info.name, host).is_ok());
-    if !found
-        && let Ok(exe) = fs::read_link(proc.join("exe"))
-        && let Kind::Program(header) = kind(&exe)
-        && Some(header.module) == module
-    {
-        words.extend(["--exe".into(), without_arch(&exe).into()]);
+    if !found {
+        match fs::read_link(proc.join("exe")) {
+            Ok(exe) if matches!(kind(&exe), Kind::Program(header) if Some(header.module) == module) => {
+                words.extend(["--exe".into(), without_arch(&exe).into()]);
+            }
+            _ => notes.push("its executable is not at hand: build it with `dunlin build`, and name it with --exe".to_owned()),
+        }
     }
     let mut text: Vec<u8> = words.iter().map(|w| quote(w.as_bytes())).collect::<Vec<_>>().join(&b' ');
-    let options = granted(&proc).to_opts_string();
-    if !options.is_empty() {
-        text.push(b' ');
-        text.extend(options.as_bytes());
+    match granted(&proc) {
+        Some(options) => {
+            let options = options.to_opts_string();
+            if !options.is_empty() {
+                text.push(b' ');
+                text.extend(options.as_bytes());
+            }
+        }
+        None => notes
+            .push("what it was granted can't be found out (/proc doesn't show it): give it the same --dir and so on".to_owned()),
     }
-    String::from_utf8_lossy(&text).into_owned()
+    Hint {
+        command: String::from_utf8_lossy(&text).into_owned(),
+        notes,
+    }
 }
 
-/// The options a running program was given, as far as they matter to a resumed one: paths made right for our directory.
-fn granted(proc: &Path) -> Options {
-    let environ = fs::read(proc.join("environ")).unwrap_or_default();
+/// The options a running program was given, as far as they matter to a resumed one: paths made right for our directory. `None` if
+/// they can't be found out.
+fn granted(proc: &Path) -> Option<Options> {
+    let environ = fs::read(proc.join("environ")).ok()?;
     let key = format!("{OPTS_VARIABLE}=");
     let value = environ.split(|&b| b == 0).find_map(|v| v.strip_prefix(key.as_bytes()));
     let given = value
@@ -240,7 +300,7 @@ fn granted(proc: &Path) -> Options {
         options.dirs.iter_mut().for_each(|d| d.host = theirs.join(&d.host));
         options.checkpoint_to = options.checkpoint_to.map(|p| theirs.join(p));
     }
-    options
+    Some(options)
 }
 
 /// A word as a shell must be told it.
@@ -258,4 +318,31 @@ pub fn parse_hash(hex: &str) -> Option<ModuleHash> {
         *byte = u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).ok()?;
     }
     Some(ModuleHash(hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_found_out_is_told() {
+        // A process that isn't there is like one of which /proc shows nothing.
+        let info = Info {
+            pid: 0,
+            name: "no such program".into(),
+            module: "00".repeat(32),
+            arch: "x86_64".into(),
+            args: Vec::new(),
+            uptime_seconds: 0,
+            memory_bytes: 0,
+            migratable: true,
+            periodic: None,
+        };
+        let hint = resume_hint(&info, Path::new("x.snap"));
+        assert_eq!(hint.command, "dunlin resume x.snap");
+        assert!(
+            hint.notes.len() == 2 && hint.notes[0].contains("--exe") && hint.notes[1].contains("--dir"),
+            "{hint:?}"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Outcome};
 use crate::program::{self, Search};
 use crate::runtime_args::{self, HostArgs};
-use crate::{check, show};
+use crate::{check, show, trust};
 use clap::Args;
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::module::ModuleHash;
@@ -11,12 +11,13 @@ use dunlin_migrate::snapshot::{Snapshot, SnapshotError, open_file};
 use dunlin_migrate::store;
 use dunlin_runtime::obstacles;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Goes on from a snapshot
 ///
-/// Without --exe, the executable is looked for beside FILE, in the current directory and on the PATH; only one that was built from the
-/// very same module is taken.
+/// Without --exe, the executable is looked for beside FILE, in the current directory, on the PATH, and among those that `dunlin run` has
+/// compiled; only one that was built from the very same module is taken, and only if nobody but you and root can have put it there.
 #[derive(Debug, Args)]
 pub struct Resume {
     /// The snapshot
@@ -36,7 +37,7 @@ pub struct Resume {
 pub fn run(args: &Resume) -> Outcome {
     let place = args.file.as_ref().or(args.latest.as_ref());
     let place = place.ok_or_else(|| Failure::usage("resume: give a snapshot, or --latest DIR"))?;
-    let doing = format!("resume {}", place.display());
+    let doing = format!("resume {}", show::path(place));
     let mut options = runtime_args::options(None, &args.host, &doing)?;
     let host = program::host(&doing)?;
     let (file, (snapshot, name)) = match &args.latest {
@@ -64,6 +65,7 @@ pub fn run(args: &Resume) -> Outcome {
 
 /// Opens a snapshot, and tells the name of the program whose it is.
 pub fn open(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failure> {
+    trust::check_regular(file).map_err(|e| Failure::new(format!("{doing}: {e}")))?;
     let snapshot = open_file(file).map_err(|e| refused(&e, doing))?;
     let name = name(&snapshot);
     Ok((snapshot, name))
@@ -71,13 +73,11 @@ pub fn open(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failur
 
 /// As [`open`], to look into only: bases that are not there are not missed.
 pub fn open_loosely(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failure> {
-    let reader = File::open(file).map_err(|e| Failure::new(format!("{doing}: {e}")))?;
+    let reader = trust::open(file).map_err(|e| Failure::new(format!("{doing}: {e}")))?;
     let mut snapshot = Snapshot::open(reader).map_err(|e| refused(&e, doing))?;
     for nth in 0..snapshot.bases().len() {
         let base = file.with_file_name(&snapshot.bases()[nth].name);
-        if base.is_file()
-            && let Ok(reader) = File::open(base)
-        {
+        if let Ok(reader) = trust::open(&base) {
             // What can't be attached is shown as missing.
             let _ = snapshot.attach(nth, reader);
         }
@@ -95,16 +95,27 @@ fn refused(e: &SnapshotError, doing: &str) -> Failure {
 
 /// The newest snapshot of a directory that can be opened.
 fn newest(directory: &Path, doing: &str) -> Result<(PathBuf, (Snapshot<File>, String)), Failure> {
+    if !directory.is_dir() {
+        let why = match directory.exists() {
+            true => "it is not a directory",
+            false => "there is no such directory",
+        };
+        return Err(Failure::new(format!("{doing}: {why}")));
+    }
     let found = store::list(directory).map_err(|e| Failure::new(format!("{doing}: {e}")))?;
     let mut last = Failure::new(format!("{doing}: there is no snapshot in it"));
     for (_, path) in found {
+        // What is no file is no snapshot.
+        if trust::check_regular(&path).is_err_and(|e| e.kind() == ErrorKind::InvalidInput) {
+            continue;
+        }
         match open_file(&path) {
             Ok(snapshot) => {
                 let name = name(&snapshot);
                 return Ok((path, (snapshot, name)));
             }
             Err(e) => {
-                last = refused(&e, &format!("{doing}: {}", path.display()));
+                last = refused(&e, &format!("{doing}: {}", show::path(&path)));
                 if !e.is_damage() {
                     break;
                 }
@@ -126,19 +137,22 @@ pub fn name<R>(snapshot: &Snapshot<R>) -> String {
 
 /// The executable the person names, if it is the snapshot's.
 pub fn given(exe: &Path, module: ModuleHash, host: Arch, doing: &str) -> Result<PathBuf, Failure> {
-    let (path, header) = program::named(exe, host).map_err(|why| Failure::new(format!("{doing} with {}: {why}", exe.display())))?;
+    let (path, header) =
+        program::named(exe, host).map_err(|why| Failure::new(format!("{doing} with {}: {why}", show::path(exe))))?;
     if header.module != module {
         return Err(Failure::bad_snapshot(format!(
             "{doing}: it is not a snapshot of {}: that program's module is {}, the snapshot's {}; name the program it was taken of",
-            path.display(),
+            show::path(&path),
             short(header.module),
             short(module)
         )));
     }
     if !header.migratable {
         let why = "it was built with --no-migration, and can't go on from a snapshot; name one built without";
-        return Err(Failure::new(format!("{doing} with {}: {why}", path.display())));
+        return Err(Failure::new(format!("{doing} with {}: {why}", show::path(&path))));
     }
+    // The person answers for whose it is, not for what it holds.
+    program::verify(&path).map_err(|why| Failure::new(format!("{doing} with {}: {why}", show::path(&path))))?;
     Ok(path)
 }
 

@@ -35,7 +35,7 @@ pub fn run(args: &Run) -> Outcome {
     let options = runtime_args::options(Some(&args.start), &args.host, &doing)?;
     let host = program::host(&doing)?;
     if is_module(&program) {
-        let executable = build::in_memory(&program, host).map_err(|why| Failure::new(format!("{doing}: {why}")))?;
+        let executable = build::to_run(&program, host).map_err(|why| Failure::new(format!("{doing}: {why}")))?;
         return Err(program::become_program(executable.path(), &options, rest, &doing));
     }
     let (path, _) = program::named(&program, host).map_err(|why| Failure::new(format!("{doing}: {why}")))?;

@@ -67,7 +67,7 @@ pub struct HostArgs {
     /// Size of the WebAssembly stack, such as 64M (default 8M)
     #[arg(long, value_name = "BYTES")]
     stack_size: Option<OsString>,
-    /// The most linear memory the program may have, such as 512M
+    /// The most that linear memories, tables and exceptions may take together, such as 512M
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<OsString>,
     /// Don't listen for `dunlin ps` and `dunlin checkpoint`

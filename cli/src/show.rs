@@ -1,12 +1,15 @@
 //! Printing for people: output that survives a closed pipe, sizes, durations, tables.
 
+use dunlin_migrate::printable;
+use serde_json::Value;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::exit;
 
-/// Prints text to standard output. A reader that has gone away (`dunlin ps | head -1`) ends the command quietly; any other
+/// Prints text to standard output; control characters other than ends of lines are escaped. A reader that has gone away (`dunlin ps | head -1`) ends the command quietly; any other
 /// failure (a full disk) ends it with a message and exit code 1.
 pub fn print(text: &str) {
-    write(|out| out.write_all(text.as_bytes()));
+    write(|out| out.write_all(printable::lines(text).as_bytes()));
 }
 
 /// As [`print`], of what `fill` writes.
@@ -23,7 +26,7 @@ pub fn write(fill: impl FnOnce(&mut io::BufWriter<io::StdoutLock<'static>>) -> i
 
 /// Prints a line to standard error; a closed one is nobody's loss.
 pub fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", printable::lines(line));
 }
 
 /// A size for a person, in binary units: "512 B", "1.4 MiB".
@@ -89,17 +92,19 @@ pub fn table(rows: &[Vec<String>]) -> String {
     out
 }
 
-/// Text from outside, safe to print on a terminal: control characters are escaped.
+/// Text from outside as part of a line, safe to print on a terminal: control characters are escaped.
 pub fn clean(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
+    printable::line(text).into_owned()
+}
+
+/// A path as part of a line, safe to print.
+pub fn path(path: &Path) -> String {
+    clean(&path.to_string_lossy())
+}
+
+/// Prints a value as JSON, safe on a terminal, too.
+pub fn json(value: &Value) {
+    write(|out| writeln!(out, "{}", printable::json(&format!("{value:#}"))));
 }
 
 #[cfg(test)]
@@ -146,5 +151,6 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(clean("a\x1b[31mb\n"), "a\\u{1b}[31mb\\n");
+        assert_eq!(path(Path::new("a\u{9b}2J")), "a\\u{9b}2J");
     }
 }

@@ -1,20 +1,19 @@
 //! Finding running programs and talking to them: the client's side of [`dunlin_migrate::control`].
 //!
-//! Every running executable listens on a socket `PID.sock` in a private directory: `$XDG_RUNTIME_DIR/dunlin`, or
-//! `/tmp/dunlin-UID`. A program may have been started with other variables than this command, so both are searched.
+//! Every running executable listens on a socket in a private directory ([`dunlin_runtime::meeting`]). A program may have been started with
+//! other variables than this command, so all of them are searched.
 
 use dunlin_migrate::control::{Info, Reply, Request};
-use dunlin_runtime::control;
+use dunlin_runtime::meeting::{self, Name};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-/// Longest reply that is read, in bytes: a stranger's socket can't fill our memory.
-const MAX_REPLY: u64 = 1 << 20;
+/// Longest reply that is read, in bytes. A program's arguments may be some 6 MiB, each byte of them 6 in JSON.
+const MAX_REPLY: u64 = 64 << 20;
 
 /// How long a program may take to say who it is, before it counts as not answering.
 const INFO_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,24 +25,39 @@ pub struct Socket {
     pub pid: u32,
     /// The socket.
     pub path: PathBuf,
+    /// The process is of another PID namespace, where `pid` is its number: here it has another one, or none.
+    pub elsewhere: bool,
 }
 
-/// The directories in which programs of this user listen. Those that are not this user's own are left out: anyone could have
-/// made them in `/tmp`.
+/// How long ago the socket of another PID namespace's program, which nobody answers, must have been made to be removed.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
+
+/// The directories in which programs of this user listen. Those that are not this user's own are left out.
 pub fn directories() -> Vec<PathBuf> {
-    let uid = rustix::process::getuid().as_raw();
-    let own = |d: &PathBuf| fs::symlink_metadata(d).is_ok_and(|m| m.is_dir() && m.uid() == uid);
-    control::directories().into_iter().filter(own).collect()
+    meeting::directories().0
 }
 
-/// Every socket in a directory, by process id. What is not named `PID.sock` is not ours and is left alone.
+/// A warning about directories that others have made where this user's should be, as anyone can in `/tmp`.
+pub fn warning() -> Option<String> {
+    let foreign = meeting::directories().1;
+    let shown = foreign
+        .iter()
+        .map(|f| format!("{} (of the user with the number {})", crate::show::path(&f.path), f.owner));
+    let shown: Vec<String> = shown.collect();
+    let what = "where programs would listen for this command, belongs to another user and is not used; programs that were started \
+                with an earlier Dunlin can't be reached";
+    (!shown.is_empty()).then(|| format!("dunlin: warning: {}, {what}", shown.join(" and ")))
+}
+
+/// Every socket in a directory, by process id. What has another name is not ours and is left alone.
 pub fn list(directory: &Path) -> io::Result<Vec<Socket>> {
+    let here = meeting::namespace();
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if let Some(pid) = name.strip_suffix(".sock").and_then(|p| p.parse().ok()) {
-            found.push(Socket { pid, path });
+        if let Some(Name { pid, namespace }) = path.file_name().and_then(|n| Name::parse(n.to_str()?)) {
+            let elsewhere = namespace.is_some_and(|n| n != here && here != 0);
+            found.push(Socket { pid, path, elsewhere });
         }
     }
     found.sort_by_key(|s: &Socket| s.pid);
@@ -57,17 +71,43 @@ pub enum Asked {
     Running(Info),
     /// Nobody listens: the program is gone and has left its socket behind.
     Stale,
-    /// Somebody listens, but did not answer (stopped, or too busy), or answered nonsense.
+    /// Somebody listens, but did not answer (too busy), or answered nonsense.
     Silent(String),
+    /// It is stopped (by SIGSTOP or Ctrl-Z) and can't answer.
+    Stopped,
+}
+
+/// Is a process stopped by a signal?
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which is in brackets and may hold anything (proc_pid_stat(5)).
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+}
+
+/// What a process is called, as far as can be told from outside: the name of its executable.
+pub fn name_from_outside(socket: &Socket) -> Option<String> {
+    let exe = fs::read_link(format!("/proc/{}/exe", socket.pid))
+        .ok()
+        .filter(|_| !socket.elsewhere)?;
+    let exe = exe
+        .to_string_lossy()
+        .trim_end_matches(" (deleted)")
+        .trim_start_matches("/memfd:")
+        .to_owned();
+    let name = crate::program::without_arch(Path::new(&exe));
+    Some(name.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Asks a program who it is.
 pub fn info(socket: &Socket) -> Asked {
+    if !socket.elsewhere && is_stopped(socket.pid) {
+        return Asked::Stopped;
+    }
     match ask(&socket.path, &Request::Info, Some(INFO_TIMEOUT)) {
         Ok(Reply::Info(info)) => Asked::Running(info),
         Ok(Reply::Failed { error, .. }) => Asked::Silent(error),
         Ok(Reply::Checkpointed(_) | Reply::Checked(_)) => Asked::Silent("it answered another question".into()),
-        Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Asked::Stale,
+        Err(e) if meeting::is_refusal(&e) => Asked::Stale,
         Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
             Asked::Silent(format!("no answer within {} s", INFO_TIMEOUT.as_secs()))
         }
@@ -108,8 +148,7 @@ pub fn programs(wanted: impl Fn(u32) -> bool) -> Vec<(Socket, Asked)> {
     for (socket, asked) in sockets.into_iter().zip(answers) {
         match asked {
             Asked::Stale => {
-                // The same process id may have been given to a new program this very moment.
-                if !Path::new("/proc").join(socket.pid.to_string()).exists() {
+                if is_forgotten(&socket) {
                     let _ = fs::remove_file(&socket.path);
                 }
             }
@@ -118,6 +157,17 @@ pub fn programs(wanted: impl Fn(u32) -> bool) -> Vec<(Socket, Asked)> {
     }
     found.sort_by_key(|(socket, _)| socket.pid);
     found
+}
+
+/// May a socket that nobody answers be removed? The same process id may have been given to a new program this very moment; and whether a
+/// process of another PID namespace is there can't be seen from here.
+fn is_forgotten(socket: &Socket) -> bool {
+    let proc = Path::new("/proc");
+    if !socket.elsewhere && proc.join("self").exists() {
+        return !proc.join(socket.pid.to_string()).exists();
+    }
+    let made = fs::symlink_metadata(&socket.path).and_then(|m| m.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > FORGOTTEN))
 }
 
 #[cfg(test)]
@@ -148,6 +198,7 @@ pub mod tests {
         Socket {
             pid: 7,
             path: dir.path().join(name),
+            elsewhere: false,
         }
     }
 
@@ -184,9 +235,15 @@ pub mod tests {
     #[test]
     fn only_sockets_named_by_a_process_are_listed() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["12.sock", "3.sock", "x.sock", "4.txt", "-1.sock"] {
+        for name in ["12.sock", "3.sock", "x.sock", "4.txt", "-1.sock", "4-1.sock"] {
             fs::write(dir.path().join(name), "").unwrap();
         }
-        assert_eq!(list(dir.path()).unwrap().iter().map(|s| s.pid).collect::<Vec<_>>(), [3, 12]);
+        let found = list(dir.path()).unwrap();
+        let found: Vec<_> = found.iter().map(|s| (s.pid, s.elsewhere)).collect();
+        assert_eq!(
+            found,
+            [(3, false), (4, true), (12, false)],
+            "no PID namespace has the number 1"
+        );
     }
 }

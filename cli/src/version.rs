@@ -25,7 +25,7 @@ pub fn run(args: &Version) -> Outcome {
             "snapshot_format": snapshot::VERSION,
             "image_format": image::VERSION,
         });
-        show::print(&format!("{value:#}\n"));
+        show::json(&value);
         return Ok(());
     }
     let mut text = format!("dunlin {version}\n");

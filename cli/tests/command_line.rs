@@ -40,6 +40,7 @@ impl Machine {
             .args(words)
             .current_dir(self.dir.path())
             .env("XDG_RUNTIME_DIR", self.dir.path())
+            .env("XDG_CACHE_HOME", self.path("cache"))
             .env_remove("DUNLIN_OPTS");
         command
     }

@@ -54,7 +54,8 @@ impl Desk {
         command
             .args(words)
             .current_dir(runtime_dir)
-            .env("XDG_RUNTIME_DIR", runtime_dir);
+            .env("XDG_RUNTIME_DIR", runtime_dir)
+            .env("XDG_CACHE_HOME", runtime_dir.join("cache"));
         for variable in ["DUNLIN_OPTS", "DUNLIN_FORCE_MIGRATE"] {
             command.env_remove(variable);
         }
@@ -420,7 +421,7 @@ fn check_tries_a_snapshot_and_lists_everything() {
     };
     changed(8, 9, "format");
     changed(16, 9, "damage");
-    fails(&desk.dunlin(&["check", "none.snap"]), 1, &["no such program"]);
+    fails(&desk.dunlin(&["check", "none.snap"]), 1, &["No such file"]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use dunlin_migrate::arch::Arch;
 use dunlin_migrate::context::ContextLayout;
 use dunlin_migrate::framemap::{FunctionPoints, Site, SiteKind};
 use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::module::Needs;
+use dunlin_migrate::module::{ExportKind, Needs};
 use wasmparser::FuncValidatorAllocations;
 
 /// What is found out about the whole module before functions are compiled in parallel.
@@ -32,6 +32,8 @@ pub struct Prepared {
     layout: ContextLayout,
     /// Per function: does it poll at its entry?
     entry_poll: Vec<bool>,
+    /// Per type: does the host enter functions of it?
+    entered: Vec<bool>,
 }
 
 /// The pass over the whole module.
@@ -44,7 +46,22 @@ pub fn prepare(module: &Module<'_>, settings: &Settings) -> Result<Prepared, Err
     Ok(Prepared {
         layout: ContextLayout::new(&module.info),
         entry_poll,
+        entered: entered(module),
     })
+}
+
+/// The types, by index, of the functions that the host can enter: those exported, and the start function. Only these need a
+/// trampoline; there are modules with a million types.
+fn entered(module: &Module<'_>) -> Vec<bool> {
+    let info = &module.info;
+    let mut entered = vec![false; info.types.len()];
+    let exported = info.exports.iter().filter(|e| e.kind == ExportKind::Func).map(|e| e.index);
+    for func in exported.chain(info.start) {
+        if let Some(&ty) = info.funcs.get(func as usize) {
+            entered[ty as usize] = true;
+        }
+    }
+    entered
 }
 
 /// Compiles functions, a batch at a time; one per thread.
@@ -102,10 +119,14 @@ impl<'m> FunctionCompiler<'m> {
         contexts.resize_with(batch.len().max(contexts.len()), Context::new);
         let mut begun: Vec<Result<Begun, Error>> = vec![];
         for (&code_index, ctx) in batch.iter().zip(&mut contexts) {
-            begun.push(self.translate(code_index, ctx));
+            begun.push(match self.is_needed(code_index) {
+                true => self.translate(code_index, ctx),
+                false => Ok(self.nothing(code_index)),
+            });
         }
         for (begun, ctx) in begun.iter_mut().zip(&mut contexts) {
             if let Ok(function) = begun
+                && !function.is_done
                 && let Err(e) = self.optimize(function, ctx)
             {
                 *begun = Err(e);
@@ -114,6 +135,7 @@ impl<'m> FunctionCompiler<'m> {
         for k in 0..self.targets.len() {
             for (begun, ctx) in begun.iter_mut().zip(&contexts) {
                 if let Ok(function) = begun
+                    && !function.is_done
                     && let Err(e) = self.emit(k, function, ctx)
                 {
                     *begun = Err(e);
@@ -122,6 +144,38 @@ impl<'m> FunctionCompiler<'m> {
         }
         self.contexts = contexts;
         begun.into_iter().map(|b| b.map(|b| b.compiled)).collect()
+    }
+
+    /// Is there code to be made for a code index?
+    fn is_needed(&self, code_index: u32) -> bool {
+        let ty = code_index.checked_sub(self.module.num_funcs());
+        ty.is_none_or(|ty| self.prepared.entered[ty as usize])
+    }
+
+    /// The code of a trampoline through which nothing is ever entered: none.
+    fn nothing(&self, code_index: u32) -> Begun {
+        let nothing = |&(arch, _): &(Arch, OwnedTargetIsa)| MachineFunction {
+            arch,
+            bytes: Vec::new(),
+            align: 1,
+            relocs: Vec::new(),
+            frame_to_fp: 0,
+            record: 0,
+            sites: Vec::new(),
+            unwind: None,
+            asm: None,
+        };
+        Begun {
+            translated: Translated::default(),
+            compiled: CompiledFunction {
+                code_index,
+                points: FunctionPoints::default(),
+                needs: Needs::default(),
+                clif: None,
+                machine: self.targets.iter().map(nothing).collect(),
+            },
+            is_done: true,
+        }
     }
 
     /// From WebAssembly to CLIF.
@@ -183,6 +237,7 @@ impl<'m> FunctionCompiler<'m> {
                 clif: None,
                 machine: vec![],
             },
+            is_done: false,
         })
     }
 
@@ -230,6 +285,8 @@ impl<'m> FunctionCompiler<'m> {
 struct Begun {
     translated: Translated,
     compiled: CompiledFunction,
+    /// There is nothing left to do.
+    is_done: bool,
 }
 
 fn machine_function(

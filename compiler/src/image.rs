@@ -75,7 +75,7 @@ pub fn build(
             arch,
             module_hash: module.hash,
             migratable: settings.migration,
-            text_len: text.bytes.len() as u64,
+            text: &text.bytes,
             module: &info,
             data: module.data,
             names: &name_section,

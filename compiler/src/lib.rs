@@ -57,6 +57,7 @@ use dunlin_migrate::module::ModuleHash;
 use module::Module;
 use output::CompiledFunction;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 #[cfg(test)]
 mod tests;
@@ -66,6 +67,8 @@ mod tests;
 pub struct CompileOptions {
     /// The program's name: its `argv[0]`, the same on every architecture.
     pub name: String,
+    /// The module's file, which messages about its text name; empty if there is none.
+    pub path: PathBuf,
     /// Targets, optimisation, migration points, and which texts to keep.
     pub settings: Settings,
     /// Admit the imports of the specification's test suite.
@@ -78,6 +81,7 @@ impl Default for CompileOptions {
     fn default() -> CompileOptions {
         CompileOptions {
             name: "main".into(),
+            path: PathBuf::new(),
             settings: Settings::default(),
             spectest: false,
             names: true,
@@ -114,7 +118,9 @@ pub struct FunctionName {
 /// Compiles a module in the binary or the text format.
 pub fn compile(wasm_or_wat: &[u8], options: &CompileOptions) -> Result<Compiled, Error> {
     let wasm = wat::parse_bytes(wasm_or_wat).map_err(|mut e| {
-        e.set_path(&options.name);
+        if options.path != Path::new("") {
+            e.set_path(&options.path);
+        }
         Error::Text(e.to_string())
     })?;
     let module = Module::parse(&wasm, &options.name)?;

@@ -118,6 +118,7 @@ impl Workshop {
             },
             spectest: true,
             names: false,
+            ..CompileOptions::default()
         };
         let compiled = compile(&case.wasm, &options)?;
         for image in &compiled.images {

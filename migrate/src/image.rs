@@ -3,18 +3,24 @@
 //! ```text
 //!   0    Header, 80 bytes, readable alone     magic, version, architecture, module, flags, lengths, checksum
 //!   80   section table                        { id u32, reserved u32, offset u64, length u64 } each
-//!        sections, 16-byte aligned            module, data, names, points, code
+//!        sections, 16-byte aligned            module, data, names, points, code, seal
 //! ```
 //!
 //! All numbers are little-endian. Sections are read in place: opening an image costs the header's checksum and the section table.
 //! The two segments have fixed addresses ([`META_ADDR`], [`TEXT_ADDR`]) in every executable; the runtime is linked with
 //! placeholders there, and `dunlin build` points their program headers at the image.
+//!
+//! The seal is a SHA-256 over the other sections, the text, and what the header says of them ([`seal`]): by it `dunlin` finds out before it
+//! starts an executable that the header's module hash stands for other contents. It is no signature: who can forge an image can seal it,
+//! too. Images of earlier builds have none; readers that don't know it skip it.
 
 mod elf;
 mod names;
+mod seal;
 
-pub use elf::{ElfImage, find_in_elf};
+pub use elf::{ElfImage, Seal, find_in_elf};
 pub use names::{Names, NamesBuilder};
+pub use seal::{SEAL_LEN, Sealer};
 
 use crate::arch::Arch;
 use crate::bytes::{Reader, u32_at, u64_at};
@@ -41,6 +47,9 @@ pub const HEADER_LEN: usize = 80;
 const FLAG_MIGRATABLE: u32 = 1;
 const SECTION_ENTRY: usize = 24;
 const MAX_SECTIONS: u32 = 64;
+
+/// Id of the optional section that holds the seal.
+const SEAL: u32 = 6;
 
 /// Sections by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,8 +169,8 @@ pub struct ImageBuilder<'a> {
     pub module_hash: ModuleHash,
     /// Whether the code has migration points.
     pub migratable: bool,
-    /// Length of the text in bytes.
-    pub text_len: u64,
+    /// The text, beside which the image will lie.
+    pub text: &'a [u8],
     /// The module.
     pub module: &'a ModuleInfo,
     /// The bytes of the data segments ([`crate::module::Data::bytes`] are ranges of it).
@@ -178,29 +187,35 @@ impl ImageBuilder<'_> {
     /// The image's bytes.
     pub fn finish(&self) -> Result<Vec<u8>, ImageError> {
         let module = postcard::to_stdvec(self.module).map_err(ImageError::Module)?;
-        let bodies: [&[u8]; 5] = [&module, self.data, self.names, self.points, self.code];
+        let mut header = Header {
+            arch: self.arch,
+            module: self.module_hash,
+            migratable: self.migratable,
+            text_len: self.text.len() as u64,
+            total_len: 0,
+            sections: 6,
+        };
+        let sealed: [&[u8]; 5] = [&module, self.data, self.names, self.points, self.code];
+        let mut sealer = Sealer::new(&header, &sealed);
+        sealer.text(self.text);
+        let seal = sealer.finish();
+        let ids = Section::ALL.map(|section| section as u32).into_iter().chain([SEAL]);
+        let bodies = || sealed.into_iter().chain([&seal[..]]);
         let mut out = vec![0; HEADER_LEN];
-        let mut offset = HEADER_LEN + SECTION_ENTRY * bodies.len();
-        for (section, body) in Section::ALL.into_iter().zip(bodies) {
+        let mut offset = HEADER_LEN + SECTION_ENTRY * header.sections as usize;
+        for (id, body) in ids.zip(bodies()) {
             offset = offset.next_multiple_of(16);
-            out.extend((section as u32).to_le_bytes());
+            out.extend(id.to_le_bytes());
             out.extend(0u32.to_le_bytes());
             out.extend((offset as u64).to_le_bytes());
             out.extend((body.len() as u64).to_le_bytes());
             offset += body.len();
         }
-        for body in bodies {
+        for body in bodies() {
             out.resize(out.len().next_multiple_of(16), 0);
             out.extend_from_slice(body);
         }
-        let header = Header {
-            arch: self.arch,
-            module: self.module_hash,
-            migratable: self.migratable,
-            text_len: self.text_len,
-            total_len: out.len() as u64,
-            sections: bodies.len() as u32,
-        };
+        header.total_len = out.len() as u64;
         out[..HEADER_LEN].copy_from_slice(&header.bytes());
         Ok(out)
     }
@@ -211,6 +226,7 @@ impl ImageBuilder<'_> {
 pub struct Image<'a> {
     header: Header,
     sections: [&'a [u8]; 5],
+    seal: Option<[u8; SEAL_LEN]>,
 }
 
 impl<'a> Image<'a> {
@@ -223,6 +239,7 @@ impl<'a> Image<'a> {
             .ok_or(ImageError::Damaged("it is shorter than its header says"))?;
         let mut table = Reader::new(bytes.get(HEADER_LEN..).unwrap_or_default());
         let mut sections = [None; 5];
+        let mut seal = None;
         for _ in 0..header.sections {
             let (id, body) = section_entry(&mut table, bytes).ok_or(ImageError::Damaged("a section lies outside of it"))?;
             if let Some(n) = Section::ALL.iter().position(|&s| s as u32 == id)
@@ -230,16 +247,37 @@ impl<'a> Image<'a> {
             {
                 return Err(ImageError::Damaged("a section occurs twice"));
             }
+            if id == SEAL {
+                let body =
+                    <[u8; SEAL_LEN]>::try_from(body).map_err(|_| ImageError::Damaged("its seal has an impossible length"))?;
+                if seal.replace(body).is_some() {
+                    return Err(ImageError::Damaged("a section occurs twice"));
+                }
+            }
         }
         let mut found = [&[][..]; 5];
         for (found, section) in found.iter_mut().zip(sections) {
             *found = section.ok_or(ImageError::Damaged("a section is missing"))?;
         }
-        Ok(Image { header, sections: found })
+        Ok(Image {
+            header,
+            sections: found,
+            seal,
+        })
     }
 
     fn section(&self, section: Section) -> &'a [u8] {
         self.sections[section as usize - 1]
+    }
+
+    /// Its seal, if it has one.
+    pub fn seal(&self) -> Option<[u8; SEAL_LEN]> {
+        self.seal
+    }
+
+    /// What would be its seal; the text is still to be added.
+    pub fn sealer(&self) -> Sealer {
+        Sealer::new(&self.header, &self.sections)
     }
 
     /// The header.
@@ -335,7 +373,7 @@ mod tests {
             arch: Arch::Aarch64,
             module_hash: ModuleHash::of(b"sample"),
             migratable: true,
-            text_len: 28,
+            text: &[0xcc; 28],
             module: &module,
             data: b"hello",
             names: &names.finish(),

@@ -12,6 +12,7 @@
 //! - [`store`]: a directory of snapshots, incremental, of which the last few are kept.
 //! - [`preflight`]: what stands in the way of a move.
 //! - [`control`]: the messages between `dunlin` and a running executable.
+//! - [`printable`]: text from outside, safe to print.
 
 pub mod arch;
 mod bytes;
@@ -26,6 +27,7 @@ pub mod imports;
 pub mod inspect;
 pub mod module;
 pub mod preflight;
+pub mod printable;
 pub mod snapshot;
 pub mod state;
 pub mod store;

@@ -59,6 +59,9 @@ pub struct Written {
     pub name: String,
     /// What is in it.
     pub stats: WriteStats,
+    /// Number of the oldest of the newest usable snapshots that are kept, or 0 if there are fewer: to those before it, which are only
+    /// needed for their pages, nobody goes back, so their undo journals are not needed.
+    pub oldest: u64,
 }
 
 /// The file name of a snapshot by its number.
@@ -181,8 +184,8 @@ impl Store {
             }
         };
         // Too many files are no reason to doubt the one that was written.
-        let _ = self.prune(state.module);
-        Ok(Written { name, stats })
+        let oldest = self.prune(state.module).unwrap_or(0);
+        Ok(Written { name, stats, oldest })
     }
 
     /// Reads what a resumer reads first of a snapshot that was just written.
@@ -193,7 +196,7 @@ impl Store {
     }
 
     /// Removes what is not needed: neither one of the newest usable snapshots, nor a base of one of those.
-    fn prune(&self, module: ModuleHash) -> io::Result<()> {
+    fn prune(&self, module: ModuleHash) -> io::Result<u64> {
         let mut needed = HashSet::new();
         let (mut usable, mut oldest) = (0, 0);
         for (number, path) in list(&self.directory)? {
@@ -210,8 +213,7 @@ impl Store {
                 fs::remove_file(&path)?;
             }
         }
-        // To go back to a snapshot that is only needed for its pages is not worth what others keep for it.
-        self.remove_journals(if usable == self.keep { oldest } else { 0 })
+        Ok(if usable == self.keep { oldest } else { 0 })
     }
 
     /// Removes every snapshot of this program, and what would take its files back: it has ended, and begins anew when it is started
@@ -227,7 +229,7 @@ impl Store {
         }
         // Of the copy that was writing when the program ended.
         self.remove_leftovers();
-        self.remove_journals(u64::MAX)?;
+        self.remove_journals()?;
         fs::remove_file(ended)
     }
 
@@ -247,20 +249,12 @@ impl Store {
         Ok(found)
     }
 
-    /// The number of the oldest undo journal; 0 if there is none.
-    pub fn oldest_journal(&self) -> u64 {
-        let journals = self.journals().unwrap_or_default();
-        journals.first().map_or(0, |(number, _)| *number)
-    }
-
-    /// Removes undo journals with numbers below this one, oldest first: what is left if this is interrupted is a whole chain.
-    fn remove_journals(&self, below: u64) -> io::Result<()> {
-        for (number, path) in self.journals()? {
-            if number < below {
-                match path.is_dir() {
-                    true => fs::remove_dir_all(path)?,
-                    false => fs::remove_file(path)?,
-                }
+    /// Removes all undo journals.
+    fn remove_journals(&self) -> io::Result<()> {
+        for (_, path) in self.journals()? {
+            match path.is_dir() {
+                true => fs::remove_dir_all(path)?,
+                false => fs::remove_file(path)?,
             }
         }
         Ok(())

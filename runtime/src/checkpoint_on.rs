@@ -44,6 +44,14 @@ pub struct Candidates {
     pub own: bool,
 }
 
+/// Refuses what is there and no file: a named pipe would be waited for, perhaps for ever.
+fn regular(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+        _ => Ok(()),
+    }
+}
+
 /// Finds the snapshots to go on from: `--resume`, or `--resume-latest`, or else `--checkpoint-to` if there is something.
 pub fn find(options: &Options) -> io::Result<Option<Candidates>> {
     let one = |path: &Path, own| {
@@ -54,16 +62,17 @@ pub fn find(options: &Options) -> io::Result<Option<Candidates>> {
         let paths: Vec<PathBuf> = store::list(directory)?.into_iter().map(|(_, path)| path).collect();
         match (paths.is_empty(), own) {
             (true, true) => Ok(None),
+            (true, false) if !directory.exists() => Err(io::Error::new(io::ErrorKind::NotFound, "there is no such directory")),
             (true, false) => Err(io::Error::new(io::ErrorKind::NotFound, "there is no snapshot in it")),
             (false, own) => Ok(Some(Candidates { paths, own })),
         }
     };
     match (&options.resume, &options.resume_latest, &options.checkpoint_to) {
-        (Some(path), _, _) => one(path, false),
+        (Some(path), _, _) => regular(path).and_then(|()| one(path, false)),
         (None, Some(directory), _) => latest(directory, false),
         (None, None, Some(directory)) if options.checkpoint_every.is_some() => latest(directory, true),
         (None, None, Some(path)) => match path.try_exists()? {
-            true => one(path, true),
+            true => regular(path).and_then(|()| one(path, true)),
             false => Ok(None),
         },
         (None, None, None) => Ok(None),

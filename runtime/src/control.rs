@@ -1,15 +1,15 @@
 //! The control thread: a private unix socket on which `dunlin ps` and `dunlin checkpoint` talk to this process (messages:
 //! [`dunlin_migrate::control`]). Whatever goes wrong here is never fatal to the program: then it just can't be reached.
 
+use crate::meeting::bind;
 use crate::shared::{Job, Shared, Task, send};
 use dunlin_migrate::control::{Checked, Reply, Request};
 use dunlin_migrate::preflight::Finding;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::mem::MaybeUninit;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::ptr::null_mut;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -22,6 +22,11 @@ const MAX_REQUEST: u64 = 64 << 10;
 
 /// How old a program is before it can be reached: those that live shorter don't pay for a socket.
 const AGE: Duration = Duration::from_millis(10);
+
+/// How soon the socket is tried again if it can't be had for the moment (the program may have taken all descriptors), and how long is
+/// waited at most between two attempts.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(5);
 
 /// Stack of the control thread in bytes.
 const THREAD_STACK: usize = 256 << 10;
@@ -90,15 +95,6 @@ pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The directories where a socket may be, best first.
-pub fn directories() -> Vec<PathBuf> {
-    let run = std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|d| d.is_absolute());
-    let fallback = PathBuf::from(format!("/tmp/dunlin-{}", rustix::process::getuid().as_raw()));
-    run.map(|d| d.join("dunlin")).into_iter().chain([fallback]).collect()
-}
-
 fn create(state: &State) -> Option<UnixListener> {
     let socket = state.socket.lock().unwrap_or_else(|e| e.into_inner());
     let waited = state
@@ -108,29 +104,38 @@ fn create(state: &State) -> Option<UnixListener> {
     if !matches!(*socket, Socket::Coming) {
         return None;
     }
-    for directory in directories() {
-        if let Ok((listener, path)) = bind(&directory) {
-            *socket = Socket::At(path);
-            return Some(listener);
+    let mut pause = FIRST_RETRY;
+    loop {
+        match bind() {
+            Ok((listener, path)) => {
+                *socket = Socket::At(path);
+                return Some(listener);
+            }
+            Err(e) if passes(&e) => {
+                let waited = state.gone.wait_timeout_while(socket, pause, |s| matches!(s, Socket::Coming));
+                (socket, _) = waited.unwrap_or_else(|e| e.into_inner());
+                if !matches!(*socket, Socket::Coming) {
+                    return None;
+                }
+                pause = (pause * 2).min(LAST_RETRY);
+            }
+            // Then the program can't be reached.
+            Err(_) => return None,
         }
     }
-    None
 }
 
-/// Binds this process's socket in a directory, which is made if need be, and must be private to this user.
-fn bind(directory: &Path) -> io::Result<(UnixListener, PathBuf)> {
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
-    }
-    let found = fs::symlink_metadata(directory)?;
-    if !found.is_dir() || found.uid() != rustix::process::getuid().as_raw() || found.mode() & 0o077 != 0 {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    let path = directory.join(format!("{}.sock", std::process::id()));
-    // Left behind by a process of the same number that was killed.
-    let _ = fs::remove_file(&path);
-    Ok((UnixListener::bind(&path)?, path))
+/// Is it an error that may pass: no descriptors, no memory, no room?
+fn passes(e: &io::Error) -> bool {
+    let transient = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOMEM,
+        libc::ENOBUFS,
+        libc::ENOSPC,
+        libc::EDQUOT,
+    ];
+    e.raw_os_error().is_some_and(|code| transient.contains(&code))
 }
 
 fn listen(listener: &UnixListener, shared: &'static Shared) {
@@ -203,7 +208,6 @@ mod tests {
     use super::*;
     use dunlin_migrate::control::Info;
     use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
 
     fn shared(migratable: bool) -> &'static Shared {
         let shared = Shared::new().unwrap();
@@ -296,19 +300,6 @@ mod tests {
     fn a_program_without_migration_points_says_so() {
         let reply = ask(shared(false), r#"{"request":"checkpoint","to":"/x","leave_running":false}"#);
         assert!(reply.contains("--no-migration"), "{reply}");
-    }
-
-    #[test]
-    fn sockets_live_in_private_directories_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let private = dir.path().join("private");
-        let (_listener, path) = bind(&private).unwrap();
-        assert!(path.exists());
-        assert_eq!(fs::metadata(&private).unwrap().mode() & 0o777, 0o700);
-        fs::set_permissions(&private, fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(bind(&private).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
-        std::os::unix::fs::symlink(&private, dir.path().join("link")).unwrap();
-        assert!(bind(&dir.path().join("link")).is_err());
     }
 
     #[test]

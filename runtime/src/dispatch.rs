@@ -30,6 +30,9 @@ pub enum Stopped {
     /// The stack can't be read: a bug, or memory corruption.
     #[error(transparent)]
     Frames(#[from] FrameError),
+    /// The exceptions that are referred to take more memory than the user allows.
+    #[error("{0}")]
+    Limit(String),
 }
 
 impl From<Trap> for Stopped {
@@ -131,6 +134,7 @@ impl Running {
         match throw(&mut self.instance) {
             Ok(()) => Flow::Go,
             Err(Stopped::Trap(trap)) => self.trap(trap, trap.message()),
+            Err(Stopped::Limit(message)) => self.trap(Trap::Unreachable, &message),
             Err(Stopped::Frames(e)) => self.end(Ending::Failed(Failure::new(FAILED, format!("an exception was thrown: {e}")))),
         }
     }

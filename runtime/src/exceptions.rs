@@ -23,6 +23,14 @@ pub struct Exceptions {
     free: BTreeSet<u32>,
     /// As many live ones cause a collection.
     limit: usize,
+    /// Bytes that they take.
+    size: u64,
+}
+
+/// Bytes that an exception takes.
+fn size(exception: &Exception) -> u64 {
+    let values = exception.values.len().saturating_mul(size_of::<Value>());
+    (size_of::<Option<Exception>>() + values) as u64
 }
 
 impl Exceptions {
@@ -30,7 +38,8 @@ impl Exceptions {
     pub fn new(all: Vec<Option<Exception>>) -> Exceptions {
         let free = (0..).zip(&all).filter(|(_, e)| e.is_none()).map(|(n, _)| n).collect();
         let limit = FIRST_COLLECTION.max(2 * all.len());
-        Exceptions { all, free, limit }
+        let size = all.iter().flatten().map(size).sum();
+        Exceptions { all, free, limit, size }
     }
 
     /// As a state holds them.
@@ -39,7 +48,13 @@ impl Exceptions {
         self.all[..used].to_vec()
     }
 
+    /// Bytes that they take.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     fn add(&mut self, exception: Exception) -> u32 {
+        self.size += size(&exception);
         if let Some(n) = self.free.pop_first() {
             self.all[n as usize] = Some(exception);
             return n;
@@ -53,7 +68,8 @@ impl Exceptions {
     }
 
     fn forget(&mut self, n: u32) {
-        if self.all.get_mut(n as usize).and_then(Option::take).is_some() {
+        if let Some(exception) = self.all.get_mut(n as usize).and_then(Option::take) {
+            self.size -= size(&exception);
             self.free.insert(n);
         }
     }
@@ -96,8 +112,10 @@ impl Instance {
             values: values.collect(),
             referenced: false,
         };
-        if self.exceptions.is_full() {
+        let size = size(&exception);
+        if self.exceptions.is_full() || self.allow(size).is_err() {
             self.collect_exceptions(&exception)?;
+            self.allow(size).map_err(|e| Stopped::Limit(e.to_string()))?;
         }
         let n = self.exceptions.add(exception);
         self.unwind(n)
@@ -203,7 +221,11 @@ mod tests {
         let lost = e.add(exception(vec![Value::ExnRef(Some(outer))]));
         e.collect(vec![outer, 99]);
         assert!(e.get(inner).is_some() && e.get(outer).is_some() && e.get(lost).is_none());
+        assert_eq!(
+            e.size(),
+            size(&exception(vec![])) + size(&exception(vec![Value::ExnRef(None); 2]))
+        );
         e.collect(vec![]);
-        assert!(e.state().is_empty());
+        assert!(e.state().is_empty() && e.size() == 0);
     }
 }

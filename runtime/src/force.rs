@@ -85,7 +85,8 @@ impl Ticks {
 }
 
 fn positive(variable: &'static str) -> Result<Option<u64>, OptionError> {
-    let Some(value) = std::env::var_os(variable) else {
+    // One that is set to nothing is as if it weren't set.
+    let Some(value) = std::env::var_os(variable).filter(|v| !v.is_empty()) else {
         return Ok(None);
     };
     match value.to_str().and_then(|v| v.parse().ok()) {

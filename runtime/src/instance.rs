@@ -13,12 +13,15 @@ use dunlin_migrate::types::{ValType, Value};
 /// The most elements a table may have, as in wasmtime.
 pub const MAX_TABLE: u64 = 10_000_000;
 
+/// Size of a table's element in bytes.
+const ELEMENT: u64 = size_of::<TableEntry>() as u64;
+
 /// What the user allows a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Size of the WebAssembly stack in bytes.
     pub stack: u64,
-    /// The most that each linear memory may become, in bytes.
+    /// The most that linear memories, tables and exceptions may take together, in bytes.
     pub memory: Option<u64>,
 }
 
@@ -41,6 +44,14 @@ pub enum InstanceError {
     /// A table can't be had.
     #[error("a table of {0} elements is too large: at most {MAX_TABLE} are possible")]
     Table(u64),
+    /// Tables take more than the user allows.
+    #[error("the program needs {needed} bytes of memory with its tables, but only {limit} are allowed (--max-memory)")]
+    Limit {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
 }
 
 /// An instance. Compiled code knows it by its context pointer.
@@ -62,15 +73,16 @@ pub struct Instance {
     pub dropped_elements: Vec<bool>,
     /// Which data segments were dropped.
     pub dropped_data: Vec<bool>,
-    /// The most of each memory, in bytes: the least of the module's, the user's and the machine's limit.
+    /// The most of each memory, in bytes: the lesser of the module's and the machine's limit.
     max_memory: Vec<u64>,
+    /// The most of memories, tables and exceptions together, in bytes: the user's limit.
+    allowed: u64,
 }
 
 impl Instance {
     /// An instance before instantiation: memory of its least size, everything zero or null.
     pub fn new(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
         let module = &program.module;
-        let allowed = limits.memory.map_or(u64::MAX, |bytes| bytes / WASM_PAGE * WASM_PAGE);
         let stack = WasmStack::new(limits.stack as usize)?;
         let reserved = |m: &module::Memory| if m.memory64 { reservation64(m.max) } else { RESERVED };
         let most = |m: &module::Memory| match m.memory64 {
@@ -90,7 +102,8 @@ impl Instance {
             exceptions: Exceptions::new(Vec::new()),
             dropped_elements: vec![false; module.elements.len()],
             dropped_data: vec![false; module.data.len()],
-            max_memory: module.memories.iter().map(|m| most(m).min(allowed)).collect(),
+            max_memory: module.memories.iter().map(most).collect(),
+            allowed: limits.memory.unwrap_or(u64::MAX),
         };
         instance.write_header();
         for (index, global) in (0..).zip(&module.globals) {
@@ -110,6 +123,7 @@ impl Instance {
         if len > MAX_TABLE {
             return Err(InstanceError::Table(len));
         }
+        self.allow(len.saturating_mul(ELEMENT))?;
         let table = vec![self.program.entry(Value::zero(ty)); len as usize];
         let index = self.tables.len() as u32;
         self.tables.push(table);
@@ -122,6 +136,8 @@ impl Instance {
         if elements.len() as u64 > MAX_TABLE {
             return Err(InstanceError::Table(elements.len() as u64));
         }
+        let old = self.tables.get(index as usize).map_or(0, Vec::len);
+        self.allow((elements.len().saturating_sub(old) as u64).saturating_mul(ELEMENT))?;
         if let (Some(table), Some(declared)) = (
             self.tables.get_mut(index as usize),
             self.program.module.tables.get(index as usize),
@@ -149,6 +165,7 @@ impl Instance {
     /// Grows a table by `delta` elements of this value; its old length, or `None` if it can't grow so far.
     pub fn grow_table(&mut self, index: u32, value: Value, delta: u64) -> Option<u64> {
         let declared = self.program.module.tables.get(index as usize)?;
+        self.allow(delta.saturating_mul(ELEMENT)).ok()?;
         let entry = self.program.entry(value);
         let table = self.tables.get_mut(index as usize)?;
         let old = table.len() as u64;
@@ -270,11 +287,32 @@ impl Instance {
         self.memories().map(Memory::size).sum()
     }
 
+    /// What the user's limit counts, in bytes: linear memories, tables, and exceptions.
+    pub fn used(&self) -> u64 {
+        let elements: usize = self.tables.iter().map(Vec::len).sum();
+        self.memory_size() + elements as u64 * ELEMENT + self.exceptions.size()
+    }
+
+    /// May it use this many bytes more?
+    pub(crate) fn allow(&self, more: u64) -> Result<(), InstanceError> {
+        let (needed, limit) = (self.used().saturating_add(more), self.allowed);
+        match more > 0 && needed > limit {
+            true => Err(InstanceError::Limit { needed, limit }),
+            false => Ok(()),
+        }
+    }
+
     /// Grows a linear memory to this many bytes, and tells compiled code.
     pub fn grow_memory_to(&mut self, index: u32, bytes: u64) -> Result<(), MemoryError> {
         let limit = self.max_memory.get(index as usize).copied().unwrap_or(0);
         if bytes > limit {
             return Err(MemoryError::Limit { needed: bytes, limit });
+        }
+        let more = bytes.saturating_sub(self.memory_at(index).map_or(0, Memory::size));
+        let needed = self.used().saturating_add(more);
+        if more > 0 && needed > self.allowed {
+            let limit = self.allowed;
+            return Err(MemoryError::Limit { needed, limit });
         }
         let Some(memory) = self.memory_at_mut(index) else {
             return Ok(());

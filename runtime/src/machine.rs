@@ -48,6 +48,23 @@ pub fn room(path: &Path) -> Option<u64> {
     Some(getrlimit(Resource::Fsize).current.map_or(free, |limit| limit.min(free)))
 }
 
+/// Can the file system at a path hold files at all? Those that show what is in the kernel, such as /proc, can't.
+pub fn holds_files(path: &Path) -> bool {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    const KERNELS: [u64; 4] = [
+        libc::PROC_SUPER_MAGIC as u64,
+        libc::SYSFS_MAGIC as u64,
+        libc::CGROUP2_SUPER_MAGIC as u64,
+        libc::DEBUGFS_MAGIC as u64,
+    ];
+    // The field's type differs between architectures.
+    #[allow(clippy::unnecessary_cast)]
+    rustix::fs::statfs(directory).map_or(true, |s| !KERNELS.contains(&(s.f_type as u64)))
+}
+
 /// This machine, as a place to go on; what options say of it, and of the place for a snapshot, is left open.
 pub fn describe() -> Target {
     Target {
@@ -79,5 +96,6 @@ mod tests {
     fn there_is_room_where_there_is_a_directory() {
         assert!(room(Path::new("x")).is_some());
         assert_eq!(room(Path::new("/no/such/directory/x")), None);
+        assert!(holds_files(Path::new("x")) && !holds_files(Path::new("/proc/x")));
     }
 }

@@ -47,7 +47,7 @@ pub enum MemoryError {
     #[error("cannot get {0} bytes of memory: {1}")]
     Commit(u64, std::io::Error),
     /// More than a limit allows.
-    #[error("the program needs {needed} bytes of linear memory, but only {limit} are allowed (--max-memory)")]
+    #[error("the program needs {needed} bytes of memory, but only {limit} are allowed (--max-memory)")]
     Limit {
         /// Bytes needed.
         needed: u64,

@@ -6,7 +6,7 @@ use crate::memory::{Memory, MemoryError, WASM_PAGE};
 use crate::residency;
 use crate::resume::ResumeError;
 use crate::running::Running;
-use crate::wasi::{Obstacle, RestoreError, RestoreProblem};
+use crate::wasi::{Obstacle, RestoreError, RestoreProblem, WasiError};
 use dunlin_migrate::preflight::{Finding, Needs, Target};
 use dunlin_migrate::snapshot::{Snapshot, SnapshotError};
 use std::path::Path;
@@ -31,6 +31,15 @@ pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option
     let rest = 2 * WASM_PAGE + 16 * (values + elements) as u64 + 256 * files as u64;
     let rest = rest.saturating_add(state.wasi.files.stored_len());
     let room = to.and_then(machine::room);
+    // Not one of no room: one that holds nothing but what the kernel makes, such as /proc.
+    if let Some(to) = to.filter(|to| !machine::holds_files(to)) {
+        let what = format!(
+            "no files can be put where {} would be: that file system shows what is in the kernel",
+            to.display()
+        );
+        found.push(Finding::new("disk", what, "name a file elsewhere"));
+        return (found, None);
+    }
     if room.is_some_and(|room| room < used.saturating_add(rest)) {
         // Only now is it worth reading all of it: touched pages may be zero again.
         let zero = |page: &&[u8]| page.iter().all(|&b| b == 0);
@@ -75,7 +84,9 @@ pub fn of_refusal(e: &ResumeError) -> Vec<Finding> {
         ResumeError::OtherProgram { .. } => one("module", "use the executable of the program it was taken of"),
         ResumeError::NotMigratable => one("executable", "use one built without --no-migration"),
         ResumeError::Arguments { .. } => one("arguments", "give those, or none"),
-        ResumeError::Instance(InstanceError::Memory(MemoryError::Limit { .. })) => one("limit", "allow more with --max-memory"),
+        ResumeError::Instance(InstanceError::Memory(MemoryError::Limit { .. }) | InstanceError::Limit { .. }) => {
+            one("limit", "allow more with --max-memory")
+        }
         ResumeError::Instance(_) => one("memory", "free some, or raise the limit (ulimit -v)"),
         ResumeError::Frames(_) => one("state", "give a larger --stack-size if its stack is too small"),
         ResumeError::State(_) => one("state", "use another snapshot"),
@@ -85,7 +96,12 @@ pub fn of_refusal(e: &ResumeError) -> Vec<Finding> {
 }
 
 fn of_problem(problem: &RestoreProblem) -> Finding {
+    let no_descriptors = |error: &std::io::Error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     let (kind, fix) = match problem {
+        RestoreProblem::Descriptors { .. } => ("descriptor", "raise the limit of descriptors (ulimit -n)"),
+        RestoreProblem::Grant(WasiError::Grant { error, .. } | WasiError::Listen { error, .. }) if no_descriptors(error) => {
+            ("descriptor", "raise the limit of descriptors (ulimit -n)")
+        }
         RestoreProblem::MissingGrant(_) | RestoreProblem::Grant(_) => ("grant", "grant a directory that is there"),
         RestoreProblem::NowhereToPut { .. } => ("grant", "grant a directory for them"),
         RestoreProblem::MissingListener(_) => ("listener", "listen there with --tcplisten"),

@@ -42,6 +42,8 @@ pub struct WasiConfig {
     pub grants: Vec<Grant>,
     /// On resuming, take a shared file as it is, though it isn't as it was.
     pub accept_changed: bool,
+    /// Where the program's own snapshots go, and whether that is a directory: the program itself shall not find it.
+    pub snapshots: Option<(PathBuf, bool)>,
 }
 
 /// An environment variable for the guest.
@@ -87,7 +89,7 @@ pub struct Options {
     pub invoke: Option<String>,
     /// `--stack-size BYTES`: size of the WebAssembly stack.
     pub stack_size: Option<u64>,
-    /// `--max-memory BYTES`: the most linear memory the program may have.
+    /// `--max-memory BYTES`: the most that linear memories, tables and exceptions may take together.
     pub max_memory: Option<u64>,
     /// `--no-control`: no control socket.
     pub no_control: bool,
@@ -381,6 +383,7 @@ impl Options {
             listen: self.listen.clone(),
             grants: self.dirs.clone(),
             accept_changed: self.accept_changed,
+            snapshots: self.checkpoint_to.clone().map(|to| (to, self.checkpoint_every.is_some())),
             ..WasiConfig::default()
         };
         config.args.push(self.argv0.clone().unwrap_or_else(|| name.to_owned()));

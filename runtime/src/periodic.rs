@@ -15,11 +15,10 @@ use dunlin_migrate::control::Periodic;
 use dunlin_migrate::module::ModuleHash;
 use dunlin_migrate::snapshot::{Contents, FirstOf, SnapshotError};
 use dunlin_migrate::state::State;
-use dunlin_migrate::state::files::ContentHash;
+use dunlin_migrate::state::files::ByHash;
 use dunlin_migrate::store::{Store, Written};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value as Json, json};
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -54,8 +53,10 @@ struct Progress {
     /// The newest snapshot that this program has written, or has been resumed from.
     base: Option<String>,
     /// The chunks of carried files that it has, and those of the one that is being written.
-    known: HashSet<ContentHash>,
-    wanted: HashSet<ContentHash>,
+    known: ByHash<()>,
+    wanted: ByHash<()>,
+    /// Number of the oldest snapshot that one may go back to.
+    oldest: u64,
     /// No more snapshots.
     over: bool,
     report: Periodic,
@@ -165,10 +166,11 @@ impl Saver {
         let number = progress.next;
         progress.next += 1;
         let base = progress.base.clone();
-        let captured = capture::capture(running).and_then(|state| self.next_journal(running, number).map(|()| state));
+        let oldest = progress.oldest;
+        let captured = capture::capture(running).and_then(|state| self.next_journal(running, number, oldest).map(|()| state));
         let running = &*running;
         if let Ok(state) = &captured {
-            progress.wanted = state.wasi.files.chunks.iter().map(|c| c.hash).collect();
+            progress.wanted = state.wasi.files.chunks.iter().map(|c| (c.hash, ())).collect();
         }
         progress.turn = match captured {
             Ok(state) => {
@@ -204,12 +206,12 @@ impl Saver {
         state: &State,
         number: u64,
         base: Option<&str>,
-        new: Option<&HashMap<ContentHash, Vec<u8>>>,
+        new: Option<&ByHash<Vec<u8>>>,
     ) -> Result<Written, SnapshotError> {
         capture::check(running, state.clone())?;
         let memories = Memories::of(running);
         let may_be_used = |memory, page| memories.may_be_used(memory, page);
-        let (none, contents) = (HashMap::new(), running.wasi.contents(&state.wasi));
+        let (none, contents) = (ByHash::default(), running.wasi.contents(&state.wasi));
         let places: [&dyn Contents; 2] = [new.unwrap_or(&none), &contents];
         let contents = FirstOf(&places);
         if running.wasi.durable() {
@@ -221,12 +223,14 @@ impl Saver {
     }
 
     /// What the program changes from now on is undone in going back to the snapshot of this number, which is about to be written.
-    fn next_journal(&self, running: &mut Running, number: u64) -> Result<(), CaptureError> {
+    fn next_journal(&self, running: &mut Running, number: u64, oldest: u64) -> Result<(), CaptureError> {
         let Some(journal) = running.wasi.journal() else {
             return Ok(());
         };
-        journal.forget_before(self.store.oldest_journal());
-        journal.next(number).map_err(CaptureError::Journal)
+        journal.next(number).map_err(CaptureError::Journal)?;
+        // What can't be removed now is removed with the next snapshot.
+        let _ = journal.prune(oldest);
+        Ok(())
     }
 
     /// On the program's thread: writes a snapshot now, and waits for it. Returns its path.
@@ -235,12 +239,12 @@ impl Saver {
         let state = capture::capture(running)?;
         let number = progress.next;
         progress.next += 1;
-        self.next_journal(running, number)?;
+        self.next_journal(running, number, progress.oldest)?;
         let base = progress.base.clone();
         let written = self.write(running, &state, number, base.as_deref(), None)?;
         let path = self.store.directory().join(&written.name);
         progress.base = Some(written.name);
-        progress.known = state.wasi.files.chunks.iter().map(|c| c.hash).collect();
+        progress.known = state.wasi.files.chunks.iter().map(|c| (c.hash, ())).collect();
         Ok(path)
     }
 
@@ -292,6 +296,7 @@ impl Saver {
                 report.last_pages = written.stats.stored_pages;
                 report.last_write_us = begun.elapsed().as_micros() as u64;
                 report.error = None;
+                progress.oldest = written.oldest;
                 progress.base = Some(written.name);
                 progress.known = std::mem::take(&mut progress.wanted);
             }
@@ -314,7 +319,9 @@ impl Saver {
 /// What the copy tells its parent.
 fn send(written: Result<Written, SnapshotError>) -> Vec<u8> {
     let message = match written {
-        Ok(Written { name, stats }) => json!({ "name": name, "bytes": stats.bytes, "pages": stats.stored_pages }),
+        Ok(Written { name, stats, oldest }) => {
+            json!({ "name": name, "oldest": oldest, "bytes": stats.bytes, "pages": stats.stored_pages })
+        }
         Err(e) => json!({ "error": e.to_string() }),
     };
     message.to_string().into_bytes()
@@ -327,6 +334,7 @@ fn received(bytes: io::Result<Vec<u8>>) -> Result<Written, String> {
     match message["name"].as_str() {
         Some(name) => Ok(Written {
             name: name.to_owned(),
+            oldest: number("oldest"),
             stats: dunlin_migrate::snapshot::WriteStats {
                 bytes: number("bytes"),
                 stored_pages: number("pages"),

@@ -6,6 +6,7 @@ use dunlin_migrate::context::{ContextLayout, TableEntry};
 use dunlin_migrate::frames::{FrameError, FrameMaps, TraceFrame};
 use dunlin_migrate::image::{Image, ImageError};
 use dunlin_migrate::module::{Export, ExportKind, ModuleInfo};
+use dunlin_migrate::printable;
 use dunlin_migrate::types::{NULL_REF, Value};
 
 /// What an executable runs.
@@ -123,23 +124,8 @@ impl Program {
         let place = frame.offset.map_or("?".into(), |offset| format!("{offset:#x}"));
         let name = self.image().names().ok().and_then(|names| names.get(frame.func));
         match name {
-            Some(name) => format!("{place} - {}", printable(name)),
+            Some(name) => format!("{place} - {}", printable::line(name)),
             None => format!("{place} - <wasm function {}>", frame.func),
         }
-    }
-}
-
-/// A name that can't drive a terminal.
-fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_cannot_drive_a_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
     }
 }

@@ -4,13 +4,14 @@ use crate::exit::{Ending, FAILED, Failure};
 use crate::force::Ticks;
 use crate::instance::{Instance, Limits};
 use crate::options::WasiConfig;
+use crate::own_file::OwnFile;
 use crate::periodic::Saver;
 use crate::shared::Shared;
 use crate::trap;
 use crate::wasi::Wasi;
 use crate::{arch, context};
 use dunlin_migrate::state::Invocation;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What the user said about this run. Never part of a snapshot.
 #[derive(Clone, Debug)]
@@ -27,7 +28,7 @@ pub struct Setup {
 #[derive(Clone, Debug)]
 pub enum CheckpointTo {
     /// A file.
-    File(PathBuf),
+    File(Arc<OwnFile>),
     /// With `--checkpoint-every`: a directory.
     Directory(&'static Saver),
 }
@@ -35,7 +36,7 @@ pub enum CheckpointTo {
 impl std::fmt::Display for CheckpointTo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            CheckpointTo::File(path) => path.display().fmt(f),
+            CheckpointTo::File(own) => own.path().display().fmt(f),
             CheckpointTo::Directory(saver) => saver.directory().display().fmt(f),
         }
     }

@@ -91,7 +91,12 @@ impl Running {
             begun: Instant::now(),
         };
         match capture::write_file(self, &to, &asker) {
-            Ok(_) => (!leave_running).then_some(to),
+            Ok(_) => {
+                if let Some(CheckpointTo::File(own)) = &self.setup.checkpoint_to {
+                    own.written_to(&to);
+                }
+                (!leave_running).then_some(to)
+            }
             // Whoever is interrupted has not asked.
             Err(CaptureError::Snapshot(SnapshotError::GivenUp)) => None,
             Err(e) => {
@@ -107,7 +112,7 @@ impl Running {
     /// Writes the program's own snapshot; returns its path.
     fn write_own(&mut self, to: &CheckpointTo) -> Result<PathBuf, CaptureError> {
         match to {
-            CheckpointTo::File(path) => capture::write_file(self, path, &Itself).map(|_| path.clone()),
+            CheckpointTo::File(own) => own.write(|path| capture::write_file(self, path, &Itself).map(|_| path.to_owned())),
             CheckpointTo::Directory(saver) => saver.write_now(self),
         }
     }

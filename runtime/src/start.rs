@@ -10,6 +10,7 @@ use crate::journal::{BackError, Lineage};
 use crate::machine;
 use crate::obstacles;
 use crate::options::{OptionError, Options};
+use crate::own_file::OwnFile;
 use crate::periodic::Saver;
 use crate::program::{Program, ProgramError};
 use crate::resume::{self, Restored, ResumeError};
@@ -20,9 +21,11 @@ use crate::trap;
 use crate::wasi::Wasi;
 use dunlin_migrate::control::Info;
 use dunlin_migrate::preflight::{Finding, Target};
+use dunlin_migrate::printable;
 use dunlin_migrate::store::{DEFAULT_KEEP, Store};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Runs this executable's program; returns the exit code of the process.
 pub fn main() -> i32 {
@@ -38,7 +41,7 @@ pub fn main() -> i32 {
 /// Tells the user something, in one write.
 pub(crate) fn complain(message: &str) {
     // If standard error is gone, nobody listens.
-    let _ = std::io::stderr().write_all(format!("Error: {message}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("Error: {}\n", printable::lines(message)).as_bytes());
 }
 
 impl From<ProgramError> for Failure {
@@ -74,11 +77,12 @@ fn run() -> Result<i32, Failure> {
     // A file-size limit is an error of whoever writes too much, not the end of the program.
     trap::handle(libc::SIGXFSZ, libc::SIG_IGN, 0).map_err(system("ignore a signal"))?;
     let store = open_store(&options)?;
+    let own_file = OwnFile::take(&options).map_err(|e| Failure::new(USAGE, e))?.map(Arc::new);
     let found = checkpoint_on::find(&options).map_err(|e| no_snapshot(&options, &e))?;
     let setup = Setup {
         config,
         limits,
-        checkpoint_to: None,
+        checkpoint_to: own_file.clone().map(CheckpointTo::File),
     };
     let run = Run {
         program,
@@ -91,7 +95,7 @@ fn run() -> Result<i32, Failure> {
     if run.options.check {
         return Ok(found.map_or(0, |found| run.check(&found)));
     }
-    let own = found.as_ref().filter(|f| f.own).and_then(|f| f.paths.first().cloned());
+    let own = own_file.filter(|_| found.as_ref().is_some_and(|f| f.own));
     let (ending, saver) = match found {
         Some(found) => run.resumed(found)?,
         None => run.fresh()?,
@@ -100,10 +104,10 @@ fn run() -> Result<i32, Failure> {
     let by_itself = matches!(ending, Ending::Returned | Ending::Exited(0));
     if let Some(saver) = saver {
         saver.stop(program.image().module_hash(), by_itself);
-    } else if let Some(path) = own
+    } else if let Some(own) = own
         && by_itself
     {
-        let _ = std::fs::remove_file(path);
+        own.remove();
     }
     Ok(report(name, ending))
 }
@@ -123,7 +127,8 @@ fn open_store(options: &Options) -> Result<Option<Store>, Failure> {
 
 /// A place where there should be a snapshot, and is none.
 fn no_snapshot(options: &Options, why: &std::io::Error) -> Failure {
-    let place = options.resume_latest.as_ref().or(options.checkpoint_to.as_ref());
+    let place = options.resume.as_ref().or(options.resume_latest.as_ref());
+    let place = place.or(options.checkpoint_to.as_ref());
     let place = place.map(|p| p.display().to_string()).unwrap_or_default();
     Failure::new(BAD_SNAPSHOT, format!("cannot resume from {place}: {why}"))
 }
@@ -313,7 +318,7 @@ impl Run {
             .unwrap_or_default();
         let message = serde_json::json!({ "findings": findings });
         // Whoever has closed standard output doesn't want it.
-        let _ = writeln!(std::io::stdout(), "{message}");
+        let _ = writeln!(std::io::stdout(), "{}", printable::json(&message.to_string()));
         if findings.is_empty() { 0 } else { BAD_SNAPSHOT }
     }
 
@@ -366,7 +371,6 @@ impl Run {
     /// Says where the program's own checkpoints go. `resumed`: what it goes on from.
     fn saver(&mut self, resumed: Option<&Path>) -> Result<Option<&'static Saver>, Failure> {
         let (Some(store), Some(every)) = (self.store.take(), self.options.checkpoint_every) else {
-            self.setup.checkpoint_to = self.options.checkpoint_to.clone().map(CheckpointTo::File);
             return Ok(None);
         };
         let failed = |e| Failure::new(FAILED, format!("cannot begin periodic checkpoints: {e}"));
@@ -380,7 +384,7 @@ impl Run {
 
 /// Tells the user something that doesn't keep the program from running.
 fn warn(message: &str) {
-    let _ = std::io::stderr().write_all(format!("Warning: {message}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("Warning: {}\n", printable::lines(message)).as_bytes());
 }
 
 /// Makes the program reachable: by signals, and by the control socket.

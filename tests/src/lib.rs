@@ -14,6 +14,7 @@
 //! - [`unison`]: programs that are killed at any instant, with their files.
 
 pub mod case;
+pub mod desk;
 pub mod guest;
 pub mod large;
 pub mod moves;

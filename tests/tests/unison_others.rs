@@ -155,6 +155,11 @@ fn send(running: &mut Running, line: &str) {
     }
 }
 
+/// File systems count time in steps of some milliseconds: what others do comes in a later one.
+fn later() {
+    std::thread::sleep(Duration::from_millis(30));
+}
+
 /// Ends a program that should still be running.
 #[track_caller]
 fn end(mut running: Running, signal: Signal, code: i32) {
@@ -330,6 +335,7 @@ fn what_others_did_is_never_overwritten() {
         for (since, deed, name, contents) in DEEDS {
             println!("{grant:?} {since:?} {name}");
             let scene = Scene::new(grant, BEFORE, since);
+            later();
             deed(&scene);
             scene.is_refused(name);
             let last: &[&str] = if *name == "log" { &[] } else { &["show report"] };

@@ -1,6 +1,6 @@
-//! Finds the image in an executable file: an ELF64 program header at [`META_ADDR`], read without an ELF library.
+//! Finds the image in an executable file: ELF64 program headers at [`META_ADDR`] and [`TEXT_ADDR`], read without an ELF library.
 
-use super::{HEADER_LEN, Header, ImageError, META_ADDR};
+use super::{HEADER_LEN, Header, Image, ImageError, META_ADDR, TEXT_ADDR};
 use crate::bytes::Reader;
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -18,6 +18,17 @@ pub struct ElfImage {
     pub header: Header,
     /// Where it begins in the file, in bytes.
     pub offset: u64,
+    /// Where the text begins in the file, and how long its segment is there, in bytes.
+    pub text: Option<(u64, u64)>,
+}
+
+/// What an image's seal has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seal {
+    /// The contents are those that were sealed.
+    Whole,
+    /// There is no seal: an earlier `dunlin` wrote the image.
+    None,
 }
 
 impl ElfImage {
@@ -34,6 +45,39 @@ impl ElfImage {
             return Err(ImageError::Damaged("the executable is cut off"));
         }
         Ok(bytes)
+    }
+
+    /// Reads all of the image and of the text, and compares them with the seal. An error if they aren't what was sealed, or can't be
+    /// decoded.
+    pub fn verify(&self, file: &mut (impl Read + Seek)) -> Result<Seal, ImageError> {
+        let bytes = self.read(file)?;
+        let image = Image::parse(&bytes)?;
+        if *image.header() != self.header {
+            return Err(ImageError::Damaged("it changes while it is read"));
+        }
+        image.module()?;
+        let cut = ImageError::Damaged("the executable's code is cut off");
+        let Some((offset, _)) = self.text.filter(|&(_, len)| len >= self.header.text_len) else {
+            return Err(cut);
+        };
+        let mut sealer = image.sealer();
+        file.seek(SeekFrom::Start(offset))?;
+        let mut left = self.header.text_len;
+        let mut buffer = vec![0; 1 << 18];
+        while left > 0 {
+            let part = left.min(buffer.len() as u64) as usize;
+            let n = file.read(&mut buffer[..part])?;
+            if n == 0 {
+                return Err(cut);
+            }
+            sealer.text(&buffer[..n]);
+            left -= n as u64;
+        }
+        match image.seal() {
+            None => Ok(Seal::None),
+            Some(seal) if seal == sealer.finish() => Ok(Seal::Whole),
+            Some(_) => Err(ImageError::Damaged("its contents are not those that it was built with")),
+        }
     }
 }
 
@@ -54,6 +98,7 @@ pub fn find_in_elf(file: &mut (impl Read + Seek)) -> Result<Option<ElfImage>, Im
     if usize::from(phentsize) != PHDR_LEN {
         return Ok(None);
     }
+    let (mut image, mut text) = (None, None);
     for n in 0..u64::from(phnum) {
         let Some(at) = phoff.checked_add(n * PHDR_LEN as u64) else {
             return Ok(None);
@@ -64,7 +109,10 @@ pub fn find_in_elf(file: &mut (impl Read + Seek)) -> Result<Option<ElfImage>, Im
         let mut fields = Reader::new(&phdr);
         let mut next = || fields.u64().unwrap_or(0);
         let (kind, offset, vaddr, _paddr, filesz) = (next() as u32, next(), next(), next(), next());
-        if kind != PT_LOAD || vaddr != META_ADDR {
+        if kind == PT_LOAD && vaddr == TEXT_ADDR && text.is_none() {
+            text = Some((offset, filesz));
+        }
+        if kind != PT_LOAD || vaddr != META_ADDR || image.is_some() {
             continue;
         }
         if filesz < HEADER_LEN as u64 {
@@ -80,9 +128,9 @@ pub fn find_in_elf(file: &mut (impl Read + Seek)) -> Result<Option<ElfImage>, Im
         if header.total_len > filesz {
             return Err(ImageError::Damaged("it is larger than its segment"));
         }
-        return Ok(Some(ElfImage { header, offset }));
+        image = Some((header, offset));
     }
-    Ok(None)
+    Ok(image.map(|(header, offset)| ElfImage { header, offset, text }))
 }
 
 /// `N` bytes at an offset, or `None` if the file ends before.
@@ -106,16 +154,20 @@ mod tests {
     use super::*;
     use std::io::Cursor;
 
+    /// An executable of an image, and of the text that it was sealed with.
     fn executable(image: &[u8]) -> Vec<u8> {
         let mut out = vec![0; 0x200];
+        let text_at = 0x200 + image.len() as u64;
         out[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
         out[32..40].copy_from_slice(&64u64.to_le_bytes());
         out[54..56].copy_from_slice(&56u16.to_le_bytes());
-        out[56..58].copy_from_slice(&2u16.to_le_bytes());
-        for (n, (offset, vaddr, filesz)) in [(0, 0x400000, 0x200), (0x200, META_ADDR, image.len() as u64)]
-            .into_iter()
-            .enumerate()
-        {
+        out[56..58].copy_from_slice(&3u16.to_le_bytes());
+        let segments = [
+            (0, 0x400000, 0x200),
+            (0x200, META_ADDR, image.len() as u64),
+            (text_at, TEXT_ADDR, 28),
+        ];
+        for (n, (offset, vaddr, filesz)) in segments.into_iter().enumerate() {
             let at = 64 + 56 * n;
             out[at..at + 4].copy_from_slice(&PT_LOAD.to_le_bytes());
             for (field, value) in [(8, offset), (16, vaddr), (32, filesz)] {
@@ -123,7 +175,55 @@ mod tests {
             }
         }
         out.extend_from_slice(image);
+        out.extend_from_slice(&[0xcc; 28]);
         out
+    }
+
+    /// A header that claims another module, with the right checksum.
+    fn claim(executable: &mut [u8], module: &[u8; 32]) {
+        let header = &mut executable[0x200..0x200 + HEADER_LEN];
+        header[16..48].copy_from_slice(module);
+        let sum = crc32fast::hash(&header[..HEADER_LEN - 4]);
+        header[HEADER_LEN - 4..].copy_from_slice(&sum.to_le_bytes());
+    }
+
+    #[test]
+    fn a_module_hash_over_other_contents_is_found_out() {
+        let verify = |bytes: &[u8]| {
+            let mut file = Cursor::new(bytes);
+            find_in_elf(&mut file).unwrap().unwrap().verify(&mut file)
+        };
+        let bytes = executable(&sample());
+        assert_eq!(verify(&bytes).unwrap(), Seal::Whole);
+        let mut claimed = bytes.clone();
+        claim(&mut claimed, &[7; 32]);
+        assert!(
+            verify(&claimed)
+                .unwrap_err()
+                .to_string()
+                .contains("not those that it was built with")
+        );
+        // A byte of the data section, and every byte of the text.
+        let data = bytes.windows(5).position(|w| w == b"hello").unwrap();
+        for at in (bytes.len() - 28..bytes.len()).chain([data]) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            assert!(verify(&flipped).is_err(), "byte {at}");
+        }
+        assert!(verify(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn an_image_without_a_seal_is_usable() {
+        let mut image = sample();
+        // The last entry of the table: an id that nobody knows, as a reader without seals sees it.
+        let at = HEADER_LEN + 24 * 5;
+        assert_eq!(image[at], 6);
+        image[at] = 63;
+        let bytes = executable(&image);
+        let mut file = Cursor::new(&bytes);
+        let found = find_in_elf(&mut file).unwrap().unwrap();
+        assert_eq!(found.verify(&mut file).unwrap(), Seal::None);
     }
 
     #[test]

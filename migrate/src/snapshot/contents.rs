@@ -5,6 +5,7 @@ use crate::state::files::{Chunk, Content, ContentHash};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
@@ -39,7 +40,7 @@ impl Contents for FirstOf<'_> {
 }
 
 /// Chunks in memory.
-impl Contents for HashMap<ContentHash, Vec<u8>> {
+impl<S: BuildHasher> Contents for HashMap<ContentHash, Vec<u8>, S> {
     fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
         let found = self.get(&chunk.hash);
         found.map_or(Ok(false), |bytes| out.write_all(bytes).map(|()| true))

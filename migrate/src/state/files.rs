@@ -8,7 +8,7 @@
 //! This is part of the uniform state, in sections of its own: see [`crate::snapshot`]. [`Files::check`] is what a reader has
 //! checked before it believes any of it.
 
-pub use super::chunks::{CHUNK, Chunk, ChunkList, Content, MAX_CHUNKS, Part};
+pub use super::chunks::{ByHash, CHUNK, Chunk, ChunkList, Content, MAX_CHUNKS, Part};
 
 use super::chunks::{self, WholeContent};
 use serde::{Deserialize, Serialize};

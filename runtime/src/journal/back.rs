@@ -205,8 +205,8 @@ fn undo_all(dir: &File, found: &[Found], granted: &[Root], accept_changed: bool,
     let begun = files::open(dir, GOING_BACK, false).is_ok();
     let mut conflicting = Vec::new();
     if !begun {
-        let last = found.iter().find_map(|f| f.read.records.last());
-        conflicting = conflicts(&roots, &world, last.map(|p| &p.record), &entries)?;
+        let last: Vec<_> = found[0].read.records.iter().rev().take(2).map(|p| &p.record).collect();
+        conflicting = conflicts(&roots, &world, &last, &entries)?;
         if !conflicting.is_empty() && !accept_changed {
             let text = |c: &Conflict| format!("'{}' in the directory '{}' {}", c.name, guest(header, c), c.how.text());
             return Err(BackError::Changed(conflicting.iter().map(text).collect()));

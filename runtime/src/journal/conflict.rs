@@ -79,22 +79,19 @@ pub fn id_of(found: &sandbox::Metadata) -> FileId {
     }
 }
 
-/// Everything that is not as the program left it. `last`: the last record, whose change may not have been made.
-pub fn conflicts(
-    roots: &Roots,
-    world: &World,
-    last: Option<&Record>,
-    seen: &HashMap<u64, Vec<Entry>>,
-) -> io::Result<Vec<Conflict>> {
+/// Everything that is not as the program left it. `last`: the last records, newest first, whose change may not have been made: one, or
+/// two if something was about to be renamed in place of something else.
+pub fn conflicts(roots: &Roots, world: &World, last: &[&Record], seen: &HashMap<u64, Vec<Entry>>) -> io::Result<Vec<Conflict>> {
     let mut before = world.clone();
     let mut pending = HashSet::new();
-    if let Some(record) = last {
-        before.revert(record);
+    for (nth, record) in last.iter().enumerate() {
         match record {
-            Record::Created { name, .. } | Record::Removed { name, .. } => drop(pending.insert(name.clone())),
-            Record::Renamed { from, to, .. } => pending.extend([from.clone(), to.clone()]),
-            _ => {}
+            Record::Created { name, .. } if nth == 0 => drop(pending.insert(name.clone())),
+            Record::Removed { name, .. } if nth == 0 || pending.contains(name) => drop(pending.insert(name.clone())),
+            Record::Renamed { from, to, .. } if nth == 0 => pending.extend([from.clone(), to.clone()]),
+            _ => break,
         }
+        before.revert(record);
     }
     let within_pending = |name: &Name| pending.iter().any(|p| name.is_within(p));
     let mut found = Vec::new();
@@ -146,7 +143,8 @@ fn differs(
         (Expected::This(id), Some(found)) if id_of(&found) != id => Some(How::Replaced),
         (Expected::This(id), Some(found)) => {
             let entry = world.known.get(&id).and_then(|k| seen.get(&k.seen.0)?.get(k.seen.1 as usize));
-            let as_left = entry.is_none_or(|e| e.fits(found.len(), changed(&found)));
+            let ours = world.touched.get(&id).copied().unwrap_or(0).max(world.restored);
+            let as_left = entry.is_none_or(|e| e.fits(found.len(), changed(&found), ours));
             (!as_left && world.places.get(&id) != Some(&Location::Gone)).then_some(How::Changed)
         }
     })

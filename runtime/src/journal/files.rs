@@ -126,8 +126,8 @@ pub fn read_some(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 /// Directory entries that are looked at, at most, to find another name of a file.
 const MOST_ENTRIES: usize = 1 << 20;
 
-/// Another name of a file than this one.
-pub fn find_name(roots: &[Root], not: &Name, id: FileId) -> Option<Name> {
+/// A name of a file, another than this one.
+pub fn find_name(roots: &[Root], not: Option<&Name>, id: FileId) -> Option<Name> {
     let mut looked = 0;
     for (grant, root) in (0u32..).zip(roots) {
         let Some(root) = &root.dir else { continue };
@@ -148,7 +148,7 @@ pub fn find_name(roots: &[Root], not: &Name, id: FileId) -> Option<Name> {
                     false => [&path[..], b"/", entry.to_bytes()].concat(),
                 };
                 let name = Name { grant, path: below };
-                if FileId::of(&stat) == id && name != *not {
+                if FileId::of(&stat) == id && Some(&name) != not {
                     return Some(name);
                 }
                 if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {

@@ -238,6 +238,18 @@ pub enum Record {
         /// Its attributes.
         attributes: Attributes,
     },
+    /// A file was changed by the journals themselves, not later than this, in nanoseconds since 1970: a name that one had kept is gone.
+    Touched {
+        /// Which file.
+        id: FileId,
+        /// Not later than this.
+        until: u64,
+    },
+    /// All files were as they should be at this time, in nanoseconds since 1970: they had been taken back.
+    Restored {
+        /// When.
+        at: u64,
+    },
     /// Something is about to get another name, which nothing has (a `Removed` has told otherwise).
     Renamed {
         /// Its name.

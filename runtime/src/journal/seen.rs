@@ -41,10 +41,11 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Is a file that has this size now, and was last changed at this time, still as the program left it?
-    pub fn fits(&self, size: u64, changed: u64) -> bool {
+    /// Is a file that has this size now, and was last changed at this time, still as the program left it? Until `ours` it was changed by
+    /// nobody else.
+    pub fn fits(&self, size: u64, changed: u64, ours: u64) -> bool {
         match self.busy {
-            0 => size == self.size && (self.skewed || changed <= self.after),
+            0 => size == self.size && (self.skewed || changed <= self.after.max(ours)),
             begun => self.skewed || changed <= begun.saturating_add(LONGEST),
         }
     }
@@ -160,9 +161,10 @@ mod tests {
             seen.done(index, 77);
             let entry = read(&file).unwrap()[index as usize];
             assert_eq!((entry.size, entry.busy, entry.skewed), (77, 0, false));
-            assert!(entry.fits(77, entry.after) && !entry.fits(78, entry.after) && !entry.fits(77, entry.after + 1));
+            assert!(entry.fits(77, entry.after, 0) && !entry.fits(78, entry.after, 0) && !entry.fits(77, entry.after + 1, 0));
+            assert!(entry.fits(77, entry.after + 1, entry.after + 1));
             seen.skew(index);
-            assert!(read(&file).unwrap()[index as usize].fits(77, u64::MAX));
+            assert!(read(&file).unwrap()[index as usize].fits(77, u64::MAX, 0));
         }
     }
 }

@@ -97,13 +97,13 @@ impl<'a> Undo<'a> {
                 }
             }
             Record::Born { name, .. } => name.to_string(),
-            Record::Header(_) => String::new(),
+            Record::Header(_) | Record::Touched { .. } | Record::Restored { .. } => String::new(),
         }
     }
 
     fn one(&mut self, journal: u64, file: &File, placed: &Placed) -> io::Result<()> {
         match &placed.record {
-            Record::Header(_) | Record::Born { .. } => Ok(()),
+            Record::Header(_) | Record::Born { .. } | Record::Touched { .. } | Record::Restored { .. } => Ok(()),
             Record::Data { index, at } => {
                 let (from, len) = placed.contents;
                 let mut bytes = vec![0; len];

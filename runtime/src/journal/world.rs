@@ -44,6 +44,10 @@ pub struct World {
     pub names: BTreeMap<Name, Expected>,
     /// Where files are.
     pub places: HashMap<FileId, Location>,
+    /// Until when changes of a file, or of any, are not others', in nanoseconds since 1970.
+    pub touched: HashMap<FileId, u64>,
+    /// See `touched`.
+    pub restored: u64,
     /// Files that have an index in a table.
     pub known: HashMap<FileId, Known>,
     /// Files by journal and index.
@@ -103,6 +107,10 @@ impl World {
                 self.names.insert(from.clone(), Expected::Absent);
                 self.names.entry(to.clone()).or_insert(Expected::This(*id));
             }
+            Record::Touched { id, until } => {
+                self.touched.insert(*id, *until);
+            }
+            Record::Restored { at } => self.restored = self.restored.max(*at),
             Record::Header(_) | Record::Data { .. } | Record::Hole { .. } | Record::Copy { .. } | Record::Directory { .. } => {}
         }
     }
@@ -118,10 +126,8 @@ impl World {
                     self.places.insert(id, location);
                 }
             }
-            Record::Removed { name, id, was, .. } => {
-                if *was != Was::New {
-                    self.names.insert(name.clone(), Expected::This(*id));
-                }
+            Record::Removed { name, id, .. } => {
+                self.names.insert(name.clone(), Expected::This(*id));
                 self.places.insert(*id, Location::At(name.clone()));
             }
             Record::Renamed { from, to, .. } => {

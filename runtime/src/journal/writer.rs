@@ -122,6 +122,7 @@ impl Journal {
             reader: None,
         };
         journal.find_kept()?;
+        journal.append(&[(Record::Restored { at: now() }, &[])])?;
         Ok(journal)
     }
 
@@ -147,12 +148,43 @@ impl Journal {
         self.lineage.number
     }
 
-    /// Journals before this number are gone, and what they kept.
-    pub fn forget_before(&mut self, number: u64) {
+    /// Removes journals before this number, oldest first, and what they kept: nobody goes back that far. The program must not run
+    /// meanwhile: it could see a file's other names go.
+    pub fn prune(&mut self, below: u64) -> io::Result<()> {
+        /// Longer than that the removal of a name doesn't take, in nanoseconds.
+        const SOON: u64 = 1_000_000_000;
+        let mut old = Vec::new();
+        for name in files::names(&self.dir)? {
+            let Ok(name) = name.into_string() else { continue };
+            for (nth, ending) in [".undo", ".seen", ".keep"].into_iter().enumerate() {
+                if let Some(number) = files::number_of(&name, ending).filter(|n| *n < below) {
+                    old.push((number, nth, name.clone()));
+                }
+            }
+        }
+        // First what tells that one can go back with it.
+        old.sort();
+        for (_, nth, name) in old {
+            if nth < 2 {
+                files::remove(&self.dir, &name)?;
+                continue;
+            }
+            let keep = files::open_dir(&self.dir, &name)?;
+            for kept in files::names(&keep)? {
+                let stat = rustix::fs::statat(&keep, &kept, AtFlags::SYMLINK_NOFOLLOW)?;
+                if stat.st_nlink as u64 > 1 {
+                    let (id, until) = (FileId::of(&stat), now() + SOON);
+                    self.append(&[(Record::Touched { id, until }, &[])])?;
+                }
+                rustix::fs::unlinkat(&keep, &kept, AtFlags::empty())?;
+            }
+            rustix::fs::unlinkat(&self.dir, &name, AtFlags::REMOVEDIR)?;
+        }
         self.kept.retain(|_, places| {
-            places.retain(|(n, _)| *n >= number);
+            places.retain(|(n, _)| *n >= below);
             !places.is_empty()
         });
+        Ok(())
     }
 
     /// How many of a file's names are the journals'.
@@ -218,13 +250,14 @@ impl Journal {
         self.seen.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The index of an open file that is about to change; it is recorded if it wasn't. `place` finds a name of it. `None` for a file
-    /// that has no name and none of the journals': it goes with the process, and the snapshot has its contents.
-    pub fn track(&mut self, file: BorrowedFd<'_>, place: impl FnOnce() -> io::Result<Name>) -> io::Result<Option<u32>> {
+    /// The index of an open file that is about to change; it is recorded if it wasn't. `place` finds a name of it, if the host remembers
+    /// one. `None` for a file that has no name in a granted directory and none of the journals': it goes with the process, and the
+    /// snapshot has its contents.
+    pub fn track(&mut self, file: BorrowedFd<'_>, place: impl FnOnce() -> io::Result<Option<Name>>) -> io::Result<Option<u32>> {
         self.track_stat(&fstat(file)?, place)
     }
 
-    fn track_stat(&mut self, stat: &Stat, place: impl FnOnce() -> io::Result<Name>) -> io::Result<Option<u32>> {
+    fn track_stat(&mut self, stat: &Stat, place: impl FnOnce() -> io::Result<Option<Name>>) -> io::Result<Option<u32>> {
         let id = FileId::of(stat);
         if let Some(&index) = self.by_id.get(&id) {
             return Ok(Some(index));
@@ -234,8 +267,12 @@ impl Journal {
         }
         let place = match self.kept.get(&id).and_then(|places| places.last()) {
             Some(&kept) if stat.st_nlink as u64 <= self.own_links(id) => Err(kept),
-            Some(&kept) => place().map_or(Err(kept), Ok),
-            None => Ok(place()?),
+            Some(&kept) => place()?.map_or(Err(kept), Ok),
+            None => match place()?.or_else(|| files::find_name(&self.roots, None, id)) {
+                Some(name) => Ok(name),
+                // Someone has moved it to where the program's files are not.
+                None => return Ok(None),
+            },
         };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let index = self.tracked.len() as u32;
@@ -458,7 +495,7 @@ impl Journal {
             Err(_) => {}
         }
         if stat.st_nlink as u64 > 1
-            && let Some(other) = files::find_name(&self.roots, name, FileId::of(stat))
+            && let Some(other) = files::find_name(&self.roots, Some(name), FileId::of(stat))
         {
             return Ok(Keeping::Linked(other));
         }
@@ -514,7 +551,7 @@ impl Journal {
 
     /// A file is about to get another name beside the one that it has: as [`Journal::before_create`].
     pub fn before_link(&mut self, stat: &Stat, from: &Name, parent: &File, name: &Name) -> io::Result<Ticket> {
-        let index = self.track_stat(stat, || Ok(from.clone()))?;
+        let index = self.track_stat(stat, || Ok(Some(from.clone())))?;
         let ticket = self.before_create(parent, name, Kind::Link(FileId::of(stat)))?;
         if let Some(index) = index {
             self.begin_change(index);
@@ -570,7 +607,7 @@ impl Journal {
     ) -> io::Result<Ticket> {
         self.directory(from.0, from.1.parent())?;
         self.directory(to.0, to.1.parent())?;
-        self.track_stat(stat, || Ok(from.1.clone()))?;
+        self.track_stat(stat, || Ok(Some(from.1.clone())))?;
         if let Some(leaving) = replaced {
             self.track_leaving(to.1, leaving)?;
         }
@@ -596,7 +633,7 @@ impl Journal {
 
     /// A file that gets or loses a name counts as changed then, wherever else it is seen.
     fn track_leaving(&mut self, name: &Name, leaving: &Leaving<'_>) -> io::Result<()> {
-        self.track_stat(leaving.stat, || Ok(name.clone())).map(drop)
+        self.track_stat(leaving.stat, || Ok(Some(name.clone()))).map(drop)
     }
 
     /// Keeps and records what is about to lose its name.

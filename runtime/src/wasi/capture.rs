@@ -294,7 +294,7 @@ fn find(root: &std::fs::File, is_it: &dyn Fn(&Stat) -> bool) -> Option<String> {
             let (Ok(name), Ok(found)) = (name.to_str(), found.map(|s| Stat::of_host(&s))) else {
                 continue;
             };
-            if matches!(name, "." | "..") || super::stage::is_ours(name) {
+            if matches!(name, "." | "..") || super::hidden::is_ours(name) {
                 continue;
             }
             let below = if path.is_empty() {

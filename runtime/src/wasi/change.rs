@@ -228,7 +228,9 @@ impl Changes {
                 done
             }
             FileType::Directory | FileType::Symlink => {
-                journal.before_directory(file, name()?)?;
+                if let Some(name) = name()? {
+                    journal.before_directory(file, name)?;
+                }
                 change()
             }
             _ => change(),
@@ -393,17 +395,19 @@ pub(super) fn below(grants: &[GrantedDir], grant: u32, file: BorrowedFd<'_>) -> 
     }
 }
 
-/// A name of an open file, checked by looking it up.
-fn name_of(grants: &[GrantedDir], grant: u32, file: BorrowedFd<'_>) -> io::Result<Name> {
-    let path = below(grants, grant, file)?;
+/// A name of an open file, checked by looking it up. `None` if it has none that the kernel remembers.
+fn name_of(grants: &[GrantedDir], grant: u32, file: BorrowedFd<'_>) -> io::Result<Option<Name>> {
+    let Ok(path) = below(grants, grant, file) else {
+        return Ok(None);
+    };
     let name = Name { grant, path };
     let root = grants.get(grant as usize).and_then(|g| g.dir.as_ref());
     let root = root.ok_or(io::ErrorKind::NotFound)?;
     let text = if name.path.is_empty() { b"." } else { &name.path[..] };
-    let found = statat(root, text, AtFlags::SYMLINK_NOFOLLOW)?;
-    match FileId::of(&found) == FileId::of(&rustix::fs::fstat(file)?) {
-        true => Ok(name),
-        false => Err(rustix::io::Errno::IO.into()),
+    match statat(root, text, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) if FileId::of(&found) == FileId::of(&rustix::fs::fstat(file)?) => Ok(Some(name)),
+        Ok(_) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -69,14 +69,26 @@ impl Wasi {
     pub(super) fn fd_readdir(&mut self, m: &mut Memory<'_>, fd: u32, buf: u32, len: u32, cookie: u64, out: u32) -> Done {
         m.range(out, 4)?;
         let buffer = m.range(buf, len)?;
-        let d = self.table.get_mut(fd)?;
+        let d = self.table.get(fd)?;
         let may = d.need(FD_READDIR);
-        let Resource::Directory(dir) = &mut d.resource else {
+        let Resource::Directory(dir) = &d.resource else {
             return Err(Errno::NotDir.into());
         };
         may?;
-        if cookie == 0 || dir.listing.is_none() {
-            dir.listing = Some(Listing::take(&dir.file)?);
+        let begun = match cookie == 0 || dir.listing.is_none() {
+            true => {
+                let here = self.name_of_directory(dir.grant, &dir.file);
+                let mut listing = Listing::take(&dir.file)?;
+                listing.entries.retain(|entry| self.shows(&here, &entry.name));
+                Some(listing)
+            }
+            false => None,
+        };
+        let Resource::Directory(dir) = &mut self.table.get_mut(fd)?.resource else {
+            return Err(Errno::NotDir.into());
+        };
+        if begun.is_some() {
+            dir.listing = begun;
         }
         let entries = dir.listing.as_ref().map_or(&[][..], |l| &l.entries);
         let here = Stat::of_fd(rustix::fd::AsFd::as_fd(&dir.file))?;

@@ -132,6 +132,9 @@ impl Wasi {
         if f.name != Function::PollOneoff {
             self.poll_started = None;
         }
+        if let Err(errno) = self.refuse_hidden(f.name, &a, m) {
+            return Outcome::Return(errno as u64);
+        }
         let watch = self.touched.wanted().then(|| self.watch(f.name, &a, m));
         let done = match f.name {
             Function::ArgsGet => self.args_get(m, a.int(0), a.int(1)),
@@ -193,7 +196,7 @@ impl Wasi {
                 Ok(done) => done,
                 Err(message) => return Outcome::Trap(message),
             },
-            Function::RandomGet => self.random_get(m, a.int(0), a.int(1)),
+            Function::RandomGet => self.random_get(m, wake, a.int(0), a.int(1)),
             Function::SchedYield => self.sched_yield(),
             Function::SockAccept => self.sock_accept(m, wake, a.int(0), a.int(1), a.int(2)),
             Function::SockRecv => self.sock_recv(m, wake, a.int(0), a.pair(1), a.int(3), a.pair(4)),
@@ -204,6 +207,10 @@ impl Wasi {
         if let Some(watch) = watch {
             self.watched(watch, done.is_ok(), m);
         }
+        self.undone = match done {
+            Err(Stop::Interrupted) => self.undone.saturating_add(1),
+            _ => 0,
+        };
         match done {
             Ok(()) => Outcome::Return(0),
             Err(Stop::Errno(errno)) => Outcome::Return(errno as u64),

@@ -8,12 +8,12 @@ use super::open::{Access, open_existing};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_migrate::snapshot::Contents;
 use dunlin_migrate::state::files::{
-    Chunk, ChunkList, ContentHash, Files, GrantMode, Identity, MAX_NODES, MODE_MASK, Node, NodeKind, Unlinked, parent,
+    ByHash, Chunk, ChunkList, Files, GrantMode, Identity, MAX_NODES, MODE_MASK, Node, NodeKind, Unlinked, parent,
 };
 use dunlin_migrate::state::wasi::{self as state, WasiState};
 use rustix::fs::AtFlags;
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -208,10 +208,11 @@ impl<'a> Gathered<'a> {
 
     fn list(&mut self, grant: u32, dir: &File, path: &str, pending: &mut Vec<String>) -> Result<(), super::errno::Errno> {
         let dir = super::open::readable(dir.try_clone()?);
+        let here = self.wasi.name_of_directory(grant, &dir);
         for entry in rustix::fs::Dir::read_from(&dir)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
+            if matches!(name, b"." | b"..") || !self.wasi.shows(&here, name) {
                 continue;
             }
             let Ok(text) = std::str::from_utf8(name) else {
@@ -372,24 +373,19 @@ impl Wasi {
     }
 
     /// The chunks that a state of this program carries and that are not `known`, in memory; `None` if they are more than `most` bytes.
-    pub fn new_contents(
-        &self,
-        state: &WasiState,
-        known: &HashSet<ContentHash>,
-        most: u64,
-    ) -> io::Result<Option<HashMap<ContentHash, Vec<u8>>>> {
-        let new: Vec<&Chunk> = state.files.chunks.iter().filter(|c| !known.contains(&c.hash)).collect();
+    pub fn new_contents(&self, state: &WasiState, known: &ByHash<()>, most: u64) -> io::Result<Option<ByHash<Vec<u8>>>> {
+        let new: Vec<&Chunk> = state.files.chunks.iter().filter(|c| !known.contains_key(&c.hash)).collect();
         if new.iter().fold(0u64, |sum, c| sum.saturating_add(c.len)) > most {
             return Ok(None);
         }
-        let hashes: HashSet<ContentHash> = new.iter().map(|c| c.hash).collect();
+        let hashes: ByHash<()> = new.iter().map(|c| (c.hash, ())).collect();
         let carried = Carried {
             wasi: self,
             state,
-            places: OnceCell::from(places(state, &|chunk| hashes.contains(&chunk.hash))),
+            places: OnceCell::from(places(state, &|chunk| hashes.contains_key(&chunk.hash))),
             opened: RefCell::default(),
         };
-        let mut read = HashMap::with_capacity(new.len());
+        let mut read = ByHash::default();
         for chunk in new {
             let mut bytes = Vec::with_capacity(chunk.len as usize);
             carried.copy(chunk, &mut bytes)?;
@@ -407,7 +403,7 @@ enum Place<'a> {
 }
 
 /// Where each of the wanted chunks is: in which file, and at which byte.
-fn places<'a>(state: &'a WasiState, wanted: &dyn Fn(&Chunk) -> bool) -> HashMap<ContentHash, (Place<'a>, u64)> {
+fn places<'a>(state: &'a WasiState, wanted: &dyn Fn(&Chunk) -> bool) -> ByHash<(Place<'a>, u64)> {
     let files = &state.files;
     let named = files.nodes.iter().filter_map(|node| match node.kind {
         NodeKind::File { content } => Some((Place::Named(node.grant, &node.path), content)),
@@ -417,7 +413,7 @@ fn places<'a>(state: &'a WasiState, wanted: &dyn Fn(&Chunk) -> bool) -> HashMap<
         state::Resource::Unlinked { file, .. } => Some((Place::Open(d.fd), files.unlinked.get(file as usize)?.content)),
         _ => None,
     });
-    let mut places = HashMap::new();
+    let mut places = ByHash::default();
     for (place, content) in named.chain(open) {
         for (at, chunk) in files
             .contents
@@ -437,7 +433,7 @@ fn places<'a>(state: &'a WasiState, wanted: &dyn Fn(&Chunk) -> bool) -> HashMap<
 struct Carried<'a> {
     wasi: &'a Wasi,
     state: &'a WasiState,
-    places: OnceCell<HashMap<ContentHash, (Place<'a>, u64)>>,
+    places: OnceCell<ByHash<(Place<'a>, u64)>>,
     /// The file that was read last.
     opened: RefCell<Option<(Place<'a>, File)>>,
 }

@@ -39,6 +39,7 @@ mod errno;
 mod fd;
 mod func;
 mod gather;
+mod hidden;
 mod host;
 mod identity;
 mod io;
@@ -64,6 +65,7 @@ mod writes;
 
 pub use capture::CaptureError;
 pub use func::{WasiFunc, resolve};
+pub use hidden::NotApart;
 pub use obstacle::Obstacle;
 pub use restore::{RestoreError, RestoreProblem};
 
@@ -124,6 +126,8 @@ pub struct Wasi {
     clocks: Clocks,
     /// See [`Times::poll_started`].
     poll_started: Option<u64>,
+    /// How many times in a row the last call was undone, here.
+    undone: u32,
     /// Files, by the host's device and inode, that the program knew by another inode number before it was moved here.
     aliases: HashMap<(u64, u64), u64>,
     /// Hashes of files already read.
@@ -133,6 +137,7 @@ pub struct Wasi {
     /// What the program has written, made and removed.
     touched: Touched,
     changes: change::Changes,
+    hidden: hidden::Hidden,
     warnings: Vec<String>,
 }
 
@@ -159,6 +164,9 @@ pub enum WasiError {
         /// The host's error.
         error: std::io::Error,
     },
+    /// The program could write to its own snapshots.
+    #[error(transparent)]
+    NotApart(#[from] NotApart),
     /// More directories than descriptors.
     #[error("too many --dir, --carry and --tcplisten options")]
     TooManyGrants,
@@ -175,11 +183,13 @@ impl Wasi {
             table: Table::default(),
             clocks: Clocks::from(&Times::default()),
             poll_started: None,
+            undone: 0,
             aliases: HashMap::new(),
             hashes: Hashes::default(),
             carried: Mutex::default(),
             touched: Touched::default(),
             changes: change::Changes::default(),
+            hidden: hidden::Hidden::default(),
             warnings: Vec::new(),
         }
     }
@@ -212,6 +222,7 @@ impl Wasi {
             inserted.map_err(|_| WasiError::TooManyGrants)?;
         }
         wasi.touched = Touched::new(wasi.grants.iter().map(|g| g.mode));
+        wasi.hide_snapshots(config)?;
         Ok(wasi)
     }
 

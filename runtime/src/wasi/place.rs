@@ -4,7 +4,6 @@
 //! of a grant: whoever forges a snapshot gains nothing that the program's own calls couldn't do. A file that has the right contents
 //! already is left as it is, so that going back costs nothing. `stage` does the putting.
 
-use super::GrantedDir;
 use super::chunked;
 use super::errno::Errno;
 use super::host::{FileType, Stat};
@@ -13,6 +12,7 @@ use super::open::{Access, open_existing};
 use super::path::stat;
 use super::restore::RestoreProblem;
 use super::stage::Stage;
+use super::{GrantedDir, Wasi};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_migrate::snapshot::{Contents, SnapshotError, copy_chunk};
 use dunlin_migrate::state::files::{Content, Files, GrantMode, Node, NodeKind, parent};
@@ -254,15 +254,16 @@ pub(super) fn write_problem(item: &Item<'_>, e: SnapshotError) -> RestoreProblem
 }
 
 /// Warnings about what lies in the top of a directory that should be as it was, and isn't the program's. It is left alone.
-pub(super) fn extra(files: &Files, grants: &[GrantedDir]) -> Vec<String> {
+pub(super) fn extra(files: &Files, wasi: &Wasi) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (grant, granted) in (0u32..).zip(grants) {
+    for (grant, granted) in (0u32..).zip(&wasi.grants) {
         let (true, Some(root)) = (files.mode(grant) == GrantMode::CarryAll, granted.dir.as_deref()) else {
             continue;
         };
         let Ok(entries) = rustix::fs::Dir::read_from(root) else {
             continue;
         };
+        let here = wasi.name_of_directory(grant, root);
         let name = |e: rustix::io::Result<rustix::fs::DirEntry>| Some(e.ok()?.file_name().to_string_lossy().into_owned());
         let known = |path: &str| {
             files
@@ -272,7 +273,7 @@ pub(super) fn extra(files: &Files, grants: &[GrantedDir]) -> Vec<String> {
         };
         let mut names: Vec<String> = entries
             .filter_map(name)
-            .filter(|n| n != "." && n != ".." && !super::stage::is_ours(n) && !known(n))
+            .filter(|n| n != "." && n != ".." && wasi.shows(&here, n.as_bytes()) && !known(n))
             .collect();
         names.sort();
         if !names.is_empty() {

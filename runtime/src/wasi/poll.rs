@@ -10,7 +10,7 @@ use super::host::HostKind;
 use super::mem::Memory;
 use super::rights::{FD_READ, FD_WRITE, POLL_FD_READWRITE};
 use super::table::{Descriptor, Resource};
-use super::wait::Stop;
+use super::wait::{Stop, Work};
 use super::{Abi, Done, Wasi};
 use crate::request::Wake;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,6 +28,9 @@ const ABSTIME: u16 = 1;
 
 /// `eventrwflags`: the other end is closed.
 const HANGUP: u16 = 1;
+
+/// Subscriptions between two looks for a migration request: each of a file takes two calls of the host, so about a millisecond's.
+const SLICE: u32 = 1024;
 
 /// The longest a wait for a time of the realtime clock goes on without looking at that clock again, which may be set: 1 s.
 const REALTIME_STEP: u64 = 1_000_000_000;
@@ -71,8 +74,9 @@ impl Wasi {
         m.array(events, count, EVENT_SIZE)?;
         let now = self.clocks.now(Clock::Monotonic);
         let started = self.poll_started.take().unwrap_or(now).min(now);
-        let subscriptions = self.subscriptions(m, abi, subscriptions, count, started)?;
-        let ready = match self.wait(&subscriptions, wake) {
+        let work = Work::begin(wake, self.undone);
+        let subscriptions = self.subscriptions(m, abi, (subscriptions, count), started, &work);
+        let ready = match subscriptions.and_then(|s| self.wait(&s, wake, &work)) {
             Err(Stop::Interrupted) => {
                 self.poll_started = Some(started);
                 return Err(Stop::Interrupted);
@@ -91,7 +95,14 @@ impl Wasi {
         Ok(m.set_u32(out, ready.len() as u32)?)
     }
 
-    fn subscriptions(&self, m: &Memory<'_>, abi: Abi, at: u32, count: u32, started: u64) -> Result<Vec<Subscription>, Errno> {
+    fn subscriptions(
+        &self,
+        m: &Memory<'_>,
+        abi: Abi,
+        (at, count): (u32, u32),
+        started: u64,
+        work: &Work<'_>,
+    ) -> Result<Vec<Subscription>, Stop> {
         // The predecessor's clock has an identifier before its number.
         let (size, clock) = match abi {
             Abi::Preview1 => (48, 16),
@@ -110,7 +121,14 @@ impl Wasi {
             };
             Ok(Subscription { userdata, ty, what })
         };
-        (0..count).map(|i| one(at + i * size)).collect()
+        let mut all = Vec::with_capacity(count.min(SLICE) as usize);
+        for i in 0..count {
+            if i % SLICE == SLICE - 1 {
+                work.pause()?;
+            }
+            all.push(one(at + i * size)?);
+        }
+        Ok(all)
     }
 
     fn deadline(&self, id: u32, timeout: u64, flags: u16, started: u64) -> Result<What, Errno> {
@@ -125,14 +143,17 @@ impl Wasi {
     }
 
     /// Waits until at least one subscription has an event, and returns all that have one by then.
-    fn wait(&self, subscriptions: &[Subscription], wake: &Wake) -> Result<Vec<Event>, Stop> {
+    fn wait(&self, subscriptions: &[Subscription], wake: &Wake, work: &Work<'_>) -> Result<Vec<Event>, Stop> {
         loop {
             // What needs no waiting, the descriptors to wait for, and how long.
             let mut events = Vec::new();
             let mut fds = Vec::new();
             let mut waiting: Vec<(&Subscription, &Descriptor)> = Vec::new();
             let mut timeout: Option<u64> = None;
-            for s in subscriptions {
+            for (s, n) in subscriptions.iter().zip(1..) {
+                if n % SLICE == 0 {
+                    work.pause()?;
+                }
                 match s.what {
                     Err(errno) => events.push(failed(s, errno)),
                     Ok(What::At(clock, deadline)) => {

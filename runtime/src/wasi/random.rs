@@ -1,16 +1,26 @@
 //! `random_get`: always the host's own source, so that a program and its moved or copied self never draw the same numbers.
 
 use super::mem::Memory;
-use super::wait::retry;
+use super::wait::{Work, retry};
 use super::{Done, Wasi};
+use crate::request::Wake;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+/// Bytes between two looks for a migration request: about a millisecond's.
+const SLICE: usize = 256 << 10;
+
 impl Wasi {
-    pub(super) fn random_get(&mut self, m: &mut Memory<'_>, buf: u32, len: u32) -> Done {
+    pub(super) fn random_get(&mut self, m: &mut Memory<'_>, wake: &Wake, buf: u32, len: u32) -> Done {
+        let work = Work::begin(wake, self.undone);
         let mut rest = m.bytes_mut(buf, len)?;
         while !rest.is_empty() {
-            let n = retry(|| getrandom(&mut *rest, GetRandomFlags::empty()))?;
+            let slice = rest.len().min(SLICE);
+            let n = retry(|| getrandom(&mut rest[..slice], GetRandomFlags::empty()))?;
             rest = &mut rest[n..];
+            if !rest.is_empty() {
+                // What was drawn so far is written over when the call is issued again.
+                work.pause()?;
+            }
         }
         Ok(())
     }

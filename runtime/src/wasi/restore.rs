@@ -127,6 +127,16 @@ pub enum RestoreProblem {
         /// Why.
         why: String,
     },
+    /// There are no descriptors left for what is open.
+    #[error(
+        "'{path}' in the directory '{guest}' was open, and no more files can be open here (the limit of descriptors is reached)"
+    )]
+    Descriptors {
+        /// The grant's name.
+        guest: String,
+        /// The path below it.
+        path: String,
+    },
     /// An open file is something else here.
     #[error("'{path}' in the directory '{guest}' was open as a {was} and is none here")]
     Kind {
@@ -175,7 +185,7 @@ impl Wasi {
             // With that, the stage puts everything back.
             return Err(RestoreError(problems));
         }
-        let mut placed = stage.finish(files, &wasi.grants);
+        let mut placed = stage.finish(files, &wasi);
         wasi.warnings.extend(placed.settle(files, &wasi.grants, &unlinked));
         wasi.warnings.extend(stdin.and_then(advance_stdin));
         wasi.args.clone_from(&state.args);
@@ -312,6 +322,9 @@ impl<'a> Restore<'a> {
             stdin: None,
             problems,
         };
+        if let Err(e) = restore.wasi.hide_snapshots(config) {
+            restore.problems.push(WasiError::from(e).into());
+        }
         let carried = |d: &&state::Descriptor| restore_is_carried(state, d);
         let (later, now): (Vec<_>, Vec<_>) = state.descriptors.iter().partition(carried);
         restore.descriptors(&now);
@@ -492,10 +505,10 @@ impl<'a> Restore<'a> {
             Errno::Perm => "its path leads out of the directory".to_owned(),
             errno => errno.to_string(),
         };
-        Some(RestoreProblem::Open {
-            guest: self.guest(grant),
-            path: path.to_owned(),
-            why,
+        let (guest, path) = (self.guest(grant), path.to_owned());
+        Some(match errno {
+            Errno::Mfile | Errno::Nfile => RestoreProblem::Descriptors { guest, path },
+            _ => RestoreProblem::Open { guest, path, why },
         })
     }
 

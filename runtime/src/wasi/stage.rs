@@ -4,12 +4,13 @@
 //! they get their names, each by one `rename`. What had a name before is kept in that directory until everything has succeeded: if
 //! anything fails, now or later in the restore, it all goes back.
 
-use super::GrantedDir;
 use super::errno::Errno;
+use super::hidden::is_ours;
 use super::host::{FileType, Stat};
 use super::path::stat;
 use super::place::{Item, Problems, extra, put_problem, said, write_problem};
 use super::settle::{Placed, set_mode, set_modified};
+use super::{GrantedDir, Wasi};
 use cap_primitives::fs::{self as sandbox, DirOptions, FollowSymlinks, OpenOptions, OpenOptionsExt};
 use dunlin_migrate::snapshot::{Contents, SnapshotError, write_contents};
 use dunlin_migrate::state::files::{Content, Files, NodeKind, parent};
@@ -27,13 +28,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How the names of our directories begin; a process id and a number follow.
 const PREFIX: &str = ".dunlin-restore-";
-
-/// Is this the name of a directory of ours?
-pub(super) fn is_ours(name: &str) -> bool {
-    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    let rest = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
-    rest.is_some_and(|(pid, number)| digits(pid) && digits(number))
-}
 
 /// A directory of ours in a grant. Its lock tells others that it is in use.
 struct Aside {
@@ -78,12 +72,12 @@ impl Aside {
 }
 
 /// Removes what a restore that was killed has left.
-fn clear_left(root: &File) {
+pub(super) fn clear_left(root: &File) {
     let Ok(entries) = rustix::fs::Dir::read_from(root) else {
         return;
     };
     let names = entries.filter_map(|e| Some(e.ok()?.file_name().to_str().ok()?.to_owned()));
-    for name in names.filter(|n| is_ours(n)) {
+    for name in names.filter(|n| n.starts_with(PREFIX) && is_ours(n)) {
         let opened = sandbox::open_dir_nofollow(root, Path::new(&name)).map(super::open::readable);
         if opened.is_ok_and(|dir| flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()) {
             let _ = sandbox::remove_dir_all(root, Path::new(&name));
@@ -291,7 +285,7 @@ impl<'a> Stage<'a> {
     }
 
     /// It stays so.
-    pub(super) fn finish(mut self, files: &Files, grants: &[GrantedDir]) -> Placed {
+    pub(super) fn finish(mut self, files: &Files, wasi: &Wasi) -> Placed {
         self.finished = true;
         let contents = self.items.iter().filter_map(|item| match (item.differs, item.there) {
             (true, _) => Some((item.index, None)),
@@ -299,7 +293,7 @@ impl<'a> Stage<'a> {
             (false, _) => None,
         });
         let contents = contents.collect();
-        Placed::new(std::mem::take(&mut self.made), contents, extra(files, grants))
+        Placed::new(std::mem::take(&mut self.made), contents, extra(files, wasi))
     }
 
     fn root(&self, grant: u32) -> Option<Arc<File>> {

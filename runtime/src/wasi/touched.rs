@@ -15,6 +15,9 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+/// Removed names that are remembered, at most: with those of directories that are carried whole, a reader must take them.
+const MOST_GONE: usize = MAX_NODES / 4;
+
 /// What is known of a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Name {
@@ -24,12 +27,17 @@ struct Name {
     elsewhere: bool,
     /// If it is a directory, all that is in it counts as touched: it was renamed with what was in it.
     whole: bool,
+    /// When it was removed, if it is gone: removals are counted.
+    gone: u64,
 }
 
 /// Names under grants whose touched files are carried, by grant and path below it.
 #[derive(Debug, Default)]
 struct Names {
     all: BTreeMap<(u32, Vec<u8>), Name>,
+    /// Removals so far, and how many may follow before it is looked whether too many names are remembered for them.
+    removals: u64,
+    spare: usize,
     /// A grant of which there were more than can be carried.
     too_many: Option<u32>,
 }
@@ -51,11 +59,31 @@ impl Names {
             self.all.remove(&key);
             return;
         }
+        self.removals += 1;
         let gone = Name {
             elsewhere: true,
+            gone: self.removals,
             ..Name::default()
         };
         self.change(grant, path, |name| *name = gone, gone);
+        match self.spare.checked_sub(1) {
+            Some(less) => self.spare = less,
+            None => self.forget(MOST_GONE),
+        }
+    }
+
+    /// Forgets the names that were removed first, but for so many.
+    fn forget(&mut self, most: usize) {
+        let gone = self.all.values().filter(|name| !name.there).map(|name| name.gone);
+        let mut gone: Vec<u64> = gone.collect();
+        if gone.len() > most {
+            // Half of them, so that this is rarely done.
+            let oldest = gone.len() - most / 2;
+            let (_, &mut first, _) = gone.select_nth_unstable(oldest);
+            self.all.retain(|_, name| name.there || name.gone >= first);
+            gone.truncate(most / 2);
+        }
+        self.spare = most - gone.len();
     }
 
     /// The names of what is in a directory, as far as they are known.
@@ -179,7 +207,7 @@ impl Touched {
             let old = Name {
                 there: true,
                 elsewhere: true,
-                whole: false,
+                ..Name::default()
             };
             self.names().change(grant, path, |name| name.there = true, old);
         }
@@ -216,6 +244,7 @@ impl Touched {
                 elsewhere: true,
                 // If it is a directory that the program has made, what is in it is known.
                 whole: !leaves || was.is_none_or(|w| w.elsewhere || w.whole),
+                gone: 0,
             };
             names.change(
                 to.0,
@@ -229,8 +258,8 @@ impl Touched {
             for (rest, was) in moved {
                 let new = Name {
                     there: true,
-                    elsewhere: false,
                     whole: was.whole,
+                    ..Name::default()
                 };
                 let path = [to.1, &rest].concat();
                 names.change(to.0, &path, |name| name.there = true, new);
@@ -291,7 +320,7 @@ impl Touched {
         let name = |there| Name {
             there,
             elsewhere: true,
-            whole: false,
+            ..Name::default()
         };
         let nodes = files.nodes.iter().map(|n| (n.grant, &n.path, true));
         let removed = files.removed.iter().map(|(grant, path)| (*grant, path, false));
@@ -406,5 +435,31 @@ mod tests {
         assert_eq!(there(&t, 0), ["da"]);
         t.renamed((1, b"shared"), (0, b"back"));
         assert_eq!(there(&t, 0), ["back/*", "da"]);
+    }
+
+    #[test]
+    fn the_oldest_removed_names_are_forgotten() {
+        let mut t = touched();
+        t.changed(0, b"there");
+        for n in 0..100u32 {
+            t.removed(0, format!("{n:03}").as_bytes());
+        }
+        t.names().forget(40);
+        let left: Vec<String> = gone(&t).into_iter().map(|n| n.1).collect();
+        assert_eq!(left, (80..100).map(|n| format!("{n:03}")).collect::<Vec<_>>());
+        assert_eq!((there(&t, 0).len(), t.names().spare), (1, 20));
+        t.names().forget(40);
+        assert_eq!(gone(&t).len(), 20);
+        for n in 0..3 * MOST_GONE as u32 {
+            t.removed(3, &n.to_le_bytes());
+        }
+        assert!(t.names().all.len() <= 2 * MOST_GONE);
+        assert!(
+            t.names()
+                .all
+                .contains_key(&(3, (3 * MOST_GONE as u32 - 1).to_le_bytes().to_vec()))
+        );
+        t.names().forget(MOST_GONE);
+        assert!(t.names().all.len() <= MOST_GONE + 1);
     }
 }

@@ -7,6 +7,7 @@ use super::errno::Errno;
 use crate::request::Wake;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 /// Why a function didn't succeed.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +21,33 @@ pub(super) enum Stop {
 impl<E: Into<Errno>> From<E> for Stop {
     fn from(e: E) -> Stop {
         Stop::Errno(e.into())
+    }
+}
+
+/// How long a call works on before it looks for a request, and how often that is doubled at most (to 40 s).
+const PATIENCE: Duration = Duration::from_millis(10);
+const MOST_DOUBLED: u32 = 12;
+
+/// A call that doesn't wait, but may have work for seconds. It asks in between whether it is to be undone. It begins anew then, so each
+/// time that it has been undone it works on twice as long before it gives way: it comes to its end though snapshots are due all the time.
+pub(super) struct Work<'a> {
+    wake: &'a Wake,
+    until: Instant,
+}
+
+impl Work<'_> {
+    /// Work that begins now and was undone so many times before.
+    pub(super) fn begin(wake: &Wake, undone: u32) -> Work<'_> {
+        let until = Instant::now() + PATIENCE * (1 << undone.min(MOST_DOUBLED));
+        Work { wake, until }
+    }
+
+    /// Gives way to a migration request. Nothing may have happened yet but in memory that will be written again.
+    pub(super) fn pause(&self) -> Result<(), Stop> {
+        match self.wake.pending() && Instant::now() >= self.until {
+            true => Err(Stop::Interrupted),
+            false => Ok(()),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod going_back;
 mod guest;
 mod hostile;
 mod layouts;
+mod long;
 mod moving;
 mod placing;
 mod stdio;

@@ -54,10 +54,15 @@ fn describe(meta: &Metadata, contents: u64, before: i64) -> Entry {
 fn look_before(dir: &Path, before: i64) -> BTreeMap<String, Entry> {
     let mut all = BTreeMap::new();
     walk(dir, "", before, &mut all);
+    // Names elsewhere don't count: an undo journal may have some.
+    let mut names: HashMap<(u64, u64), u32> = HashMap::new();
+    for id in all.values().filter_map(|(_, id)| *id) {
+        *names.entry(id).or_default() += 1;
+    }
     let mut first: HashMap<(u64, u64), String> = HashMap::new();
     let mut out = BTreeMap::new();
     for (name, (mut entry, id)) in all {
-        if let Some(id) = id {
+        if let Some(id) = id.filter(|id| names[id] > 1) {
             entry.same_as = Some(first.entry(id).or_insert_with(|| name.clone()).clone());
         }
         out.insert(name, entry);
@@ -89,7 +94,7 @@ fn walk(dir: &Path, prefix: &str, before: i64, all: &mut BTreeMap<String, Found>
             }
         }
         let found = describe(&meta, hasher.finish(), before);
-        let id = (meta.is_file() && meta.nlink() > 1).then(|| (meta.dev(), meta.ino()));
+        let id = meta.is_file().then(|| (meta.dev(), meta.ino()));
         all.insert(name, (found, id));
     }
 }

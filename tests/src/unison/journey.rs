@@ -103,6 +103,8 @@ pub struct Journey {
     pub full: u64,
     /// How often a snapshot was left half-written.
     pub torn: u64,
+    /// How often going back was left half-done.
+    pub half_back: u64,
     /// What was wrong at the end, in words.
     pub difference: Option<String>,
     /// What the last legs were: the blow and the exit code.
@@ -250,6 +252,7 @@ impl Plan {
             struck.map_err(|e| format!("{e}\n{outcome}"))?;
             journey.full += u64::from(lacked);
             journey.torn += u64::from(blows::is_writing(&ground.saves));
+            journey.half_back += u64::from(ground.saves.join("going-back").exists());
             journey.stalled = if newest(&ground.saves) > before {
                 0
             } else {
@@ -285,9 +288,16 @@ impl Plan {
         match outcome.code() {
             KILLED => {
                 journey.kills += 1;
-                // Killed when all was done: a further start would begin anew.
-                let done = outcome.stdout.ends_with(b"done\n") && newest(&ground.saves) == 0;
-                Ok(done && outcome.out() == reference.out && compare(&reference.files, &look(&ground.data)).is_empty())
+                if !outcome.stdout.ends_with(b"done\n") {
+                    return Ok(false);
+                }
+                // Killed when all was done. Once the program has noted that, a further start begins anew.
+                let ended = newest(&ground.saves) == 0 || ground.saves.join(".ended").exists();
+                let changed = compare(&reference.files, &look(&ground.data));
+                journey
+                    .history
+                    .push(format!("(ended: {ended}, {} files differ: {:?})", changed.len(), changed.iter().take(3).collect::<Vec<_>>()));
+                Ok(ended && outcome.out() == reference.out && changed.is_empty())
             }
             CHECKPOINTED | TERMINATED if asked => {
                 journey.kills += 1;
@@ -329,6 +339,7 @@ impl Tally {
         self.total.legs += journey.legs;
         self.total.full += journey.full;
         self.total.torn += journey.torn;
+        self.total.half_back += journey.half_back;
         for (sum, n) in self.total.blows.iter_mut().zip(journey.blows) {
             *sum += n;
         }
@@ -340,11 +351,12 @@ impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} of {} journeys differ; {} kills ({} in the middle of a snapshot), {} starts",
+            "{} of {} journeys differ; {} kills ({} in the middle of a snapshot, {} of going back), {} starts",
             self.differences.len(),
             self.journeys,
             self.total.kills,
             self.total.torn,
+            self.total.half_back,
             self.total.legs
         )?;
         for (blow, n) in blows::ALL.iter().zip(self.total.blows) {
