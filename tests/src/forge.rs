@@ -14,7 +14,7 @@ pub struct Dice(pub u64);
 
 impl Dice {
     /// The next one.
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut x = self.0;
         x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -24,11 +24,11 @@ impl Dice {
 
     /// Below `n`, which is at least 1.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
+        (self.roll() % n.max(1) as u64) as usize
     }
 
     fn one_in(&mut self, n: u64) -> bool {
-        self.next().is_multiple_of(n)
+        self.roll().is_multiple_of(n)
     }
 
     /// A number of the kind that breaks things.
@@ -50,8 +50,8 @@ impl Dice {
             u64::MAX,
         ];
         match self.below(4) {
-            0 => self.next() >> self.below(64),
-            1 => self.next() % 64,
+            0 => self.roll() >> self.below(64),
+            1 => self.roll() % 64,
             _ => special[self.below(special.len())].wrapping_add_signed(self.below(3) as i64 - 1),
         }
     }
@@ -209,9 +209,9 @@ fn scramble(dice: &mut Dice, bytes: &mut Vec<u8>) {
         let at = dice.below(bytes.len());
         let end = (at + 1 + dice.below(40)).min(bytes.len());
         match dice.below(8) {
-            _ if bytes.is_empty() => bytes.push(dice.next() as u8),
+            _ if bytes.is_empty() => bytes.push(dice.roll() as u8),
             0 => bytes[at] ^= 1 << dice.below(8),
-            1 => bytes[at] = dice.next() as u8,
+            1 => bytes[at] = dice.roll() as u8,
             // The greatest numbers of the encoding.
             2 => drop(bytes.splice(at..at + 1, [0xff, 0xff, 0xff, 0xff, 0x0f])),
             3 => drop(bytes.splice(at..at + 1, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])),
@@ -414,7 +414,7 @@ pub fn forge(dice: &mut Dice, good: &[u8]) -> (&'static str, Forged) {
             ("a section's version", assemble(good, &parts, |_| {}))
         }
         15 => {
-            let at = dice.next() as usize;
+            let at = dice.roll() as usize;
             let number = dice.nasty();
             let twist = |table: &mut Vec<u8>| {
                 let at = at % (table.len() / 8) * 8;
@@ -434,7 +434,7 @@ pub fn forge(dice: &mut Dice, good: &[u8]) -> (&'static str, Forged) {
         // A count of things, and so many zeros that take no room.
         17 | 18 => {
             let mut count = Vec::new();
-            let mut n = 1 + dice.next() % (400 << 20);
+            let mut n = 1 + dice.roll() % (400 << 20);
             let holes = n * 5;
             while n >= 0x80 {
                 count.push(n as u8 | 0x80);
@@ -446,7 +446,7 @@ pub fn forge(dice: &mut Dice, good: &[u8]) -> (&'static str, Forged) {
             part.bytes.truncate(keep);
             part.bytes.extend(count);
             // More would only make the checksums slow.
-            part.holes = (dice.next() % holes.max(1)).min(24 << 20);
+            part.holes = (dice.roll() % holes.max(1)).min(24 << 20);
             ("holes", assemble(good, &parts, |_| {}))
         }
         // Pages that are there, and take no room.
