@@ -37,6 +37,7 @@ mod contents;
 mod digest;
 mod header;
 mod increment;
+mod origin;
 mod pages;
 mod read;
 mod write;
@@ -55,8 +56,9 @@ pub use bases::BaseFile;
 pub use contents::{Contents, FirstOf, NoContents, copy_chunk, write_contents};
 pub use header::{Header, VERSION, id as section_id};
 pub use increment::Earlier;
+pub use origin::Origin;
 pub use pages::{PAGE_SIZE, PageRun};
-pub use read::{Origin, Snapshot, header_only, open_file};
+pub use read::{Snapshot, header_only, open_file};
 pub use write::{WriteStats, write, write_incremental, write_sparse, write_with};
 
 use crate::state::files::{ContentHash, FilesError};

@@ -8,6 +8,7 @@
 //! - [`case`]: a real program with its reference;
 //! - [`moves`]: ping-pong between architectures;
 //! - [`snapshots`]: snapshots as values, to compare and to forge them;
+//! - [`forge`]: snapshots forged from a seed;
 //! - [`sources`]: sources, scripts and modules that lie inside crates and Python packages;
 //! - [`real`]: how real programs are built, and [`recipes`]: which there are;
 //! - [`spec`]: the official test suite's scripts;
@@ -15,6 +16,7 @@
 
 pub mod case;
 pub mod desk;
+pub mod forge;
 pub mod guest;
 pub mod large;
 pub mod moves;

@@ -294,9 +294,11 @@ impl Plan {
                 // Killed when all was done. Once the program has noted that, a further start begins anew.
                 let ended = newest(&ground.saves) == 0 || ground.saves.join(".ended").exists();
                 let changed = compare(&reference.files, &look(&ground.data));
-                journey
-                    .history
-                    .push(format!("(ended: {ended}, {} files differ: {:?})", changed.len(), changed.iter().take(3).collect::<Vec<_>>()));
+                journey.history.push(format!(
+                    "(ended: {ended}, {} files differ: {:?})",
+                    changed.len(),
+                    changed.iter().take(3).collect::<Vec<_>>()
+                ));
                 Ok(ended && outcome.out() == reference.out && changed.is_empty())
             }
             CHECKPOINTED | TERMINATED if asked => {

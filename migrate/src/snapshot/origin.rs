@@ -1,0 +1,92 @@
+//! What a snapshot is read from, and how much of what it claims is read: a sparse file can claim any number of zeros.
+
+use super::SnapshotError;
+use super::header::{Section, id};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+
+/// Bytes of a sparse file's `state` section that may be holes: zeros that take no room on the disk, but would in memory, many times over.
+const MAX_HOLES_OF_STATE: u64 = 1 << 20;
+/// The same, of other sections.
+const MAX_HOLES: u64 = 64 << 10;
+/// Unit in which holes are found: the block of most file systems.
+const BLOCK: usize = 4096;
+
+/// What a snapshot is read from.
+pub trait Origin: Read + Seek {
+    /// Does it take less room than its length says? Then its zeros cost whoever made it nothing, and are not believed in any number.
+    fn is_sparse(&self) -> bool;
+}
+
+impl Origin for File {
+    fn is_sparse(&self) -> bool {
+        self.metadata().is_ok_and(|m| m.blocks().saturating_mul(512) < m.size())
+    }
+}
+
+impl Origin for &File {
+    fn is_sparse(&self) -> bool {
+        Origin::is_sparse(*self)
+    }
+}
+
+impl<T: AsRef<[u8]>> Origin for io::Cursor<T> {
+    fn is_sparse(&self) -> bool {
+        false
+    }
+}
+
+/// The bytes of a section, checked against its checksum.
+pub(super) fn load(reader: &mut impl Origin, section: &Section, name: &'static str, limit: u64) -> Result<Vec<u8>, SnapshotError> {
+    if section.len > limit {
+        return Err(SnapshotError::TooLarge {
+            section: name,
+            len: section.len,
+            limit,
+        });
+    }
+    let failed = || SnapshotError::io("read the snapshot");
+    reader.seek(SeekFrom::Start(section.offset)).map_err(failed())?;
+    let holes = match (reader.is_sparse(), section.id) {
+        (false, _) => None,
+        (true, id::STATE) => Some(MAX_HOLES_OF_STATE),
+        (true, _) => Some(MAX_HOLES),
+    };
+    let bytes = read_dense(&mut reader.take(section.len), holes).map_err(failed())?;
+    let bytes = bytes.ok_or(SnapshotError::Sparse { section: name })?;
+    if bytes.len() as u64 != section.len || crc32fast::hash(&bytes) != section.crc {
+        return Err(SnapshotError::Checksum(match name {
+            "state" => "state section",
+            "exceptions" => "exceptions",
+            "files" => "files section",
+            "bases" => "list of bases",
+            "digests" => "list of digests",
+            _ => "index of pages",
+        }));
+    }
+    Ok(bytes)
+}
+
+/// Reads all there is, block by block: a length that is only claimed costs nothing. `None` if more bytes than `holes` allows lie in
+/// blocks of zeros.
+fn read_dense(reader: &mut impl Read, holes: Option<u64>) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let Some(most) = holes else {
+        return reader.read_to_end(&mut bytes).map(|_| Some(bytes));
+    };
+    let mut zeros = 0;
+    loop {
+        let before = bytes.len();
+        if reader.by_ref().take(BLOCK as u64).read_to_end(&mut bytes)? == 0 {
+            return Ok(Some(bytes));
+        }
+        let block = &bytes[before..];
+        if block.iter().all(|&b| b == 0) {
+            zeros += block.len() as u64;
+        }
+        if zeros > most {
+            return Ok(None);
+        }
+    }
+}
