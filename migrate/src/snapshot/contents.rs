@@ -1,12 +1,13 @@
 //! The contents of carried files, chunk by chunk: named by hash, streamed, and checked on the way.
 
 use super::SnapshotError;
-use crate::state::files::{Chunk, Content, ContentHash};
+use crate::state::files::{Chunk, Content, ContentHash, Files};
 use sha2::{Digest, Sha256};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::BuildHasher;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 /// Something that has chunks of contents: a program's files, a snapshot, an earlier snapshot of the same run.
@@ -94,6 +95,42 @@ impl Write for At<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// The list of files from its bytes, not checked.
+pub(super) fn files_of(bytes: &[u8], version: u32) -> Result<Files, SnapshotError> {
+    let (files, rest) = match version {
+        1 => {
+            let (files, rest) = Files::from_version_1(bytes).map_err(SnapshotError::FilesCode)?;
+            (files?, rest)
+        }
+        _ => postcard::take_from_bytes::<Files>(bytes).map_err(SnapshotError::FilesCode)?,
+    };
+    match rest {
+        [] => Ok(files),
+        _ => Err(SnapshotError::Damaged("there are bytes behind the list of files")),
+    }
+}
+
+/// Where the chunks that are stored lie, of which the first is at an offset.
+pub(super) fn places(files: &Files, first: u64) -> impl Iterator<Item = (Chunk, u64)> {
+    let mut next = first;
+    files.chunks.iter().filter(|c| c.stored).map(move |&chunk| {
+        let offset = next;
+        next = next.saturating_add(chunk.len);
+        (chunk, offset)
+    })
+}
+
+/// A chunk at a known place of a reader.
+pub(super) struct One<'a, 'r, R>(pub(super) u64, pub(super) &'a RefCell<&'r mut R>);
+
+impl<R: Read + Seek> Contents for One<'_, '_, R> {
+    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
+        let mut reader = self.1.borrow_mut();
+        reader.seek(SeekFrom::Start(self.0))?;
+        io::copy(&mut Read::take(&mut **reader, chunk.len), out).map(|_| true)
     }
 }
 

@@ -1,14 +1,14 @@
 //! Reads a snapshot, trusting none of its bytes.
 
 use super::bases::{BaseFile, Bases};
-use super::contents::{Contents, copy_chunk};
+use super::contents::{One, copy_chunk, files_of, places};
 use super::header::{ENTRY_LEN, FILES_VERSION, HEADER_LEN, Header, Section, flag, id, parse_table};
 use super::origin::{Origin, load};
 use super::pages::{PAGE_SIZE, PageIndex, PageRun, verify_pages};
 use super::{MAX_DIGESTS, MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
 use crate::module::ModuleHash;
 use crate::state::State;
-use crate::state::files::{Chunk, ContentHash, Files};
+use crate::state::files::{Chunk, ContentHash};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -347,21 +347,6 @@ impl<R: Origin> Snapshot<R> {
     }
 }
 
-/// The list of files from its bytes, not checked.
-fn files_of(bytes: &[u8], version: u32) -> Result<Files, SnapshotError> {
-    let (files, rest) = match version {
-        1 => {
-            let (files, rest) = Files::from_version_1(bytes).map_err(SnapshotError::FilesCode)?;
-            (files?, rest)
-        }
-        _ => postcard::take_from_bytes::<Files>(bytes).map_err(SnapshotError::FilesCode)?,
-    };
-    match rest {
-        [] => Ok(files),
-        _ => Err(SnapshotError::Damaged("there are bytes behind the list of files")),
-    }
-}
-
 /// The chunks of carried contents that a snapshot stores, and where each begins.
 fn contents_of(reader: &mut impl Origin, sections: &[Section]) -> Result<Vec<(Chunk, u64)>, SnapshotError> {
     let find = |id| sections.iter().find(|s| s.id == id);
@@ -376,27 +361,6 @@ fn contents_of(reader: &mut impl Origin, sections: &[Section]) -> Result<Vec<(Ch
         ));
     }
     Ok(places(&files, contents.offset).collect())
-}
-
-/// Where the chunks that are stored lie, of which the first is at an offset.
-fn places(files: &Files, first: u64) -> impl Iterator<Item = (Chunk, u64)> {
-    let mut next = first;
-    files.chunks.iter().filter(|c| c.stored).map(move |&chunk| {
-        let offset = next;
-        next = next.saturating_add(chunk.len);
-        (chunk, offset)
-    })
-}
-
-/// A chunk at a known place of a reader.
-struct One<'a, 'r, R>(u64, &'a RefCell<&'r mut R>);
-
-impl<R: Read + Seek> Contents for One<'_, '_, R> {
-    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
-        let mut reader = self.1.borrow_mut();
-        reader.seek(SeekFrom::Start(self.0))?;
-        io::copy(&mut Read::take(&mut **reader, chunk.len), out).map(|_| true)
-    }
 }
 
 fn not_attached(bases: &Bases, nth: usize) -> SnapshotError {
