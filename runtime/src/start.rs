@@ -137,7 +137,11 @@ fn journals_beside(options: &Options, found: &Candidates) -> Option<Store> {
         return None;
     }
     let parent = found.paths.first()?.parent()?;
-    let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let directory = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
     match journal::back::any(directory) {
         true => Store::open(directory, DEFAULT_KEEP).ok(),
         false => None,

@@ -38,6 +38,7 @@
 pub mod back;
 mod conflict;
 mod files;
+mod keep;
 pub mod record;
 mod saved;
 mod seen;

@@ -2,11 +2,12 @@
 
 use super::Root;
 use super::files::{self, copy_range, for_reading, journal_name, keep_name, read_some, seen_name};
+use super::keep::Keeping;
 use super::record::{self, Attributes, Base, FileId, Header, Kind, MOST_CONTENTS, Name, Record, Was};
 use super::saved::Saved;
 use super::seen::{Seen, now};
 use dunlin_migrate::module::ModuleHash;
-use rustix::fs::{AtFlags, Mode, SeekFrom, Stat, fstat};
+use rustix::fs::{SeekFrom, Stat, fstat};
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::fs::File;
@@ -51,14 +52,6 @@ struct Tracked {
     new: bool,
 }
 
-/// How a file is kept that loses a name.
-enum Keeping {
-    /// Under a number; is it the file itself?
-    Kept(u32, bool),
-    /// It has this name, too.
-    Linked(Name),
-}
-
 /// A change of names that was recorded and is about to be made.
 #[derive(Debug)]
 #[must_use]
@@ -82,20 +75,20 @@ pub struct Leaving<'a> {
 /// The journal that is being written.
 #[derive(Debug)]
 pub struct Journal {
-    dir: File,
-    lineage: Lineage,
-    durable: bool,
-    roots: Vec<Root>,
+    pub(super) dir: File,
+    pub(super) lineage: Lineage,
+    pub(super) durable: bool,
+    pub(super) roots: Vec<Root>,
     file: File,
     end: u64,
     seen: Option<Seen>,
     tracked: Vec<Tracked>,
     by_id: HashMap<FileId, u32>,
     directories: HashSet<FileId>,
-    keep: Option<File>,
-    next_kept: u32,
+    pub(super) keep: Option<File>,
+    pub(super) next_kept: u32,
     /// Files that have another name in `.keep/` of this journal or an earlier one: journal's number and name there.
-    kept: HashMap<FileId, Vec<(u64, u32)>>,
+    pub(super) kept: HashMap<FileId, Vec<(u64, u32)>>,
     /// The last file that had to be opened again to be read.
     reader: Option<(u32, File)>,
 }
@@ -148,50 +141,6 @@ impl Journal {
         self.lineage.number
     }
 
-    /// Removes journals before this number, oldest first, and what they kept: nobody goes back that far. The program must not run
-    /// meanwhile: it could see a file's other names go.
-    pub fn prune(&mut self, below: u64) -> io::Result<()> {
-        /// Longer than that the removal of a name doesn't take, in nanoseconds.
-        const SOON: u64 = 1_000_000_000;
-        let mut old = Vec::new();
-        for name in files::names(&self.dir)? {
-            let Ok(name) = name.into_string() else { continue };
-            for (nth, ending) in [".undo", ".seen", ".keep"].into_iter().enumerate() {
-                if let Some(number) = files::number_of(&name, ending).filter(|n| *n < below) {
-                    old.push((number, nth, name.clone()));
-                }
-            }
-        }
-        // First what tells that one can go back with it.
-        old.sort();
-        for (_, nth, name) in old {
-            if nth < 2 {
-                files::remove(&self.dir, &name)?;
-                continue;
-            }
-            let keep = files::open_dir(&self.dir, &name)?;
-            for kept in files::names(&keep)? {
-                let stat = rustix::fs::statat(&keep, &kept, AtFlags::SYMLINK_NOFOLLOW)?;
-                if stat.st_nlink as u64 > 1 {
-                    let (id, until) = (FileId::of(&stat), now() + SOON);
-                    self.append(&[(Record::Touched { id, until }, &[])])?;
-                }
-                rustix::fs::unlinkat(&keep, &kept, AtFlags::empty())?;
-            }
-            rustix::fs::unlinkat(&self.dir, &name, AtFlags::REMOVEDIR)?;
-        }
-        self.kept.retain(|_, places| {
-            places.retain(|(n, _)| *n >= below);
-            !places.is_empty()
-        });
-        Ok(())
-    }
-
-    /// How many of a file's names are the journals'.
-    pub fn own_links(&self, id: FileId) -> u64 {
-        self.kept.get(&id).map_or(0, |places| places.len() as u64)
-    }
-
     /// Puts everything that was written through the grants on the disk.
     pub fn sync_files(&self) {
         for root in self.roots.iter().filter_map(|r| r.dir.as_ref()) {
@@ -204,27 +153,8 @@ impl Journal {
         self.durable
     }
 
-    /// Another name for what earlier processes have kept.
-    fn find_kept(&mut self) -> io::Result<()> {
-        for name in files::names(&self.dir)? {
-            let Some((name, number)) = name.to_str().ok().and_then(|n| Some((n, files::number_of(n, ".keep")?))) else {
-                continue;
-            };
-            let keep = files::open_dir(&self.dir, name)?;
-            for name in files::names(&keep)? {
-                let stat = rustix::fs::statat(&keep, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-                if stat.st_nlink as u64 > 1
-                    && let Some(kept) = name.to_str().ok().and_then(|n| n.parse().ok())
-                {
-                    self.kept.entry(FileId::of(&stat)).or_default().push((number, kept));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Writes records, one after another, at once.
-    fn append(&mut self, records: &[(Record, &[u8])]) -> io::Result<()> {
+    pub(super) fn append(&mut self, records: &[(Record, &[u8])]) -> io::Result<()> {
         let mut bytes = Vec::new();
         for (record, contents) in records {
             bytes.append(&mut record::encode(record, contents).map_err(io::Error::other)?);
@@ -266,8 +196,8 @@ impl Journal {
             return Ok(None);
         }
         let place = match self.kept.get(&id).and_then(|places| places.last()) {
-            Some(&kept) if stat.st_nlink as u64 <= self.own_links(id) => Err(kept),
-            Some(&kept) => place()?.map_or(Err(kept), Ok),
+            Some(&kept) if links(stat) <= self.own_links(id) => Err(kept),
+            Some(&kept) => place()?.ok_or(kept),
             None => match place()?.or_else(|| files::find_name(&self.roots, None, id)) {
                 Some(name) => Ok(name),
                 // Someone has moved it to where the program's files are not.
@@ -372,7 +302,7 @@ impl Journal {
     }
 
     fn save_part(&mut self, index: u32, file: BorrowedFd<'_>, part: Range<u64>) -> io::Result<()> {
-        if !self.reader.as_ref().is_some_and(|(of, _)| *of == index) {
+        if self.reader.as_ref().is_none_or(|(of, _)| *of != index) {
             self.reader = Some((index, for_reading(file)?));
         }
         let mut at = part.start;
@@ -437,83 +367,6 @@ impl Journal {
             false => self.append(&[(Record::Data { index, at }, &bytes)])?,
         }
         Ok(part.end)
-    }
-
-    /// The directory of what is kept.
-    fn keep(&mut self) -> io::Result<&File> {
-        if self.keep.is_none() {
-            let name = keep_name(self.lineage.number);
-            match rustix::fs::mkdirat(&self.dir, &*name, Mode::RWXU) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(e) => return Err(e.into()),
-            }
-            self.keep = Some(files::open_dir(&self.dir, &name)?);
-        }
-        self.keep.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    /// A new file among what is kept.
-    fn new_kept(&mut self) -> io::Result<(u32, File)> {
-        let kept = self.next_kept;
-        self.next_kept += 1;
-        let file = files::open(self.keep()?, &kept.to_string(), true)?;
-        file.set_len(0)?;
-        Ok((kept, file))
-    }
-
-    fn sync_kept(&self, copy: &File) -> io::Result<()> {
-        if self.durable {
-            rustix::fs::fsync(copy)?;
-            if let Some(keep) = &self.keep {
-                rustix::fs::fsync(keep)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps a file that is about to lose a name: by another name, or else as a copy.
-    fn keep_file(&mut self, parent: &File, name: &Name, leaving: &Leaving<'_>) -> io::Result<Keeping> {
-        let (leaf, stat) = (leaving.leaf, leaving.stat);
-        let kept = self.next_kept;
-        let linked = rustix::fs::linkat(parent, leaf, self.keep()?, kept.to_string(), AtFlags::empty());
-        self.next_kept += 1;
-        match linked {
-            Ok(()) => {
-                if self.durable {
-                    rustix::fs::fsync(self.keep()?)?;
-                }
-                self.kept
-                    .entry(FileId::of(stat))
-                    .or_default()
-                    .push((self.lineage.number, kept));
-                return Ok(Keeping::Kept(kept, true));
-            }
-            Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::IO | rustix::io::Errno::NOENT) => {
-                return Err(linked.map_or_else(Into::into, |()| io::ErrorKind::Other.into()));
-            }
-            // Another file system, or a file of someone else's.
-            Err(_) => {}
-        }
-        if stat.st_nlink as u64 > 1
-            && let Some(other) = files::find_name(&self.roots, Some(name), FileId::of(stat))
-        {
-            return Ok(Keeping::Linked(other));
-        }
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-        let from = File::from(rustix::fs::openat(parent, leaf, flags, Mode::empty())?);
-        let (kept, copy) = self.new_kept()?;
-        let copied = copy_range(&from, 0, &copy, 0, u64::MAX).and_then(|_| self.sync_kept(&copy));
-        if let Err(e) = copied {
-            self.remove_kept(kept);
-            return Err(e);
-        }
-        Ok(Keeping::Kept(kept, false))
-    }
-
-    fn remove_kept(&self, kept: u32) {
-        if let Some(keep) = &self.keep {
-            let _ = files::remove(keep, &kept.to_string());
-        }
     }
 
     /// The entries of a directory are about to change.
@@ -695,6 +548,12 @@ impl Journal {
             }
         }
     }
+}
+
+/// How many names a file has. (The field's type differs between architectures, hence the cast.)
+#[allow(clippy::unnecessary_cast)]
+pub(super) fn links(stat: &Stat) -> u64 {
+    stat.st_nlink as u64
 }
 
 /// When a file was last changed, attributes included, in nanoseconds since 1970.
