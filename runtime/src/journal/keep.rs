@@ -70,7 +70,7 @@ impl Journal {
             let keep = files::open_dir(&self.dir, name)?;
             for name in files::names(&keep)? {
                 let stat = rustix::fs::statat(&keep, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-                if links(stat) > 1
+                if links(&stat) > 1
                     && let Some(kept) = name.to_str().ok().and_then(|n| n.parse().ok())
                 {
                     self.kept.entry(FileId::of(&stat)).or_default().push((number, kept));
