@@ -42,6 +42,8 @@ pub struct WasiConfig {
     pub grants: Vec<Grant>,
     /// On resuming, take a shared file as it is, though it isn't as it was.
     pub accept_changed: bool,
+    /// The files were taken back to the snapshot that the program goes on from: what isn't as it says was changed by others.
+    pub back: bool,
     /// Where the program's own snapshots go, and whether that is a directory: the program itself shall not find it.
     pub snapshots: Option<(PathBuf, bool)>,
 }

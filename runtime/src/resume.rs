@@ -253,12 +253,13 @@ pub struct Restored {
 }
 
 /// Restores a program into a `shell`, from a snapshot of this program (see [`check_program`]).
-/// Before anything of its host side is put back, `before_files` brings the files to where they were.
+/// Before anything of its host side is put back, `before_files` brings the files to where they were, and says whether it has done so for
+/// all of them.
 pub fn restore<R: Source>(
     shell: Instance,
     snapshot: &Snapshot<R>,
     config: &WasiConfig,
-    before_files: impl FnOnce() -> Result<(), BackError>,
+    before_files: impl FnOnce() -> Result<bool, BackError>,
 ) -> Result<Restored, ResumeError> {
     let mut instance = shell;
     let program = instance.program;
@@ -267,7 +268,8 @@ pub fn restore<R: Source>(
     validate(&mut state, &program.module, &program.maps)?;
     let import = fill_instance(&mut instance, &state)?;
     let leases = pages::fill(&mut instance, snapshot)?;
-    before_files()?;
+    let back = before_files()?;
+    let config = &WasiConfig { back, ..config.clone() };
     let wasi = Wasi::restore_with(&state.wasi, config, &Carried::of(snapshot))?;
     leases.keep(instance.memories().flat_map(Memory::mapped_addresses).collect());
     Ok(Restored {

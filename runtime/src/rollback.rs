@@ -58,9 +58,9 @@ fn root(grant: &Grant) -> Root {
 }
 
 impl Rollback {
-    /// Takes the program's files back to where they were at what it goes on from. Returns where its journal then stands, and what a
-    /// person should know.
-    pub fn go_back(&self, from: From, config: &WasiConfig) -> Result<(Lineage, Vec<String>), BackError> {
+    /// Takes the program's files back to where they were at what it goes on from. Returns where its journal then stands, what a person
+    /// should know, and whether the files of all granted directories are back.
+    pub fn go_back(&self, from: From, config: &WasiConfig) -> Result<(Lineage, Vec<String>, bool), BackError> {
         let granted: Vec<Root> = config.grants.iter().map(root).collect();
         let (base, number) = match from {
             From::Beginning => (Base::Beginning, 0),
@@ -75,6 +75,7 @@ impl Rollback {
             config.accept_changed,
             self.durable,
         )?;
+        let back = went.journal.is_some() && went.everywhere;
         let (number, base, continues) = went.journal.unwrap_or((number, base, false));
         let lineage = Lineage {
             module: self.module,
@@ -82,7 +83,7 @@ impl Rollback {
             base,
             continues,
         };
-        Ok((lineage, went.told))
+        Ok((lineage, went.told, back))
     }
 
     /// The number of a snapshot that lies in the journals' directory.

@@ -223,8 +223,8 @@ struct Run {
     beside: Option<Store>,
 }
 
-/// How the program's changes of files are recorded, if they are.
-type Recording = Option<(Rollback, Lineage)>;
+/// How the program's changes of files are recorded, if they are, and whether all of its files have been taken back.
+type Recording = Option<(Rollback, Lineage, bool)>;
 
 /// How a program ended, and the writer of its periodic snapshots, which is to be stopped.
 type Ended = (Ending, Option<&'static Saver>);
@@ -234,7 +234,7 @@ impl Run {
     fn fresh(mut self) -> Result<Ended, Failure> {
         let lineage = self.go_back(rollback::From::Beginning)?;
         let mut wasi = Wasi::new(&self.setup.config).map_err(|e| Failure::new(USAGE, e))?;
-        if let Some((rollback, lineage)) = lineage {
+        if let Some((rollback, lineage, _)) = lineage {
             rollback.record(lineage, &mut wasi)?;
         }
         let instance = Instance::new(self.program, &self.setup.limits)?;
@@ -261,7 +261,7 @@ impl Run {
     /// Runs the program from where a snapshot stands.
     fn resumed(mut self, found: Candidates) -> Result<Ended, Failure> {
         let (path, mut restored, lineage) = self.restore(&found)?;
-        if let Some((rollback, lineage)) = lineage {
+        if let Some((rollback, lineage, _)) = lineage {
             rollback.record(lineage, &mut restored.wasi)?;
         }
         for warning in restored.wasi.warnings() {
@@ -365,7 +365,7 @@ impl Run {
             if let Some(from) = from {
                 lineage = self.go_back(from)?;
             }
-            Ok(())
+            Ok(lineage.as_ref().is_some_and(|(_, _, back)| *back))
         })?;
         Ok((restored, lineage))
     }
@@ -389,9 +389,9 @@ impl Run {
             }
             return Ok(None);
         };
-        let (lineage, told) = rollback.go_back(from, &self.setup.config)?;
+        let (lineage, told, back) = rollback.go_back(from, &self.setup.config)?;
         told.iter().for_each(|text| warn(text));
-        Ok(Some((rollback, lineage)))
+        Ok(Some((rollback, lineage, back)))
     }
 
     /// Says where the program's own checkpoints go. `resumed`: what it goes on from.

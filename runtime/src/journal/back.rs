@@ -75,6 +75,8 @@ pub struct Went {
     /// The journal that led there and is to be gone on with: its number and what it leads to, and whether another comes before it. `None`
     /// if there are no journals.
     pub journal: Option<(u64, Base, bool)>,
+    /// Is every directory that is granted now one of the journal's?
+    pub everywhere: bool,
     /// How many records were undone.
     pub undone: u64,
     /// What a person should know.
@@ -172,6 +174,14 @@ pub fn go_back(
         undone: found.iter().map(|f| f.read.records.len() as u64).sum(),
         ..Went::default()
     };
+    went.everywhere = granted.iter().all(|root| {
+        let id = root
+            .dir
+            .as_ref()
+            .and_then(|dir| rustix::fs::fstat(dir).ok())
+            .map(|stat| FileId::of(&stat));
+        found[0].read.header.grants.contains(&(root.guest.clone(), id))
+    });
     if went.undone > 0 {
         went.told = undo_all(&dir, &found, granted, accept_changed, durable)?;
     }

@@ -153,9 +153,12 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Removes what is gone, and gives everything its name.
-    pub(super) fn put(&mut self, grants: &[GrantedDir]) -> Result<(), Problems> {
-        self.remove_gone(grants)?;
+    /// Removes what is gone, and gives everything its name. `back`: the files were taken back, so what has a name that the program had
+    /// removed is others'.
+    pub(super) fn put(&mut self, grants: &[GrantedDir], back: bool) -> Result<(), Problems> {
+        if !back {
+            self.remove_gone(grants)?;
+        }
         let items = std::mem::take(&mut self.items);
         let put = items.iter().filter(|i| i.differs).try_for_each(|item| {
             let put = self.put_one(item);

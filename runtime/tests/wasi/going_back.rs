@@ -90,7 +90,7 @@ fn rollback(saves: &Path, durable: bool) -> Rollback {
 /// A program with a journal that leads to its beginning.
 fn begin(rollback: &Rollback, data: &Path) -> Guest {
     let config = config(&[(data, "/")]);
-    let (lineage, told) = rollback.go_back(From::Beginning, &config).unwrap();
+    let (lineage, told, _) = rollback.go_back(From::Beginning, &config).unwrap();
     assert!(told.is_empty(), "{told:?}");
     let mut g = Guest::with(&config);
     rollback.record(lineage, &mut g.wasi).map_err(|e| e.message).unwrap();
@@ -232,7 +232,7 @@ fn everything_goes_back_to_any_snapshot() {
         drop(g);
         let number = seed % 4;
         let from = if number == 0 { From::Beginning } else { From::Own(number) };
-        let (lineage, told) = way
+        let (lineage, told, _) = way
             .go_back(from, &config(&[(data, "/")]))
             .unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert!(told.is_empty(), "seed {seed}: {told:?}");
@@ -270,7 +270,7 @@ fn going_back_may_be_killed_at_any_moment() {
         let back = || way.go_back(From::Own(1), &config(&[(data, "/")]));
         for _ in 0..6 {
             let mut child = fork(|| match back() {
-                Ok((_, told)) => told.join("; ").into_bytes(),
+                Ok((_, told, _)) => told.join("; ").into_bytes(),
                 Err(e) => e.to_string().into_bytes(),
             })
             .unwrap();
@@ -280,7 +280,7 @@ fn going_back_may_be_killed_at_any_moment() {
             assert!(said.is_empty(), "seed {seed}: {}", String::from_utf8_lossy(&said));
             kills += u32::from(child.reap().is_err());
         }
-        let (_, told) = back().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let (_, told, _) = back().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert!(told.is_empty(), "seed {seed}: {told:?}");
         let (mut was, mut is) = (trees[1].clone(), tree(data));
         if seed % 4 == 3 {
@@ -358,7 +358,7 @@ fn what_others_have_changed_is_told_and_kept() {
         );
         same(&before, &tree(data), "a refusal touches nothing");
         config.accept_changed = true;
-        let (_, told) = way.go_back(From::Own(1), &config).unwrap();
+        let (_, told, _) = way.go_back(From::Own(1), &config).unwrap();
         let part = name.trim_end_matches("/in");
         assert!(told.iter().any(|t| t.contains(part)), "{name}: {told:?}");
         if let Some((aside, contents)) = kept {
@@ -384,7 +384,7 @@ fn what_was_removed_by_others_cant_come_back() {
         "{error}"
     );
     config.accept_changed = true;
-    let (_, told) = way.go_back(From::Own(1), &config).unwrap();
+    let (_, told, _) = way.go_back(From::Own(1), &config).unwrap();
     assert!(told.iter().any(|t| t.contains("can't be brought back whole")), "{told:?}");
 }
 
