@@ -387,7 +387,7 @@ fn what_others_do_elsewhere_is_left_alone() {
 #[test]
 fn carried_files_of_others_are_not_replaced() {
     for grant in [Grant::Carry, Grant::CarryAll] {
-        let scene = Scene::new(grant, BEFORE, &["append report second"]);
+        let scene = Scene::new(grant, BEFORE, &[]);
         later();
         scene.append("other");
         scene.is_refused("other");
