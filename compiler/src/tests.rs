@@ -129,10 +129,17 @@ fn errors_name_the_first_bad_function() {
         compile(text.as_bytes(), &options(2)).map(drop),
         Err(Error::unsupported("threads", 0x23))
     );
-    let Err(Error::Text(message)) = compile(b"(module (func call $f))", &options(1)) else {
+    let named = CompileOptions {
+        path: "prog.wat".into(),
+        ..options(1)
+    };
+    let Err(Error::Text(message)) = compile(b"(module (func call $f))", &named) else {
         panic!()
     };
-    assert!(message.contains("unknown func") && message.contains("prog:1:20"), "{message}");
+    assert!(
+        message.contains("unknown func") && message.contains("prog.wat:1:20"),
+        "{message}"
+    );
     assert!(matches!(compile(b"\xff\xfe", &options(1)), Err(Error::Text(_))));
     let unknown = compile(b"(module (import \"env\" \"f\" (func)))", &options(1));
     assert!(matches!(unknown, Err(Error::UnknownImports(_))));

@@ -198,9 +198,13 @@ fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, 
     let Some(outermost) = state.frames.first() else {
         return Err(FrameError::Empty.into());
     };
-    let trampoline = program
-        .trampoline(outermost.func)
-        .ok_or(FrameError::NoFunction(outermost.func))?;
+    // That of the function that was called: by a tail call, the outermost frame may be of another one, with other parameters.
+    let invoked = match &state.invocation {
+        Invocation::Start => program.module.start,
+        Invocation::Export(name) => program.module.exported_func(name),
+    };
+    let invoked = invoked.unwrap_or(outermost.func);
+    let trampoline = program.trampoline(invoked).ok_or(FrameError::NoFunction(invoked))?;
     // The frames first: they are what can fail here and not where the snapshot was made.
     let entry = Entry {
         top: instance.stack.top(),
