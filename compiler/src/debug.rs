@@ -201,7 +201,7 @@ mod tests {
             }
             let section = ReadEh::new(&bytes, LittleEndian);
             let bases = BaseAddresses::default().set_eh_frame(0);
-            let last = image.symbols.last().unwrap();
+            let last = image.symbols.iter().rfind(|s| s.len > 0).unwrap();
             let address = 0x100_0000 + u64::from(last.start);
             let fde = section.fde_for_address(&bases, address, ReadEh::cie_from_offset).unwrap();
             assert_eq!((fde.initial_address(), fde.len()), (address, last.len.into()));
