@@ -282,14 +282,18 @@ impl Run {
     /// Restores the program from the first snapshot that isn't damaged.
     fn restore(&self, found: &Candidates) -> Result<(PathBuf, Restored, Recording), Failure> {
         let mut damaged = Vec::new();
+        let mut nowhere = None;
         for path in &found.paths {
             match self.restore_from(path, found.own) {
                 Ok((restored, lineage)) => return Ok((path.clone(), restored, lineage)),
                 Err(ResumeError::Back(e)) => {
-                    return Err(Failure::new(
-                        e.exit_code(),
-                        format!("cannot resume from {}: {e}", path.display()),
-                    ));
+                    let failure = Failure::new(e.exit_code(), format!("cannot resume from {}: {e}", path.display()));
+                    // Files can't be taken forward: they stand at an earlier snapshot, to which they were taken because this one was damaged.
+                    let earlier = matches!(e, BackError::Missing(_)) && found.paths.len() > 1;
+                    if !earlier {
+                        return Err(failure);
+                    }
+                    nowhere.get_or_insert(failure);
                 }
                 Err(e) if found.paths.len() > 1 && e.is_damage() => {
                     warn(&format!("{} is skipped: {e}", path.display()));
@@ -302,7 +306,7 @@ impl Run {
             "cannot resume: every snapshot is damaged ({}); remove them to begin anew",
             damaged.join(", ")
         );
-        Err(Failure::new(BAD_SNAPSHOT, message))
+        Err(nowhere.unwrap_or_else(|| Failure::new(BAD_SNAPSHOT, message)))
     }
 
     /// All that stands in the way of going on from a snapshot.

@@ -206,7 +206,9 @@ impl Journal {
         };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let index = self.tracked.len() as u32;
+        // Noted first: a record without its entry would look like others' change.
         self.seen()?.reserve(index)?;
+        self.seen()?.done(index, size);
         let record = Record::File {
             index,
             place,
@@ -417,6 +419,7 @@ impl Journal {
         let id = FileId::of(&fstat(file)?);
         let index = self.tracked.len() as u32;
         self.seen()?.reserve(index)?;
+        self.seen()?.done(index, 0);
         let name = name.clone();
         self.append(&[(Record::Born { index, name, id }, &[])])?;
         Ok(self.add(Tracked {
@@ -491,6 +494,18 @@ impl Journal {
 
     /// Keeps and records what is about to lose its name.
     fn removal(&mut self, parent: &File, name: &Name, leaving: &Leaving<'_>, ticket: &mut Ticket) -> io::Result<()> {
+        let id = FileId::of(leaving.stat);
+        let known = self.index_of(id);
+        // Another name changes when the file was last changed.
+        known.iter().for_each(|&index| self.begin_change(index));
+        let recorded = self.record_removal(parent, name, leaving, ticket);
+        if recorded.is_err() {
+            self.name_changed(id, false);
+        }
+        recorded
+    }
+
+    fn record_removal(&mut self, parent: &File, name: &Name, leaving: &Leaving<'_>, ticket: &mut Ticket) -> io::Result<()> {
         use rustix::fs::FileType;
         let id = FileId::of(leaving.stat);
         let known = self.index_of(id);
@@ -514,11 +529,7 @@ impl Journal {
             was,
             attributes: Attributes::of(leaving.stat),
         };
-        self.append(&[(record, &[])])?;
-        if let Some(index) = known {
-            self.begin_change(index);
-        }
-        Ok(())
+        self.append(&[(record, &[])])
     }
 
     /// A file has lost or got a name, or its attributes were changed.
