@@ -96,11 +96,12 @@ pub fn conflicts(roots: &Roots, world: &World, last: &[&Record], seen: &HashMap<
     let within_pending = |name: &Name| pending.iter().any(|p| name.is_within(p));
     let mut found = Vec::new();
     for (name, expected) in &world.names {
-        let Some(how) = differs(roots, world, name, Some(*expected), seen)? else {
+        let Some(how) = differs(roots, world, name, *expected, seen)? else {
             continue;
         };
         // It may be as it was before the last change, which was recorded and not made.
-        if within_pending(name) && differs(roots, &before, name, before.names.get(name).copied(), seen)?.is_none() {
+        let earlier = before.names.get(name).copied().unwrap_or(Expected::Absent);
+        if within_pending(name) && differs(roots, &before, name, earlier, seen)?.is_none() {
             continue;
         }
         found.push(Conflict { name: name.clone(), how });
@@ -114,15 +115,14 @@ pub fn conflicts(roots: &Roots, world: &World, last: &[&Record], seen: &HashMap<
     Ok(found)
 }
 
-/// In what way a name isn't what it should be. Of a name that nothing is expected of, nothing can differ.
+/// In what way a name isn't what it should be.
 fn differs(
     roots: &Roots,
     world: &World,
     name: &Name,
-    expected: Option<Expected>,
+    expected: Expected,
     seen: &HashMap<u64, Vec<Entry>>,
 ) -> io::Result<Option<How>> {
-    let Some(expected) = expected else { return Ok(None) };
     let there = look(roots, name)?;
     let needed = |id: &FileId| world.known.get(id).is_none_or(|k| k.needed);
     Ok(match (expected, there) {
