@@ -114,6 +114,22 @@ impl Journal {
 
     /// Keeps a file that is about to lose a name: by another name, or else as a copy.
     pub(super) fn keep_file(&mut self, parent: &File, name: &Name, leaving: &Leaving<'_>) -> io::Result<Keeping> {
+        if let Some(kept) = self.keep_link(parent, name, leaving)? {
+            return Ok(kept);
+        }
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+        let from = File::from(rustix::fs::openat(parent, leaving.leaf, flags, Mode::empty())?);
+        let (kept, copy) = self.new_kept()?;
+        let copied = copy_range(&from, 0, &copy, 0, u64::MAX).and_then(|_| self.sync_kept(&copy));
+        if let Err(e) = copied {
+            self.remove_kept(kept);
+            return Err(e);
+        }
+        Ok(Keeping::Kept(kept, false))
+    }
+
+    /// Keeps a file or symbolic link that is about to lose a name by another one; `None` if it can't have one and has none.
+    pub(super) fn keep_link(&mut self, parent: &File, name: &Name, leaving: &Leaving<'_>) -> io::Result<Option<Keeping>> {
         let (leaf, stat) = (leaving.leaf, leaving.stat);
         let kept = self.next_kept;
         let linked = rustix::fs::linkat(parent, leaf, self.keep()?, kept.to_string(), AtFlags::empty());
@@ -127,7 +143,7 @@ impl Journal {
                     .entry(FileId::of(stat))
                     .or_default()
                     .push((self.lineage.number, kept));
-                return Ok(Keeping::Kept(kept, true));
+                return Ok(Some(Keeping::Kept(kept, true)));
             }
             Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::IO | rustix::io::Errno::NOENT) => {
                 return Err(linked.map_or_else(Into::into, |()| io::ErrorKind::Other.into()));
@@ -138,17 +154,9 @@ impl Journal {
         if links(stat) > 1
             && let Some(other) = files::find_name(&self.roots, Some(name), FileId::of(stat))
         {
-            return Ok(Keeping::Linked(other));
+            return Ok(Some(Keeping::Linked(other)));
         }
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-        let from = File::from(rustix::fs::openat(parent, leaf, flags, Mode::empty())?);
-        let (kept, copy) = self.new_kept()?;
-        let copied = copy_range(&from, 0, &copy, 0, u64::MAX).and_then(|_| self.sync_kept(&copy));
-        if let Err(e) = copied {
-            self.remove_kept(kept);
-            return Err(e);
-        }
-        Ok(Keeping::Kept(kept, false))
+        Ok(None)
     }
 
     pub(super) fn remove_kept(&self, kept: u32) {

@@ -512,16 +512,20 @@ impl Journal {
         let new = known.is_some_and(|i| self.tracked.get(i as usize).is_some_and(|t| t.new));
         let was = match (FileType::from_raw_mode(leaving.stat.st_mode), &leaving.target) {
             (FileType::Directory, _) => Was::Directory,
-            (_, Some(target)) => Was::Symlink(target.clone()),
+            // Made anew, it would no longer be the link that its other names are.
+            (_, Some(target)) => {
+                let kept = match links(leaving.stat) > 1 {
+                    true => self.keep_link(parent, name, leaving)?,
+                    false => None,
+                };
+                kept.map_or_else(|| Was::Symlink(target.clone()), |keeping| was_kept(id, keeping, ticket))
+            }
             (FileType::Fifo, _) => Was::Pipe,
             _ if new => Was::New,
-            _ => match self.keep_file(parent, name, leaving)? {
-                Keeping::Linked(other) => Was::Linked(other),
-                Keeping::Kept(kept, linked) => {
-                    ticket.kept = Some((id, kept, linked));
-                    Was::Kept(kept)
-                }
-            },
+            _ => {
+                let keeping = self.keep_file(parent, name, leaving)?;
+                was_kept(id, keeping, ticket)
+            }
         };
         let record = Record::Removed {
             name: name.clone(),
@@ -557,6 +561,17 @@ impl Journal {
                     }
                 }
             }
+        }
+    }
+}
+
+/// What is recorded of a file that was kept, and what undoes the keeping.
+fn was_kept(id: FileId, keeping: Keeping, ticket: &mut Ticket) -> Was {
+    match keeping {
+        Keeping::Linked(other) => Was::Linked(other),
+        Keeping::Kept(kept, linked) => {
+            ticket.kept = Some((id, kept, linked));
+            Was::Kept(kept)
         }
     }
 }

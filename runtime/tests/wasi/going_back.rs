@@ -25,7 +25,10 @@ fn tree(root: &Path) -> Tree {
             let meta = fs::symlink_metadata(&path).unwrap();
             let what = match meta.file_type() {
                 t if t.is_dir() => "directory".to_owned(),
-                t if t.is_symlink() => format!("-> {:?}", fs::read_link(&path).unwrap()),
+                t if t.is_symlink() => {
+                    inodes.entry(meta.ino()).or_default().push(name.clone());
+                    format!("-> {:?}", fs::read_link(&path).unwrap())
+                }
                 _ => {
                     inodes.entry(meta.ino()).or_default().push(name.clone());
                     format!(
