@@ -9,10 +9,11 @@ use super::record::{Attributes, FileId, Kind, Name, Placed, Record, Was};
 use super::world::{Expected, Location, World};
 use cap_primitives::fs::{self as sandbox, DirOptions, FollowSymlinks, MetadataExt, OpenOptions, OpenOptionsExt};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
 /// A step of going back that failed. The files are between two moments; going back again goes on from here.
@@ -33,8 +34,8 @@ pub struct Undo<'a> {
     world: &'a mut World,
     /// The file whose contents are being put back.
     opened: Option<((u64, u32), Option<File>)>,
-    /// Names under which something was made anew, so that it is another file now; everything may have been, if this was begun before.
-    copies: HashSet<Name>,
+    /// What was made anew, and which file it is now. If this was begun before, there may be more.
+    anew: HashMap<FileId, FileId>,
     begun: bool,
     /// What a person should know.
     pub told: Vec<String>,
@@ -48,7 +49,7 @@ impl<'a> Undo<'a> {
             roots,
             world,
             opened: None,
-            copies: HashSet::new(),
+            anew: HashMap::new(),
             begun,
             told: Vec::new(),
         }
@@ -157,18 +158,15 @@ impl<'a> Undo<'a> {
                 let back = look(self.roots, from)?.map(|f| id_of(&f));
                 match (back, there) {
                     // It was never done, or has been undone.
-                    (Some(back), _) if back == *id => Ok(()),
-                    (_, Some(there)) if there == *id || (back.is_none() && self.copied(to)) => {
+                    (Some(back), _) if self.is(back, *id) => Ok(()),
+                    (_, Some(there)) if self.is(there, *id) || (back.is_none() && self.begun) => {
                         if back.is_some() {
                             self.set_aside(from, How::Appeared)?;
                         }
                         let (Some(a), Some(b)) = (self.root(to), self.root(from)) else {
                             return Ok(());
                         };
-                        sandbox::rename(a, path(to), b, path(from))?;
-                        let moved = |n: Name| if n.is_within(to) { n.moved(to, from) } else { n };
-                        self.copies = std::mem::take(&mut self.copies).into_iter().map(moved).collect();
-                        Ok(())
+                        sandbox::rename(a, path(to), b, path(from))
                     }
                     _ => Ok(()),
                 }
@@ -202,7 +200,7 @@ impl<'a> Undo<'a> {
             Location::At(name) => {
                 // What others have put there is not ours to change.
                 match look(self.roots, name)? {
-                    Some(found) if id_of(&found) == id || self.copied(name) => {}
+                    Some(found) if self.is(id_of(&found), id) || self.begun => {}
                     _ => return Ok(None),
                 }
                 let Some(root) = self.root(name) else { return Ok(None) };
@@ -215,9 +213,15 @@ impl<'a> Undo<'a> {
         }
     }
 
-    /// May what is under a name have been made anew, so that it is another file now?
-    fn copied(&self, name: &Name) -> bool {
-        self.begun || self.copies.contains(name)
+    /// Is what was found the file that records know as `id`?
+    fn is(&self, found: FileId, id: FileId) -> bool {
+        found == *self.anew.get(&id).unwrap_or(&id)
+    }
+
+    /// What records know as `id` was made anew.
+    fn made(&mut self, id: FileId, now: &impl AsFd) -> io::Result<()> {
+        self.anew.insert(id, FileId::of(&rustix::fs::fstat(now)?));
+        Ok(())
     }
 
     fn created(&mut self, name: &Name, kind: Kind) -> io::Result<()> {
@@ -232,10 +236,10 @@ impl<'a> Undo<'a> {
         let ours = match (kind, self.world.names.get(name)) {
             (Kind::Directory, _) => false,
             (Kind::Symlink, _) => found.is_symlink(),
-            (Kind::Link(id), _) | (Kind::File, Some(&Expected::This(id))) => id_of(&found) == id,
+            (Kind::Link(id), _) | (Kind::File, Some(&Expected::This(id))) => self.is(id_of(&found), id),
             (Kind::File, _) => found.is_file() && found.len() == 0,
         };
-        match ours || (!found.is_dir() && self.copied(name)) {
+        match ours || (!found.is_dir() && self.begun) {
             true => sandbox::remove_file(root, path(name)),
             false => self.set_aside(name, How::Replaced),
         }
@@ -248,7 +252,7 @@ impl<'a> Undo<'a> {
             Was::New => Ok(()),
             Was::Linked(other) => {
                 match there {
-                    Some(found) if id_of(&found) == id || self.copied(other) => return Ok(()),
+                    Some(found) if self.is(id_of(&found), id) || self.begun => return Ok(()),
                     Some(_) => self.set_aside(name, How::Appeared)?,
                     None => {}
                 }
@@ -265,32 +269,34 @@ impl<'a> Undo<'a> {
                     }
                     None => sandbox::create_dir(root, path(name), &DirOptions::new())?,
                 }
-                self.copies.insert(name.clone());
-                set_attributes(&sandbox::open_dir_nofollow(root, path(name))?, attributes)
+                let dir = sandbox::open_dir_nofollow(root, path(name))?;
+                self.made(id, &dir)?;
+                set_attributes(&dir, attributes)
             }
             Was::Symlink(_) | Was::Pipe => {
-                if let Some(found) = there {
-                    let same = match was {
-                        Was::Pipe => !found.is_file() && !found.is_dir() && !found.is_symlink(),
-                        _ => found.is_symlink(),
-                    };
-                    if same {
-                        return Ok(());
+                let same = match (&there, was) {
+                    (None, _) => false,
+                    (Some(found), Was::Symlink(target)) => {
+                        found.is_symlink() && sandbox::read_link_contents(root, path(name))?.as_os_str().as_bytes() == *target
                     }
+                    (Some(found), _) => !found.is_file() && !found.is_dir() && !found.is_symlink(),
+                };
+                if there.is_some() && !same {
                     self.set_aside(name, How::Appeared)?;
                 }
                 let (dir, leaf) = parent_of(root, name)?;
                 match was {
+                    _ if same => {}
                     Was::Symlink(target) => rustix::fs::symlinkat(&target[..], &dir, &leaf[..])?,
                     _ => {
                         let mode = Mode::from_raw_mode(attributes.mode & 0o777);
                         rustix::fs::mknodat(&dir, &leaf[..], rustix::fs::FileType::Fifo, mode, 0)?;
                     }
                 }
-                self.copies.insert(name.clone());
+                self.made(id, &any(root, name)?)?;
+                // Whoever made it may have been killed before this.
                 let times = times(attributes);
-                rustix::fs::utimensat(&dir, &leaf[..], &times, AtFlags::SYMLINK_NOFOLLOW)?;
-                Ok(())
+                Ok(rustix::fs::utimensat(&dir, &leaf[..], &times, AtFlags::SYMLINK_NOFOLLOW)?)
             }
         }
     }
@@ -336,7 +342,7 @@ impl<'a> Undo<'a> {
             let _ = super::files::remove(&dir, &temporary);
             return Err(e);
         }
-        self.copies.insert(name.clone());
+        self.made(id, &to)?;
         super::files::remove(&keep, &kept)
     }
 
