@@ -7,6 +7,7 @@
 //! - [`guest`]: the small C and text-format programs in `guests/`, with the directives in their headers;
 //! - [`case`]: a real program with its reference;
 //! - [`moves`]: ping-pong between architectures;
+//! - [`slice`]: how much of a suite one run takes;
 //! - [`snapshots`]: snapshots as values, to compare and to forge them;
 //! - [`forge`]: snapshots forged from a seed;
 //! - [`sources`]: sources, scripts and modules that lie inside crates and Python packages;
@@ -24,6 +25,7 @@ pub mod process;
 pub mod program;
 pub mod real;
 pub mod recipes;
+pub mod slice;
 pub mod snapshots;
 pub mod sources;
 pub mod spec;

@@ -15,6 +15,7 @@ use dunlin_migrate::{inspect, snapshot};
 use dunlin_tests::forge::{Dice, assemble, forge, parts};
 use dunlin_tests::guest::guest;
 use dunlin_tests::program::{CHECKPOINTED, scratch};
+use dunlin_tests::slice;
 use dunlin_tests::tools;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
@@ -253,24 +254,11 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// The first seed of the slice: another one for each commit.
-fn seed() -> u64 {
-    let head = Command::new("git")
-        .args(["rev-parse", "HEAD"])
-        .current_dir(tools::root())
-        .output();
-    let head = head
-        .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
-        .unwrap_or_default();
-    let digits = head.get(..8).unwrap_or("0");
-    u64::from_str_radix(digits, 16).unwrap_or(0) << 20
-}
-
 #[test]
 fn forged_snapshots_are_refused_or_harmless() {
     let _alone = ALONE.lock();
     let (first, count) = (
-        number("DUNLIN_FORGED_SEED").unwrap_or_else(seed),
+        number("DUNLIN_FORGED_SEED").unwrap_or_else(|| slice::seed() << 20),
         number("DUNLIN_FORGED").unwrap_or(SLICE),
     );
     let every = number("DUNLIN_FORGED_REAL").unwrap_or(10).max(1);

@@ -142,7 +142,9 @@ fn differs(
         (Expected::This(id), None) => needed(&id).then_some(How::Removed),
         (Expected::This(id), Some(found)) if id_of(&found) != id => Some(How::Replaced),
         (Expected::This(id), Some(found)) => {
-            let entry = world.known.get(&id).and_then(|k| seen.get(&k.seen.0)?.get(k.seen.1 as usize));
+            // Only regular files have entries; a symbolic link may have the number of one that is gone.
+            let known = world.known.get(&id).filter(|_| found.is_file());
+            let entry = known.and_then(|k| seen.get(&k.seen.0)?.get(k.seen.1 as usize));
             let ours = world.touched.get(&id).copied().unwrap_or(0).max(world.restored);
             let as_left = entry.is_none_or(|e| e.fits(found.len(), changed(&found), ours));
             (!as_left && world.places.get(&id) != Some(&Location::Gone)).then_some(How::Changed)

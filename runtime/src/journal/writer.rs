@@ -543,8 +543,12 @@ impl Journal {
             seen.done(index, tracked.now);
         }
         if gone && self.own_links(id) == 0 {
-            // Its number may soon be another file's.
+            // Its number may soon be another file's. The copy that was kept needs nothing more from it, and writes through a descriptor
+            // that is not known here yet will not be recorded.
             self.by_id.remove(&id);
+            if let Some(tracked) = self.tracked.get_mut(index as usize) {
+                tracked.size = 0;
+            }
         }
     }
 

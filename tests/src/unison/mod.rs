@@ -12,9 +12,9 @@ pub use journey::{Journey, Plan, Tally};
 use crate::program::Program;
 use crate::real::Recipe;
 use crate::recipes;
+use crate::slice;
 use dunlin_migrate::arch::Arch;
 use std::path::Path;
-use std::process::Command;
 use std::sync::OnceLock;
 
 /// Random numbers from a seed.
@@ -54,20 +54,10 @@ impl Random {
 
 /// The campaign's seed: `$DUNLIN_UNISON_SEED`, else one that changes with the commit.
 pub fn seed() -> u64 {
-    static SEED: OnceLock<u64> = OnceLock::new();
-    *SEED.get_or_init(|| {
-        if let Ok(text) = std::env::var("DUNLIN_UNISON_SEED") {
-            return text.parse().expect("DUNLIN_UNISON_SEED is a number");
-        }
-        let head = Command::new("git")
-            .args(["rev-parse", "HEAD"])
-            .current_dir(crate::tools::root())
-            .output();
-        let head = head.ok().filter(|o| o.status.success()).map(|o| o.stdout).unwrap_or_default();
-        head.iter()
-            .fold(1, |sum: u64, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
-            % 1_000_000
-    })
+    match std::env::var("DUNLIN_UNISON_SEED") {
+        Ok(text) => text.parse().expect("DUNLIN_UNISON_SEED is a number"),
+        Err(_) => slice::seed() % 1_000_000,
+    }
 }
 
 /// How many kills: `$DUNLIN_UNISON_KILLS`, else `default`.
