@@ -89,6 +89,10 @@ impl World {
             }
             Record::Removed { name, id, was, .. } => {
                 self.names.insert(name.clone(), Expected::Absent);
+                if let Was::Linked(other) = was {
+                    // Where a file is said to be must be a known name, so that it moves with the directory.
+                    self.names.insert(other.clone(), Expected::This(*id));
+                }
                 if self.places.get(id) == Some(&Location::At(name.clone())) {
                     let location = match was {
                         Was::Kept(kept) => Location::Kept(journal, *kept),
@@ -206,6 +210,27 @@ mod tests {
             to: name(to),
             id: id(ino),
         };
+        let linked = [
+            Record::File {
+                index: 0,
+                place: Ok(name("a")),
+                id: id(1),
+                size: 5,
+                attributes: ATTRIBUTES,
+            },
+            Record::Removed {
+                name: name("a"),
+                id: id(1),
+                was: Was::Linked(name("d/x")),
+                attributes: ATTRIBUTES,
+            },
+            renamed("d", "e", 9),
+        ];
+        let mut world = World::default();
+        linked.iter().for_each(|record| world.apply(7, record));
+        assert_eq!(world.places[&id(1)], Location::At(name("e/x")));
+        linked[1..].iter().rev().for_each(|record| world.revert(record));
+        assert_eq!(world.places[&id(1)], Location::At(name("a")));
         let records = [
             Record::File {
                 index: 0,
