@@ -105,6 +105,7 @@ fn of_problem(problem: &RestoreProblem) -> Finding {
         RestoreProblem::MissingGrant(_) | RestoreProblem::Grant(_) => ("grant", "grant a directory that is there"),
         RestoreProblem::NowhereToPut { .. } => ("grant", "grant a directory for them"),
         RestoreProblem::MissingListener(_) => ("listener", "listen there with --tcplisten"),
+        RestoreProblem::Others { .. } => ("file", "accept that with --accept-changed"),
         RestoreProblem::Changed { .. } => ("file", "put the same file there, or accept this one with --accept-changed"),
         RestoreProblem::Put { .. } => ("file", "make room for it, or grant another directory"),
         RestoreProblem::Room { .. } => ("disk", "make room there, or grant a directory on another disk"),

@@ -387,6 +387,20 @@ fn what_others_do_elsewhere_is_left_alone() {
     }
 }
 
+/// A carried file that others have changed is not replaced before a person says so, though the program hasn't touched it since the snapshot.
+#[test]
+fn carried_files_of_others_are_not_replaced() {
+    for grant in [Grant::Carry, Grant::CarryAll] {
+        let scene = Scene::new(grant, BEFORE, &[]);
+        later();
+        scene.append("other");
+        scene.is_refused("other");
+        let changed = format!("unchanged\n{FOREIGN}");
+        let accepted = scene.is_accepted(&changed, &["show other"]);
+        assert_eq!(accepted.out(), "unchanged\nok\n", "{grant:?}");
+    }
+}
+
 /// `--no-rollback`: files stay as they are, and a log only grows.
 #[test]
 fn without_rollback_files_stay_as_they_are() {

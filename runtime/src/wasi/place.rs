@@ -13,6 +13,7 @@ use super::path::stat;
 use super::restore::RestoreProblem;
 use super::stage::Stage;
 use super::{GrantedDir, Wasi};
+use crate::options::WasiConfig;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_migrate::snapshot::{Contents, SnapshotError, copy_chunk};
 use dunlin_migrate::state::files::{Content, Files, GrantMode, Node, NodeKind, parent};
@@ -77,13 +78,55 @@ pub(super) fn said(errno: Errno) -> String {
 }
 
 /// Everything that is to be put, its contents written and checked beside its place. Until [`Stage::put`] nothing has its name.
-pub(super) fn prepare<'a>(state: &'a WasiState, grants: &[GrantedDir], contents: &dyn Contents) -> Result<Stage<'a>, Problems> {
+/// Also returns what a person should know.
+pub(super) fn prepare<'a>(
+    state: &'a WasiState,
+    grants: &[GrantedDir],
+    contents: &dyn Contents,
+    config: &WasiConfig,
+) -> Result<(Stage<'a>, Vec<String>), Problems> {
     let items = look(state, grants)?;
-    let problems = hindrances(&state.files, &items);
-    match problems.is_empty() {
-        true => Stage::filled(state, items, grants, contents),
-        false => Err(problems),
+    let mut problems = hindrances(&state.files, &items);
+    let others = if config.back { of_others(&items) } else { Vec::new() };
+    if !config.accept_changed {
+        problems.extend(others.iter().map(|(_, guest, path)| RestoreProblem::Others {
+            guest: guest.clone(),
+            path: path.clone(),
+        }));
     }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let stage = Stage::filled(state, items, grants, contents)?;
+    let mut told = Vec::new();
+    for (root, guest, path) in others {
+        let aside = set_aside(&root, &path).map_err(|e| vec![put_problem(&guest, &path, e)])?;
+        told.push(format!(
+            "'{path}' in the directory '{guest}' was changed by someone else since the snapshot; what was there is now '{aside}'"
+        ));
+    }
+    Ok((stage, told))
+}
+
+/// What others have changed where all files should be as the snapshot says: what is there and differs. Directory, its name, and path.
+fn of_others(items: &[Item<'_>]) -> Vec<(Arc<File>, String, String)> {
+    let differing = items
+        .iter()
+        .filter(|i| i.differs && i.there.is_some_and(|s| s.file_type != FileType::Directory));
+    differing
+        .map(|i| (i.root.clone(), i.guest.to_owned(), i.node.path.clone()))
+        .collect()
+}
+
+/// Gives what is there another name, which nothing has; returns that.
+fn set_aside(root: &File, path: &str) -> io::Result<String> {
+    for n in 1u32.. {
+        let aside = format!("{path}.aside-{n}");
+        if matches!(stat(root, &aside, FollowSymlinks::No), Err(Errno::NoEnt)) {
+            return sandbox::rename(root, Path::new(path), root, Path::new(&aside)).map(|()| aside);
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// All for which [`prepare`] would fail. Nothing is changed.

@@ -85,6 +85,17 @@ pub enum RestoreProblem {
         /// In what it differs.
         how: String,
     },
+    /// Others have changed, since the snapshot, what would be replaced or removed.
+    #[error(
+        "'{path}' in the directory '{guest}' was changed by someone else since the snapshot, and would be replaced: start the program again \
+         with --accept-changed, and what is there now is kept under another name"
+    )]
+    Others {
+        /// The grant's name.
+        guest: String,
+        /// The path below it.
+        path: String,
+    },
     /// A carried file can't be put where it belongs.
     #[error("'{path}' can't be put into the directory '{guest}': {why}")]
     Put {
@@ -170,7 +181,8 @@ impl Wasi {
         if !restore.problems.is_empty() {
             return Err(RestoreError(restore.problems));
         }
-        let mut stage = place::prepare(state, &restore.wasi.grants, contents).map_err(RestoreError)?;
+        let (mut stage, told) = place::prepare(state, &restore.wasi.grants, contents, config).map_err(RestoreError)?;
+        restore.wasi.warnings.extend(told);
         restore.unlinked = settle::unlinked(files, &restore.wasi.grants, contents).map_err(RestoreError)?;
         stage.put(&restore.wasi.grants, config.back).map_err(RestoreError)?;
         restore.descriptors(&later);

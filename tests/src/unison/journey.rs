@@ -19,6 +19,10 @@ const TERMINATED: i32 = 128 + 15;
 
 /// Exit code of a guest that finds its files wrong.
 const WRONG: i32 = 3;
+/// What a program ends with that has run out of patience with a full disk.
+const GAVE_UP: i32 = 4;
+/// A plan with so much patience or less expects programs to give up.
+const IMPATIENT: u32 = 1000;
 
 /// What is tried.
 #[derive(Clone, Debug)]
@@ -316,6 +320,8 @@ impl Plan {
                     false => Err(format!("{}\n{outcome}", wrong.join("\n"))),
                 }
             }
+            // Its newest snapshot was taken when it had said that it gives up, and not yet ended: it can't get on from there.
+            GAVE_UP if self.patience <= IMPATIENT && outcome.stderr.is_empty() => Ok(true),
             code if lacked && code != WRONG => Ok(false),
             _ => Err(format!("an exit code that must not be:\n{outcome}")),
         }

@@ -60,10 +60,11 @@ pub fn seed() -> u64 {
     }
 }
 
-/// How many kills: `$DUNLIN_UNISON_KILLS`, else `default`.
+/// How many kills: `$DUNLIN_UNISON_KILLS`, else `default`, or ten times that when all is asked for.
 pub fn kills(default: u64) -> u64 {
     match std::env::var("DUNLIN_UNISON_KILLS") {
         Ok(text) => text.parse().expect("DUNLIN_UNISON_KILLS is a number"),
+        Err(_) if slice::full() => 10 * default,
         Err(_) => default,
     }
 }
