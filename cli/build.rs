@@ -11,7 +11,8 @@ fn main() {
     for arch in ["x86_64", "aarch64"] {
         let var = format!("DUNLIN_RUNTIME_{}", arch.to_uppercase());
         println!("cargo::rerun-if-env-changed={var}");
-        let path = match env::var_os(&var) {
+        // One that is set to nothing is as if it weren't set.
+        let path = match env::var_os(&var).filter(|path| !path.is_empty()) {
             Some(path) => PathBuf::from(path),
             None => root.join("target/runtimes").join(format!("dunlin-runtime.{arch}")),
         };

@@ -4,11 +4,11 @@ use dunlin_runtime::exit;
 use std::fmt;
 
 /// Something `dunlin` itself could not do.
-pub const FAILED: u8 = 1;
+pub const FAILED: u8 = exit::COULD_NOT as u8;
 /// The command line makes no sense. The same as clap's own and an executable's.
 pub const USAGE: u8 = exit::USAGE as u8;
 /// `dunlin check` has found something that stands in the way of a move.
-pub const CANNOT_MOVE: u8 = 3;
+pub const CANNOT_MOVE: u8 = exit::CANNOT_MOVE as u8;
 /// The snapshot is damaged, or belongs to another program. The same as an executable's own.
 pub const BAD_SNAPSHOT: u8 = exit::BAD_SNAPSHOT as u8;
 

@@ -18,24 +18,27 @@ mod trust;
 mod version;
 
 use clap::{Parser, Subcommand};
+use dunlin_runtime::exit::{EXIT_CODES, EndsWith};
 use std::process::ExitCode;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0    done
-  1    dunlin could not do it
-  2    the command line makes no sense
-  3    check: something stands in the way of a move
-  86   the snapshot is refused: damaged, of another program, or it needs a directory that was not granted
-`run` and `resume` become the program, so that its own exit code is passed through; besides:
-  85   the program wrote a snapshot and stopped
-  87   the runtime failed (a file, memory)
-  88   the executable can't start
-  134  the program trapped";
+/// What `dunlin --help` says of exit codes.
+fn exit_codes() -> String {
+    let list = |programs_own: bool| {
+        let codes = EXIT_CODES.iter();
+        let codes = codes.filter(|c| (c.ends_with == EndsWith::Executable) == programs_own);
+        codes.map(|c| format!("  {:<4} {}\n", c.code, c.meaning)).collect::<String>()
+    };
+    format!(
+        "Exit codes:\n  0    done\n{}\
+         `run` and `resume` become the program, so that its own exit code is passed through; besides:\n{}",
+        list(false),
+        list(true).trim_end()
+    )
+}
 
 /// Compiles WebAssembly programs to standalone executables that can be moved between machines while they run
 #[derive(Debug, Parser)]
-#[command(name = "dunlin", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "dunlin", version, after_help = exit_codes(), disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -81,6 +84,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_tells_every_exit_code() {
+        let help = Cli::command().render_help().to_string();
+        for code in EXIT_CODES {
+            let line = format!("\n  {:<4} {}", code.code, code.meaning);
+            assert_eq!(help.matches(&line).count(), 1, "{line:?} in:\n{help}");
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ mod json;
 pub use json::{json, write_json};
 
 use crate::image::Names;
-use crate::snapshot::{PAGE_SIZE, Snapshot};
+use crate::snapshot::{PAGE_SIZE, Section, SectionKind, Snapshot};
 use crate::state::wasi::{Resource, Stdio, WasiState};
-use crate::state::{Frame, Invocation, State};
+use crate::state::{Exception, Frame, Invocation, State};
 use crate::types::Value;
 use std::fmt::{Display, Write};
 
@@ -38,6 +38,19 @@ fn stored_pages<R>(snapshot: &Snapshot<R>) -> Vec<(u64, u64)> {
     stored
 }
 
+/// The section's name; none if this Dunlin doesn't know it.
+fn section_name(section: &Section) -> Option<&'static str> {
+    SectionKind::of(section.id).map(SectionKind::name)
+}
+
+fn write_sections<R>(out: &mut String, snapshot: &Snapshot<R>) -> std::fmt::Result {
+    let shown = |section: &Section| {
+        let name = section_name(section).map_or(format!("unknown ({})", section.id), str::to_owned);
+        format!("{name} {} (version {})", bytes(section.len), section.version)
+    };
+    writeln!(out, "sections     {}", list(snapshot.sections().iter().map(shown)))
+}
+
 fn write_bases<R>(out: &mut String, snapshot: &Snapshot<R>) -> std::fmt::Result {
     for (nth, base) in snapshot.bases().iter().enumerate() {
         let label = if nth == 0 { "bases" } else { "" };
@@ -60,6 +73,7 @@ fn write_bases<R>(out: &mut String, snapshot: &Snapshot<R>) -> std::fmt::Result 
 fn write_text<R>(out: &mut String, snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> std::fmt::Result {
     let (header, state) = (snapshot.header(), snapshot.state());
     writeln!(out, "snapshot     format {}, {}", header.version, bytes(header.total_len))?;
+    write_sections(out, snapshot)?;
     write_bases(out, snapshot)?;
     writeln!(out, "module       {}", header.module)?;
     match &state.invocation {
@@ -102,8 +116,21 @@ fn write_frame(out: &mut String, depth: usize, frame: &Frame, names: Option<&Nam
 }
 
 fn write_instance(out: &mut String, state: &State, stored: &[(u64, u64)]) -> std::fmt::Result {
+    // Every field by name: a new one must not be forgotten here. The first four are shown apart.
+    let State {
+        module: _,
+        invocation: _,
+        frames: _,
+        wasi: _,
+        globals,
+        memories,
+        tables,
+        dropped_elements,
+        dropped_data,
+        exceptions,
+    } = state;
     writeln!(out, "\ninstance")?;
-    for (n, (memory, (own, bases))) in state.memories.iter().zip(stored).enumerate() {
+    for (n, (memory, (own, bases))) in memories.iter().zip(stored).enumerate() {
         let size = memory.pages.saturating_mul(PAGE_SIZE as u64);
         let bases = match bases {
             0 => String::new(),
@@ -116,14 +143,14 @@ fn write_instance(out: &mut String, state: &State, stored: &[(u64, u64)]) -> std
             bytes(size)
         )?;
     }
-    if !state.globals.is_empty() {
+    if !globals.is_empty() {
         writeln!(
             out,
             "  globals    {}",
-            list(state.globals.iter().enumerate().map(|(n, v)| format!("{n} = {}", shown(*v))))
+            list(globals.iter().enumerate().map(|(n, v)| format!("{n} = {}", shown(*v))))
         )?;
     }
-    for (n, table) in state.tables.iter().enumerate() {
+    for (n, table) in tables.iter().enumerate() {
         writeln!(
             out,
             "  table {n}    {} elements, {} not null",
@@ -132,8 +159,27 @@ fn write_instance(out: &mut String, state: &State, stored: &[(u64, u64)]) -> std
         )?;
     }
     let dropped = |segments: &[bool]| format!("{} of {}", segments.iter().filter(|d| **d).count(), segments.len());
-    let (elements, data) = (dropped(&state.dropped_elements), dropped(&state.dropped_data));
-    writeln!(out, "  segments   {elements} element segments dropped, {data} data segments")
+    let (elements, data) = (dropped(dropped_elements), dropped(dropped_data));
+    writeln!(out, "  segments   {elements} element segments dropped, {data} data segments")?;
+    write_exceptions(out, exceptions)
+}
+
+/// Exceptions that references refer to; nothing of those that were forgotten but their number.
+fn write_exceptions(out: &mut String, exceptions: &[Option<Exception>]) -> std::fmt::Result {
+    let there = exceptions.iter().enumerate().filter_map(|(n, e)| Some((n, e.as_ref()?)));
+    for (n, exception) in there.clone().take(SHOWN_VALUES) {
+        let Exception { tag, values, referenced } = exception;
+        let thrown = if *referenced { " by reference" } else { "" };
+        let values = match values.is_empty() {
+            true => "nothing".into(),
+            false => list(values.iter().map(|v| shown(*v))),
+        };
+        writeln!(out, "  exception {n} thrown{thrown} with tag {tag}, carries {values}")?;
+    }
+    match there.count().saturating_sub(SHOWN_VALUES) {
+        0 => Ok(()),
+        more => writeln!(out, "  ... {more} more exceptions"),
+    }
 }
 
 fn write_wasi(out: &mut String, wasi: &WasiState) -> std::fmt::Result {
@@ -346,6 +392,68 @@ mod tests {
         assert!(!shown.contains("secret"));
         assert!(shown.chars().all(|c| c == '\n' || !c.is_control()));
         assert!(text(&sample(&state()), None).contains("#0    (function 2) at 0x40"));
+    }
+
+    #[test]
+    fn exceptions_are_shown() {
+        let state = State {
+            exceptions: vec![
+                Some(Exception {
+                    tag: 3,
+                    values: vec![Value::I32(5), Value::ExnRef(Some(2))],
+                    referenced: true,
+                }),
+                None,
+                Some(Exception {
+                    tag: 0,
+                    values: vec![],
+                    referenced: false,
+                }),
+            ],
+            ..state()
+        };
+        let snapshot = sample(&state);
+        let shown = text(&snapshot, None);
+        for part in [
+            "exception 0 thrown by reference with tag 3, carries i32 5, exnref 2\n",
+            "exception 2 thrown with tag 0, carries nothing\n",
+        ] {
+            assert!(shown.contains(part), "{part:?} isn't in:\n{shown}");
+        }
+        assert!(!shown.contains("exception 1 "), "{shown}");
+        let json = json(&snapshot, None);
+        assert_eq!(
+            json["exceptions"],
+            json!([
+                {
+                    "tag": 3,
+                    "referenced": true,
+                    "values": [{ "type": "i32", "value": 5 }, { "type": "exnref", "value": 2 }],
+                },
+                null,
+                { "tag": 0, "referenced": false, "values": [] },
+            ])
+        );
+        let many = State {
+            exceptions: vec![state.exceptions[2].clone(); 70],
+            ..state
+        };
+        assert!(text(&sample(&many), None).contains("\n  ... 6 more exceptions\n"));
+    }
+
+    #[test]
+    fn sections_are_shown() {
+        let snapshot = sample(&state());
+        let shown = text(&snapshot, None);
+        let state_bytes = snapshot.sections()[0].len;
+        let part = format!("sections     state {} (version 1), pages ", bytes(state_bytes));
+        assert!(shown.contains(&part), "{part:?} isn't in:\n{shown}");
+        let json = json(&snapshot, None);
+        assert_eq!(
+            json["sections"][0],
+            json!({ "id": 1, "name": "state", "version": 1, "bytes": state_bytes })
+        );
+        assert_eq!(json["sections"].as_array().unwrap().len(), snapshot.sections().len());
     }
 
     #[test]

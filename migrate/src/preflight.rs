@@ -1,7 +1,7 @@
 //! What stands in the way of a move, found out before anything is paused: what a program needs, what a machine has, and what
 //! is missing. Both descriptions are plain JSON, so that they can be sent ahead.
 
-use crate::snapshot::{KNOWN_SECTIONS, VERSION, section_id as id};
+use crate::snapshot::{SectionKind, VERSION};
 use crate::state::State;
 use crate::state::wasi::{Descriptor, Resource};
 use serde::{Deserialize, Serialize};
@@ -77,12 +77,13 @@ impl Needs {
         let used_grants: BTreeSet<u32> = of_descriptors.chain(files.nodes.iter().map(|n| n.grant)).collect();
         let name = |grant: &u32| state.wasi.grants.get(*grant as usize).cloned();
         let listens = |d: &&Descriptor| matches!(d.resource, Resource::Listener { .. });
-        let has = |id: u32| match id {
-            id::BASES => incremental,
-            id::FILES | id::CONTENTS => !files.is_empty(),
-            id::EXCEPTIONS => !state.exceptions.is_empty(),
+        let has = |kind: &SectionKind| match kind {
+            SectionKind::State | SectionKind::Pages | SectionKind::Data => true,
+            SectionKind::Bases => incremental,
+            SectionKind::Files | SectionKind::Contents => !files.is_empty(),
+            SectionKind::Exceptions => !state.exceptions.is_empty(),
             // What may be skipped is not needed.
-            id => id != id::DIGESTS,
+            SectionKind::Digests => false,
         };
         Needs {
             module: state.module.to_string(),
@@ -105,7 +106,7 @@ impl Needs {
                 .collect(),
             listeners: state.wasi.descriptors.iter().filter(listens).count() as u32,
             snapshot_format: VERSION,
-            sections: KNOWN_SECTIONS.into_iter().filter(|&id| has(id)).collect(),
+            sections: SectionKind::ALL.into_iter().filter(has).map(SectionKind::id).collect(),
         }
     }
 }

@@ -40,6 +40,7 @@ mod increment;
 mod origin;
 mod pages;
 mod read;
+mod sections;
 mod write;
 
 #[cfg(test)]
@@ -54,37 +55,17 @@ mod tests;
 pub use atomic::{atomic_write, replace};
 pub use bases::BaseFile;
 pub use contents::{Contents, FirstOf, NoContents, copy_chunk, write_contents};
-pub use header::{Header, VERSION, id as section_id};
+pub use header::{Header, Section, VERSION};
 pub use increment::Earlier;
 pub use origin::Origin;
 pub use pages::{PAGE_SIZE, PageRun};
 pub use read::{Snapshot, header_only, open_file};
+pub use sections::SectionKind;
 pub use write::{WriteStats, write, write_incremental, write_sparse, write_with};
 
 use crate::state::files::{ContentHash, FilesError};
 use std::io;
 use std::path::PathBuf;
-
-/// Greatest length of the `state` section: 512 MiB (some ten million frames).
-pub const MAX_STATE: u64 = 512 << 20;
-/// Greatest length of the `pages` section: 64 MiB (1 TiB of memory).
-pub const MAX_INDEX: u64 = 64 << 20;
-
-/// Greatest length of the `files` section: 512 MiB.
-pub const MAX_FILES: u64 = 512 << 20;
-/// Sections that this Dunlin knows.
-pub const KNOWN_SECTIONS: [u32; 8] = [
-    header::id::STATE,
-    header::id::PAGES,
-    header::id::DATA,
-    header::id::FILES,
-    header::id::CONTENTS,
-    header::id::EXCEPTIONS,
-    header::id::BASES,
-    header::id::DIGESTS,
-];
-/// Greatest length of the `digests` section: 256 MiB (1 TiB of memory).
-pub const MAX_DIGESTS: u64 = 256 << 20;
 
 /// Why a snapshot can't be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,7 @@ use crate::options::{OptionError, WasiConfig};
 use crate::resume::{self, ResumeError};
 use crate::running::{Flow, Running};
 use crate::wasi::{Wasi, WasiError};
+use std::ffi::OsString;
 
 /// The environment variable that turns on migration in place.
 pub const FORCE_VARIABLE: &str = "DUNLIN_FORCE_MIGRATE";
@@ -53,6 +54,7 @@ impl Ticks {
 
     /// The modes that the environment asks for.
     pub fn from_env() -> Result<Ticks, OptionError> {
+        let positive = |variable| positive(variable, std::env::var_os(variable));
         Ok(Ticks::new(positive(FORCE_VARIABLE)?, positive(STOP_VARIABLE)?))
     }
 
@@ -84,9 +86,9 @@ impl Ticks {
     }
 }
 
-fn positive(variable: &'static str) -> Result<Option<u64>, OptionError> {
-    // One that is set to nothing is as if it weren't set.
-    let Some(value) = std::env::var_os(variable).filter(|v| !v.is_empty()) else {
+/// The number that a variable has as its value. One that is set to nothing is as if it weren't set.
+fn positive(variable: &'static str, value: Option<OsString>) -> Result<Option<u64>, OptionError> {
+    let Some(value) = value.filter(|v| !v.is_empty()) else {
         return Ok(None);
     };
     match value.to_str().and_then(|v| v.parse().ok()) {
@@ -165,5 +167,15 @@ mod tests {
         assert!(ticks.every_point() && ticks.stops());
         assert!(!Ticks::default().every_point());
         assert_eq!(Ticks::default().pass(), Due::Nothing);
+    }
+
+    #[test]
+    fn a_variable_that_is_empty_counts_as_unset() {
+        let number = |value: Option<&str>| positive(FORCE_VARIABLE, value.map(OsString::from));
+        assert_eq!((number(None), number(Some(""))), (Ok(None), Ok(None)));
+        assert_eq!(number(Some("7")), Ok(Some(7)));
+        for value in ["0", "-1", " ", "x"] {
+            assert!(number(Some(value)).is_err(), "{value:?}");
+        }
     }
 }

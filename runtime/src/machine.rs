@@ -2,7 +2,7 @@
 
 use dunlin_migrate::arch::Arch;
 use dunlin_migrate::preflight::Target;
-use dunlin_migrate::snapshot::{KNOWN_SECTIONS, VERSION};
+use dunlin_migrate::snapshot::{SectionKind, VERSION};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::path::Path;
@@ -76,7 +76,7 @@ pub fn describe() -> Target {
         grants: None,
         listeners: None,
         snapshot_format: Some(VERSION),
-        sections: Some(KNOWN_SECTIONS.to_vec()),
+        sections: Some(SectionKind::ALL.map(SectionKind::id).to_vec()),
     }
 }
 

@@ -60,7 +60,13 @@ fn of_obstacle(o: &Obstacle) -> Finding {
         Obstacle::NotCarriable { .. } | Obstacle::NotUtf8 { .. } | Obstacle::Unreadable { .. } | Obstacle::TooMany { .. } => {
             "change that, and try again"
         }
-        _ => "let the program close it, and try again",
+        Obstacle::Connection { .. }
+        | Obstacle::Special { .. }
+        | Obstacle::RemovedDirectory { .. }
+        | Obstacle::Lost { .. }
+        | Obstacle::Outside { .. }
+        | Obstacle::NotGranted { .. }
+        | Obstacle::Host { .. } => "let the program close it, and try again",
     };
     Finding::new("descriptor", o.to_string(), fix)
 }

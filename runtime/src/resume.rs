@@ -11,12 +11,12 @@ use crate::pages;
 use crate::program::Program;
 use crate::running::Running;
 use crate::wasi::{RestoreError, RestoreProblem, Wasi};
-use dunlin_migrate::frames::{self, Entry, FrameError};
+use dunlin_migrate::frames::{Entry, FrameError, rebuild};
 use dunlin_migrate::module::ModuleHash;
 use dunlin_migrate::snapshot::{Contents, Origin, Snapshot, SnapshotError};
 use dunlin_migrate::state::files::{Chunk, ContentHash};
 use dunlin_migrate::state::validate::{StateError, validate};
-use dunlin_migrate::state::{Invocation, PointKind, Slot, State};
+use dunlin_migrate::state::{Invocation, MemoryState, PointKind, Slot, State, TableState};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Cursor, Write};
@@ -194,12 +194,25 @@ pub fn shell(program: &'static Program, limits: &Limits) -> Result<Instance, Ins
 /// Fills an instance from a snapshot's state, but for its pages. Returns the imported function whose call was undone, if that is where
 /// the program stands; its arguments are in the slots again.
 fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, ResumeError> {
+    // Every field by name: a new one must not be left out here.
+    let State {
+        module: _, // Compared by `check_program`.
+        wasi: _,   // Put back by `Wasi::restore_with`.
+        invocation,
+        frames,
+        globals,
+        memories,
+        tables,
+        dropped_elements,
+        dropped_data,
+        exceptions,
+    } = state;
     let program = instance.program;
-    let Some(outermost) = state.frames.first() else {
+    let Some(outermost) = frames.first() else {
         return Err(FrameError::Empty.into());
     };
     // That of the function that was called: by a tail call, the outermost frame may be of another one, with other parameters.
-    let invoked = match &state.invocation {
+    let invoked = match invocation {
         Invocation::Start => program.module.start,
         Invocation::Export(name) => program.module.exported_func(name),
     };
@@ -213,23 +226,23 @@ fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, 
         ctx: instance.ctx().addr() as u64,
     };
     let base = instance.stack.usable().start;
-    let leave_fp = frames::rebuild(&program.maps, base, instance.stack.bytes_mut(), &entry, &state.frames)?;
+    let leave_fp = rebuild(&program.maps, base, instance.stack.bytes_mut(), &entry, frames)?;
     instance.set_leave_fp(leave_fp);
-    for (index, memory) in (0..).zip(&state.memories) {
+    for (index, &MemoryState { pages }) in (0..).zip(memories) {
         instance
-            .grow_memory_to(index, memory.pages.saturating_mul(WASM_PAGE))
+            .grow_memory_to(index, pages.saturating_mul(WASM_PAGE))
             .map_err(InstanceError::Memory)?;
     }
-    for (index, &value) in (0..).zip(&state.globals) {
+    for (index, &value) in (0..).zip(globals) {
         instance.set_global(index, value);
     }
-    for (index, table) in (0..).zip(&state.tables) {
-        instance.set_table(index, &table.elements)?;
+    for (index, TableState { elements }) in (0..).zip(tables) {
+        instance.set_table(index, elements)?;
     }
-    instance.dropped_elements.clone_from(&state.dropped_elements);
-    instance.dropped_data.clone_from(&state.dropped_data);
-    instance.exceptions = Exceptions::new(state.exceptions.clone());
-    let innermost = state.frames.last().filter(|f| f.kind == PointKind::Host);
+    instance.dropped_elements.clone_from(dropped_elements);
+    instance.dropped_data.clone_from(dropped_data);
+    instance.exceptions = Exceptions::new(exceptions.clone());
+    let innermost = frames.last().filter(|f| f.kind == PointKind::Host);
     if let Some(frame) = innermost {
         // A wrapper's locals are the call's arguments; validation made them exactly its parameters.
         for &(slot, value) in &frame.values {

@@ -165,12 +165,15 @@ fn check(program: &Program, options: &Options, ticks: &Ticks) -> Result<(), Fail
     }
     let Some(to) = &options.checkpoint_to else {
         return match ticks.stops() {
-            true => Err(Failure::new(USAGE, format!("{STOP_VARIABLE} needs --checkpoint-to too"))),
+            true => Err(Failure::new(
+                USAGE,
+                format!("{STOP_VARIABLE} does nothing alone: add --checkpoint-to FILE"),
+            )),
             false => Ok(()),
         };
     };
     if options.checkpoint_on.is_empty() && options.checkpoint_every.is_none() && !ticks.stops() {
-        return Err(OptionError::Needs("checkpoint-to", "checkpoint-on or --checkpoint-every").into());
+        return Err(OptionError::Needs("checkpoint-to", "checkpoint-on SIGNAL or --checkpoint-every TIME").into());
     }
     if !program.image().migratable() {
         return Err(Failure::new(

@@ -1,6 +1,6 @@
 //! Mutated and forged snapshots, from a seed.
 
-use dunlin_migrate::snapshot;
+use dunlin_migrate::snapshot::SectionKind;
 use dunlin_migrate::state::wasi::{Descriptor, Resource, Stdio};
 use dunlin_migrate::state::{Exception, Frame, Invocation, MemoryState, PointKind, Slot, State, TableState};
 use dunlin_migrate::types::Value;
@@ -108,10 +108,10 @@ pub struct Part {
     pub holes: u64,
 }
 
-const STATE: u32 = snapshot::section_id::STATE;
-const PAGES: u32 = snapshot::section_id::PAGES;
-const DATA: u32 = snapshot::section_id::DATA;
-const EXCEPTIONS: u32 = snapshot::section_id::EXCEPTIONS;
+const STATE: u32 = SectionKind::State.id();
+const PAGES: u32 = SectionKind::Pages.id();
+const DATA: u32 = SectionKind::Data.id();
+const EXCEPTIONS: u32 = SectionKind::Exceptions.id();
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))

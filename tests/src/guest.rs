@@ -1,7 +1,8 @@
 //! The guests: small programs in `guests/`, one per kind of state. Each sets a state up, passes many migration points, verifies
 //! itself and prints a result that must not depend on where it ran.
 //!
-//! The header of a guest may hold directives, one a line, after `//!` (C) or `;;!` (text format):
+//! A guest begins with a header, lines after `//!` (C) or `;;!` (text format): first what it is about, up to a line that ends
+//! with a full stop, then directives, one a line. A line that is neither is an error: a misspelt directive would assert nothing.
 //!
 //! | directive | meaning |
 //! | --- | --- |
@@ -11,8 +12,8 @@
 //! | `dir` | a fresh directory, granted as `/data` |
 //! | `file: NAME=TEXT` | a file in it |
 //! | `exit: N` | expected exit code (default 0) |
-//! | `stdout: LINE` | expected line of output; without any, a C guest's output is that of the machine's own compiler's build |
-//! | `not-native` | the output can't be had from a native build: the guest checks itself, and prints `stdout` lines |
+//! | `stdout: LINE` | expected line of output; not in a C guest, whose output is that of a native build, unless: |
+//! | `not-native` | (C) a native build can't have the output: the guest checks itself, and prints `stdout` lines |
 //! | `force: N` | smallest interval of forced migrations tried (default 1) |
 //! | `flags: F` | more flags for clang |
 
@@ -117,39 +118,71 @@ pub fn clang(sources: &[PathBuf], flags: &[String], module: &Path) {
     run(command, Input::Empty, Duration::from_secs(300)).expect_code(0);
 }
 
-/// Parses a header.
-pub fn directives(source: &str) -> Directives {
+/// Parses a guest's header; an error tells which line makes no sense.
+pub fn directives(source: &str, is_c: bool) -> Result<Directives, String> {
+    let marker = if is_c { "//!" } else { ";;!" };
     let mut d = Directives {
         force: 1,
         ..Directives::default()
     };
-    let words = |v: &str| v.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let text = |v: &str| v.replace("\\n", "\n");
-    for line in source.lines() {
-        let Some(line) = line.strip_prefix("//!").or(line.strip_prefix(";;!")) else {
-            break;
-        };
-        let (key, value) = line.trim().split_once(':').unwrap_or((line.trim(), ""));
-        let value = value.strip_prefix(' ').unwrap_or(value);
-        match key {
-            "args" => d.args = words(value),
-            "env" => d.env.push(value.to_owned()),
-            "stdin" => d.stdin = Some(text(value)),
-            "dir" => d.dir = true,
-            "file" => {
-                let (name, content) = value.split_once('=').expect("file: NAME=TEXT");
-                d.files.push((name.to_owned(), text(content)));
-            }
-            "exit" => d.exit = value.parse().expect("exit: NUMBER"),
-            "stdout" => d.stdout.push(value.to_owned()),
-            "not-native" => d.not_native = true,
-            "force" => d.force = value.parse().expect("force: NUMBER"),
-            "flags" => d.flags = words(value),
-            // Anything else is prose.
-            _ => {}
+    let header = source.lines().map_while(|line| line.strip_prefix(marker)).map(str::trim);
+    let mut in_prose = true;
+    for line in header.clone() {
+        let said = directive(&mut d, line).map_err(|why| format!("`{line}` {why}"));
+        if !in_prose {
+            said?;
+        } else if said.is_ok() || looks_like_directive(line) {
+            return Err(format!("`{line}` comes before what the guest is about ends with a full stop"));
+        } else {
+            in_prose = !line.ends_with('.');
         }
     }
-    d
+    if in_prose {
+        return Err("what the guest is about doesn't end with a full stop".into());
+    }
+    let elsewhere = source.lines().skip(header.count()).find(|l| l.trim().starts_with(marker));
+    if let Some(line) = elsewhere {
+        return Err(format!("`{line}` is not in the header"));
+    }
+    if is_c && !d.not_native && !d.stdout.is_empty() {
+        return Err("`stdout` says nothing in a C guest that isn't `not-native`".into());
+    }
+    Ok(d)
+}
+
+/// Is it a word of small letters and a colon? Prose doesn't begin so, so that it can't hide a misspelt directive.
+fn looks_like_directive(line: &str) -> bool {
+    let word = line.split_once(':').map_or("", |(word, _)| word);
+    !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+}
+
+/// Does what one directive says.
+fn directive(d: &mut Directives, line: &str) -> Result<(), String> {
+    let words = |v: &str| v.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let text = |v: &str| v.replace("\\n", "\n");
+    match line {
+        "dir" => d.dir = true,
+        "not-native" => d.not_native = true,
+        _ => {
+            let (key, value) = line.split_once(':').ok_or("is no directive")?;
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match key {
+                "args" => d.args = words(value),
+                "env" => d.env.push(value.to_owned()),
+                "stdin" => d.stdin = Some(text(value)),
+                "file" => {
+                    let (name, content) = value.split_once('=').ok_or("must be `file: NAME=TEXT`")?;
+                    d.files.push((name.to_owned(), text(content)));
+                }
+                "exit" => d.exit = value.parse().map_err(|_| "must be `exit: NUMBER`")?,
+                "stdout" => d.stdout.push(value.to_owned()),
+                "force" => d.force = value.parse().map_err(|_| "must be `force: NUMBER`")?,
+                "flags" => d.flags = words(value),
+                _ => return Err("is no directive".into()),
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Guest {
@@ -160,7 +193,7 @@ impl Guest {
         let is_c = c.is_file();
         let source = if is_c { c } else { wat };
         let text = std::fs::read_to_string(&source).unwrap_or_else(|e| panic!("cannot read {}: {e}", source.display()));
-        let directives = directives(&text);
+        let directives = directives(&text, is_c).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
         let module_dir = scratch();
         let module = if is_c {
             let module = module_dir.path().join(format!("{name}.wasm"));
@@ -321,5 +354,60 @@ fn stated(directives: &Directives) -> Verdict {
         code: directives.exit,
         stdout,
         files: BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_says_what_it_says() {
+        let c = "//! About: this\n//! and that.\n//! dir\n//! file: a=b\\n\n//! exit: 3\n//! env: A=\nint main() {}\n// x: y\n";
+        let d = directives(c, true).unwrap();
+        assert_eq!((d.dir, d.exit, d.env), (true, 3, vec!["A=".to_owned()]));
+        assert_eq!(d.files, [("a".to_owned(), "b\n".to_owned())]);
+        let wat = ";;! About.\n;;! stdout: 1\n;;! stdout:  2 \n(module)\n";
+        assert_eq!(directives(wat, false).unwrap().stdout, ["1", " 2"]);
+    }
+
+    /// Each would be prose otherwise, or left out, and the guest would assert less than it says.
+    #[test]
+    fn what_is_no_directive_is_an_error() {
+        for (lines, part) in [
+            ("About.\nstdut: 1", "`stdut: 1` is no directive"),
+            ("About.\nStdout: 1", "`Stdout: 1` is no directive"),
+            ("About.\nstdout 1", "`stdout 1` is no directive"),
+            ("About.\ndirs", "`dirs` is no directive"),
+            ("About.\ndir: x", "`dir: x` is no directive"),
+            ("About.\nexit: x", "must be `exit: NUMBER`"),
+            ("About.\nfile: x", "must be `file: NAME=TEXT`"),
+            ("About.\n\nstdout: 1", "`` is no directive"),
+            ("About.\nMore about it.", "`More about it.` is no directive"),
+            ("stdout: 1\nAbout.", "comes before"),
+            ("About\nstdout: 1", "comes before"),
+            ("About\nstdut: 1\nit.", "comes before"),
+            ("About", "full stop"),
+        ] {
+            let header: String = lines.lines().map(|l| format!(";;! {l}\n")).collect();
+            let why = directives(&header, false).expect_err(lines);
+            assert!(why.contains(part), "{lines:?}: {why}");
+        }
+        let late = directives(";;! About.\n(module\n  ;;! stdout: 1\n)\n", false).unwrap_err();
+        assert!(late.contains("not in the header"), "{late}");
+        let unused = directives("//! About.\n//! stdout: 1\n", true).unwrap_err();
+        assert!(unused.contains("not-native"), "{unused}");
+        assert!(directives("//! About.\n//! not-native\n//! stdout: 1\n", true).is_ok());
+    }
+
+    #[test]
+    fn every_guests_header_makes_sense() {
+        for name in all() {
+            let found = ["c", "wat"].map(|kind| tools::root().join(format!("tests/guests/{name}.{kind}")));
+            let path = found.iter().find(|p| p.is_file()).expect("the guest's file");
+            let text = std::fs::read_to_string(path).expect("a guest that is text");
+            let said = directives(&text, path.extension().is_some_and(|x| x == "c"));
+            assert!(said.is_ok(), "{name}: {said:?}");
+        }
     }
 }

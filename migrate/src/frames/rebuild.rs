@@ -90,7 +90,12 @@ pub fn rebuild(
     };
 
     for (n, frame) in frames.iter().enumerate() {
-        let &Frame { func, offset, kind, .. } = frame;
+        let &Frame {
+            func,
+            offset,
+            kind,
+            values: _, // What is live of them is taken below.
+        } = frame;
         if func >= maps.num_funcs() {
             return Err(FrameError::NoFunction(func));
         }

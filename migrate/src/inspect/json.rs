@@ -1,20 +1,21 @@
 //! A snapshot as JSON, written as it is read: no tree of all of it is ever in memory, which would be many times the size of the file.
 
-use super::stored_pages;
+use super::{section_name, stored_pages};
 use crate::image::Names;
 use crate::module::ModuleHash;
 use crate::snapshot::Snapshot;
 use crate::state::files::Files;
 use crate::state::wasi::WasiState;
-use crate::state::{Frame, Invocation, Slot};
+use crate::state::{Exception, Frame, Invocation, Slot, State};
 use crate::types::Value;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 use std::io;
 
-/// The snapshot as JSON: one object with `format`, `module`, `invocation`, `frames` (innermost first), `memories`, `globals`, `tables`,
-/// `dropped` and `wasi`. Integers of 64 bits and more, and floats, are strings; a float comes with its bits.
+/// The snapshot as JSON: one object with `format`, `sections`, `module`, `invocation`, `frames` (innermost first), `memories`,
+/// `globals`, `tables`, `dropped`, `exceptions` (null where one was forgotten) and `wasi`. Integers of 64 bits and more, and
+/// floats, are strings; a float comes with its bits.
 pub fn json<R>(snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> Json {
     serde_json::to_value(Document { snapshot, names }).unwrap_or_default()
 }
@@ -42,10 +43,33 @@ struct Document<'a, R> {
 impl<R> Serialize for Document<'_, R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (snapshot, names) = (self.snapshot, self.names);
-        let (header, state) = (snapshot.header(), snapshot.state());
-        let (invocation, export) = match &state.invocation {
+        let header = snapshot.header();
+        // Every field by name: a new one must not be forgotten here.
+        let State {
+            module: _, // As in the header.
+            invocation,
+            frames,
+            globals,
+            memories,
+            tables,
+            dropped_elements,
+            dropped_data,
+            wasi,
+            exceptions,
+        } = snapshot.state();
+        let (invocation, export) = match invocation {
             Invocation::Start => ("start", None),
             Invocation::Export(name) => ("export", Some(name)),
+        };
+        let sections = || {
+            snapshot.sections().iter().map(|section| {
+                json!({
+                    "id": section.id,
+                    "name": section_name(section),
+                    "version": section.version,
+                    "bytes": section.len,
+                })
+            })
         };
         let bases = || {
             snapshot.bases().iter().enumerate().map(|(nth, base)| {
@@ -59,38 +83,43 @@ impl<R> Serialize for Document<'_, R> {
             })
         };
         let frames = || {
-            let frames = state.frames.iter().rev().enumerate();
+            let frames = frames.iter().rev().enumerate();
             frames.map(|(depth, frame)| ShownFrame { depth, frame, names })
         };
         let stored = stored_pages(snapshot);
         let memories = || {
-            let memories = state.memories.iter().zip(&stored);
+            let memories = memories.iter().zip(&stored);
             memories.map(|(m, (own, bases))| json!({ "pages": m.pages, "stored_pages": own, "base_pages": bases }))
         };
         let tables = || {
             let not_null = |elements: &[Option<u32>]| elements.iter().flatten().count();
-            let tables = state.tables.iter().map(|t| &t.elements);
+            let tables = tables.iter().map(|t| &t.elements);
             tables.map(move |e| json!({ "elements": e.len(), "not_null": not_null(e) }))
         };
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("format", &header.version)?;
         map.serialize_entry("bytes", &header.total_len)?;
         map.serialize_entry("identity", &ModuleHash(snapshot.identity()).to_string())?;
+        map.serialize_entry("sections", &List(sections))?;
         map.serialize_entry("bases", &List(bases))?;
         map.serialize_entry("module", &header.module.to_string())?;
         map.serialize_entry("invocation", &json!({ "kind": invocation, "name": export }))?;
         map.serialize_entry("frames", &List(frames))?;
         map.serialize_entry("memories", &List(memories))?;
-        map.serialize_entry("globals", &List(|| state.globals.iter().map(|&v| json_value(v))))?;
+        map.serialize_entry("globals", &List(|| globals.iter().map(|&v| json_value(v))))?;
         map.serialize_entry("tables", &List(tables))?;
         map.serialize_entry(
             "dropped",
             &Dropped {
-                elements: &state.dropped_elements,
-                data: &state.dropped_data,
+                elements: dropped_elements,
+                data: dropped_data,
             },
         )?;
-        map.serialize_entry("wasi", &Host(&state.wasi))?;
+        map.serialize_entry(
+            "exceptions",
+            &List(|| exceptions.iter().map(|e| e.as_ref().map(ShownException))),
+        )?;
+        map.serialize_entry("wasi", &Host(wasi))?;
         map.end()
     }
 }
@@ -100,6 +129,20 @@ impl<R> Serialize for Document<'_, R> {
 struct Dropped<'a> {
     elements: &'a [bool],
     data: &'a [bool],
+}
+
+/// An exception that references refer to.
+struct ShownException<'a>(&'a Exception);
+
+impl Serialize for ShownException<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Exception { tag, values, referenced } = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("tag", tag)?;
+        map.serialize_entry("referenced", referenced)?;
+        map.serialize_entry("values", &List(|| values.iter().map(|&v| json_value(v))))?;
+        map.end()
+    }
 }
 
 struct ShownFrame<'a> {

@@ -15,29 +15,6 @@ pub const ENTRY_LEN: usize = 32;
 /// Greatest number of sections.
 pub const MAX_SECTIONS: u32 = 64;
 
-/// Version of the `files` section that is written; older ones are read.
-pub const FILES_VERSION: u32 = 2;
-
-/// Section ids.
-pub mod id {
-    /// The state.
-    pub const STATE: u32 = 1;
-    /// The index of stored pages.
-    pub const PAGES: u32 = 2;
-    /// The stored pages.
-    pub const DATA: u32 = 3;
-    /// What is in the program's files.
-    pub const FILES: u32 = 4;
-    /// Contents of carried files.
-    pub const CONTENTS: u32 = 5;
-    /// Exceptions that references refer to.
-    pub const EXCEPTIONS: u32 = 6;
-    /// Pages taken from earlier snapshots.
-    pub const BASES: u32 = 16;
-    /// Digests of the pages.
-    pub const DIGESTS: u32 = 17;
-}
-
 /// Section flags.
 pub mod flag {
     /// Readers that don't know the section may skip it.

@@ -1,7 +1,7 @@
 //! What a snapshot is read from, and how much of what it claims is read: a sparse file can claim any number of zeros.
 
-use super::SnapshotError;
-use super::header::{Section, id};
+use super::header::Section;
+use super::{SectionKind, SnapshotError};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -38,32 +38,25 @@ impl<T: AsRef<[u8]>> Origin for io::Cursor<T> {
 }
 
 /// The bytes of a section, checked against its checksum.
-pub(super) fn load(reader: &mut impl Origin, section: &Section, name: &'static str, limit: u64) -> Result<Vec<u8>, SnapshotError> {
-    if section.len > limit {
+pub(super) fn load(reader: &mut impl Origin, section: &Section, kind: SectionKind) -> Result<Vec<u8>, SnapshotError> {
+    if section.len > kind.max_len() {
         return Err(SnapshotError::TooLarge {
-            section: name,
+            section: kind.name(),
             len: section.len,
-            limit,
+            limit: kind.max_len(),
         });
     }
     let failed = || SnapshotError::io("read the snapshot");
     reader.seek(SeekFrom::Start(section.offset)).map_err(failed())?;
-    let holes = match (reader.is_sparse(), section.id) {
-        (false, _) => None,
-        (true, id::STATE) => Some(MAX_HOLES_OF_STATE),
-        (true, _) => Some(MAX_HOLES),
+    let most = match kind {
+        SectionKind::State => MAX_HOLES_OF_STATE,
+        _ => MAX_HOLES,
     };
+    let holes = reader.is_sparse().then_some(most);
     let bytes = read_dense(&mut reader.take(section.len), holes).map_err(failed())?;
-    let bytes = bytes.ok_or(SnapshotError::Sparse { section: name })?;
+    let bytes = bytes.ok_or(SnapshotError::Sparse { section: kind.name() })?;
     if bytes.len() as u64 != section.len || crc32fast::hash(&bytes) != section.crc {
-        return Err(SnapshotError::Checksum(match name {
-            "state" => "state section",
-            "exceptions" => "exceptions",
-            "files" => "files section",
-            "bases" => "list of bases",
-            "digests" => "list of digests",
-            _ => "index of pages",
-        }));
+        return Err(SnapshotError::Checksum(kind.title()));
     }
     Ok(bytes)
 }

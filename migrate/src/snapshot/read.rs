@@ -2,10 +2,10 @@
 
 use super::bases::{BaseFile, Bases};
 use super::contents::{One, copy_chunk, files_of, places};
-use super::header::{ENTRY_LEN, FILES_VERSION, HEADER_LEN, Header, Section, flag, id, parse_table};
+use super::header::{ENTRY_LEN, HEADER_LEN, Header, Section, flag, parse_table};
 use super::origin::{Origin, load};
 use super::pages::{PAGE_SIZE, PageIndex, PageRun, verify_pages};
-use super::{MAX_DIGESTS, MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
+use super::{SectionKind, SnapshotError};
 use crate::module::ModuleHash;
 use crate::state::State;
 use crate::state::files::{Chunk, ContentHash};
@@ -49,6 +49,7 @@ pub struct Snapshot<R> {
     reader: R,
     header: Header,
     identity: [u8; 32],
+    sections: Vec<Section>,
     state: State,
     index: PageIndex,
     bases: Bases,
@@ -105,12 +106,14 @@ fn outline(reader: &mut (impl Read + Seek)) -> Result<Outline, SnapshotError> {
     })
 }
 
+/// The section of a kind, if there is one.
+fn find(sections: &[Section], kind: SectionKind) -> Option<&Section> {
+    sections.iter().find(|s| s.id == kind.id())
+}
+
 /// The section of the stored pages.
 fn data_section(sections: &[Section]) -> Result<&Section, SnapshotError> {
-    let data = sections
-        .iter()
-        .find(|s| s.id == id::DATA)
-        .ok_or(SnapshotError::Damaged("it has no page data"))?;
+    let data = find(sections, SectionKind::Data).ok_or(SnapshotError::Damaged("it has no page data"))?;
     if data.len > 0 && !data.offset.is_multiple_of(PAGE_SIZE as u64) {
         return Err(SnapshotError::Damaged("the page data isn't aligned to 64 KiB"));
     }
@@ -135,30 +138,27 @@ impl<R: Origin> Snapshot<R> {
             sections,
         } = outline(&mut reader)?;
         for section in &sections {
-            let name = match section.id {
-                id::STATE => "state section",
-                id::PAGES => "page index",
-                id::DATA => "page data",
-                id::EXCEPTIONS => "exceptions",
-                id::FILES => "files section",
-                id::CONTENTS => "carried contents",
-                id::BASES => "list of bases",
-                id::DIGESTS => "list of digests",
-                _ if section.flags & flag::OPTIONAL != 0 => continue,
-                other => return Err(SnapshotError::UnknownSection(other)),
+            let Some(kind) = SectionKind::of(section.id) else {
+                match section.flags & flag::OPTIONAL != 0 {
+                    true => continue,
+                    false => return Err(SnapshotError::UnknownSection(section.id)),
+                }
             };
-            let known = if section.id == id::FILES { FILES_VERSION } else { 1 };
-            if section.version == 0 || section.version > known {
+            if section.version == 0 || section.version > kind.version() {
                 return Err(SnapshotError::Version {
-                    what: name,
+                    what: kind.title(),
                     found: section.version,
-                    known,
+                    known: kind.version(),
                 });
             }
         }
-        let find = |id, what| sections.iter().find(|s| s.id == id).ok_or(SnapshotError::Damaged(what));
+        let needed = |kind, what| find(&sections, kind).ok_or(SnapshotError::Damaged(what));
         let data = data_section(&sections)?;
-        let bytes = load(&mut reader, find(id::STATE, "it has no state section")?, "state", MAX_STATE)?;
+        let bytes = load(
+            &mut reader,
+            needed(SectionKind::State, "it has no state section")?,
+            SectionKind::State,
+        )?;
         let (mut state, rest) = postcard::take_from_bytes::<State>(&bytes).map_err(SnapshotError::State)?;
         if !rest.is_empty() {
             return Err(SnapshotError::Damaged("there are bytes behind the state"));
@@ -168,20 +168,24 @@ impl<R: Origin> Snapshot<R> {
         if state.module != header.module {
             return Err(SnapshotError::Damaged("header and state name different modules"));
         }
-        if let Some(section) = sections.iter().find(|s| s.id == id::EXCEPTIONS) {
-            let bytes = load(&mut reader, section, "exceptions", MAX_STATE)?;
+        if let Some(section) = find(&sections, SectionKind::Exceptions) {
+            let bytes = load(&mut reader, section, SectionKind::Exceptions)?;
             let (exceptions, rest) = postcard::take_from_bytes(&bytes).map_err(SnapshotError::State)?;
             if !rest.is_empty() {
                 return Err(SnapshotError::Damaged("there are bytes behind the exceptions"));
             }
             state.exceptions = exceptions;
         }
-        let index = load(&mut reader, find(id::PAGES, "it has no index of pages")?, "pages", MAX_INDEX)?;
+        let index = load(
+            &mut reader,
+            needed(SectionKind::Pages, "it has no index of pages")?,
+            SectionKind::Pages,
+        )?;
         let index = PageIndex::parse(&index, &state.memories, data.len)?;
-        let files = sections.iter().find(|s| s.id == id::FILES);
-        let contents = sections.iter().find(|s| s.id == id::CONTENTS);
+        let files = find(&sections, SectionKind::Files);
+        let contents = find(&sections, SectionKind::Contents);
         if let Some(section) = files {
-            let bytes = load(&mut reader, section, "files", MAX_FILES)?;
+            let bytes = load(&mut reader, section, SectionKind::Files)?;
             let files = files_of(&bytes, section.version)?;
             files.check(state.wasi.grants.len())?;
             state.wasi.files = files;
@@ -192,14 +196,13 @@ impl<R: Origin> Snapshot<R> {
             ));
         }
         let contents_offset = contents.map_or(0, |s| s.offset);
-        let optional = |id| sections.iter().find(|s| s.id == id);
-        let bases = match optional(id::BASES) {
-            Some(section) => Bases::parse(&load(&mut reader, section, "bases", MAX_INDEX)?, &state.memories, &index)?,
+        let bases = match find(&sections, SectionKind::Bases) {
+            Some(section) => Bases::parse(&load(&mut reader, section, SectionKind::Bases)?, &state.memories, &index)?,
             None => Bases::default(),
         };
-        let digests = match optional(id::DIGESTS) {
+        let digests = match find(&sections, SectionKind::Digests) {
             Some(section) => {
-                let bytes = load(&mut reader, section, "digests", MAX_DIGESTS)?;
+                let bytes = load(&mut reader, section, SectionKind::Digests)?;
                 let (digests, rest) = bytes.as_chunks::<16>();
                 if !rest.is_empty() || digests.len() as u64 != index.stored() + bases.pages() {
                     return Err(SnapshotError::Damaged("there are more or fewer digests than pages"));
@@ -210,15 +213,16 @@ impl<R: Origin> Snapshot<R> {
         };
         Ok(Snapshot {
             contents_offset,
+            data_offset: data.offset,
             reader,
             header,
             identity,
+            sections,
             state,
             index,
             attached: bases.files.iter().map(|_| None).collect(),
             bases,
             digests,
-            data_offset: data.offset,
         })
     }
 
@@ -349,11 +353,11 @@ impl<R: Origin> Snapshot<R> {
 
 /// The chunks of carried contents that a snapshot stores, and where each begins.
 fn contents_of(reader: &mut impl Origin, sections: &[Section]) -> Result<Vec<(Chunk, u64)>, SnapshotError> {
-    let find = |id| sections.iter().find(|s| s.id == id);
-    let (Some(list), Some(contents)) = (find(id::FILES), find(id::CONTENTS)) else {
+    let (list, contents) = (find(sections, SectionKind::Files), find(sections, SectionKind::Contents));
+    let (Some(list), Some(contents)) = (list, contents) else {
         return Ok(Vec::new());
     };
-    let bytes = load(reader, list, "files", MAX_FILES)?;
+    let bytes = load(reader, list, SectionKind::Files)?;
     let files = files_of(&bytes, list.version)?;
     if files.stored_len() != contents.len {
         return Err(SnapshotError::Damaged(
@@ -381,6 +385,11 @@ impl<R> Snapshot<R> {
     /// The header.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Its sections in the order of the file, those that this Dunlin doesn't know too.
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
     }
 
     /// The state. Not yet validated against a module.

@@ -1,26 +1,32 @@
 //! Sparse files claim any number of zeros and take no room: what they claim costs no memory either.
 
-use super::header::{self, Section, flag, id};
+use super::header::{self, Section, flag};
 use super::*;
 use crate::module::ModuleHash;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 /// A file whose section `which` begins with `start`, and goes on with zeros up to `len`, none of which take room. Checksums are right.
-fn forged(which: u32, start: &[u8], len: usize) -> File {
+fn forged(which: Option<SectionKind>, start: &[u8], len: usize) -> File {
     let file = tempfile::tempfile().unwrap();
     let sound = postcard::to_stdvec(&crate::testing::state()).unwrap();
     let zeros = vec![0; 1 << 20];
     let mut at = 4096;
     let mut sections = Vec::new();
-    for section in [id::STATE, id::PAGES, id::EXCEPTIONS, id::DATA, id::FILES] {
+    for section in [
+        SectionKind::State,
+        SectionKind::Pages,
+        SectionKind::Exceptions,
+        SectionKind::Data,
+        SectionKind::Files,
+    ] {
         let (bytes, len) = match section {
-            _ if section == which => (start, len),
-            id::STATE => (&sound[..], sound.len()),
-            id::PAGES => (&[1, 0, 0, 0, 0, 0, 0, 0][..], 8),
+            _ if Some(section) == which => (start, len),
+            SectionKind::State => (&sound[..], sound.len()),
+            SectionKind::Pages => (&[1, 0, 0, 0, 0, 0, 0, 0][..], 8),
             _ => (&[][..], 0),
         };
-        if len == 0 && section != id::DATA {
+        if len == 0 && section != SectionKind::Data {
             continue;
         }
         let mut crc = crc32fast::Hasher::new();
@@ -30,9 +36,9 @@ fn forged(which: u32, start: &[u8], len: usize) -> File {
             crc.update(&zeros[..left.min(zeros.len())]);
             left -= left.min(zeros.len());
         }
-        let elsewhere = section == id::DATA;
+        let elsewhere = section == SectionKind::Data;
         sections.push(Section {
-            id: section,
+            id: section.id(),
             version: 1,
             flags: if elsewhere { flag::CHECKED_ELSEWHERE } else { 0 },
             crc: if elsewhere { 0 } else { crc.finalize() },
@@ -63,22 +69,22 @@ fn sections_of_holes_are_refused_before_they_are_read() {
     state.push(0);
     state.extend_from_slice(&count);
     for (which, start) in [
-        (id::STATE, &state),
-        (id::EXCEPTIONS, &count),
-        (id::FILES, &count),
-        (id::PAGES, &count),
+        (SectionKind::State, &state),
+        (SectionKind::Exceptions, &count),
+        (SectionKind::Files, &count),
+        (SectionKind::Pages, &count),
     ] {
-        let file = forged(which, start, 64 << 20);
+        let file = forged(Some(which), start, 64 << 20);
         assert!(Origin::is_sparse(&file));
         let error = Snapshot::open(file).unwrap_err();
-        assert!(matches!(error, SnapshotError::Sparse { .. }), "section {which}: {error}");
+        assert!(matches!(error, SnapshotError::Sparse { .. }), "{which:?}: {error}");
         assert!(error.to_string().contains("--sparse=never"));
     }
 }
 
 #[test]
 fn a_few_holes_are_no_harm() {
-    let mut sound = Snapshot::open(forged(0, &[], 0)).unwrap();
+    let mut sound = Snapshot::open(forged(None, &[], 0)).unwrap();
     assert_eq!(sound.state(), &crate::testing::state());
     sound.verify_pages().unwrap();
     // A dense file is believed as before: it is as large as what it says.
@@ -87,7 +93,7 @@ fn a_few_holes_are_no_harm() {
     let bytes = postcard::to_stdvec(&state).unwrap();
     let nulls = bytes.iter().rev().take_while(|b| **b == 0).count();
     assert!(nulls < bytes.len());
-    let file = forged(id::STATE, &bytes, bytes.len());
+    let file = forged(Some(SectionKind::State), &bytes, bytes.len());
     assert!(!Origin::is_sparse(&file));
     assert_eq!(Snapshot::open(&file).unwrap().state(), &state);
     // The same with holes where the nulls are is refused, and says what to do.

@@ -286,6 +286,33 @@ fn optional_sections_are_skipped() {
     assert!(matches!(open(&longer), Err(SnapshotError::UnknownSection(77))));
 }
 
+/// A section whose bytes changed is called what it is.
+#[test]
+fn a_damaged_section_is_named() {
+    let mut state = testing::state();
+    state.exceptions = vec![None, None];
+    let memory = memory(5, &[0, 1, 4]);
+    let mut bytes = Vec::new();
+    let (earlier, contents) = (Earlier::default(), NoContents);
+    write_incremental(&mut bytes, &state, &[&memory], &|_, _| true, &contents, &earlier).unwrap();
+    let sections = open(&bytes).unwrap().sections().to_vec();
+    let kinds: Vec<_> = sections.iter().filter_map(|s| SectionKind::of(s.id)).collect();
+    let expected = [
+        (SectionKind::State, "the state section"),
+        (SectionKind::Pages, "the index of pages"),
+        (SectionKind::Exceptions, "the exceptions"),
+        (SectionKind::Digests, "the list of digests"),
+        (SectionKind::Data, "page 0 of memory 0"),
+    ];
+    assert_eq!(kinds, expected.map(|(kind, _)| kind));
+    for (section, (_, title)) in sections.iter().zip(expected) {
+        let mut bytes = bytes.clone();
+        bytes[section.offset as usize] ^= 1;
+        let error = open(&bytes).and_then(|mut s| s.verify_pages()).unwrap_err().to_string();
+        assert_eq!(error, format!("the snapshot is damaged: wrong checksum of {title}"));
+    }
+}
+
 #[test]
 fn lies_about_pages() {
     let index = offset_of(&sample().2, 1);

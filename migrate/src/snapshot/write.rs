@@ -1,10 +1,10 @@
 //! Writes a snapshot as a stream: no copy of the memories is made.
 
 use super::contents::{Contents, NoContents, copy_chunk};
-use super::header::{self, FILES_VERSION, Section, flag, id};
+use super::header::{self, Section, flag};
 use super::increment::{Earlier, Plan};
 use super::pages::{PAGE_SIZE, PageIndex};
-use super::{MAX_DIGESTS, MAX_FILES, MAX_INDEX, MAX_STATE, SnapshotError};
+use super::{SectionKind, SnapshotError};
 use crate::state::State;
 use crate::state::files::Files;
 use std::io::Write;
@@ -76,25 +76,24 @@ pub fn write_incremental(
     let plan = Plan::new(memories, may_be_used, earlier, &mut files);
     let mut extra = Vec::new();
     if !plan.bases.files.is_empty() {
-        extra.push(Extra::new(id::BASES, 0, plan.bases.encode(), ("bases", MAX_INDEX))?);
+        extra.push(Extra::new(SectionKind::Bases, 0, plan.bases.encode())?);
     }
     let digests = plan.digests.iter().flat_map(|d| d.to_le_bytes()).collect();
-    extra.push(Extra::new(id::DIGESTS, flag::OPTIONAL, digests, ("digests", MAX_DIGESTS))?);
+    extra.push(Extra::new(SectionKind::Digests, flag::OPTIONAL, digests)?);
     write_planned(out, state, &files, memories, &plan, &extra, contents)
 }
 
 /// A section that only some snapshots have. It comes before the pages.
 struct Extra {
-    id: u32,
+    kind: SectionKind,
     flags: u32,
     bytes: Vec<u8>,
 }
 
 impl Extra {
-    /// `most`: the section's name and its greatest length.
-    fn new(id: u32, flags: u32, bytes: Vec<u8>, most: (&'static str, u64)) -> Result<Extra, SnapshotError> {
-        limit(most.0, &bytes, most.1)?;
-        Ok(Extra { id, flags, bytes })
+    fn new(kind: SectionKind, flags: u32, bytes: Vec<u8>) -> Result<Extra, SnapshotError> {
+        limit(kind, &bytes)?;
+        Ok(Extra { kind, flags, bytes })
     }
 }
 
@@ -110,17 +109,17 @@ fn write_planned(
 ) -> Result<WriteStats, SnapshotError> {
     let total_pages: u64 = state.memories.iter().map(|m| m.pages).sum();
     let index = &plan.index;
-    let plain = |id, bytes, most| Extra::new(id, 0, bytes, most);
+    let plain = |kind, bytes| Extra::new(kind, 0, bytes);
     let state_bytes = postcard::to_stdvec(state).map_err(SnapshotError::State)?;
     let state_len = state_bytes.len() as u64;
     let mut in_head = vec![
-        plain(id::STATE, state_bytes, ("state", MAX_STATE))?,
-        plain(id::PAGES, index.encode(), ("pages", MAX_INDEX))?,
+        plain(SectionKind::State, state_bytes)?,
+        plain(SectionKind::Pages, index.encode())?,
     ];
     // Most programs have none, and no section for them.
     if !state.exceptions.is_empty() {
         let bytes = postcard::to_stdvec(&state.exceptions).map_err(SnapshotError::State)?;
-        in_head.push(plain(id::EXCEPTIONS, bytes, ("exceptions", MAX_STATE))?);
+        in_head.push(plain(SectionKind::Exceptions, bytes)?);
     }
     // A program without files to speak of has no sections for them.
     let files_bytes = match files.is_empty() {
@@ -128,7 +127,7 @@ fn write_planned(
         false => Some(postcard::to_stdvec(files).map_err(SnapshotError::FilesCode)?),
     };
     if let Some(bytes) = &files_bytes {
-        limit("files", bytes, MAX_FILES)?;
+        limit(SectionKind::Files, bytes)?;
     }
 
     let count = in_head.len() + extra.len() + 1 + if files_bytes.is_some() { 2 } else { 0 };
@@ -137,7 +136,7 @@ fn write_planned(
     for part in in_head.iter().chain(extra) {
         let at = end.next_multiple_of(16);
         end = at + part.bytes.len();
-        sections.push(section(part.id, part.flags, &part.bytes, at as u64));
+        sections.push(section(part.kind, part.flags, &part.bytes, at as u64));
     }
     // Without a stored page there is nothing to align.
     let data_at = if index.stored() == 0 {
@@ -146,16 +145,13 @@ fn write_planned(
         end.next_multiple_of(PAGE_SIZE)
     };
     let data_len = index.stored() * PAGE_SIZE as u64;
-    sections.push(checked_elsewhere(id::DATA, data_at as u64, data_len));
+    sections.push(checked_elsewhere(SectionKind::Data, data_at as u64, data_len));
     let mut bytes = data_at as u64 + data_len;
     if let Some(files_bytes) = &files_bytes {
         // Behind the data, of which the pages are aligned.
-        sections.push(Section {
-            version: FILES_VERSION,
-            ..section(id::FILES, 0, files_bytes, bytes)
-        });
+        sections.push(section(SectionKind::Files, 0, files_bytes, bytes));
         bytes += files_bytes.len() as u64;
-        sections.push(checked_elsewhere(id::CONTENTS, bytes, files.stored_len()));
+        sections.push(checked_elsewhere(SectionKind::Contents, bytes, files.stored_len()));
         bytes = bytes.saturating_add(files.stored_len());
     }
     let mut head = header::encode(state.module, bytes, &sections);
@@ -191,10 +187,10 @@ fn write_planned(
     })
 }
 
-fn section(id: u32, flags: u32, bytes: &[u8], offset: u64) -> Section {
+fn section(kind: SectionKind, flags: u32, bytes: &[u8], offset: u64) -> Section {
     Section {
-        id,
-        version: 1,
+        id: kind.id(),
+        version: kind.version(),
         flags,
         crc: crc32fast::hash(bytes),
         offset,
@@ -203,10 +199,10 @@ fn section(id: u32, flags: u32, bytes: &[u8], offset: u64) -> Section {
 }
 
 /// A section whose checksums are in another.
-fn checked_elsewhere(id: u32, offset: u64, len: u64) -> Section {
+fn checked_elsewhere(kind: SectionKind, offset: u64, len: u64) -> Section {
     Section {
-        id,
-        version: 1,
+        id: kind.id(),
+        version: kind.version(),
         flags: flag::CHECKED_ELSEWHERE,
         crc: 0,
         offset,
@@ -236,10 +232,14 @@ fn check_sizes(state: &State, memories: &[&[u8]]) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-fn limit(section: &'static str, bytes: &[u8], limit: u64) -> Result<(), SnapshotError> {
+fn limit(kind: SectionKind, bytes: &[u8]) -> Result<(), SnapshotError> {
     let len = bytes.len() as u64;
-    if len > limit {
-        Err(SnapshotError::TooLarge { section, len, limit })
+    if len > kind.max_len() {
+        Err(SnapshotError::TooLarge {
+            section: kind.name(),
+            len,
+            limit: kind.max_len(),
+        })
     } else {
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! it is restored, against the machine's own grants), and whether this architecture has code at every point (the optimiser may
 //! have proved one unreachable: [`crate::frames::rebuild`] then refuses it).
 
-use super::{Exception, Invocation, PointKind, Slot, State};
+use super::{Exception, Frame, Invocation, MemoryState, PointKind, Slot, State, TableState};
 use crate::framemap::{Callee, Home, HomeKind};
 use crate::frames::{FrameError, FrameMaps};
 use crate::module::ModuleInfo;
@@ -105,23 +105,36 @@ pub enum StateError {
 pub fn validate(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Result<(), StateError> {
     exceptions(state, module)?;
     frames(state, module, maps)?;
-    count("globals", module.globals.len(), state.globals.len())?;
-    count("memories", module.memories.len(), state.memories.len())?;
-    count("tables", module.tables.len(), state.tables.len())?;
-    count("element segments", module.elements.len(), state.dropped_elements.len())?;
-    count("data segments", module.data.len(), state.dropped_data.len())?;
     globals(state, module)?;
-    for (index, (memory, found)) in module.memories.iter().zip(&state.memories).enumerate() {
+    // Every field by name: a new one must not be believed unseen.
+    let State {
+        module: _, // Compared with the header's and the program's by whoever reads the snapshot.
+        wasi: _,   // Checked where it is restored.
+        // Checked above.
+        invocation: _,
+        frames: _,
+        exceptions: there,
+        globals: _,
+        memories,
+        tables,
+        dropped_elements,
+        dropped_data,
+    } = state;
+    count("memories", module.memories.len(), memories.len())?;
+    count("tables", module.tables.len(), tables.len())?;
+    count("element segments", module.elements.len(), dropped_elements.len())?;
+    count("data segments", module.data.len(), dropped_data.len())?;
+    for (index, (memory, &mut MemoryState { pages })) in module.memories.iter().zip(memories).enumerate() {
         let most = if memory.memory64 { MAX_PAGES_64 } else { MAX_PAGES };
         let max = memory.max.unwrap_or(most).min(most);
-        size("memory", index, found.pages, "pages", memory.min, max)?;
+        size("memory", index, pages, "pages", memory.min, max)?;
     }
-    for (index, (table, found)) in module.tables.iter().zip(&state.tables).enumerate() {
+    for (index, (table, TableState { elements })) in module.tables.iter().zip(tables).enumerate() {
         let max = table.max.unwrap_or(u32::MAX.into()).min(u32::MAX.into());
-        size("table", index, found.elements.len() as u64, "elements", table.min, max)?;
-        let references = found.elements.iter().enumerate().filter_map(|(n, e)| Some((n, (*e)?)));
+        size("table", index, elements.len() as u64, "elements", table.min, max)?;
+        let references = elements.iter().enumerate().filter_map(|(n, e)| Some((n, (*e)?)));
         for (element, reference) in references {
-            if !is_reference(table.ty, reference, module, &state.exceptions) {
+            if !is_reference(table.ty, reference, module, there) {
                 return Err(StateError::Element {
                     table: index,
                     element,
@@ -157,6 +170,7 @@ fn size(what: &'static str, index: usize, size: u64, unit: &'static str, min: u6
 }
 
 fn globals(state: &State, module: &ModuleInfo) -> Result<(), StateError> {
+    count("globals", module.globals.len(), state.globals.len())?;
     for (index, (global, &value)) in module.globals.iter().zip(&state.globals).enumerate() {
         let wrong = |what| Err(StateError::Global { index, what });
         if value.ty() != global.ty {
@@ -180,7 +194,9 @@ fn is_value(value: Value, module: &ModuleInfo, exceptions: &[Option<Exception>])
         Value::FuncRef(Some(n)) | Value::ExternRef(Some(n)) | Value::ExnRef(Some(n)) => {
             is_reference(value.ty(), n, module, exceptions)
         }
-        _ => true,
+        Value::FuncRef(None) | Value::ExternRef(None) | Value::ExnRef(None) => true,
+        // Any bits are a number.
+        Value::I32(_) | Value::I64(_) | Value::F32(_) | Value::F64(_) | Value::V128(_) => true,
     }
 }
 
@@ -189,7 +205,9 @@ fn is_reference(ty: ValType, reference: u32, module: &ModuleInfo, exceptions: &[
         ValType::FuncRef => (reference as usize) < module.funcs.len(),
         ValType::ExnRef => matches!(exceptions.get(reference as usize), Some(Some(_))),
         // Any number but the one that stands for null.
-        _ => reference != NULL_REF,
+        ValType::ExternRef => reference != NULL_REF,
+        // No references.
+        ValType::I32 | ValType::I64 | ValType::F32 | ValType::F64 | ValType::V128 => false,
     }
 }
 
@@ -198,17 +216,19 @@ fn exceptions(state: &State, module: &ModuleInfo) -> Result<(), StateError> {
     let all = state.exceptions.iter().enumerate();
     for (index, exception) in all.filter_map(|(index, e)| Some((index, e.as_ref()?))) {
         let wrong = |what| Err(StateError::Exception { index, what });
-        let ty = module
-            .tags
-            .get(exception.tag as usize)
-            .and_then(|&ty| module.types.get(ty as usize));
+        let Exception {
+            tag,
+            values,
+            referenced: _, // Either may be.
+        } = exception;
+        let ty = module.tags.get(*tag as usize).and_then(|&ty| module.types.get(ty as usize));
         let Some(ty) = ty else {
             return wrong("its tag doesn't exist");
         };
-        if !exception.values.iter().map(|v| v.ty()).eq(ty.params.iter().copied()) {
+        if !values.iter().map(|v| v.ty()).eq(ty.params.iter().copied()) {
             return wrong("it carries values of other types than its tag");
         }
-        if !exception.values.iter().all(|&v| is_value(v, module, &state.exceptions)) {
+        if !values.iter().all(|&v| is_value(v, module, &state.exceptions)) {
             return wrong("it refers to something that doesn't exist");
         }
     }
@@ -233,7 +253,12 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
     }
     let mut wanted = Callee::Func(outermost);
     for (depth, frame) in state.frames.iter_mut().enumerate() {
-        let (func, offset) = (frame.func, frame.offset);
+        let &mut Frame {
+            func,
+            offset,
+            kind,
+            ref mut values,
+        } = frame;
         let wrong = |what: String| StateError::Frame {
             depth,
             func,
@@ -251,13 +276,9 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
             }));
         }
         let function = maps.function(func)?;
-        let point = function.points.point_at(offset).filter(|p| p.kind == frame.kind);
-        let no_point = || {
-            format!(
-                "there is no migration point of kind {} there (other versions of dunlin may put some elsewhere)",
-                frame.kind
-            )
-        };
+        let point = function.points.point_at(offset).filter(|p| p.kind == kind);
+        let no_point =
+            || format!("there is no migration point of kind {kind} there (other versions of dunlin may put some elsewhere)");
         let point = point.ok_or_else(|| wrong(no_point()))?;
         let innermost = depth + 1 == total;
         if innermost == (point.kind == PointKind::Call) {
@@ -268,8 +289,7 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
             };
             return Err(wrong(format!("{place} can't be at a point of kind {}", point.kind)));
         }
-        normalise(&mut frame.values, &function.points.live_at(point), &function.points.homes).map_err(wrong)?;
-        let values = &frame.values;
+        normalise(values, &function.points.live_at(point), &function.points.homes).map_err(wrong)?;
         if let Some((slot, _)) = values.iter().find(|v| !is_value(v.1, module, &state.exceptions)) {
             return Err(wrong(format!("{slot} refers to something that doesn't exist")));
         }

@@ -43,6 +43,15 @@ fn dead_values_are_dropped() {
     assert_eq!(state, testing::state());
 }
 
+/// A table of a type that is none of references holds none that is believed.
+#[test]
+fn only_references_refer() {
+    let (points, arch, mut module) = (testing::points(), MadeUp::new(0), module());
+    module.tables[0].ty = ValType::I64;
+    let error = validate(&mut testing::state(), &module, &arch.maps(&points)).expect_err("it was believed");
+    says(error.to_string(), "table 0 refers to");
+}
+
 #[test]
 fn lies_about_frames() {
     says(lie(|s| s.frames.clear()), "0 frames");

@@ -80,10 +80,19 @@ pub(super) struct Clocks {
 impl Clocks {
     /// Clocks that go on from captured readings; all zero for a new program.
     pub(super) fn from(times: &Times) -> Clocks {
+        // Every field by name: a new one must not be left out here.
+        let &Times {
+            monotonic,
+            process_cpu,
+            thread_cpu,
+            // No readings of clocks.
+            poll_started: _,
+            files: _,
+        } = times;
         Clocks {
-            monotonic: Continued::from(Clock::Monotonic, times.monotonic),
-            process: Continued::from(Clock::ProcessCpu, times.process_cpu),
-            thread: Continued::from(Clock::ThreadCpu, times.thread_cpu),
+            monotonic: Continued::from(Clock::Monotonic, monotonic),
+            process: Continued::from(Clock::ProcessCpu, process_cpu),
+            thread: Continued::from(Clock::ThreadCpu, thread_cpu),
         }
     }
 

@@ -7,7 +7,6 @@
 //! else that can be checked has been.
 
 use super::change::Opened;
-use super::clock::Clocks;
 use super::dir::Listing;
 use super::errno::Errno;
 use super::host::{HostKind, Stat};
@@ -200,12 +199,7 @@ impl Wasi {
         let mut placed = stage.finish(files, &wasi);
         wasi.warnings.extend(placed.settle(files, &wasi.grants, &unlinked));
         wasi.warnings.extend(stdin.and_then(advance_stdin));
-        wasi.args.clone_from(&state.args);
-        wasi.env.clone_from(&state.env);
-        wasi.listeners.clone_from(&files.listeners);
-        wasi.clocks = Clocks::from(&state.times);
-        wasi.poll_started = state.times.poll_started;
-        wasi.alias(state);
+        wasi.take(state);
         wasi.touched = Touched::new(wasi.grants.iter().map(|g| g.mode));
         wasi.touched.restored(files);
         for (stat, list) in placed.known(files, &wasi.grants) {
@@ -233,17 +227,6 @@ impl Wasi {
         let mut problems = restore.problems;
         problems.extend(place::obstacles(state, &restore.wasi.grants, contents));
         problems
-    }
-
-    /// Files keep the inode numbers that the program knows them by.
-    fn alias(&mut self, state: &WasiState) {
-        for times in &state.times.files {
-            if let Ok(stat) = self.table.get(times.fd).and_then(Descriptor::stat) {
-                self.aliases.insert((stat.dev, stat.ino), times.inode);
-            }
-        }
-        // What isn't a file has inode 0, which means nothing.
-        self.aliases.remove(&(0, 0));
     }
 }
 

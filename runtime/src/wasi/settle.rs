@@ -1,21 +1,53 @@
-//! Files without a name, and the permissions and times of carried ones: what comes once everything has its place.
+//! What comes once everything has its place: files without a name, the permissions and times of carried ones, and what
+//! needs no place.
 
-use super::GrantedDir;
 use super::chunked::List;
+use super::clock::Clocks;
 use super::errno::Errno;
 use super::host::{FileType, Stat};
 use super::open::{Access, host_flags};
 use super::path::proc_path;
 use super::place::{Problems, put_problem};
+use super::table::Descriptor;
+use super::{GrantedDir, Wasi};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks, OpenOptions, OpenOptionsExt};
 use dunlin_migrate::snapshot::{Contents, write_contents};
 use dunlin_migrate::state::files::{Files, GrantMode, Node, NodeKind};
+use dunlin_migrate::state::wasi::WasiState;
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+
+impl Wasi {
+    /// What of a state needs nothing of this machine.
+    pub(super) fn take(&mut self, state: &WasiState) {
+        // Every field by name: a new one must not be left out here.
+        let WasiState {
+            args,
+            env,
+            grants: _,      // Opened by `open_grants`.
+            descriptors: _, // Opened by `Restore::descriptors`.
+            times,
+            files, // What is on this machine's disks is there already.
+        } = state;
+        self.args.clone_from(args);
+        self.env.clone_from(env);
+        self.listeners.clone_from(&files.listeners);
+        self.clocks = Clocks::from(times);
+        self.poll_started = times.poll_started;
+        // Files keep the inode numbers that the program knows them by.
+        for times in &times.files {
+            if let Ok(stat) = self.table.get(times.fd).and_then(Descriptor::stat) {
+                self.aliases.insert((stat.dev, stat.ino), times.inode);
+            }
+        }
+        // What isn't a file has inode 0, which means nothing.
+        self.aliases.remove(&(0, 0));
+    }
+}
 
 /// The open files that have no name: new ones, each with its contents, in the grant's file system where that can be.
 pub(super) fn unlinked(files: &Files, grants: &[GrantedDir], contents: &dyn Contents) -> Result<Vec<File>, Problems> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// What is done to a running program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blow {
+pub(super) enum Blow {
     /// Killed soon after its start: while it goes back and resumes.
     Early,
     /// Killed some time after it has written a new snapshot.
@@ -30,7 +30,7 @@ pub enum Blow {
 }
 
 /// All of them; [`Blow::index`] is the place in this list.
-pub const ALL: [Blow; 8] = [
+pub(super) const ALL: [Blow; 8] = [
     Blow::Early,
     Blow::Late,
     Blow::Writing,
@@ -46,12 +46,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Blow {
     /// Its place in [`ALL`].
-    pub fn index(self) -> usize {
+    pub(super) fn index(self) -> usize {
         ALL.iter().position(|&b| b == self).expect("all are in the list")
     }
 
     /// A random one; `waits` if the program must get on now.
-    pub fn choose(random: &mut Random, waits: bool) -> Blow {
+    pub(super) fn choose(random: &mut Random, waits: bool) -> Blow {
         match random.below(100) {
             _ if waits => Blow::Late,
             0..=29 => Blow::Early,
@@ -66,7 +66,7 @@ impl Blow {
 }
 
 /// The newest snapshot's number; 0 if there is none.
-pub fn newest(saves: &Path) -> u64 {
+pub(super) fn newest(saves: &Path) -> u64 {
     store::list(saves)
         .ok()
         .and_then(|all| all.first().map(|(n, _)| *n))
@@ -74,7 +74,7 @@ pub fn newest(saves: &Path) -> u64 {
 }
 
 /// Is a snapshot being written there, or was one when the program was killed?
-pub fn is_writing(saves: &Path) -> bool {
+pub(super) fn is_writing(saves: &Path) -> bool {
     std::fs::read_dir(saves).is_ok_and(|entries| {
         entries
             .flatten()
@@ -110,7 +110,7 @@ fn until(running: &mut Running, what: &str, mut is: impl FnMut(&mut Running) -> 
 }
 
 /// Waits a time between `least` and `most` in microseconds; small ones are as likely as large ones.
-pub fn pause(random: &mut Random, arch: Arch, least: u64, most: u64) {
+pub(super) fn pause(random: &mut Random, arch: Arch, least: u64, most: u64) {
     let doublings = (most / least).ilog2().max(1);
     let scale = least << random.below(doublings.into());
     let time = scale + random.below(scale + 1);
@@ -119,7 +119,7 @@ pub fn pause(random: &mut Random, arch: Arch, least: u64, most: u64) {
 }
 
 /// Strikes. Returns without waiting for the program's end.
-pub fn strike(blow: Blow, running: &mut Running, arch: Arch, saves: &Path, random: &mut Random) -> Result<(), String> {
+pub(super) fn strike(blow: Blow, running: &mut Running, arch: Arch, saves: &Path, random: &mut Random) -> Result<(), String> {
     let before = newest(saves);
     let advanced = |_: &mut Running| newest(saves) > before;
     match blow {
