@@ -35,7 +35,7 @@ impl BackError {
     pub fn exit_code(&self) -> i32 {
         match self {
             BackError::OtherProgram(_) => BAD_SNAPSHOT,
-            BackError::Missing(_) | BackError::OtherDirectory { .. } | BackError::Changed(_) => NOT_HERE,
+            BackError::Missing(_) | BackError::OtherDirectory { .. } | BackError::Changed(..) => NOT_HERE,
             BackError::Read(..) | BackError::Step(_) | BackError::Io(_) => FAILED,
         }
     }

@@ -369,9 +369,8 @@ impl Run {
         });
         let mut lineage = None;
         let restored = resume::restore(shell, &snapshot, &self.setup.config, || {
-            if let Some(from) = from {
-                lineage = self.go_back(from)?;
-            }
+            // Without going back, what journals say is not true any more.
+            lineage = self.go_back(from.unwrap_or(rollback::From::Beginning))?;
             Ok(lineage.as_ref().is_some_and(|(_, _, back)| *back))
         })?;
         Ok((restored, lineage))

@@ -1,7 +1,8 @@
 //! Going back: which journals lead to a snapshot, and undoing them.
 
-use super::conflict::{Conflict, Roots, conflicts};
+use super::conflict::{Conflict, Left, Roots, conflicts};
 use super::files::{self, journal_name, keep_name, number_of, seen_name};
+use super::marker::{GOING_BACK, Marker};
 use super::record::{self, Base, FileId, Header, Read};
 use super::seen;
 use super::undo::{Undo, UndoError};
@@ -13,9 +14,6 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// There while files are being taken back.
-const GOING_BACK: &str = "going-back";
 
 /// Why files can't be taken back. Those of a directory in which nothing of this has happened are as they were.
 #[derive(Debug, thiserror::Error)]
@@ -43,13 +41,14 @@ pub enum BackError {
         /// What is wrong.
         what: &'static str,
     },
-    /// Others have changed what the program has written since the snapshot.
+    /// Others have changed what the program has written since the snapshot: what, and whether some of it had been taken back before.
     #[error(
-        "going back to the snapshot would overwrite what others have changed: {}; nothing was touched. To go on, start the program again with \
+        "going back to the snapshot would overwrite what others have changed: {}; {}. To go on, start the program again with \
          --accept-changed: what they have changed is then kept under another name",
-        list(.0)
+        list(.0),
+        if *.1 { "it was begun before, and what others have changed since was not touched" } else { "nothing was touched" }
     )]
-    Changed(Vec<String>),
+    Changed(Vec<String>, bool),
     /// A step failed.
     #[error("{0}; when that is mended, start the program again: it goes on from here")]
     Step(#[from] UndoError),
@@ -212,44 +211,72 @@ fn undo_all(dir: &File, found: &[Found], granted: &[Root], accept_changed: bool,
     // Every journal of a chain has the same directories.
     let header = &found[0].read.header;
     let roots = roots(header, &world, granted)?;
-    let begun = files::open(dir, GOING_BACK, false).is_ok();
-    let mut conflicting = Vec::new();
-    if !begun {
-        let last: Vec<_> = found[0].read.records.iter().rev().take(2).map(|p| &p.record).collect();
-        conflicting = conflicts(&roots, &world, &last, &entries)?;
-        if !conflicting.is_empty() && !accept_changed {
-            let text = |c: &Conflict| format!("'{}' in the directory '{}' {}", c.name, guest(header, c), c.how.text());
-            return Err(BackError::Changed(conflicting.iter().map(text).collect()));
-        }
-        // What was torn at the end was not done.
-        for journal in found {
-            journal.file.set_len(journal.read.end)?;
-        }
+    let begun = Marker::find(dir)?;
+    if let Some((_, left)) = &begun {
+        world.restored = world.restored.max(left.until);
     }
-    let marker = files::open(dir, GOING_BACK, true)?;
-    let mut undo = Undo::new(dir, &roots, &mut world, begun);
+    let newest_first = found.iter().flat_map(|f| f.read.records.iter().rev()).map(|p| &p.record);
+    let last: Vec<_> = match begun {
+        None => newest_first.take(2).collect(),
+        // The journal is cut behind names only: what came after that one has been undone, and will be again.
+        Some(_) => newest_first.filter(|record| record.is_of_names()).take(1).collect(),
+    };
+    let left = Left {
+        roots: &roots,
+        dir,
+        seen: &entries,
+        resumed: begun.as_ref().map(|(_, left)| &left.anew),
+    };
+    let conflicting = conflicts(&left, &world, &last)?;
+    if !conflicting.is_empty() && !accept_changed {
+        let text = |c: &Conflict| format!("'{}' in the directory '{}' {}", c.name, guest(header, c), c.how.text());
+        return Err(BackError::Changed(conflicting.iter().map(text).collect(), begun.is_some()));
+    }
+    // What was torn at the end was not done.
+    for journal in found {
+        journal.file.set_len(journal.read.end)?;
+    }
+    // What others have made is safe before anything is undone: whoever goes on after a kill finds it where it was, or aside.
+    let (marker, anew) = match begun {
+        Some((marker, left)) => (Some(marker), left.anew),
+        None => (None, HashMap::new()),
+    };
+    let mut undo = Undo::new(dir, &roots, &mut world, anew);
     for conflict in &conflicting {
         match conflict.how {
-            How::Changed => undo.copy_aside(&conflict.name)?,
+            How::Changed => undo.copy_aside(conflict)?,
             How::Appeared | How::Replaced => undo.set_aside(&conflict.name, conflict.how)?,
             How::Inside => {}
-            How::Removed => undo.told.push(format!("'{}' {}", conflict.name, conflict.how.text())),
+            How::Removed | How::Lost => undo.told.push(format!("'{}' {}", conflict.name, conflict.how.text())),
         }
     }
     if durable {
-        rustix::fs::fsync(&marker)
+        undo.sync();
+    }
+    let marker = match marker {
+        Some(marker) => marker,
+        None => Marker::begin(dir)?,
+    };
+    if durable {
+        rustix::fs::fsync(&marker.file)
             .and_then(|()| rustix::fs::fsync(dir))
             .map_err(io::Error::from)?;
     }
-    for journal in found {
+    undo.marker = Some(marker);
+    let undone = found.iter().try_for_each(|journal| {
         undo.journal(
             journal.number,
             &journal.file,
             journal.read.begins,
             &journal.read.records,
             durable,
-        )?;
+        )
+    });
+    // From now on every change is others'.
+    if let Some(marker) = &undo.marker {
+        marker.over()?;
     }
+    undone?;
     Ok(undo.told)
 }
 

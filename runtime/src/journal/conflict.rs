@@ -19,6 +19,8 @@ pub struct Conflict {
     pub name: Name,
     /// In what way.
     pub how: How,
+    /// Of a file that has lost that name: where it is kept, by the journal's number and the name there.
+    pub kept: Option<(u64, u32)>,
 }
 
 /// What others have done to a name.
@@ -34,6 +36,8 @@ pub enum How {
     Replaced,
     /// It is gone, and the journal has only those parts of it that the program has changed.
     Removed,
+    /// The program had removed it, and what the journal kept of it is gone.
+    Lost,
 }
 
 impl How {
@@ -43,6 +47,7 @@ impl How {
             How::Changed => "was changed by someone else",
             How::Appeared | How::Inside => "was put there by someone else",
             How::Replaced => "was replaced by someone else",
+            How::Lost => "was kept beside the snapshots for going back, and someone else has removed that",
             How::Removed => "was removed by someone else, and can't be brought back whole",
         }
     }
@@ -79,9 +84,22 @@ pub fn id_of(found: &sandbox::Metadata) -> FileId {
     }
 }
 
-/// Everything that is not as the program left it. `last`: the last records, newest first, whose change may not have been made: one, or
-/// two if something was about to be renamed in place of something else.
-pub fn conflicts(roots: &Roots, world: &World, last: &[&Record], seen: &HashMap<u64, Vec<Entry>>) -> io::Result<Vec<Conflict>> {
+/// What there is to compare with.
+#[derive(Debug)]
+pub struct Left<'a> {
+    /// The granted directories.
+    pub roots: &'a Roots,
+    /// The journals' directory.
+    pub dir: &'a File,
+    /// What the program last left of each file it has changed, by journal.
+    pub seen: &'a HashMap<u64, Vec<Entry>>,
+    /// If going back was begun before, and interrupted: what it made anew, and which file that is.
+    pub resumed: Option<&'a HashMap<FileId, FileId>>,
+}
+
+/// Everything that is not as the program left it, or as an interrupted going back did. `last`: the last records, newest first, whose change
+/// may not have been made: one, or two if something was about to be renamed in place of something else.
+pub fn conflicts(left: &Left<'_>, world: &World, last: &[&Record]) -> io::Result<Vec<Conflict>> {
     let mut before = world.clone();
     let mut pending = HashSet::new();
     for (nth, record) in last.iter().enumerate() {
@@ -96,60 +114,130 @@ pub fn conflicts(roots: &Roots, world: &World, last: &[&Record], seen: &HashMap<
     let within_pending = |name: &Name| pending.iter().any(|p| name.is_within(p));
     let mut found = Vec::new();
     for (name, expected) in &world.names {
-        let Some(how) = differs(roots, world, name, *expected, seen)? else {
-            continue;
-        };
-        // It may be as it was before the last change, which was recorded and not made.
-        let earlier = before.names.get(name).copied().unwrap_or(Expected::Absent);
-        if within_pending(name) && differs(roots, &before, name, earlier, seen)?.is_none() {
+        // On another machine, or in another directory, a snapshot brings its files.
+        if left.root(name).is_none() {
             continue;
         }
-        found.push(Conflict { name: name.clone(), how });
+        let Some(how) = left.differs(world, name, *expected)? else {
+            continue;
+        };
+        if within_pending(name) {
+            // It may be as it was before the last change, which was recorded and not made; or that has been undone in part.
+            let earlier = before.names.get(name).copied().unwrap_or(Expected::Absent);
+            if left.resumed.is_some() || left.differs(&before, name, earlier)?.is_none() {
+                continue;
+            }
+        }
+        found.push(Conflict {
+            name: name.clone(),
+            how,
+            kept: None,
+        });
     }
+    left.kept(world, within_pending, &mut found)?;
     // What was created holds nothing that others have put there.
     for (name, expected) in &world.names {
         if *expected == Expected::Created(Kind::Directory) {
-            strangers(roots, world, name, &mut found)?;
+            strangers(left.roots, world, name, &mut found)?;
         }
     }
     Ok(found)
 }
 
-/// In what way a name isn't what it should be.
-fn differs(
-    roots: &Roots,
-    world: &World,
-    name: &Name,
-    expected: Expected,
-    seen: &HashMap<u64, Vec<Entry>>,
-) -> io::Result<Option<How>> {
-    let there = look(roots, name)?;
-    let needed = |id: &FileId| world.known.get(id).is_none_or(|k| k.needed);
-    Ok(match (expected, there) {
-        (Expected::Absent, None) => None,
-        (Expected::Absent, Some(_)) => Some(How::Appeared),
-        (Expected::Created(_), None) => None,
-        (Expected::Created(kind), Some(found)) => {
-            let fits = match kind {
-                // Killed before it was known which file it is: it is empty still.
-                Kind::File => found.is_file() && found.len() == 0,
-                Kind::Directory => found.is_dir(),
-                Kind::Symlink => found.is_symlink(),
-                Kind::Link(_) => found.is_file(),
+impl Left<'_> {
+    fn root(&self, name: &Name) -> Option<&File> {
+        self.roots.get(name.grant as usize)?.as_deref()
+    }
+
+    /// Which file it is now that the journals know as `id`.
+    fn now(&self, id: FileId) -> FileId {
+        self.resumed.and_then(|anew| anew.get(&id)).copied().unwrap_or(id)
+    }
+
+    /// Is a regular file of this size, last changed at this time, as the program left it?
+    fn as_left(&self, world: &World, id: FileId, size: u64, changed: u64) -> bool {
+        let ours = world.touched.get(&id).copied().unwrap_or(0).max(world.restored);
+        let Some(known) = world.known.get(&id) else { return true };
+        match self.seen.get(&known.seen.0).and_then(|s| s.get(known.seen.1 as usize)) {
+            // Contents are put back first, so its size may be any.
+            Some(entry) if self.resumed.is_some() => entry.skewed || changed <= ours || entry.fits(size, changed, ours),
+            Some(entry) => entry.fits(size, changed, ours),
+            // It was noted before it was recorded, so that is lost.
+            None => false,
+        }
+    }
+
+    /// In what way a name isn't what it should be.
+    fn differs(&self, world: &World, name: &Name, expected: Expected) -> io::Result<Option<How>> {
+        let there = look(self.roots, name)?;
+        let needed = |id: &FileId| world.known.get(id).is_none_or(|k| k.needed);
+        Ok(match (expected, there) {
+            (Expected::Absent, None) => None,
+            (Expected::Absent, Some(_)) => Some(How::Appeared),
+            (Expected::Created(_), None) => None,
+            (Expected::Created(kind), Some(found)) => {
+                let fits = match kind {
+                    // Killed before it was known which file it is: it is empty still.
+                    Kind::File => found.is_file() && found.len() == 0,
+                    Kind::Directory => found.is_dir(),
+                    Kind::Symlink(target) => {
+                        found.is_symlink() && self.root(name).is_some_and(|root| says(root, name) == Some(target))
+                    }
+                    Kind::Link(_) => found.is_file(),
+                };
+                (!fits).then_some(How::Replaced)
+            }
+            (Expected::This(id), None) => needed(&id).then_some(How::Removed),
+            (Expected::This(id), Some(found)) if id_of(&found) != self.now(id) => Some(How::Replaced),
+            (Expected::This(id), Some(found)) => match (world.places.get(&id), found.is_file()) {
+                (Some(Location::Gone), _) => None,
+                (_, true) => (!self.as_left(world, id, found.len(), changed(&found))).then_some(How::Changed),
+                // Only regular files are tracked, so the number is another's now; unless that one is gone, and it was free.
+                (Some(Location::At(_)), false) => Some(How::Replaced),
+                (_, false) => None,
+            },
+        })
+    }
+
+    /// What is kept is another name of a file, which others may have by a third one; and it must be there.
+    fn kept(&self, world: &World, pending: impl Fn(&Name) -> bool, found: &mut Vec<Conflict>) -> io::Result<()> {
+        for (&(journal, kept), (name, id)) in &world.kept {
+            if self.root(name).is_none() || (self.resumed.is_some() && pending(name)) {
+                continue;
+            }
+            let conflict = |how, kept| Conflict {
+                name: name.clone(),
+                how,
+                kept,
             };
-            (!fits).then_some(How::Replaced)
+            let keep = super::files::open_dir(self.dir, &super::files::keep_name(journal));
+            let stat = match keep {
+                Ok(keep) => {
+                    rustix::fs::statat(&keep, kept.to_string(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from)
+                }
+                Err(e) => Err(e),
+            };
+            match stat {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => found.push(conflict(How::Lost, None)),
+                Err(e) => return Err(e),
+                Ok(stat) => {
+                    let here = world.places.get(id) == Some(&Location::Kept(journal, kept)) && FileId::of(&stat) == *id;
+                    let file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+                    let size = u64::try_from(stat.st_size).unwrap_or(0);
+                    if here && file && !self.as_left(world, *id, size, super::writer::changed_at(&stat)) {
+                        found.push(conflict(How::Changed, Some((journal, kept))));
+                    }
+                }
+            }
         }
-        (Expected::This(id), None) => needed(&id).then_some(How::Removed),
-        (Expected::This(id), Some(found)) if id_of(&found) != id => Some(How::Replaced),
-        (Expected::This(id), Some(found)) => {
-            // Only regular files have entries; a symbolic link may have the number of one that is gone.
-            let known = world.known.get(&id).filter(|_| found.is_file());
-            let entry = known.and_then(|k| seen.get(&k.seen.0)?.get(k.seen.1 as usize));
-            let ours = world.touched.get(&id).copied().unwrap_or(0).max(world.restored);
-            let as_left = entry.is_none_or(|e| e.fits(found.len(), changed(&found), ours));
-            (!as_left && world.places.get(&id) != Some(&Location::Gone)).then_some(How::Changed)
-        }
-    })
+        Ok(())
+    }
+}
+
+/// The CRC-32 of what a symbolic link says.
+pub fn says(root: &File, name: &Name) -> Option<u32> {
+    let target = sandbox::read_link_contents(root, path(name)).ok()?;
+    Some(crc32fast::hash(target.as_os_str().as_bytes()))
 }
 
 fn changed(found: &sandbox::Metadata) -> u64 {
@@ -177,8 +265,13 @@ fn strangers(roots: &Roots, world: &World, dir: &Name, found: &mut Vec<Conflict>
             grant: dir.grant,
             path: [&dir.path[..], b"/", entry.to_bytes()].concat(),
         };
-        if !world.names.contains_key(&name) {
-            found.push(Conflict { name, how: How::Inside });
+        // Our own litter, if going back was interrupted.
+        if !world.names.contains_key(&name) && !entry.to_bytes().starts_with(b".dunlin-") {
+            found.push(Conflict {
+                name,
+                how: How::Inside,
+                kept: None,
+            });
         }
     }
     Ok(())

@@ -30,7 +30,8 @@
 //!
 //! **Going back** ([`back`]): journals are read, and where everything is now is worked out ([`world`]); what is not as the program left it
 //! was changed by others, and without `--accept-changed` nothing is done then. Otherwise records are undone from the last to the first, and
-//! the journal is cut behind each that has been undone; so whoever is killed meanwhile goes on where it stopped.
+//! the journal is cut behind each that has been undone; so whoever is killed meanwhile goes on where it stopped. [`marker`] tells such a one
+//! what is its own work, so that what others have changed in between is found, too.
 //!
 //! **Power cuts.** The kernel may write a change to the disk before the record. Only with `--durable` are records forced there first, and
 //! the files of a snapshot before the snapshot.
@@ -39,6 +40,7 @@ pub mod back;
 mod conflict;
 mod files;
 mod keep;
+mod marker;
 pub mod record;
 mod saved;
 mod seen;

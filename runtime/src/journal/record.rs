@@ -112,8 +112,8 @@ pub enum Kind {
     File,
     /// A directory.
     Directory,
-    /// A symbolic link.
-    Symlink,
+    /// A symbolic link; the CRC-32 of what it says.
+    Symlink(u32),
     /// Another name of a file that was there.
     Link(FileId),
 }
@@ -259,6 +259,13 @@ pub enum Record {
         /// Which file or directory.
         id: FileId,
     },
+}
+
+impl Record {
+    /// Does a name come or go with what it is about?
+    pub fn is_of_names(&self) -> bool {
+        matches!(self, Record::Created { .. } | Record::Removed { .. } | Record::Renamed { .. })
+    }
 }
 
 /// Appends a record to what is about to be written.

@@ -3,8 +3,9 @@
 //! Each step may be done again: after it, the journal is cut in front of the record, and whoever is killed between the two does it once
 //! more. Contents are put back in any number before the journal is cut, because nothing gets or loses a name meanwhile.
 
-use super::conflict::{How, Roots, id_of, look, path};
+use super::conflict::{Conflict, How, Roots, id_of, look, path, says};
 use super::files::{copy_range, keep_name, open_dir, read_some};
+use super::marker::Marker;
 use super::record::{Attributes, FileId, Kind, Name, Placed, Record, Was};
 use super::world::{Expected, Location, World};
 use cap_primitives::fs::{self as sandbox, DirOptions, FollowSymlinks, MetadataExt, OpenOptions, OpenOptionsExt};
@@ -15,6 +16,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+
+/// Bytes of a file after which it is noted that the step goes on.
+const COPIED_AT_ONCE: u64 = 64 << 20;
 
 /// A step of going back that failed. The files are between two moments; going back again goes on from here.
 #[derive(Debug, thiserror::Error)]
@@ -34,23 +38,24 @@ pub struct Undo<'a> {
     world: &'a mut World,
     /// The file whose contents are being put back.
     opened: Option<((u64, u32), Option<File>)>,
-    /// What was made anew, and which file it is now. If this was begun before, there may be more.
+    /// What was made anew, and which file it is now.
     anew: HashMap<FileId, FileId>,
-    begun: bool,
+    /// Where steps are noted; nothing is undone before it is there.
+    pub marker: Option<Marker>,
     /// What a person should know.
     pub told: Vec<String>,
 }
 
 impl<'a> Undo<'a> {
-    /// `world` is as all the records make it. `begun`: was this begun before, and interrupted?
-    pub fn new(dir: &'a File, roots: &'a Roots, world: &'a mut World, begun: bool) -> Undo<'a> {
+    /// `world` is as all the records make it. `anew`: what was made anew before this was interrupted.
+    pub fn new(dir: &'a File, roots: &'a Roots, world: &'a mut World, anew: HashMap<FileId, FileId>) -> Undo<'a> {
         Undo {
             dir,
             roots,
             world,
             opened: None,
-            anew: HashMap::new(),
-            begun,
+            anew,
+            marker: None,
             told: Vec::new(),
         }
     }
@@ -59,9 +64,7 @@ impl<'a> Undo<'a> {
     pub fn journal(&mut self, number: u64, file: &File, begins: u64, records: &[Placed], durable: bool) -> Result<(), UndoError> {
         let cut = |at: u64, undo: &Undo<'_>| {
             if durable {
-                for root in undo.roots.iter().flatten() {
-                    let _ = rustix::fs::syncfs(root);
-                }
+                undo.sync();
             }
             file.set_len(at).map_err(|source| UndoError {
                 name: super::files::journal_name(number),
@@ -69,15 +72,13 @@ impl<'a> Undo<'a> {
             })
         };
         for placed in records.iter().rev() {
-            self.one(number, file, placed).map_err(|source| UndoError {
-                name: self.name_of(number, &placed.record),
-                source,
-            })?;
-            let names = matches!(
-                placed.record,
-                Record::Created { .. } | Record::Removed { .. } | Record::Renamed { .. }
-            );
-            if names {
+            let busy = self.marker.as_ref().map_or(Ok(()), Marker::busy);
+            busy.and_then(|()| self.one(number, file, placed))
+                .map_err(|source| UndoError {
+                    name: self.name_of(number, &placed.record),
+                    source,
+                })?;
+            if placed.record.is_of_names() {
                 self.opened = None;
                 cut(placed.at, self)?;
             }
@@ -85,6 +86,13 @@ impl<'a> Undo<'a> {
         }
         self.opened = None;
         cut(begins, self)
+    }
+
+    /// Puts everything that was changed in granted directories on the disk.
+    pub fn sync(&self) {
+        for root in self.roots.iter().flatten() {
+            let _ = rustix::fs::syncfs(root);
+        }
     }
 
     fn name_of(&self, journal: u64, record: &Record) -> String {
@@ -121,15 +129,25 @@ impl<'a> Undo<'a> {
             Record::Copy { index, at, len, kept } => {
                 let keep = open_dir(self.dir, &keep_name(journal))?;
                 let copy = super::files::open(&keep, &kept.to_string(), false)?;
-                match self.contents(journal, *index)? {
-                    Some(file) => copy_range(&copy, 0, file, *at, *len).map(drop),
-                    None => Ok(()),
+                let mut done = 0;
+                while done < *len {
+                    let part = (*len - done).min(COPIED_AT_ONCE);
+                    match self.contents(journal, *index)? {
+                        Some(file) => copy_range(&copy, done, file, *at + done, part)?,
+                        None => return Ok(()),
+                    };
+                    self.marker.as_ref().map_or(Ok(()), Marker::busy)?;
+                    done += part;
                 }
+                Ok(())
             }
             Record::File {
                 index, size, attributes, ..
             } => {
-                if let Some(file) = self.contents(journal, *index)? {
+                // A file that is as it was may be one that can't be written.
+                if !self.fits(journal, *index, *size, *attributes)?
+                    && let Some(file) = self.contents(journal, *index)?
+                {
                     if file.metadata()?.len() != *size {
                         file.set_len(*size)?;
                     }
@@ -140,7 +158,9 @@ impl<'a> Undo<'a> {
             }
             Record::Directory { name, attributes } => match self.root(name) {
                 Some(root) => match any(root, name) {
-                    Ok(found) => set_attributes(&found, *attributes),
+                    // Programs can't change permissions, so those are others' business.
+                    Ok(found) if !found.metadata()?.is_file() => set_times(&found, *attributes),
+                    Ok(_) => Ok(()),
                     Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
                     Err(e) => Err(e),
                 },
@@ -159,7 +179,7 @@ impl<'a> Undo<'a> {
                 match (back, there) {
                     // It was never done, or has been undone.
                     (Some(back), _) if self.is(back, *id) => Ok(()),
-                    (_, Some(there)) if self.is(there, *id) || (back.is_none() && self.begun) => {
+                    (_, Some(there)) if self.is(there, *id) => {
                         if back.is_some() {
                             self.set_aside(from, How::Appeared)?;
                         }
@@ -200,7 +220,7 @@ impl<'a> Undo<'a> {
             Location::At(name) => {
                 // What others have put there is not ours to change.
                 match look(self.roots, name)? {
-                    Some(found) if self.is(id_of(&found), id) || self.begun => {}
+                    Some(found) if self.is(id_of(&found), id) => {}
                     _ => return Ok(None),
                 }
                 let Some(root) = self.root(name) else { return Ok(None) };
@@ -220,8 +240,33 @@ impl<'a> Undo<'a> {
 
     /// What records know as `id` was made anew.
     fn made(&mut self, id: FileId, now: &impl AsFd) -> io::Result<()> {
-        self.anew.insert(id, FileId::of(&rustix::fs::fstat(now)?));
+        let is = FileId::of(&rustix::fs::fstat(now)?);
+        if !self.is(is, id) {
+            if let Some(marker) = &mut self.marker {
+                marker.made(id, is)?;
+            }
+            self.anew.insert(id, is);
+        }
         Ok(())
+    }
+
+    /// Does a file have this size and these attributes? Not asked of one that is open: it was just written.
+    fn fits(&self, journal: u64, index: u32, size: u64, attributes: Attributes) -> io::Result<bool> {
+        if self.opened.as_ref().is_some_and(|(which, _)| *which == (journal, index)) {
+            return Ok(false);
+        }
+        let stat = match self.world.file(journal, index) {
+            Some((id, Location::At(name))) => match (look(self.roots, name)?, self.root(name)) {
+                (Some(found), Some(root)) if self.is(id_of(&found), id) => rustix::fs::fstat(any(root, name)?)?,
+                _ => return Ok(true),
+            },
+            Some((_, Location::Kept(number, kept))) => {
+                let keep = open_dir(self.dir, &keep_name(*number))?;
+                rustix::fs::statat(&keep, kept.to_string(), AtFlags::SYMLINK_NOFOLLOW)?
+            }
+            Some((_, Location::Gone)) | None => return Ok(true),
+        };
+        Ok(u64::try_from(stat.st_size).unwrap_or(0) == size && Attributes::of(&stat) == attributes)
     }
 
     fn created(&mut self, name: &Name, kind: Kind) -> io::Result<()> {
@@ -235,11 +280,11 @@ impl<'a> Undo<'a> {
         }
         let ours = match (kind, self.world.names.get(name)) {
             (Kind::Directory, _) => false,
-            (Kind::Symlink, _) => found.is_symlink(),
+            (Kind::Symlink(target), _) => found.is_symlink() && says(root, name) == Some(target),
             (Kind::Link(id), _) | (Kind::File, Some(&Expected::This(id))) => self.is(id_of(&found), id),
             (Kind::File, _) => found.is_file() && found.len() == 0,
         };
-        match ours || (!found.is_dir() && self.begun) {
+        match ours {
             true => sandbox::remove_file(root, path(name)),
             false => self.set_aside(name, How::Replaced),
         }
@@ -252,7 +297,7 @@ impl<'a> Undo<'a> {
             Was::New => Ok(()),
             Was::Linked(other) => {
                 match there {
-                    Some(found) if self.is(id_of(&found), id) || self.begun => return Ok(()),
+                    Some(found) if self.is(id_of(&found), id) => return Ok(()),
                     Some(_) => self.set_aside(name, How::Appeared)?,
                     None => {}
                 }
@@ -320,7 +365,7 @@ impl<'a> Undo<'a> {
             let same = found.len() == u64::try_from(copy.st_size).unwrap_or(0)
                 && found.mode() == attributes.mode
                 && (found.mtime(), found.mtime_nsec()) == (attributes.modified.0, attributes.modified.1.into());
-            if id_of(&found) == id || (self.begun && from != id && same) {
+            if id_of(&found) == id || (self.is(id_of(&found), id) && from != id && same) {
                 return super::files::remove(&keep, &kept);
             }
             self.set_aside(name, How::Appeared)?;
@@ -337,12 +382,13 @@ impl<'a> Undo<'a> {
         let to = super::files::open(&dir, &temporary, true)?;
         let copied = copy_range(&from, 0, &to, 0, u64::MAX)
             .and_then(|_| set_attributes(&to, attributes))
+            // Known before it has its name, so that whoever goes on after a kill knows it.
+            .and_then(|()| self.made(id, &to))
             .and_then(|()| Ok(rustix::fs::renameat(&dir, &*temporary, &dir, &leaf[..])?));
         if let Err(e) = copied {
             let _ = super::files::remove(&dir, &temporary);
             return Err(e);
         }
-        self.made(id, &to)?;
         super::files::remove(&keep, &kept)
     }
 
@@ -356,17 +402,36 @@ impl<'a> Undo<'a> {
     }
 
     /// Copies a file that others have changed, before what the program has changed in it is undone.
-    pub fn copy_aside(&mut self, name: &Name) -> io::Result<()> {
+    pub fn copy_aside(&mut self, conflict: &Conflict) -> io::Result<()> {
+        let name = &conflict.name;
         let Some(root) = self.root(name) else { return Ok(()) };
         let aside = self.free_name(name)?;
-        let mut options = OpenOptions::new();
-        options.read(true)._cap_fs_ext_follow(FollowSymlinks::No);
-        let from = sandbox::open(root, path(name), &options)?;
+        let from = match conflict.kept {
+            Some((journal, kept)) => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let keep = open_dir(self.dir, &keep_name(journal))?;
+                File::from(rustix::fs::openat(&keep, kept.to_string(), flags, Mode::empty())?)
+            }
+            None => {
+                let mut options = OpenOptions::new();
+                options.read(true)._cap_fs_ext_follow(FollowSymlinks::No);
+                sandbox::open(root, path(name), &options)?
+            }
+        };
         let (dir, leaf) = parent_of(root, &aside)?;
+        // It gets its name when all of it is there.
+        let temporary = format!(".dunlin-aside-{}.tmp", std::process::id());
+        super::files::remove(&dir, &temporary)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let to = File::from(rustix::fs::openat(&dir, &leaf[..], flags, Mode::RUSR | Mode::WUSR)?);
-        copy_range(&from, 0, &to, 0, u64::MAX)?;
-        to.set_permissions(from.metadata()?.permissions())?;
+        let to = File::from(rustix::fs::openat(&dir, &*temporary, flags, Mode::RUSR | Mode::WUSR)?);
+        let copied = copy_range(&from, 0, &to, 0, u64::MAX)
+            .and_then(|_| to.set_permissions(from.metadata()?.permissions()))
+            .and_then(|()| Ok(rustix::fs::fsync(&to)?))
+            .and_then(|()| Ok(rustix::fs::renameat(&dir, &*temporary, &dir, &leaf[..])?));
+        if let Err(e) = copied {
+            let _ = super::files::remove(&dir, &temporary);
+            return Err(e);
+        }
         self.told.push(format!(
             "'{name}' {}; what is in it now was copied to '{aside}'",
             How::Changed.text()
@@ -447,7 +512,13 @@ fn set_attributes(file: &File, attributes: Attributes) -> io::Result<()> {
         let mode = Mode::from_raw_mode(attributes.mode & 0o7777);
         rustix::fs::chmodat(rustix::fs::CWD, &*link, mode, AtFlags::empty())?;
     }
-    if now.modified != attributes.modified {
+    set_times(file, attributes)
+}
+
+/// Gives an open file or directory its time of modification back.
+fn set_times(file: &File, attributes: Attributes) -> io::Result<()> {
+    if Attributes::of(&rustix::fs::fstat(file)?).modified != attributes.modified {
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         rustix::fs::utimensat(rustix::fs::CWD, &*link, &times(attributes), AtFlags::empty())?;
     }
     Ok(())

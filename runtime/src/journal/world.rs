@@ -1,7 +1,7 @@
 //! Where everything is that journals tell of: worked out forward from the records, and taken back again while they are undone.
 
 use super::record::{FileId, Kind, Name, Record, Was};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 /// What a name should stand for.
@@ -42,6 +42,10 @@ pub struct Known {
 pub struct World {
     /// Names that they tell of.
     pub names: BTreeMap<Name, Expected>,
+    /// The names of each file among them.
+    names_of: HashMap<FileId, BTreeSet<Name>>,
+    /// What is kept, by the journal's number and the name there: which name it lost, and which file it was.
+    pub kept: HashMap<(u64, u32), (Name, FileId)>,
     /// Where files are.
     pub places: HashMap<FileId, Location>,
     /// Until when changes of a file, or of any, are not others', in nanoseconds since 1970.
@@ -61,13 +65,41 @@ impl World {
         Some((id, self.places.get(&id)?))
     }
 
+    fn expect(&mut self, name: Name, expected: Expected) {
+        if let Expected::This(id) = expected {
+            self.names_of.entry(id).or_default().insert(name.clone());
+        }
+        if let Some(Expected::This(before)) = self.names.insert(name.clone(), expected)
+            && expected != Expected::This(before)
+        {
+            self.lost(before, &name);
+        }
+    }
+
+    fn forget(&mut self, name: &Name) -> Option<Expected> {
+        let before = self.names.remove(name);
+        if let Some(Expected::This(id)) = before {
+            self.lost(id, name);
+        }
+        before
+    }
+
+    fn lost(&mut self, id: FileId, name: &Name) {
+        if let Some(names) = self.names_of.get_mut(&id) {
+            names.remove(name);
+            if names.is_empty() {
+                self.names_of.remove(&id);
+            }
+        }
+    }
+
     /// Takes a record for done.
     pub fn apply(&mut self, journal: u64, record: &Record) {
         match record {
             Record::File { index, place, id, .. } => {
                 let location = match place {
                     Ok(name) => {
-                        self.names.insert(name.clone(), Expected::This(*id));
+                        self.expect(name.clone(), Expected::This(*id));
                         Location::At(name.clone())
                     }
                     Err((journal, kept)) => Location::Kept(*journal, *kept),
@@ -76,7 +108,7 @@ impl World {
                 self.index(journal, *index, *id, true);
             }
             Record::Born { index, name, id } => {
-                self.names.insert(name.clone(), Expected::This(*id));
+                self.expect(name.clone(), Expected::This(*id));
                 self.places.insert(*id, Location::At(name.clone()));
                 self.index(journal, *index, *id, false);
             }
@@ -85,13 +117,16 @@ impl World {
                     Kind::Link(id) => Expected::This(*id),
                     kind => Expected::Created(*kind),
                 };
-                self.names.insert(name.clone(), expected);
+                self.expect(name.clone(), expected);
             }
             Record::Removed { name, id, was, .. } => {
-                self.names.insert(name.clone(), Expected::Absent);
+                self.expect(name.clone(), Expected::Absent);
                 if let Was::Linked(other) = was {
                     // Where a file is said to be must be a known name, so that it moves with the directory.
-                    self.names.insert(other.clone(), Expected::This(*id));
+                    self.expect(other.clone(), Expected::This(*id));
+                }
+                if let Was::Kept(kept) = was {
+                    self.kept.insert((journal, *kept), (name.clone(), *id));
                 }
                 if self.places.get(id) == Some(&Location::At(name.clone())) {
                     let location = match was {
@@ -105,11 +140,13 @@ impl World {
             Record::Renamed { from, to, id } => {
                 // What once was in a directory of that name is not what is in this one.
                 for name in self.within(to) {
-                    self.names.remove(&name);
+                    self.forget(&name);
                 }
                 self.shift(from, to);
-                self.names.insert(from.clone(), Expected::Absent);
-                self.names.entry(to.clone()).or_insert(Expected::This(*id));
+                self.expect(from.clone(), Expected::Absent);
+                if !self.names.contains_key(to) {
+                    self.expect(to.clone(), Expected::This(*id));
+                }
             }
             Record::Touched { id, until } => {
                 self.touched.insert(*id, *until);
@@ -123,7 +160,7 @@ impl World {
     pub fn revert(&mut self, record: &Record) {
         match record {
             Record::Created { name, .. } => {
-                if let Some(Expected::This(id)) = self.names.remove(name)
+                if let Some(Expected::This(id)) = self.forget(name)
                     && self.places.get(&id) == Some(&Location::At(name.clone()))
                 {
                     let location = self.another_name(id);
@@ -131,11 +168,11 @@ impl World {
                 }
             }
             Record::Removed { name, id, .. } => {
-                self.names.insert(name.clone(), Expected::This(*id));
+                self.expect(name.clone(), Expected::This(*id));
                 self.places.insert(*id, Location::At(name.clone()));
             }
             Record::Renamed { from, to, .. } => {
-                self.names.remove(from);
+                self.forget(from);
                 self.shift(to, from);
             }
             _ => {}
@@ -153,8 +190,8 @@ impl World {
 
     /// Another name under which a file is known.
     fn another_name(&self, id: FileId) -> Location {
-        let other = self.names.iter().find(|(_, e)| **e == Expected::This(id));
-        other.map_or(Location::Gone, |(name, _)| Location::At(name.clone()))
+        let other = self.names_of.get(&id).and_then(BTreeSet::first);
+        other.map_or(Location::Gone, |name| Location::At(name.clone()))
     }
 
     /// The names that are known within one.
@@ -169,7 +206,7 @@ impl World {
     /// Moves everything from within one name to another.
     fn shift(&mut self, from: &Name, to: &Name) {
         for name in self.within(from) {
-            let Some(expected) = self.names.remove(&name) else { continue };
+            let Some(expected) = self.forget(&name) else { continue };
             let moved = name.moved(from, to);
             if let Expected::This(id) = expected
                 && let Some(place) = self.places.get_mut(&id)
@@ -177,7 +214,7 @@ impl World {
             {
                 *place = Location::At(moved.clone());
             }
-            self.names.insert(moved, expected);
+            self.expect(moved, expected);
         }
     }
 }

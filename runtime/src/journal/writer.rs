@@ -405,9 +405,14 @@ impl Journal {
     }
 
     /// A file is about to get another name beside the one that it has: as [`Journal::before_create`].
-    pub fn before_link(&mut self, stat: &Stat, from: &Name, parent: &File, name: &Name) -> io::Result<Ticket> {
+    pub fn before_link(&mut self, leaving: &Leaving<'_>, from: &Name, parent: &File, name: &Name) -> io::Result<Ticket> {
+        let stat = leaving.stat;
         let index = self.track_stat(stat, || Ok(Some(from.clone())))?;
-        let ticket = self.before_create(parent, name, Kind::Link(FileId::of(stat)))?;
+        let kind = match &leaving.target {
+            Some(target) => Kind::Symlink(crc32fast::hash(target)),
+            None => Kind::Link(FileId::of(stat)),
+        };
+        let ticket = self.before_create(parent, name, kind)?;
         if let Some(index) = index {
             self.begin_change(index);
         }

@@ -298,7 +298,7 @@ impl Changes {
         };
         if let (Some(stat), None) = (source.stat(), place.stat()) {
             naming.files.push((FileId::of(&stat), false));
-            naming.ticket = Some(journal.before_link(&stat, &source.name, &place.parent, &place.name)?);
+            naming.ticket = Some(journal.before_link(&source.leaving(&stat)?, &source.name, &place.parent, &place.name)?);
         }
         Ok(naming)
     }

@@ -149,7 +149,9 @@ impl Wasi {
         let dir = Dir::of(self.directory(fd, PATH_SYMLINK)?);
         let (old, new) = (m.string(old.0, old.1)?, m.string(new.0, new.1)?);
         let place = self.changes.free_place(&self.grants, &dir, &new);
-        let naming = self.changes.create(place.as_ref(), Kind::Symlink)?;
+        let naming = self
+            .changes
+            .create(place.as_ref(), Kind::Symlink(crc32fast::hash(old.as_bytes())))?;
         // cap-primitives refuses absolute targets.
         let done = sandbox::symlink(Path::new(&old), &dir.file, Path::new(&new));
         self.changes.finish(naming, done.is_ok());

@@ -298,6 +298,8 @@ fn going_back_may_be_killed_at_any_moment() {
 fn changed() -> (TempDir, TempDir, Rollback, Tree) {
     let (data, saves) = places(false);
     populate(data.path());
+    fs::write(data.path().join("d/gone"), "text").unwrap();
+    fs::hard_link(data.path().join("d/gone"), data.path().join("d/keeps")).unwrap();
     let way = rollback(saves.path(), false);
     let mut g = begin(&way, data.path());
     g.wasi.journal().unwrap().next(1).unwrap();
@@ -308,13 +310,21 @@ fn changed() -> (TempDir, TempDir, Rollback, Tree) {
     g.write(fd, b"mine, too").unwrap();
     assert_eq!(g.path_call("path_unlink_file", ROOT, "d/b"), 0);
     assert_eq!(g.path_call("path_create_directory", ROOT, "made"), 0);
+    let ([a, b], [c, d]) = (g.string(PATH, "a"), g.string(PATH2, "link"));
+    assert_eq!(g.call("path_symlink", &[a, b, ROOT, c, d]), 0);
+    // A removed file that has another name.
+    let fd = g.open(ROOT, "d/gone", 0, READ | WRITE, 0).unwrap();
+    g.write(fd, b"TEXT").unwrap();
+    g.seek(fd, 0, 0).unwrap();
+    g.write(fd, b"text").unwrap();
+    assert_eq!(g.path_call("path_unlink_file", ROOT, "d/gone"), 0);
     (data, saves, way, was)
 }
 
 /// What someone else does meanwhile, which name is said to have changed, and what is kept of it under which name.
 type Meddling = (fn(&Path), &'static str, Option<(&'static str, &'static str)>);
 
-const MEDDLING: [Meddling; 6] = [
+const MEDDLING: [Meddling; 9] = [
     (|d| append(&d.join("a")), "a", None),
     (|d| append(&d.join("new")), "new", Some(("new.aside-1", "mine, toomore"))),
     (
@@ -336,6 +346,28 @@ const MEDDLING: [Meddling; 6] = [
         Some(("made.aside-1/in", "other")),
     ),
     (|d| fs::write(d.join("a"), "").unwrap(), "a", Some(("a.aside-1", ""))),
+    // Through another name of a file that the program has removed.
+    (|d| append(&d.join("d/keeps")), "d/gone", Some(("d/gone.aside-1", "textmore"))),
+    // A link that the program has made leads elsewhere.
+    (
+        |d| {
+            fs::write(d.join("mine"), "other").unwrap();
+            fs::remove_file(d.join("link")).unwrap();
+            std::os::unix::fs::symlink("mine", d.join("link")).unwrap();
+        },
+        "link",
+        Some(("link.aside-1", "other")),
+    ),
+    // A file has become a link; its number may be the same.
+    (
+        |d| {
+            fs::copy(d.join("a"), d.join("d/copy")).unwrap();
+            fs::remove_file(d.join("new")).unwrap();
+            std::os::unix::fs::symlink("d/a", d.join("new")).unwrap();
+        },
+        "new",
+        Some(("new.aside-1", "text")),
+    ),
 ];
 
 fn append(path: &Path) {
@@ -353,7 +385,7 @@ fn what_others_have_changed_is_told_and_kept() {
         meddle(data);
         let before = tree(data);
         let mut config = config(&[(data, "/")]);
-        let error = way.go_back(From::Own(1), &config).unwrap_err();
+        let error = way.go_back(From::Own(1), &config).expect_err(name);
         assert_eq!(error.exit_code(), 89);
         assert!(
             error.to_string().contains(&format!("'{name}' in the directory '/'")),
@@ -389,6 +421,96 @@ fn what_was_removed_by_others_cant_come_back() {
     config.accept_changed = true;
     let (_, told, _) = way.go_back(From::Own(1), &config).unwrap();
     assert!(told.iter().any(|t| t.contains("can't be brought back whole")), "{told:?}");
+}
+
+/// What others do between an attempt that was killed and the next one is found, too.
+#[test]
+fn others_are_noticed_between_two_attempts() {
+    let (data, saves, way, was) = changed();
+    let data = data.path();
+    // Its journal goes on: work that takes a while to undo.
+    let lineage = |way: &Rollback| way.go_back(From::Own(1), &config(&[(data, "/")])).unwrap().0;
+    let mut g = Guest::with(&config(&[(data, "/")]));
+    way.record(lineage(&way), &mut g.wasi).map_err(|e| e.message).unwrap();
+    let fd = g.open(ROOT, "a", 0, READ | WRITE, 0).unwrap();
+    g.write(fd, b"mine").unwrap();
+    for n in 0..2000 {
+        let fd = g.open(ROOT, &format!("many{n}"), CREAT, READ | WRITE, 0).unwrap();
+        g.call("fd_close", &[fd]);
+    }
+    drop(g);
+    let mut attempts = 0;
+    while !saves.path().join("going-back").exists() {
+        let mut child = fork(|| match way.go_back(From::Own(1), &config(&[(data, "/")])) {
+            Ok(_) => Vec::new(),
+            Err(e) => e.to_string().into_bytes(),
+        })
+        .unwrap();
+        std::thread::sleep(Duration::from_micros(500 + 400 * attempts));
+        let _ = kill_process(child.pid(), Signal::KILL);
+        assert!(child.result().unwrap().is_empty());
+        let _ = child.reap();
+        attempts += 1;
+        assert!(
+            attempts < 200 && data.join("many0").exists(),
+            "it was never killed while going back"
+        );
+    }
+    // So long after it, nothing can be its own any more.
+    std::thread::sleep(Duration::from_millis(2100));
+    append(&data.join("a"));
+    fs::write(data.join("many0"), "other").unwrap();
+    let before = tree(data);
+    let mut config = config(&[(data, "/")]);
+    let error = way.go_back(From::Own(1), &config).unwrap_err().to_string();
+    assert!(
+        error.contains("'a' in the directory") && error.contains("'many0' in the directory"),
+        "{error}"
+    );
+    same(&before, &tree(data), "a refusal touches nothing");
+    config.accept_changed = true;
+    way.go_back(From::Own(1), &config).unwrap();
+    assert_eq!(fs::read_to_string(data.join("many0.aside-1")).unwrap(), "other");
+    assert!(fs::read(data.join("a.aside-1")).unwrap().ends_with(b"more"));
+    fs::remove_file(data.join("many0.aside-1")).unwrap();
+    fs::remove_file(data.join("a.aside-1")).unwrap();
+    let strip = |mut t: Tree| {
+        // Names that were set aside and removed by this test have changed the directory.
+        t.values_mut().for_each(|v| v.2 = 0);
+        t
+    };
+    same(&strip(was), &strip(tree(data)), "gone back");
+}
+
+/// Permissions are others' business: a program can't change them.
+#[test]
+fn permissions_of_directories_stay() {
+    use std::os::unix::fs::PermissionsExt;
+    let (data, _saves, way, _) = changed();
+    fs::set_permissions(data.path().join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+    way.go_back(From::Own(1), &config(&[(data.path(), "/")])).unwrap();
+    assert_eq!(fs::metadata(data.path().join("d")).unwrap().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn what_was_kept_must_be_there() {
+    let (data, saves, way, _) = changed();
+    fs::remove_dir_all(saves.path().join("0000000001.keep")).unwrap();
+    let mut config = config(&[(data.path(), "/")]);
+    let error = way.go_back(From::Own(1), &config).unwrap_err().to_string();
+    assert!(error.contains("'d/b' in the directory '/' was kept"), "{error}");
+    config.accept_changed = true;
+    let (_, told, _) = way.go_back(From::Own(1), &config).unwrap();
+    assert!(told.iter().any(|t| t.contains("'d/b' was kept")), "{told:?}");
+}
+
+/// On another machine a snapshot brings the carried files, and what lies there is not what journals tell of.
+#[test]
+fn carried_files_elsewhere_are_not_compared() {
+    let (_data, _saves, way, _) = changed();
+    let other = tempdir().unwrap();
+    let (_, told, _) = way.go_back(From::Own(1), &carrying(other.path(), GrantMode::Carry)).unwrap();
+    assert!(told.is_empty(), "{told:?}");
 }
 
 #[test]
