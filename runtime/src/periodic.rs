@@ -8,6 +8,7 @@
 use crate::capture::{self, CaptureError, Memories};
 use crate::control::with_signals_blocked;
 use crate::fork::{Child, fork};
+use crate::journal::Base;
 use crate::running::Running;
 use crate::shared::Shared;
 use crate::start::complain;
@@ -74,8 +75,9 @@ pub struct Saver {
 
 impl Saver {
     /// A saver at rest. `resumed`: the snapshot that the program goes on from.
-    pub fn new(store: Store, every: Duration, shared: &'static Shared, resumed: Option<&Path>) -> io::Result<Saver> {
-        let next = store.next_number()?;
+    /// `least`: the least number that its first snapshot may have; journals may have taken those below.
+    pub fn new(store: Store, every: Duration, shared: &'static Shared, resumed: Option<&Path>, least: u64) -> io::Result<Saver> {
+        let next = store.next_number()?.max(least);
         let inside = |path: &&Path| {
             let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             parent
@@ -231,6 +233,18 @@ impl Saver {
         // What can't be removed now is removed with the next snapshot.
         let _ = journal.prune(oldest);
         Ok(())
+    }
+
+    /// A snapshot lies elsewhere that the files stand at now: going back to it is undoing what comes from now on. So whoever goes on from it,
+    /// with its own snapshots here as before, finds its journal.
+    pub(crate) fn stands_at(&self, running: &mut Running, snapshot: [u8; 32]) -> io::Result<()> {
+        let Some(journal) = running.wasi.journal() else {
+            return Ok(());
+        };
+        let mut progress = self.lock();
+        let number = progress.next;
+        progress.next += 1;
+        journal.next_to(number, Base::Other(snapshot))
     }
 
     /// On the program's thread: writes a snapshot now, and waits for it. Returns its path.

@@ -4,11 +4,12 @@ use crate::capture::{self, Asker, CaptureError, Captured, Itself};
 use crate::exit::{Ending, FAILED, Failure};
 use crate::force::Due;
 use crate::obstacles;
+use crate::periodic::Saver;
 use crate::running::{CheckpointTo, Flow, Running};
 use crate::shared::{Job, Task};
 use dunlin_migrate::control::{Checked, Checkpointed, Reply};
 use dunlin_migrate::snapshot::SnapshotError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 impl Running {
@@ -68,7 +69,7 @@ impl Running {
     }
 
     /// Serves another process's request; returns the snapshot if the program is to stop.
-    fn serve_job(&self, job: Job) -> Option<PathBuf> {
+    fn serve_job(&mut self, job: Job) -> Option<PathBuf> {
         let stop_us = micros(job.asked);
         let (to, leave_running) = match &job.task {
             Task::Check => {
@@ -92,8 +93,10 @@ impl Running {
         };
         match capture::write_file(self, &to, &asker) {
             Ok(_) => {
-                if let Some(CheckpointTo::File(own)) = &self.setup.checkpoint_to {
-                    own.written_to(&to);
+                match self.setup.checkpoint_to.clone() {
+                    Some(CheckpointTo::File(own)) => own.written_to(&to),
+                    Some(CheckpointTo::Directory(saver)) => self.stands_at(saver, &to),
+                    None => {}
                 }
                 (!leave_running).then_some(to)
             }
@@ -106,6 +109,19 @@ impl Running {
                 });
                 None
             }
+        }
+    }
+
+    /// Tells the journal beside periodic snapshots of one that was written elsewhere.
+    fn stands_at(&mut self, saver: &'static Saver, snapshot: &Path) {
+        let identity = dunlin_migrate::snapshot::open_file(snapshot).map(|s| s.identity());
+        let noted = identity.map_err(|e| e.to_string());
+        if let Err(e) = noted.and_then(|identity| saver.stands_at(self, identity).map_err(|e| e.to_string())) {
+            crate::start::complain(&format!(
+                "the undo journal in {} doesn't lead to {}: {e}; going on from it takes --no-rollback, or other snapshots' directory",
+                saver.directory().display(),
+                snapshot.display()
+            ));
         }
     }
 

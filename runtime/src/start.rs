@@ -241,7 +241,7 @@ impl Run {
             rollback.record(lineage, &mut wasi)?;
         }
         let instance = Instance::new(self.program, &self.setup.limits)?;
-        let saver = self.saver(None)?;
+        let saver = self.saver(None, 0)?;
         let mut running = Running::new(instance, wasi, self.setup, self.shared, self.ticks);
         if self.options.commands {
             running.calls = self.options.host_calls.then(String::new);
@@ -264,13 +264,14 @@ impl Run {
     /// Runs the program from where a snapshot stands.
     fn resumed(mut self, found: Candidates) -> Result<Ended, Failure> {
         let (path, mut restored, lineage) = self.restore(&found)?;
+        let least = lineage.as_ref().map_or(0, |(_, lineage, _)| lineage.number + 1);
         if let Some((rollback, lineage, _)) = lineage {
             rollback.record(lineage, &mut restored.wasi)?;
         }
         for warning in restored.wasi.warnings() {
             warn(warning);
         }
-        let saver = self.saver(Some(&path))?;
+        let saver = self.saver(Some(&path), least)?;
         let mut running = Running::new(restored.instance, restored.wasi, self.setup, self.shared, self.ticks);
         running.invocation = restored.invocation;
         if self.options.commands {
@@ -401,12 +402,12 @@ impl Run {
     }
 
     /// Says where the program's own checkpoints go. `resumed`: what it goes on from.
-    fn saver(&mut self, resumed: Option<&Path>) -> Result<Option<&'static Saver>, Failure> {
+    fn saver(&mut self, resumed: Option<&Path>, least: u64) -> Result<Option<&'static Saver>, Failure> {
         let (Some(store), Some(every)) = (self.store.take(), self.options.checkpoint_every) else {
             return Ok(None);
         };
         let failed = |e| Failure::new(FAILED, format!("cannot begin periodic checkpoints: {e}"));
-        let saver = Saver::new(store, every, self.shared, resumed).map_err(failed)?;
+        let saver = Saver::new(store, every, self.shared, resumed, least).map_err(failed)?;
         let saver: &'static Saver = Box::leak(Box::new(saver));
         saver.start().map_err(failed)?;
         self.setup.checkpoint_to = Some(CheckpointTo::Directory(saver));

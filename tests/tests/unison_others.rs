@@ -3,7 +3,7 @@
 
 use dunlin_migrate::arch::Arch;
 use dunlin_tests::process::{Input, Outcome, Running};
-use dunlin_tests::program::{CHECKPOINTED, NOT_HERE, Program, Run, scratch};
+use dunlin_tests::program::{CHECKPOINTED, NOT_HERE, Program, Run, dunlin, scratch};
 use dunlin_tests::recipes;
 use dunlin_tests::unison::Grant;
 use dunlin_tests::unison::files::{Entry, compare, litter, look_closely};
@@ -255,6 +255,49 @@ fn each_step_is_undone_exactly() {
             let left = litter(scene.dir.path(), &scene.dir.path().join("saves"));
             assert!(left.is_empty(), "{grant:?} {since:?}: {left:?}");
         }
+    }
+}
+
+/// A snapshot that `dunlin checkpoint` wrote elsewhere, and the periodic ones: files go back to each of them, with the same directory.
+#[test]
+fn files_go_back_to_a_snapshot_elsewhere() {
+    for (grant, stops) in Grant::ALL.into_iter().flat_map(|grant| [(grant, true), (grant, false)]) {
+        let what = format!("{grant:?}, it stops: {stops}");
+        let scene = Scene::new(grant, BEFORE, &[]);
+        let elsewhere = scene.dir.path().join("moved.snap");
+        let mut running = scene.run(Arch::X86_64, &[]).start();
+        take(&mut running, &["write report second", "unlink other", "more two"]);
+        let pid = running.pid().to_string();
+        let mut words = vec!["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), elsewhere.as_os_str()];
+        if !stops {
+            words.push("--leave-running".as_ref());
+        }
+        let asked = dunlin(&words, &[]).expect_code(0);
+        let then = look_closely(&scene.data());
+        if stops {
+            running.finish().expect_code(CHECKPOINTED);
+        } else {
+            take(&mut running, &["append report third", "write other again", "more three"]);
+            end(running, Signal::KILL, KILLED);
+        }
+        let resume = ["--resume", &elsewhere.display().to_string()];
+        for _ in 0..2 {
+            let mut running = scene.run(Arch::X86_64, &resume).start();
+            take(&mut running, &["show report"]);
+            let changed = compare(&then, &look_closely(&scene.data()));
+            assert!(changed.is_empty(), "{what}: {changed:#?}\n{}{asked}", running.errors_so_far());
+            take(&mut running, &["append report fourth", "unlink log", "mkdir sub"]);
+            end(running, Signal::KILL, KILLED);
+        }
+        // The program's own snapshots have gone no further than before.
+        let mut running = scene.run(Arch::X86_64, &[]).start();
+        take(&mut running, &["show report"]);
+        scene.is_as_then(&what, &mut running);
+        // A new one takes a number of its own.
+        take(&mut running, &["append report fifth"]);
+        end(running, Signal::TERM, CHECKPOINTED);
+        let ended = scene.again(Arch::X86_64, &[], &["show report"]).expect_code(0);
+        assert_eq!(ended.out(), "firstfifth\nok\n", "{what}: {ended}");
     }
 }
 

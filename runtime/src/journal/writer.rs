@@ -121,9 +121,15 @@ impl Journal {
 
     /// Goes on with a new journal, which continues this one: for a snapshot of this number, which is about to be written.
     pub fn next(&mut self, number: u64) -> io::Result<()> {
+        self.next_to(number, Base::Own)
+    }
+
+    /// Goes on with a new journal of this number, which is greater than any before, and continues this one: what comes from now on is undone
+    /// in going back to `base`.
+    pub fn next_to(&mut self, number: u64, base: Base) -> io::Result<()> {
         let lineage = Lineage {
             number,
-            base: Base::Own,
+            base,
             continues: true,
             ..self.lineage
         };
