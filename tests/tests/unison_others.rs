@@ -297,7 +297,7 @@ fn files_go_back_to_a_snapshot_elsewhere() {
         take(&mut running, &["append report fifth"]);
         end(running, Signal::TERM, CHECKPOINTED);
         let ended = scene.again(Arch::X86_64, &[], &["show report"]).expect_code(0);
-        assert_eq!(ended.out(), "firstfifth\nok\n", "{what}: {ended}");
+        assert_eq!(ended.out(), "first\nfifth\nok\n", "{what}: {ended}");
     }
 }
 
