@@ -435,7 +435,7 @@ fn others_are_noticed_between_two_attempts() {
     let fd = g.open(ROOT, "a", 0, READ | WRITE, 0).unwrap();
     g.write(fd, b"mine").unwrap();
     for n in 0..2000 {
-        let fd = g.open(ROOT, &format!("many{n}"), CREAT, READ | WRITE, 0).unwrap();
+        let fd = g.open(ROOT, format!("many{n}").as_str(), CREAT, READ | WRITE, 0).unwrap();
         g.call("fd_close", &[fd]);
     }
     drop(g);
