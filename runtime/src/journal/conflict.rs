@@ -193,7 +193,7 @@ impl Left<'_> {
                 (Some(Location::Gone), _) => None,
                 (_, true) => (!self.as_left(world, id, found.len(), changed(&found))).then_some(How::Changed),
                 // Only regular files are tracked, so the number is another's now; unless that one is gone, and it was free.
-                (Some(Location::At(_)), false) => Some(How::Replaced),
+                (Some(Location::At(_)), false) if world.known.contains_key(&id) => Some(How::Replaced),
                 (_, false) => None,
             },
         })

@@ -167,9 +167,12 @@ impl World {
                     self.places.insert(id, location);
                 }
             }
-            Record::Removed { name, id, .. } => {
+            Record::Removed { name, id, was, .. } => {
                 self.expect(name.clone(), Expected::This(*id));
-                self.places.insert(*id, Location::At(name.clone()));
+                // Only regular files have a place.
+                if !matches!(was, Was::Symlink(_) | Was::Directory | Was::Pipe) {
+                    self.places.insert(*id, Location::At(name.clone()));
+                }
             }
             Record::Renamed { from, to, .. } => {
                 self.forget(from);
@@ -311,5 +314,26 @@ mod tests {
             world.revert(record);
             assert_eq!(&world.places[&id(1)], place, "after undoing {record:?}");
         }
+    }
+
+    /// Killed between a record and its change, a symbolic link that was to go is there: it has no place, as it is not tracked.
+    #[test]
+    fn only_regular_files_have_a_place() {
+        let mut world = World::default();
+        let removed = |was| Record::Removed {
+            name: name("x"),
+            id: id(3),
+            was,
+            attributes: ATTRIBUTES,
+        };
+        for was in [Was::Symlink(b"a".to_vec()), Was::Directory, Was::Pipe] {
+            world.apply(7, &removed(was.clone()));
+            world.revert(&removed(was));
+            assert!(world.places.is_empty());
+            assert_eq!(world.names[&name("x")], Expected::This(id(3)));
+        }
+        world.apply(7, &removed(Was::Kept(1)));
+        world.revert(&removed(Was::Kept(1)));
+        assert_eq!(world.places[&id(3)], Location::At(name("x")));
     }
 }
