@@ -12,7 +12,7 @@ use crate::state::State;
 use crate::state::files::{Chunk, ContentHash};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,11 +23,15 @@ pub const DEFAULT_KEEP: u32 = 3;
 /// Name of the file whose lock the writer holds.
 const LOCK: &str = ".lock";
 
-/// There while what a program that has ended leaves is removed: the module's hash.
+/// There while what a program that has ended leaves is removed: the module's hash. Where there was no room for that, one of the files that
+/// are to be removed, renamed.
 const ENDED: &str = ".ended";
 
 /// The endings of the files and directories that belong to an undo journal.
 const JOURNAL: [&str; 3] = [".undo", ".seen", ".keep"];
+
+/// What an undo journal begins with.
+const UNDO_MAGIC: [u8; 8] = *b"DUNLIN\0U";
 
 /// How long the lock may be another's: a program that was killed may have left a process that is about to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -126,15 +130,22 @@ impl Store {
 
     /// Goes on with what [`Store::clear`] did not end.
     fn finish_clearing(&self) -> io::Result<()> {
-        let module = match fs::read(self.directory.join(ENDED)) {
+        let ended = self.directory.join(ENDED);
+        let mut begins = Vec::new();
+        match File::open(&ended) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            module => module?,
+            file => file?.take(33).read_to_end(&mut begins)?,
         };
-        match module.try_into() {
-            Ok(module) => self.clear(ModuleHash(module)),
-            // Nothing had been removed yet.
-            Err(_) => fs::remove_file(self.directory.join(ENDED)),
-        }
+        match <[u8; 32]>::try_from(begins) {
+            Ok(module) => self.remove_all(ModuleHash(module)),
+            Err(bytes) if bytes.starts_with(&UNDO_MAGIC) => self.remove_journals(),
+            Err(_) => match File::open(&ended).map(|mut file| header_only(&mut file))? {
+                Ok(header) => self.remove_all(header.module),
+                // Nothing had been removed yet.
+                Err(_) => Ok(()),
+            },
+        }?;
+        fs::remove_file(ended)
     }
 
     /// The directory.
@@ -219,18 +230,40 @@ impl Store {
     /// Removes every snapshot of this program, and what would take its files back: it has ended, and begins anew when it is started
     /// again. If this is interrupted, [`Store::open`] goes on with it.
     pub fn clear(&self, module: ModuleHash) -> io::Result<()> {
+        // Of the copy that was writing when the program ended.
+        self.remove_leftovers();
+        if self.mark_ended(module)? {
+            self.remove_all(module)?;
+            fs::remove_file(self.directory.join(ENDED))?;
+        }
+        Ok(())
+    }
+
+    /// Notes that everything is to be removed. False if there is nothing.
+    fn mark_ended(&self, module: ModuleHash) -> io::Result<bool> {
         let ended = self.directory.join(ENDED);
-        fs::write(&ended, module.0)?;
-        // Oldest last: what is left if this is interrupted is whole.
+        let Err(e) = fs::write(&ended, module.0) else {
+            return Ok(true);
+        };
+        // A new name for what is there takes no room.
+        let _ = fs::remove_file(&ended);
+        let snapshots = list(&self.directory)?.into_iter();
+        let snapshot = snapshots.map(|(_, path)| path).find(|path| self.is_ours(path, module));
+        let undo = |path: &PathBuf| path.extension().is_some_and(|e| e == "undo");
+        let journal = || Ok::<_, io::Error>(self.journals()?.into_iter().map(|(_, path)| path).find(undo));
+        match snapshot.map_or_else(journal, |path| Ok(Some(path)))? {
+            Some(path) => fs::rename(path, ended).map(|()| true).map_err(|_| e),
+            None => Ok(false),
+        }
+    }
+
+    fn remove_all(&self, module: ModuleHash) -> io::Result<()> {
         for (_, path) in list(&self.directory)? {
             if self.is_ours(&path, module) {
                 fs::remove_file(path)?;
             }
         }
-        // Of the copy that was writing when the program ended.
-        self.remove_leftovers();
-        self.remove_journals()?;
-        fs::remove_file(ended)
+        self.remove_journals()
     }
 
     /// Everything that belongs to undo journals: number and path, ascending.

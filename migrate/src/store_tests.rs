@@ -366,3 +366,35 @@ fn what_dead_writers_left_is_removed() {
     assert_eq!([ended.id(), own].map(|pid| left(pid).exists()), [false, true]);
     ended.wait().unwrap();
 }
+
+/// Where there is no room for the note that a program has ended, something that is to go is that note.
+#[test]
+fn clearing_is_gone_on_with_whatever_marks_it() {
+    let marks: [fn(&Path); 5] = [
+        |dir| fs::write(dir.join(ENDED), Toy::new(4).state.module.0).unwrap(),
+        |dir| fs::rename(dir.join(file_name(2)), dir.join(ENDED)).unwrap(),
+        |dir| {
+            fs::remove_file(dir.join(file_name(1))).unwrap();
+            fs::remove_file(dir.join(file_name(2))).unwrap();
+            fs::rename(dir.join("0000000000.undo"), dir.join(ENDED)).unwrap();
+        },
+        // Killed before it was whole: nothing has been removed.
+        |dir| fs::write(dir.join(ENDED), b"").unwrap(),
+        |dir| fs::write(dir.join(ENDED), [7; 31]).unwrap(),
+    ];
+    for (nth, mark) in marks.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), 2).unwrap();
+        let toy = Toy::new(4);
+        toy.write(&store, None);
+        toy.write(&store, None);
+        fs::write(dir.path().join("0000000000.undo"), UNDO_MAGIC).unwrap();
+        fs::create_dir(dir.path().join("0000000000.keep")).unwrap();
+        drop(store);
+        mark(dir.path());
+        let store = Store::open(dir.path(), 2).unwrap();
+        let left = fs::read_dir(dir.path()).unwrap().count();
+        let want = if nth < 3 { 1 } else { 5 };
+        assert_eq!(left, want, "mark {nth}: {:?}", names(&store));
+    }
+}

@@ -6,6 +6,7 @@ use dunlin_migrate::store;
 use dunlin_tests::moves::other;
 use dunlin_tests::process::{Input, Running};
 use dunlin_tests::program::{Program, Run, dunlin, scratch};
+use dunlin_tests::unison::Disk;
 use rustix::process::Signal;
 use std::fs;
 use std::io::Write;
@@ -247,5 +248,46 @@ fn what_was_written_and_closed_goes_along() {
         let log = fs::metadata(there.path().join("log")).unwrap();
         assert_eq!(log.len(), (1 << 32) + 4);
         assert!(log.blocks() * 512 < 1 << 20, "{} blocks", log.blocks());
+    }
+}
+
+/// A program that has ended leaves no snapshots to go on from, also where there is no room for another byte.
+#[test]
+fn the_end_on_a_full_disk_leaves_nothing() {
+    for (arch, written) in Arch::ALL.into_iter().flat_map(|arch| [(arch, true), (arch, false)]) {
+        let disk = match Disk::new(4) {
+            Ok(disk) => disk,
+            Err(why) => return eprintln!("SKIPPED: it needs to mount a small disk, which is not permitted here: {why}"),
+        };
+        let (data, saves) = (scratch(), disk.path().join("saves"));
+        let mut run = periodic(logger().on(arch), "--dir", data.path(), &saves);
+        if !written {
+            // Only the journal of its beginning.
+            run = logger().on(arch).opts(["--checkpoint-every", "1h", "--checkpoint-to"]);
+            run = run.opts([
+                saves.as_os_str().to_str().unwrap(),
+                "--dir",
+                &format!("{}::/", data.path().display()),
+            ]);
+        }
+        let mut running = run.stdin(Input::Held).start();
+        running.wait_for("ready");
+        tell(&mut running, b"l");
+        if written {
+            next(&mut running);
+        }
+        disk.fill(0);
+        // What was being written gives its room back.
+        let mut more = fs::File::create(disk.path().join("more")).unwrap();
+        for _ in 0..20 {
+            while more.write_all(&[1; 4096]).is_ok() {}
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(running.stdin().take());
+        let outcome = running.finish();
+        outcome.expect_code(0);
+        let left: Vec<_> = fs::read_dir(&saves).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, [".lock"], "{arch}, written: {written}");
+        assert_eq!(fs::read(data.path().join("log")).unwrap(), b"logr");
     }
 }

@@ -215,11 +215,13 @@ fn undo_all(dir: &File, found: &[Found], granted: &[Root], accept_changed: bool,
     if let Some((_, left)) = &begun {
         world.restored = world.restored.max(left.until);
     }
-    let newest_first = found.iter().flat_map(|f| f.read.records.iter().rev()).map(|p| &p.record);
+    let newest_first = found
+        .iter()
+        .flat_map(|f| f.read.records.iter().rev().map(|p| (f.number, &p.record)));
     let last: Vec<_> = match begun {
         None => newest_first.take(2).collect(),
         // The journal is cut behind names only: what came after that one has been undone, and will be again.
-        Some(_) => newest_first.filter(|record| record.is_of_names()).take(1).collect(),
+        Some(_) => newest_first.filter(|(_, record)| record.is_of_names()).take(1).collect(),
     };
     let left = Left {
         roots: &roots,
@@ -272,11 +274,10 @@ fn undo_all(dir: &File, found: &[Found], granted: &[Root], accept_changed: bool,
             durable,
         )
     });
-    // From now on every change is others'.
-    if let Some(marker) = &undo.marker {
-        marker.over()?;
-    }
+    // From now on every change is others'. What went wrong first is what is told.
+    let over = undo.marker.as_ref().map_or(Ok(()), Marker::over);
     undone?;
+    over?;
     Ok(undo.told)
 }
 

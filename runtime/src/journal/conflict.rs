@@ -97,19 +97,19 @@ pub struct Left<'a> {
     pub resumed: Option<&'a HashMap<FileId, FileId>>,
 }
 
-/// Everything that is not as the program left it, or as an interrupted going back did. `last`: the last records, newest first, whose change
-/// may not have been made: one, or two if something was about to be renamed in place of something else.
-pub fn conflicts(left: &Left<'_>, world: &World, last: &[&Record]) -> io::Result<Vec<Conflict>> {
+/// Everything that is not as the program left it, or as an interrupted going back did. `last`: the last records, newest first and with
+/// their journal, whose change may not have been made: one, or two if something was about to be renamed in place of something else.
+pub fn conflicts(left: &Left<'_>, world: &World, last: &[(u64, &Record)]) -> io::Result<Vec<Conflict>> {
     let mut before = world.clone();
     let mut pending = HashSet::new();
-    for (nth, record) in last.iter().enumerate() {
+    for (nth, (journal, record)) in last.iter().enumerate() {
         match record {
             Record::Created { name, .. } if nth == 0 => drop(pending.insert(name.clone())),
             Record::Removed { name, .. } if nth == 0 || pending.contains(name) => drop(pending.insert(name.clone())),
             Record::Renamed { from, to, .. } if nth == 0 => pending.extend([from.clone(), to.clone()]),
             _ => break,
         }
-        before.revert(record);
+        before.revert(*journal, record);
     }
     let within_pending = |name: &Name| pending.iter().any(|p| name.is_within(p));
     let mut found = Vec::new();

@@ -82,7 +82,7 @@ impl<'a> Undo<'a> {
                 self.opened = None;
                 cut(placed.at, self)?;
             }
-            self.world.revert(&placed.record);
+            self.world.revert(number, &placed.record);
         }
         self.opened = None;
         cut(begins, self)

@@ -46,6 +46,8 @@ pub struct World {
     names_of: HashMap<FileId, BTreeSet<Name>>,
     /// What is kept, by the journal's number and the name there: which name it lost, and which file it was.
     pub kept: HashMap<(u64, u32), (Name, FileId)>,
+    /// Where each file is kept.
+    kept_of: HashMap<FileId, BTreeSet<(u64, u32)>>,
     /// Where files are.
     pub places: HashMap<FileId, Location>,
     /// Until when changes of a file, or of any, are not others', in nanoseconds since 1970.
@@ -127,12 +129,13 @@ impl World {
                 }
                 if let Was::Kept(kept) = was {
                     self.kept.insert((journal, *kept), (name.clone(), *id));
+                    self.kept_of.entry(*id).or_default().insert((journal, *kept));
                 }
                 if self.places.get(id) == Some(&Location::At(name.clone())) {
                     let location = match was {
                         Was::Kept(kept) => Location::Kept(journal, *kept),
                         Was::Linked(other) => Location::At(other.clone()),
-                        _ => self.another_name(*id),
+                        _ => self.another_place(*id),
                     };
                     self.places.insert(*id, location);
                 }
@@ -157,18 +160,24 @@ impl World {
     }
 
     /// Takes a record for undone that was the last one.
-    pub fn revert(&mut self, record: &Record) {
+    pub fn revert(&mut self, journal: u64, record: &Record) {
         match record {
             Record::Created { name, .. } => {
                 if let Some(Expected::This(id)) = self.forget(name)
                     && self.places.get(&id) == Some(&Location::At(name.clone()))
                 {
-                    let location = self.another_name(id);
+                    let location = self.another_place(id);
                     self.places.insert(id, location);
                 }
             }
             Record::Removed { name, id, was, .. } => {
                 self.expect(name.clone(), Expected::This(*id));
+                if let Was::Kept(kept) = was {
+                    self.kept.remove(&(journal, *kept));
+                    if let Some(places) = self.kept_of.get_mut(id) {
+                        places.remove(&(journal, *kept));
+                    }
+                }
                 // Only regular files have a place.
                 if !matches!(was, Was::Symlink(_) | Was::Directory | Was::Pipe) {
                     self.places.insert(*id, Location::At(name.clone()));
@@ -191,10 +200,15 @@ impl World {
         self.known.insert(id, Known { id, seen, needed });
     }
 
-    /// Another name under which a file is known.
-    fn another_name(&self, id: FileId) -> Location {
-        let other = self.names_of.get(&id).and_then(BTreeSet::first);
-        other.map_or(Location::Gone, |name| Location::At(name.clone()))
+    /// Where else a file is: under another name that is known, or else among what is kept.
+    fn another_place(&self, id: FileId) -> Location {
+        let name = self.names_of.get(&id).and_then(BTreeSet::first);
+        let kept = self.kept_of.get(&id).and_then(BTreeSet::last);
+        match (name, kept) {
+            (Some(name), _) => Location::At(name.clone()),
+            (None, Some(&(journal, kept))) => Location::Kept(journal, kept),
+            (None, None) => Location::Gone,
+        }
     }
 
     /// The names that are known within one.
@@ -269,7 +283,7 @@ mod tests {
         let mut world = World::default();
         linked.iter().for_each(|record| world.apply(7, record));
         assert_eq!(world.places[&id(1)], Location::At(name("e/x")));
-        linked[1..].iter().rev().for_each(|record| world.revert(record));
+        linked[1..].iter().rev().for_each(|record| world.revert(7, record));
         assert_eq!(world.places[&id(1)], Location::At(name("a")));
         let records = [
             Record::File {
@@ -311,7 +325,7 @@ mod tests {
         );
         assert_eq!(world.names[&name("e.b")], Expected::This(id(1)));
         for (record, place) in records[1..].iter().zip(&places).rev() {
-            world.revert(record);
+            world.revert(7, record);
             assert_eq!(&world.places[&id(1)], place, "after undoing {record:?}");
         }
     }
@@ -328,12 +342,49 @@ mod tests {
         };
         for was in [Was::Symlink(b"a".to_vec()), Was::Directory, Was::Pipe] {
             world.apply(7, &removed(was.clone()));
-            world.revert(&removed(was));
+            world.revert(7, &removed(was));
             assert!(world.places.is_empty());
             assert_eq!(world.names[&name("x")], Expected::This(id(3)));
         }
         world.apply(7, &removed(Was::Kept(1)));
-        world.revert(&removed(Was::Kept(1)));
+        world.revert(7, &removed(Was::Kept(1)));
         assert_eq!(world.places[&id(3)], Location::At(name("x")));
+    }
+
+    /// A file with a name that no record tells of is known by what is kept of it, when what it was called meanwhile has been undone.
+    #[test]
+    fn a_file_is_where_it_was_kept_once_its_later_names_are_undone() {
+        let removed = |path, kept| Record::Removed {
+            name: name(path),
+            id: id(3),
+            was: Was::Kept(kept),
+            attributes: ATTRIBUTES,
+        };
+        let records = [
+            Record::File {
+                index: 0,
+                place: Ok(name("x")),
+                id: id(3),
+                size: 5,
+                attributes: ATTRIBUTES,
+            },
+            removed("x", 1),
+            Record::Data { index: 0, at: 0 },
+            Record::Created {
+                name: name("y"),
+                kind: Kind::Link(id(3)),
+            },
+            removed("y", 2),
+        ];
+        let mut world = World::default();
+        records.iter().for_each(|record| world.apply(7, record));
+        let mut places = Vec::new();
+        for record in records.iter().rev() {
+            places.push(world.file(7, 0).map(|(_, place)| place.clone()));
+            world.revert(7, record);
+        }
+        let kept = Some(Location::Kept(7, 1));
+        let at = |path| Some(Location::At(name(path)));
+        assert_eq!(places, [kept.clone(), at("y"), kept.clone(), kept, at("x")]);
     }
 }
