@@ -18,7 +18,8 @@
 //! ```
 //!
 //! An incremental snapshot has two more sections before the data: 16 `bases`, the pages that are taken from earlier snapshots in the
-//! same directory, and 17 `digests` (which readers may skip), 16 bytes for each page, by which the next one finds what has changed.
+//! same directory, and 17 `digests` (which readers may skip), 16 bytes for each page, by which the next one finds what has changed
+//! (version 2: XXH3; version 1, of another function, is not used any more).
 //!
 //! All numbers are little-endian; bytes between sections are zero. A page that holds only zeros is not stored. Equal states
 //! give equal bytes: nothing else (time, host, path, architecture) is written.

@@ -1,5 +1,6 @@
-//! From a snapshot to a program that can go on: everything is checked against the module and this machine's grants before
-//! anything of it is used.
+//! From a snapshot to a program that can go on, in this order, so that a refusal costs as little as it can: whose it is, its state against
+//! the module and the frame maps, its frames on this architecture, the directories that it needs, its pages; then the files are taken back
+//! to where they were, and opened.
 
 use crate::arch;
 use crate::exceptions::Exceptions;
@@ -284,6 +285,8 @@ pub fn restore<R: Source>(
     let mut state = snapshot.state().clone();
     validate(&mut state, &program.module, &program.maps)?;
     let import = fill_instance(&mut instance, &state)?;
+    // A refusal costs no page.
+    Wasi::check_grants(&state.wasi, config)?;
     let leases = pages::fill(&mut instance, snapshot)?;
     let back = before_files()?;
     let config = &WasiConfig { back, ..config.clone() };
@@ -298,12 +301,14 @@ pub fn restore<R: Source>(
     })
 }
 
-/// Everything for which [`restore`] would refuse a snapshot of this program, not only the first thing.
+/// Everything for which [`restore`] would refuse a snapshot of this program, not only the first thing. Damaged pages are only found if
+/// `all_pages` are to be read, which takes as long as that takes.
 pub fn problems<R: Source>(
     program: &'static Program,
     snapshot: &Snapshot<R>,
     limits: &Limits,
     config: &WasiConfig,
+    all_pages: bool,
 ) -> Vec<ResumeError> {
     let mut found = Vec::new();
     let mut state = snapshot.state().clone();
@@ -316,7 +321,9 @@ pub fn problems<R: Source>(
         },
     }
     if !found.iter().any(|e| matches!(e, ResumeError::State(_))) {
-        found.extend(pages::verify(snapshot).err().map(ResumeError::from));
+        if all_pages {
+            found.extend(pages::verify(snapshot).err().map(ResumeError::from));
+        }
         let problems = Wasi::restore_problems(&state.wasi, config, &Carried::of(snapshot));
         if !problems.is_empty() {
             found.push(RestoreError(problems).into());

@@ -303,7 +303,7 @@ impl Run {
                     warn(&format!("{} is skipped: {e}", path.display()));
                     damaged.push(path.display().to_string());
                 }
-                Err(e) => return Err(refused(path, &e, &self.obstacles(path, found.own))),
+                Err(e) => return Err(refused(path, &e, &self.obstacles(path, found.own, false))),
             }
         }
         let message = format!(
@@ -313,8 +313,8 @@ impl Run {
         Err(nowhere.unwrap_or_else(|| Failure::new(BAD_SNAPSHOT, message)))
     }
 
-    /// All that stands in the way of going on from a snapshot.
-    fn obstacles(&self, path: &Path, own: bool) -> Vec<Finding> {
+    /// All that stands in the way of going on from a snapshot; see [`resume::problems`] for `all_pages`.
+    fn obstacles(&self, path: &Path, own: bool, all_pages: bool) -> Vec<Finding> {
         let snapshot = match resume::open(path) {
             Ok(snapshot) => snapshot,
             Err(e) => return obstacles::of_refusal(&e),
@@ -337,6 +337,7 @@ impl Run {
             &snapshot,
             &self.setup.limits,
             &self.setup.config,
+            all_pages,
         ));
         found.extend(problems.iter().flat_map(obstacles::of_refusal));
         found
@@ -347,7 +348,7 @@ impl Run {
         let findings = found
             .paths
             .first()
-            .map(|path| self.obstacles(path, found.own))
+            .map(|path| self.obstacles(path, found.own, true))
             .unwrap_or_default();
         let message = serde_json::json!({ "findings": findings });
         // Whoever has closed standard output doesn't want it.

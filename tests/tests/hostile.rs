@@ -1,6 +1,7 @@
 //! Bad snapshots and bad circumstances: a clear error and exit code, never a crash, and never a lost snapshot.
 
 use dunlin_migrate::arch::Arch;
+use dunlin_migrate::snapshot::open_file;
 use dunlin_migrate::state::wasi::Resource;
 use dunlin_migrate::state::{Invocation, PointKind, Slot};
 use dunlin_migrate::types::Value;
@@ -213,6 +214,30 @@ fn missing_grants_and_files() {
     }
     // With everything in place it goes on.
     assert_eq!(s.resume(Arch::Aarch64, &s.snapshot).expect_code(0).out(), s.rest);
+}
+
+/// What is not granted is told before pages are read, of which there may be gigabytes: so nothing is said of one that is damaged.
+#[test]
+fn grants_come_before_pages() {
+    let s = stopped("file_offset", 60);
+    let page = open_file(&s.snapshot)
+        .unwrap()
+        .runs()
+        .next()
+        .expect("a page is stored")
+        .offset;
+    let mut bytes = s.bytes();
+    bytes[page as usize] ^= 1;
+    let damaged = s.variant("damaged", &bytes);
+    for arch in Arch::ALL {
+        let without = s.guest.program.on(arch).resume(&damaged).output().expect_code(NOT_HERE);
+        assert!(
+            without.err().contains("/data") && !without.err().contains("checksum"),
+            "{without}"
+        );
+        let with = s.resume(arch, &damaged).expect_code(BAD_SNAPSHOT);
+        assert!(with.err().contains("checksum"), "{with}");
+    }
 }
 
 /// Well-formed files that lie. Each must be refused.

@@ -1,6 +1,7 @@
 //! Incremental snapshots: what the reader refuses. (That they hold the right pages is tested with [`crate::store`].)
 
 use super::bases::{BaseFile, Bases, Run};
+use super::header::{ENTRY_LEN, HEADER_LEN};
 use super::pages::PageIndex;
 use super::*;
 use crate::state::{MemoryState, State};
@@ -42,6 +43,23 @@ fn pair() -> (Bytes, Bytes) {
     memories[0][2 * PAGE_SIZE] = 9;
     memories[1][PAGE_SIZE] = 9;
     (first, incremental(&memories, &earlier))
+}
+
+/// A snapshot of a Dunlin that had another function for digests is read, and no base for what has not changed.
+#[test]
+fn digests_of_another_function_tell_nothing() {
+    let (first, _) = pair();
+    let earlier = |bytes: &Bytes| Earlier::of(&Snapshot::open(bytes.clone()).unwrap(), "first").is_some();
+    assert!(earlier(&first));
+    let mut old = first.into_inner();
+    let id = SectionKind::Digests.id().to_le_bytes();
+    let entry = old[HEADER_LEN..HEADER_LEN + 8 * ENTRY_LEN]
+        .chunks(ENTRY_LEN)
+        .position(|e| e[..4] == id);
+    let at = HEADER_LEN + entry.expect("it has digests") * ENTRY_LEN;
+    old[at + 4..at + 8].copy_from_slice(&1u32.to_le_bytes());
+    tests::reseal(&mut old);
+    assert!(!earlier(&Cursor::new(old)));
 }
 
 #[test]

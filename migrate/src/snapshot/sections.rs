@@ -64,7 +64,7 @@ impl SectionKind {
             SectionKind::Exceptions => row("exceptions", "exceptions", 1, 512 << 20),
             SectionKind::Bases => row("bases", "list of bases", 1, 64 << 20),
             // 256 MiB: 1 TiB of memory.
-            SectionKind::Digests => row("digests", "list of digests", 1, 256 << 20),
+            SectionKind::Digests => row("digests", "list of digests", super::digest::VERSION, 256 << 20),
         }
     }
 
@@ -115,7 +115,7 @@ mod tests {
             (5, "contents", 1),
             (6, "exceptions", 1),
             (16, "bases", 1),
-            (17, "digests", 1),
+            (17, "digests", 2),
         ];
         assert_eq!(found, format);
         assert!(SectionKind::ALL.iter().all(|&kind| SectionKind::of(kind.id()) == Some(kind)));

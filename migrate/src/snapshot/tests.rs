@@ -37,7 +37,7 @@ fn sample() -> (State, Bytes, Bytes) {
 }
 
 /// Makes all checksums right again after a change.
-fn reseal(bytes: &mut [u8]) {
+pub(super) fn reseal(bytes: &mut [u8]) {
     let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let long = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
     let sections = word(bytes, 12).min(8) as usize;

@@ -209,6 +209,18 @@ impl Wasi {
         Ok(wasi)
     }
 
+    /// Refuses a state whose directories are not granted or can't be opened here, or that contradicts itself. No file is looked at: until
+    /// they are taken back to where they were, they may be others.
+    pub fn check_grants(state: &WasiState, config: &WasiConfig) -> Result<(), RestoreError> {
+        check(state)?;
+        let mut problems = Vec::new();
+        open_grants(state, config, &mut problems);
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(RestoreError(problems)),
+        }
+    }
+
     /// All for which [`Wasi::restore_with`] would refuse a state. Nothing on this machine is changed.
     pub fn restore_problems(state: &WasiState, config: &WasiConfig, contents: &dyn Contents) -> Vec<RestoreProblem> {
         let (mut restore, later) = match Restore::begin(state, config) {
@@ -228,6 +240,13 @@ impl Wasi {
         problems.extend(place::obstacles(state, &restore.wasi.grants, contents));
         problems
     }
+}
+
+/// Refuses a state that contradicts itself.
+fn check(state: &WasiState) -> Result<(), RestoreError> {
+    state.check().map_err(|e| RestoreError(vec![e.into()]))?;
+    let files = state.files.check(state.grants.len());
+    files.map_err(|e| RestoreError(vec![e.into()]))
 }
 
 /// Whether a descriptor can only be opened once carried files are there.
@@ -304,8 +323,7 @@ impl<'a> Restore<'a> {
     /// Opens everything that must be here already. Returns what can only be opened once carried files are there.
     fn begin(state: &'a WasiState, config: &'a WasiConfig) -> Result<(Restore<'a>, Vec<&'a state::Descriptor>), RestoreError> {
         let files = &state.files;
-        state.check().map_err(|e| RestoreError(vec![e.into()]))?;
-        files.check(state.grants.len()).map_err(|e| RestoreError(vec![e.into()]))?;
+        check(state)?;
         let mut problems = Vec::new();
         let grants = open_grants(state, config, &mut problems);
         let mut restore = Restore {
