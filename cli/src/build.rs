@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use dunlin_compiler::executable::write_executable;
 use dunlin_compiler::object::write_object;
 use dunlin_compiler::{CompileOptions, Compiled, OptLevel, Settings, compile};
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -5,8 +5,8 @@
 //! [`crate::trust`], as everywhere). Files appear whole. Beyond [`LIMIT`] those go that were compiled longest ago; the last one stays,
 //! however large. Whatever goes wrong here, the program runs all the same.
 
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::module::ModuleHash;
+use dunlin_format::arch::Arch;
+use dunlin_format::module::ModuleHash;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};

@@ -4,10 +4,10 @@ use crate::failure::{Failure, Outcome};
 use crate::program::{self, Kind, Search};
 use crate::{resume, show, trust};
 use clap::Args;
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::image::{Image, find_in_elf};
+use dunlin_format::arch::Arch;
+use dunlin_format::image::{Image, find_in_elf};
+use dunlin_format::module::ModuleHash;
 use dunlin_migrate::inspect;
-use dunlin_migrate::module::ModuleHash;
 use dunlin_migrate::printable::JsonWriter;
 use std::path::{Path, PathBuf};
 

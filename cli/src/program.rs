@@ -2,10 +2,10 @@
 
 use crate::failure::Failure;
 use crate::{cache, show, trust};
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
+use dunlin_format::image::{self, Header};
+use dunlin_format::module::ModuleHash;
 use dunlin_migrate::control::Info;
-use dunlin_migrate::image::{self, Header};
-use dunlin_migrate::module::ModuleHash;
 use dunlin_runtime::options::{OPTS_VARIABLE, Options};
 use std::env;
 use std::ffi::{OsStr, OsString};

@@ -1,6 +1,6 @@
 //! The prebuilt runtimes that travel inside `dunlin`: what every executable starts with.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 
 static X86_64: &[u8] = include_bytes!(env!("DUNLIN_RUNTIME_X86_64"));
 static AARCH64: &[u8] = include_bytes!(env!("DUNLIN_RUNTIME_AARCH64"));

@@ -3,8 +3,9 @@
 use crate::failure::Outcome;
 use crate::{runtimes, show};
 use clap::Args;
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::{image, snapshot};
+use dunlin_format::arch::Arch;
+use dunlin_format::image;
+use dunlin_migrate::snapshot;
 
 /// Prints the version, the architectures, and the formats
 #[derive(Debug, Args)]

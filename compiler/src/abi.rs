@@ -5,12 +5,12 @@
 //!   Up to two integer and two float or vector results come back in registers; the rest in slots (a hidden return area would be
 //!   invisible state). Parameter `i` and result `i` use slot `i`.
 //! - Entry trampolines: the platform's convention, `(ctx, code) -> ctx`; parameters and results in the slots.
-//! - Leaving: the platform's convention, `(ctx, call id)`; see [`dunlin_migrate::hostcalls`].
+//! - Leaving: the platform's convention, `(ctx, call id)`; see [`dunlin_format::hostcalls`].
 
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{AbiParam, Signature, types::I32, types::I64};
 use cranelift_codegen::isa::CallConv;
-use dunlin_migrate::types::{FuncType, ValType};
+use dunlin_format::types::{FuncType, ValType};
 
 /// Integer parameters in registers, the context not counted: what both architectures' conventions have.
 const INT_PARAMS: u32 = 5;

@@ -19,11 +19,11 @@ use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::{CompiledCode, Context, FinalizedMachExceptionHandler, FinalizedRelocTarget};
 use cranelift_control::ControlPlane;
 use cranelift_frontend::FunctionBuilderContext;
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::context::ContextLayout;
-use dunlin_migrate::framemap::{FunctionPoints, Site, SiteKind};
-use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::module::{ExportKind, Needs};
+use dunlin_format::arch::Arch;
+use dunlin_format::context::ContextLayout;
+use dunlin_format::framemap::{FunctionPoints, Site, SiteKind};
+use dunlin_format::hostcalls::Trap;
+use dunlin_format::module::{ExportKind, Needs};
 use wasmparser::FuncValidatorAllocations;
 
 /// What is found out about the whole module before functions are compiled in parallel.

@@ -8,8 +8,8 @@ use crate::image::LinkedImage;
 use crate::isa;
 use crate::settings::Settings;
 use cranelift_codegen::isa::unwind::UnwindInfo;
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::image::TEXT_ADDR;
+use dunlin_format::arch::Arch;
+use dunlin_format::image::TEXT_ADDR;
 use gimli::constants::{DW_EH_PE_pcrel, DW_EH_PE_sdata4};
 use gimli::write::{
     Address, CommonInformationEntry, DebugFrame, EhFrame, EndianVec, FrameTable, RelocateWriter, Relocation, RelocationTarget,

@@ -1,6 +1,6 @@
 //! Everything that can go wrong while compiling, said so that a person can act on it.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use std::fmt::Write;
 
 /// Why a module could not be compiled. All `offset`s are byte offsets in the module's binary.

@@ -21,7 +21,7 @@ mod tests;
 use crate::debug;
 use crate::error::Error;
 use crate::image::LinkedImage;
-use dunlin_migrate::image::{META_ADDR, SEGMENT_ALIGN, TEXT_ADDR};
+use dunlin_format::image::{META_ADDR, SEGMENT_ALIGN, TEXT_ADDR};
 use object::LittleEndian as LE;
 use object::pod::{bytes_of, bytes_of_slice};
 use object::{U16, U64};

@@ -3,7 +3,7 @@
 //! Validation runs with exactly [`SUPPORTED`]; [`value_type`] refuses what it admits beyond that.
 
 use crate::error::Error;
-use dunlin_migrate::types::ValType;
+use dunlin_format::types::ValType;
 use wasmparser::{RefType, Validator, WasmFeatures};
 
 /// The features that validation runs with.

@@ -7,8 +7,8 @@ use crate::codegen::{FunctionCompiler, prepare};
 use crate::module::Module;
 use crate::output::CompiledFunction;
 use crate::settings::{OptLevel, Settings};
-use dunlin_migrate::framemap::{FunctionPoints, HomeKind};
-use dunlin_migrate::state::Slot;
+use dunlin_format::framemap::{FunctionPoints, HomeKind};
+use dunlin_format::point::Slot;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -126,7 +126,7 @@ fn every_function_has_both_architectures_and_its_sites() {
             let wasm_of_calls: Vec<u32> = m
                 .sites
                 .iter()
-                .filter(|s| s.kind == dunlin_migrate::framemap::SiteKind::Call)
+                .filter(|s| s.kind == dunlin_format::framemap::SiteKind::Call)
                 .map(|s| s.wasm)
                 .collect();
             for p in f.points.points() {

@@ -6,9 +6,9 @@ use crate::module::Module;
 use crate::output::CompiledFunction;
 use crate::settings::Settings;
 use cranelift_codegen::isa::unwind::UnwindInfo;
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::framemap::{CodeBuilder, FunctionCode, FunctionPoints, PointsBuilder};
-use dunlin_migrate::image::{ImageBuilder, META_ADDR, NamesBuilder, TEXT_ADDR};
+use dunlin_format::arch::Arch;
+use dunlin_format::framemap::{CodeBuilder, FunctionCode, FunctionPoints, PointsBuilder};
+use dunlin_format::image::{ImageBuilder, META_ADDR, NamesBuilder, TEXT_ADDR};
 
 /// One module for one architecture, ready to be written as an executable or an object.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct LinkedImage {
     pub name: String,
     /// The code. Independent of its position.
     pub text: Vec<u8>,
-    /// The metadata, as [`dunlin_migrate::image::Image`] reads it.
+    /// The metadata, as [`dunlin_format::image::Image`] reads it.
     pub meta: Vec<u8>,
     /// Every code index's symbol, in that order, which is also that of their places.
     pub symbols: Vec<Symbol>,
@@ -124,7 +124,7 @@ fn symbol(module: &Module<'_>, code_index: u32, names: bool) -> String {
 
 /// What the frame maps' readers rely on. A breach is a bug in the function compiler, to be told rather than written.
 fn check_points(function: &FunctionPoints) -> Result<(), String> {
-    let end = |home: &dunlin_migrate::framemap::Home| home.offset.checked_add(home.ty.size());
+    let end = |home: &dunlin_format::framemap::Home| home.offset.checked_add(home.ty.size());
     if let Some(home) = function
         .homes
         .iter()
@@ -163,10 +163,10 @@ fn check_code(function: &FunctionCode) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::output::MachineFunction;
-    use dunlin_migrate::framemap::{Callee, Home, HomeKind, Point};
-    use dunlin_migrate::image::Image;
-    use dunlin_migrate::state::{PointKind, Slot};
-    use dunlin_migrate::types::ValType;
+    use dunlin_format::framemap::{Callee, Home, HomeKind, Point};
+    use dunlin_format::image::Image;
+    use dunlin_format::point::{PointKind, Slot};
+    use dunlin_format::types::ValType;
 
     fn functions(count: u32) -> Vec<CompiledFunction> {
         let machine = |arch| MachineFunction {

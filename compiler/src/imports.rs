@@ -2,8 +2,8 @@
 
 use crate::error::{Error, UnknownImport};
 use crate::module::Module;
-use dunlin_migrate::imports;
-use dunlin_migrate::types::{FuncType, ValType};
+use dunlin_format::imports;
+use dunlin_format::types::{FuncType, ValType};
 
 /// Every import must be known to the runtime, with the same signature. `spectest` admits the test suite's host module as well.
 pub fn check(module: &Module<'_>, spectest: bool) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::settings::{OptLevel, Settings};
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use std::str::FromStr;
 use target_lexicon::Triple;
 

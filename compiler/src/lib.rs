@@ -52,8 +52,8 @@ pub use error::Error;
 pub use image::LinkedImage;
 pub use settings::{OptLevel, Settings};
 
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::module::ModuleHash;
+use dunlin_format::arch::Arch;
+use dunlin_format::module::ModuleHash;
 use module::Module;
 use output::CompiledFunction;
 use std::fmt::Write;

@@ -6,8 +6,8 @@
 use crate::error::Error;
 use crate::output::{CompiledFunction, MachineFunction, Reloc, RelocKind};
 use cranelift_codegen::isa::unwind::UnwindInfo;
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::framemap::FunctionCode;
+use dunlin_format::arch::Arch;
+use dunlin_format::framemap::FunctionCode;
 
 /// Least alignment of a function, in bytes.
 const ALIGN: usize = 16;
@@ -133,7 +133,7 @@ const IMM26: u32 = (1 << 26) - 1;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dunlin_migrate::framemap::FunctionPoints;
+    use dunlin_format::framemap::FunctionPoints;
 
     fn function(code_index: u32, arch: Arch, bytes: &[u8], relocs: &[Reloc]) -> CompiledFunction {
         let machine = MachineFunction {

@@ -8,8 +8,8 @@ mod segments;
 
 use crate::error::Error;
 use crate::features;
-use dunlin_migrate::module::{ConstExpr, ConstOp, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, Table};
-use dunlin_migrate::types::{FuncType, ValType, Value};
+use dunlin_format::module::{ConstExpr, ConstOp, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, Table};
+use dunlin_format::types::{FuncType, ValType, Value};
 use std::collections::HashMap;
 use wasmparser::{
     CompositeInnerType, ExternalKind, FuncToValidate, FunctionBody, Operator, Parser, Payload, TableInit, TypeRef, ValidPayload,

@@ -6,8 +6,8 @@
 use crate::debug;
 use crate::error::Error;
 use crate::image::LinkedImage;
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::image::META_SECTION;
+use dunlin_format::arch::Arch;
+use dunlin_format::image::META_SECTION;
 use object::elf::{R_AARCH64_PREL32, R_X86_64_PC32};
 use object::write::{Object, Relocation, StandardSection, Symbol, SymbolSection};
 use object::{Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope};

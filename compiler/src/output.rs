@@ -1,14 +1,14 @@
 //! What compiling one function yields, before anything is laid out or linked.
 
 use cranelift_codegen::isa::unwind::UnwindInfo;
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::framemap::{FunctionPoints, Site};
-use dunlin_migrate::module::Needs;
+use dunlin_format::arch::Arch;
+use dunlin_format::framemap::{FunctionPoints, Site};
+use dunlin_format::module::Needs;
 
 /// One function, compiled for every requested architecture.
 #[derive(Debug)]
 pub struct CompiledFunction {
-    /// Its code index (see [`dunlin_migrate::framemap`]): a function of the module, or `num_funcs + type` for a trampoline.
+    /// Its code index (see [`dunlin_format::framemap`]): a function of the module, or `num_funcs + type` for a trampoline.
     pub code_index: u32,
     /// Record homes and migration points; equal on every architecture.
     pub points: FunctionPoints,
@@ -31,9 +31,9 @@ pub struct MachineFunction {
     pub align: u32,
     /// Relocations against other functions of the image.
     pub relocs: Vec<Reloc>,
-    /// See [`dunlin_migrate::framemap::FunctionCode::frame_to_fp`].
+    /// See [`dunlin_format::framemap::FunctionCode::frame_to_fp`].
     pub frame_to_fp: u32,
-    /// See [`dunlin_migrate::framemap::FunctionCode::record`].
+    /// See [`dunlin_format::framemap::FunctionCode::record`].
     pub record: u32,
     /// Return addresses and trapping instructions.
     pub sites: Vec<Site>,

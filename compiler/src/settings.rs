@@ -1,6 +1,6 @@
 //! What to compile for, and how.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 
 /// How hard to optimise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]

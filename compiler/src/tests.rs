@@ -1,7 +1,7 @@
 //! Whole modules through the whole compiler.
 
 use super::*;
-use dunlin_migrate::image::Image;
+use dunlin_format::image::Image;
 
 const PROGRAM: &str = r#"(module
     (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))

@@ -1,7 +1,7 @@
 //! Between wasmparser's types, Dunlin's and Cranelift's.
 
 use cranelift_codegen::ir::{Type, types};
-use dunlin_migrate::types::{FuncType, ValType};
+use dunlin_format::types::{FuncType, ValType};
 
 /// Dunlin's type for a validated one; `None` for a type this version refuses.
 pub fn val_type(ty: wasmparser::ValType) -> Option<ValType> {

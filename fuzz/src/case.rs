@@ -6,7 +6,7 @@ use crate::rng::Rng;
 use crate::script::{Command, FUEL, argument};
 use crate::{live, rewrite, roomy, variants};
 use arbitrary::Unstructured;
-use dunlin_migrate::types::ValType;
+use dunlin_format::types::ValType;
 use wasmparser::{ExternalKind, Parser, Payload, RefType, TypeRef, Validator, WasmFeatures};
 
 /// Calls of a module, at most.

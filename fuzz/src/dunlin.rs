@@ -3,7 +3,7 @@
 use crate::case::Case;
 use dunlin_compiler::executable::write_executable;
 use dunlin_compiler::{CompileOptions, OptLevel, Settings, compile};
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::{self, File};

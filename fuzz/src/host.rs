@@ -4,8 +4,8 @@
 use crate::rewrite::{Locals, bodies, with_bodies};
 use crate::rng::Rng;
 use crate::variants::Functions;
-use dunlin_migrate::imports::{PREVIEW1, SPECTEST, signature};
-use dunlin_migrate::types::{self, Value};
+use dunlin_format::imports::{PREVIEW1, SPECTEST, signature};
+use dunlin_format::types::{self, Value};
 use wasm_encoder::{Encode, EntityType, ImportSection, Instruction, Module, TypeSection, ValType};
 use wasmparser::{BinaryReader, BinaryReaderError, Operator, Parser, ValidPayload, Validator, WasmFeatures};
 

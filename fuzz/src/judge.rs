@@ -4,7 +4,7 @@ use crate::case::Case;
 use crate::dunlin::{Run, RunError, Runtimes, Twist, Workshop};
 use crate::reference::{self, Engine, ReferenceError};
 use crate::script::{is_overflow, normal, reply_proper};
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 
 /// The two architectures.
 const HERE: Arch = Arch::X86_64;

@@ -1,8 +1,8 @@
 //! What is done with a module, in the words of the runtime's `--commands` mode, and replies in a form that engines can be compared in.
 
 use crate::rng::Rng;
-use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::types::{NULL_REF, ValType, Value};
+use dunlin_format::hostcalls::Trap;
+use dunlin_format::types::{NULL_REF, ValType, Value};
 
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,10 +30,10 @@ pub use rebuild::{Entry, POISON, rebuild, stack_needed};
 pub use trace::{Backtrace, TraceFrame, backtrace};
 pub use unwind::{Handler, exceptions, handler};
 
-use crate::bytes::u64_at;
-use crate::framemap::{Code, FunctionCode, FunctionPoints, MapError, SiteKind};
-use crate::state::{PointKind, Slot};
-use crate::types::ValType;
+use dunlin_format::bytes::u64_at;
+use dunlin_format::framemap::{Code, FunctionCode, FunctionPoints, MapError, SiteKind};
+use dunlin_format::point::{PointKind, Slot};
+use dunlin_format::types::ValType;
 use std::sync::OnceLock;
 
 /// Why a stack can't be translated.
@@ -147,7 +147,7 @@ impl FunctionMaps {
 /// The frame maps of one image, decoded function by function when they are first asked for, and kept.
 #[derive(Debug)]
 pub struct FrameMaps<'a> {
-    points: crate::framemap::Points<'a>,
+    points: dunlin_format::framemap::Points<'a>,
     code: Code<'a>,
     text_base: u64,
     num_funcs: u32,
@@ -158,7 +158,7 @@ impl<'a> FrameMaps<'a> {
     /// The maps of an image whose text lies at `text_base`, for a module with `num_funcs` functions (imported ones included)
     /// and `num_types` types.
     pub fn new(
-        points: crate::framemap::Points<'a>,
+        points: dunlin_format::framemap::Points<'a>,
         code: Code<'a>,
         text_base: u64,
         num_funcs: u32,
@@ -181,20 +181,20 @@ impl<'a> FrameMaps<'a> {
         })
     }
 
-    /// The maps of an image, with the text at [`crate::image::TEXT_ADDR`].
+    /// The maps of an image, with the text at [`dunlin_format::image::TEXT_ADDR`].
     pub fn of_image(
-        image: &crate::image::Image<'a>,
-        module: &crate::module::ModuleInfo,
-    ) -> Result<FrameMaps<'a>, crate::image::ImageError> {
+        image: &dunlin_format::image::Image<'a>,
+        module: &dunlin_format::module::ModuleInfo,
+    ) -> Result<FrameMaps<'a>, dunlin_format::image::ImageError> {
         let (points, code) = (image.points()?, image.code()?);
         FrameMaps::new(
             points,
             code,
-            crate::image::TEXT_ADDR,
+            dunlin_format::image::TEXT_ADDR,
             module.funcs.len() as u32,
             module.types.len() as u32,
         )
-        .map_err(|_| crate::image::ImageError::Damaged("its frame maps don't describe every function"))
+        .map_err(|_| dunlin_format::image::ImageError::Damaged("its frame maps don't describe every function"))
     }
 
     /// How many functions the module has; larger code indices are trampolines.

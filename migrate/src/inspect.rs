@@ -7,11 +7,11 @@ mod json;
 
 pub use json::{json, write_json};
 
-use crate::image::Names;
 use crate::snapshot::{PAGE_SIZE, Section, SectionKind, Snapshot};
 use crate::state::wasi::{Resource, Stdio, WasiState};
 use crate::state::{Exception, Frame, Invocation, State};
-use crate::types::Value;
+use dunlin_format::image::Names;
+use dunlin_format::types::Value;
 use std::fmt::{Display, Write};
 
 /// Frames that the text shows of a deep stack, from the innermost and from the outermost.
@@ -302,10 +302,10 @@ fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::NamesBuilder;
     use crate::snapshot;
     use crate::state::wasi::Descriptor;
     use crate::testing;
+    use dunlin_format::image::NamesBuilder;
     use serde_json::json;
     use std::io::Cursor;
 

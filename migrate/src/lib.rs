@@ -1,11 +1,7 @@
-//! What crosses machines, and what compiler and runtime must agree on.
+//! What crosses machines.
 //!
 //! Nothing in this crate generates code, runs code or calls WASI. It holds plain types and the formats they travel in:
 //!
-//! - [`module`]: what the runtime must know of a WebAssembly module; [`image`]: the container it travels in beside the code.
-//! - [`imports`]: the host functions a program may import.
-//! - [`context`]: the one structure in memory that generated code may touch.
-//! - [`framemap`]: migration points, record homes, and per-architecture sites (the stack maps).
 //! - [`state`]: the uniform state, defined at the WebAssembly level only.
 //! - [`frames`]: native stack bytes to uniform frames and back.
 //! - [`snapshot`]: the uniform state as a file; [`inspect`]: shown to a person or a program.
@@ -13,19 +9,12 @@
 //! - [`preflight`]: what stands in the way of a move.
 //! - [`control`]: the messages between `dunlin` and a running executable.
 //! - [`printable`]: text from outside, safe to print.
+//!
+//! What a program is (its module, its points, its frame maps) is in `dunlin_format`.
 
-pub mod arch;
-mod bytes;
-pub mod const_expr;
-pub mod context;
 pub mod control;
-pub mod framemap;
 pub mod frames;
-pub mod hostcalls;
-pub mod image;
-pub mod imports;
 pub mod inspect;
-pub mod module;
 pub mod preflight;
 pub mod printable;
 pub mod snapshot;
@@ -33,4 +22,3 @@ pub mod state;
 pub mod store;
 #[cfg(test)]
 mod testing;
-pub mod types;

@@ -5,11 +5,11 @@
 //! the runtime writes them), which is removed when no snapshot of its number or an earlier one is kept. All but the first are incremental where that pays: they take pages and files from earlier ones
 //! ([`crate::snapshot`], bases). `.lock` is held by the program that writes here.
 
-use crate::module::ModuleHash;
 use crate::snapshot::{Contents, Earlier, FirstOf, Snapshot, SnapshotError, WriteStats};
 use crate::snapshot::{atomic_write, header_only, open_file, write_incremental};
 use crate::state::State;
 use crate::state::files::{Chunk, ContentHash};
+use dunlin_format::module::ModuleHash;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};

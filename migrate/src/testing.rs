@@ -1,15 +1,16 @@
 //! A made-up module with frame maps for two made-up architectures, for this crate's tests.
 
-use crate::framemap::{
+use crate::frames::FrameMaps;
+use crate::state::{Frame, Invocation, MemoryState, State, TableState};
+use dunlin_format::framemap::{
     Callee, Code, CodeBuilder, FunctionCode, FunctionPoints, Home, HomeKind, Point, Points, PointsBuilder, Site, SiteKind,
 };
-use crate::frames::FrameMaps;
-use crate::hostcalls::Trap;
-use crate::module::{
+use dunlin_format::hostcalls::Trap;
+use dunlin_format::module::{
     ConstExpr, Data, Element, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, SegmentMode, Table,
 };
-use crate::state::{Frame, Invocation, MemoryState, PointKind, Slot, State, TableState};
-use crate::types::{FuncType, ValType, Value};
+use dunlin_format::point::{PointKind, Slot};
+use dunlin_format::types::{FuncType, ValType, Value};
 
 /// Functions: the imported one, `main`, and one that calls itself, the import and (indirectly) others.
 pub const HOST: u32 = 0;

@@ -1,11 +1,12 @@
 //! Old snapshots stay readable: every file in `tests/samples` was written by some version of Dunlin, and must be read by this one.
 
-use dunlin_migrate::module::ModuleHash;
+use dunlin_format::module::ModuleHash;
+use dunlin_format::point::{PointKind, Slot};
+use dunlin_format::types::Value;
 use dunlin_migrate::snapshot::{self, Contents, PAGE_SIZE, Snapshot};
 use dunlin_migrate::state::files::{Chunk, Content, ContentHash, Files, GrantMode, Identity, Node, NodeKind, Part, Unlinked};
 use dunlin_migrate::state::wasi::{Descriptor, FileTimes, Resource, Stdio, Times, WasiState};
-use dunlin_migrate::state::{Frame, Invocation, MemoryState, PointKind, Slot, State, TableState};
-use dunlin_migrate::types::Value;
+use dunlin_migrate::state::{Frame, Invocation, MemoryState, State, TableState};
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;

@@ -3,12 +3,12 @@
 use crate::memory::{Memory, WASM_PAGE};
 use crate::residency;
 use crate::running::Running;
+use dunlin_format::types::NULL_REF;
 use dunlin_migrate::frames::{self, FrameError};
 use dunlin_migrate::snapshot::{self, Snapshot, SnapshotError, WriteStats, replace};
 use dunlin_migrate::state::validate::validate;
 use dunlin_migrate::state::wasi::WasiState;
 use dunlin_migrate::state::{MemoryState, State, TableState};
-use dunlin_migrate::types::NULL_REF;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -50,7 +50,7 @@ fn state(running: &Running, wasi: WasiState) -> Result<State, CaptureError> {
         instance.stack.bytes(),
         instance.leave_fp(),
     )?;
-    let elements = |table: &[dunlin_migrate::context::TableEntry]| TableState {
+    let elements = |table: &[dunlin_format::context::TableEntry]| TableState {
         elements: table.iter().map(|e| Some(e.func).filter(|&f| f != NULL_REF)).collect(),
     };
     Ok(State {

@@ -26,10 +26,10 @@ use crate::instance::Instance;
 use crate::instantiate::instantiate;
 use crate::memory::{Memory, WASM_PAGE};
 use crate::running::{Enter, Running};
-use dunlin_migrate::context::TableEntry;
-use dunlin_migrate::module::ExportKind;
+use dunlin_format::context::TableEntry;
+use dunlin_format::module::ExportKind;
+use dunlin_format::types::{NULL_REF, ValType, Value};
 use dunlin_migrate::state::Invocation;
-use dunlin_migrate::types::{NULL_REF, ValType, Value};
 use std::io::{BufRead, Write};
 
 /// Why serving ends before the input does.

@@ -1,6 +1,6 @@
 //! Finding the context's header from the context pointer.
 
-use dunlin_migrate::context::{ContextHeader, HEADER_SIZE};
+use dunlin_format::context::{ContextHeader, HEADER_SIZE};
 
 /// The header of the context at a context pointer.
 pub fn header(ctx: *mut u8) -> *mut ContextHeader {

@@ -10,12 +10,12 @@ use crate::memory::{Memory, WASM_PAGE};
 use crate::running::{Flow, Running};
 use crate::trap::{self, Fault};
 use crate::wasi::Outcome;
-use dunlin_migrate::frames::FrameError;
-use dunlin_migrate::hostcalls::{
+use dunlin_format::hostcalls::{
     CAUGHT, DATA_DROP, ELEM_DROP, IMPORT_BASE, MEMORY_GROW, MEMORY_INIT, PASS_ON, POLL, TABLE_COPY, TABLE_FILL, TABLE_GROW,
     TABLE_INIT, THROW_BASE, THROW_REF, Trap,
 };
-use dunlin_migrate::types::{ValType, Value};
+use dunlin_format::types::{ValType, Value};
+use dunlin_migrate::frames::FrameError;
 use std::ptr::null_mut;
 
 /// Most parameters of an imported function.

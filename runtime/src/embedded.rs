@@ -4,8 +4,8 @@
 //! own. In the bare runtime they hold a few placeholder bytes. The compiler's executable writer appends the real bytes to the file
 //! and points the two program headers at them, so an image's size is that of its segment, not of the section.
 
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::image::{Image, ImageError, META_ADDR, TEXT_ADDR};
+use dunlin_format::arch::Arch;
+use dunlin_format::image::{Image, ImageError, META_ADDR, TEXT_ADDR};
 use std::arch::global_asm;
 use std::ops::Range;
 
@@ -149,8 +149,8 @@ mod tests {
     fn the_linker_script_agrees_with_the_image_format() {
         let script = include_str!("../image-sections.ld");
         for (section, address) in [
-            (dunlin_migrate::image::META_SECTION, META_ADDR),
-            (dunlin_migrate::image::TEXT_SECTION, TEXT_ADDR),
+            (dunlin_format::image::META_SECTION, META_ADDR),
+            (dunlin_format::image::TEXT_SECTION, TEXT_ADDR),
         ] {
             assert!(
                 script.contains(&format!("{section} {address:#x} :")),

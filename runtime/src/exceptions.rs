@@ -6,10 +6,10 @@
 
 use crate::dispatch::Stopped;
 use crate::instance::Instance;
+use dunlin_format::hostcalls::{EXCEPTION_SLOT, PAYLOAD_SLOT, TAG_SLOT, Trap};
+use dunlin_format::types::{NULL_REF, ValType, Value};
 use dunlin_migrate::frames;
-use dunlin_migrate::hostcalls::{EXCEPTION_SLOT, PAYLOAD_SLOT, TAG_SLOT, Trap};
 use dunlin_migrate::state::Exception;
-use dunlin_migrate::types::{NULL_REF, ValType, Value};
 use std::collections::BTreeSet;
 
 /// Exceptions that gather before the first collection.

@@ -1,8 +1,8 @@
 //! The functions a module imports, resolved.
 
 use crate::wasi::{self, WasiFunc};
-use dunlin_migrate::imports::{self, SPECTEST};
-use dunlin_migrate::module::ModuleInfo;
+use dunlin_format::imports::{self, SPECTEST};
+use dunlin_format::module::ModuleInfo;
 
 /// A host function.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub enum ImportError {
 
 /// Resolves every import of a module, in order.
 pub fn resolve(module: &ModuleInfo) -> Result<Vec<HostFunc>, ImportError> {
-    let resolve = |(index, import): (usize, &dunlin_migrate::module::Import)| {
+    let resolve = |(index, import): (usize, &dunlin_format::module::Import)| {
         let unknown = || ImportError::Unknown(import.module.clone(), import.name.clone());
         let signature = imports::signature(&import.module, &import.name).ok_or_else(unknown)?;
         if *module.func_type(index as u32) != signature {
@@ -45,9 +45,9 @@ pub fn resolve(module: &ModuleInfo) -> Result<Vec<HostFunc>, ImportError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dunlin_migrate::module::Import;
+    use dunlin_format::module::Import;
 
-    fn module(module: &str, name: &str, ty: dunlin_migrate::types::FuncType) -> ModuleInfo {
+    fn module(module: &str, name: &str, ty: dunlin_format::types::FuncType) -> ModuleInfo {
         ModuleInfo {
             types: vec![ty],
             imports: vec![Import {

@@ -6,9 +6,9 @@ use crate::options::{DEFAULT_STACK_SIZE, Options};
 use crate::program::Program;
 use crate::stack::WasmStack;
 use crate::{arch, context};
-use dunlin_migrate::context::{ContextHeader, TableEntry};
-use dunlin_migrate::module::{self, ConstExpr};
-use dunlin_migrate::types::{ValType, Value};
+use dunlin_format::context::{ContextHeader, TableEntry};
+use dunlin_format::module::{self, ConstExpr};
+use dunlin_format::types::{ValType, Value};
 
 /// The most elements a table may have, as in wasmtime.
 pub const MAX_TABLE: u64 = 10_000_000;

@@ -1,9 +1,9 @@
 //! Instantiation (Core 4.5.4): globals, tables, element segments, data segments, in that order. The start function is the caller's.
 
 use crate::instance::Instance;
-use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::module::{Data, Element, SegmentMode};
-use dunlin_migrate::types::Value;
+use dunlin_format::hostcalls::Trap;
+use dunlin_format::module::{Data, Element, SegmentMode};
+use dunlin_format::types::Value;
 
 /// Initialises a new instance. On a trap it stays as far initialised as it was (other instances can't see it).
 pub fn instantiate(instance: &mut Instance) -> Result<(), Trap> {

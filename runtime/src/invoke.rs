@@ -3,9 +3,9 @@
 
 use crate::exit::{Ending, Failure, NO_PROGRAM, USAGE};
 use crate::running::{Enter, Running};
-use dunlin_migrate::module::ModuleInfo;
+use dunlin_format::module::ModuleInfo;
+use dunlin_format::types::{ValType, Value};
 use dunlin_migrate::state::Invocation;
-use dunlin_migrate::types::{ValType, Value};
 use std::io::Write;
 
 /// A command's entry.
@@ -202,7 +202,7 @@ fn show(value: Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dunlin_migrate::module::{Export, ExportKind};
+    use dunlin_format::module::{Export, ExportKind};
 
     #[test]
     fn arguments_are_read_by_their_types() {

@@ -1,6 +1,6 @@
 //! What this machine has to offer: memory, room on a disk.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_migrate::preflight::Target;
 use dunlin_migrate::snapshot::{SectionKind, VERSION};
 use rustix::process::{Resource, getrlimit};

@@ -2,12 +2,12 @@
 
 use crate::embedded::{self, Embedded, EmbeddedError};
 use crate::host::{self, HostFunc, ImportError};
-use dunlin_migrate::context::{ContextLayout, TableEntry};
+use dunlin_format::context::{ContextLayout, TableEntry};
+use dunlin_format::image::{Image, ImageError};
+use dunlin_format::module::{Export, ExportKind, ModuleInfo};
+use dunlin_format::types::{NULL_REF, Value};
 use dunlin_migrate::frames::{FrameError, FrameMaps, TraceFrame};
-use dunlin_migrate::image::{Image, ImageError};
-use dunlin_migrate::module::{Export, ExportKind, ModuleInfo};
 use dunlin_migrate::printable;
-use dunlin_migrate::types::{NULL_REF, Value};
 
 /// What an executable runs.
 #[derive(Debug)]

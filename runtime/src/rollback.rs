@@ -4,7 +4,7 @@ use crate::exit::{BAD_SNAPSHOT, FAILED, Failure, NOT_HERE};
 use crate::journal::{self, BackError, Base, Journal, Lineage, Root};
 use crate::options::{Grant, WasiConfig};
 use crate::wasi::Wasi;
-use dunlin_migrate::module::ModuleHash;
+use dunlin_format::module::ModuleHash;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

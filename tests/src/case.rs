@@ -5,7 +5,7 @@ use crate::moves::{Journey, ping_pong, timed};
 use crate::process::{Input, run};
 use crate::program::{Program, Run, scratch};
 use crate::tree::{Node, tree};
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;

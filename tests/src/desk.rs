@@ -4,7 +4,7 @@
 use crate::process::{Input, Outcome, Running, run, start};
 use crate::program::{CHECKPOINTED, scratch};
 use crate::tools;
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,9 +1,10 @@
 //! Mutated and forged snapshots, from a seed.
 
+use dunlin_format::point::{PointKind, Slot};
+use dunlin_format::types::Value;
 use dunlin_migrate::snapshot::SectionKind;
 use dunlin_migrate::state::wasi::{Descriptor, Resource, Stdio};
-use dunlin_migrate::state::{Exception, Frame, Invocation, MemoryState, PointKind, Slot, State, TableState};
-use dunlin_migrate::types::Value;
+use dunlin_migrate::state::{Exception, Frame, Invocation, MemoryState, State, TableState};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -21,7 +21,7 @@ use crate::process::{Input, Outcome, run};
 use crate::program::{Program, Run, scratch};
 use crate::tools;
 use crate::tree::{Node, tree};
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;

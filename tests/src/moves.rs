@@ -3,7 +3,7 @@
 
 use crate::process::{Input, Outcome};
 use crate::program::{CHECKPOINTED, Run, dunlin, scratch};
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 
 use crate::process::{Input, Outcome, Running, run, start};
 use crate::tools;
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Programs moved while they wait, in each kind of call that can, with files open in every mode: x86_64 -> aarch64 -> x86_64, both
 //! moves within the same wait. Nothing may be lost or doubled.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
 use dunlin_tests::process::{Input, Outcome, Running};
 use dunlin_tests::program::{CHECKPOINTED, Program, Run, dunlin, scratch};

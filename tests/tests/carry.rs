@@ -1,6 +1,6 @@
 //! Programs whose files travel with them: every guest that uses files, with a directory of its own on each machine.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_migrate::snapshot::Snapshot;
 use dunlin_migrate::state::files::NodeKind;
 use dunlin_tests::guest::guest;

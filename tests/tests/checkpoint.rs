@@ -1,6 +1,6 @@
 //! Checkpoints asked for from outside, at any time: by command and by signal, of programs that compute, call, wait and sleep.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
 use dunlin_tests::moves::other;
 use dunlin_tests::process::{Input, Running};

@@ -1,6 +1,6 @@
 //! `dunlin build --deterministic`: every NaN that arithmetic produces is the canonical one, whatever the processor makes of it.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::moves::{growing, ping_pong};
 use dunlin_tests::process::Input;
 use dunlin_tests::program::{Program, scratch};

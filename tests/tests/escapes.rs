@@ -1,7 +1,7 @@
 //! Attempts to leave a granted directory, through real executables on both architectures: by every function that takes a path, by
 //! races, and before and after a move. (The same from the runtime's side: `runtime/tests/wasi/escapes.rs`.)
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
 use dunlin_tests::moves::other;
 use dunlin_tests::program::{CHECKPOINTED, Program, scratch};

@@ -5,10 +5,10 @@
 //! `DUNLIN_FORGED_SEED=7` begins at that one. Each is tried inside this process, under an allocator that counts, and every
 //! `DUNLIN_FORGED_REAL`th (10) by the real executables, too. A failure names its seed; the file is kept in `target/forged/`.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
+use dunlin_format::image::{Image, find_in_elf};
+use dunlin_format::module::ModuleInfo;
 use dunlin_migrate::frames::FrameMaps;
-use dunlin_migrate::image::{Image, find_in_elf};
-use dunlin_migrate::module::ModuleInfo;
 use dunlin_migrate::snapshot::{Earlier, Snapshot};
 use dunlin_migrate::state::validate::validate;
 use dunlin_migrate::{inspect, snapshot};

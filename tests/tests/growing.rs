@@ -1,6 +1,6 @@
 //! Carried files that are large: a snapshot costs what has changed in them, on either architecture, and moving keeps them whole.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_migrate::snapshot::open_file;
 use dunlin_migrate::store;
 use dunlin_tests::moves::other;

@@ -1,8 +1,8 @@
 //! Every guest, four ways on both architectures: undisturbed, with a forced migration at every point, and moved between the
 //! architectures; and once more with the variables in memory (a slice of them). It must print, leave behind and exit with the same each time.
 
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::imports;
+use dunlin_format::arch::Arch;
+use dunlin_format::imports;
 use dunlin_tests::guest::{Guest, all, guest};
 use dunlin_tests::moves::{growing, ping_pong};
 use dunlin_tests::process::Input;

@@ -1,10 +1,11 @@
 //! Bad snapshots and bad circumstances: a clear error and exit code, never a crash, and never a lost snapshot.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
+use dunlin_format::point::{PointKind, Slot};
+use dunlin_format::types::Value;
 use dunlin_migrate::snapshot::open_file;
+use dunlin_migrate::state::Invocation;
 use dunlin_migrate::state::wasi::Resource;
-use dunlin_migrate::state::{Invocation, PointKind, Slot};
-use dunlin_migrate::types::Value;
 use dunlin_tests::guest::{Guest, guest};
 use dunlin_tests::process::Outcome;
 use dunlin_tests::program::{BAD_SNAPSHOT, CHECKPOINTED, NOT_HERE, scratch};

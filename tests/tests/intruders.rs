@@ -1,6 +1,6 @@
 //! Others on the same machine: their executables, their directories, their names; and two programs that are told the same file.
 
-use dunlin_migrate::image::{HEADER_LEN, find_in_elf};
+use dunlin_format::image::{HEADER_LEN, find_in_elf};
 use dunlin_tests::desk::{Desk, ECHO, host, need_root};
 use dunlin_tests::process::{Input, Outcome, run, start};
 use dunlin_tests::program::{BAD_SNAPSHOT, CHECKPOINTED, TRAP, USAGE};

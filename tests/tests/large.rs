@@ -1,6 +1,6 @@
 //! Large and strange modules: compiled in time and memory that grow with their size, and correctly.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::large::SHAPES;
 use dunlin_tests::process::{Input, Outcome, run};
 use dunlin_tests::program::{Program, scratch};

@@ -1,6 +1,6 @@
 //! A running program owes nothing to the file it came from: whoever overwrites, shortens or replaces its snapshot changes nothing for it.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
 use dunlin_tests::process::{Input, Running};
 use dunlin_tests::program::{CHECKPOINTED, Program, Run, scratch};

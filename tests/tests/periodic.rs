@@ -1,6 +1,6 @@
 //! `--checkpoint-every`: snapshots while a program runs on, killed programs that go on from the newest, and what damage costs.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_migrate::snapshot::open_file;
 use dunlin_migrate::store;
 use dunlin_tests::moves::other;

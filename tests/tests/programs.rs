@@ -1,7 +1,7 @@
 //! Real programs, moved many times in one run between the architectures: C, C++ and Rust, interpreters, files, exceptions. Standard
 //! output, exit code and every file written must be those of the machine's own compiler's build (of its Python, for CPython).
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::case::{Case, Files};
 use dunlin_tests::real::{Recipe, ours};
 use dunlin_tests::recipes::{self, Eh};

@@ -1,7 +1,7 @@
 //! What `dunlin build` must refuse: bad modules, features it doesn't have yet, unknown imports. Never a panic, never a hang, never
 //! half an executable.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
 use dunlin_tests::process::{Input, Outcome, run};
 use dunlin_tests::program::{Program, scratch};

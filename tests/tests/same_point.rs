@@ -1,7 +1,7 @@
 //! The same program stopped at the same migration point on either architecture yields the same snapshot, byte for byte, but for
 //! clock readings and what the host's file system chose: all of `WasiState::times`, and when and where an open file was found.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_migrate::state::wasi::Times;
 use dunlin_tests::guest::{Guest, guest};
 use dunlin_tests::program::{CHECKPOINTED, scratch};

@@ -7,7 +7,7 @@
 //! `DUNLIN_SPEC_FULL=1` wants every point of them, too. `DUNLIN_SPEC_ONLY=text` takes only scripts whose paths contain the text,
 //! `DUNLIN_SPEC_ARCH=x86_64` leaves out the other architecture.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::slice;
 use dunlin_tests::sources;
 use dunlin_tests::spec::cases::{self, Case, Code, Skipped};

@@ -1,7 +1,7 @@
 //! Sockets, closed pipes and too many files, through real executables on both architectures; undisturbed, with forced migration where
 //! what is open can move, and with requests where it can't.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
 use dunlin_tests::process::Input;
 use dunlin_tests::program::{Program, Run, dunlin, scratch};

@@ -1,6 +1,6 @@
 //! What the tools of the trade see in an executable: the program's own function names, and a backtrace through its frames.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
 use dunlin_tests::process::{Input, run};
 use dunlin_tests::program::{Program, scratch};

@@ -1,6 +1,6 @@
 //! Traps are exact: the right name, a backtrace with function names, exit code 134, on both architectures, and after moves too.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::guest::guest;
 use dunlin_tests::process::Outcome;
 use dunlin_tests::program::{CHECKPOINTED, Program, TRAP, scratch};

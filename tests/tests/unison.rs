@@ -5,7 +5,7 @@
 //! - `DUNLIN_UNISON_SEED=N`: other kills; without it, they change with the commit;
 //! - `DUNLIN_UNISON_JOURNEY=N`: this journey only, ten times (when a kill comes, no seed can tell exactly).
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::unison::{Disk, Grant, Guest, Place, Plan, Tally, kills, seed};
 
 const HERE: Place = Place::Stays(Arch::X86_64);

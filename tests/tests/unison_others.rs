@@ -1,7 +1,7 @@
 //! Going back, step by step: what a program did to its files since the newest snapshot is undone when it is started again after a kill,
 //! exactly; and what others did to these files meanwhile is never lost.
 
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_tests::process::{Input, Outcome, Running};
 use dunlin_tests::program::{CHECKPOINTED, NOT_HERE, Program, Run, dunlin, scratch};
 use dunlin_tests::recipes;

@@ -9,8 +9,8 @@ use super::scan::{self, Request, Scan};
 use super::{Analysis, Event, LoopInfo};
 use crate::error::Error;
 use crate::hash::HashMap;
-use dunlin_migrate::framemap::{FunctionPoints, LiveSets};
-use dunlin_migrate::types::FuncType;
+use dunlin_format::framemap::{FunctionPoints, LiveSets};
+use dunlin_format::types::FuncType;
 use wasmparser::{FuncValidator, FunctionBody, ValidatorResources};
 
 /// Validates and analyses a body.

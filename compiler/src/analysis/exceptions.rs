@@ -3,9 +3,9 @@
 
 use super::scan::{Control, Kind, Scanner};
 use super::{BlockId, Event, NONE, Var, VarInfo};
-use dunlin_migrate::framemap::{Callee, HomeKind};
-use dunlin_migrate::state::{PointKind, Slot};
-use dunlin_migrate::types::ValType;
+use dunlin_format::framemap::{Callee, HomeKind};
+use dunlin_format::point::{PointKind, Slot};
+use dunlin_format::types::ValType;
 
 impl Scanner<'_, '_> {
     /// A call: a migration point, with an edge to where its exceptions are handled in this function.

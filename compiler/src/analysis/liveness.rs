@@ -4,7 +4,7 @@
 use super::bits::{BitTable, has, members};
 use super::scan::Scan;
 use super::{BlockId, Event, NONE, Var};
-use dunlin_migrate::framemap::LiveSets;
+use dunlin_format::framemap::LiveSets;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 

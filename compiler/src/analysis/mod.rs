@@ -22,10 +22,10 @@ pub mod scan;
 pub mod vector;
 
 use crate::hash::{HashMap, HashSet};
-use dunlin_migrate::framemap::{Callee, HomeKind, LiveSets};
-use dunlin_migrate::module::Needs;
-use dunlin_migrate::state::PointKind;
-use dunlin_migrate::types::ValType;
+use dunlin_format::framemap::{Callee, HomeKind, LiveSets};
+use dunlin_format::module::Needs;
+use dunlin_format::point::PointKind;
+use dunlin_format::types::ValType;
 use std::ops::Range;
 use wasmparser::Operator;
 

@@ -23,7 +23,7 @@ use super::record::Record;
 use super::scan::Scan;
 use super::{BlockId, CTX, Event, LoopInfo, Var};
 use crate::hash::HashMap;
-use dunlin_migrate::framemap::LiveSets;
+use dunlin_format::framemap::LiveSets;
 
 /// Operators beyond which a loop with calls is "very large".
 const BIG_LOOP: u32 = 1500;

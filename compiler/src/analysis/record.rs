@@ -2,8 +2,8 @@
 
 use super::scan::Scan;
 use super::{CTX, Var, VarInfo};
-use dunlin_migrate::framemap::{FunctionPoints, Home, HomeKind, LiveSets, Point};
-use dunlin_migrate::state::Slot;
+use dunlin_format::framemap::{FunctionPoints, Home, HomeKind, LiveSets, Point};
+use dunlin_format::point::Slot;
 
 /// Layout of a function's record. A function of the WebAssembly alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

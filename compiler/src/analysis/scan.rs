@@ -12,10 +12,10 @@ use crate::error::Error;
 use crate::hash::{HashMap, HashSet};
 use crate::module::Module;
 use crate::wasm_types::{block_type, val_type};
-use dunlin_migrate::framemap::{Callee, HomeKind};
-use dunlin_migrate::module::Needs;
-use dunlin_migrate::state::{PointKind, Slot};
-use dunlin_migrate::types::{FuncType, ValType};
+use dunlin_format::framemap::{Callee, HomeKind};
+use dunlin_format::module::Needs;
+use dunlin_format::point::{PointKind, Slot};
+use dunlin_format::types::{FuncType, ValType};
 use wasmparser::{FuncValidator, FunctionBody, Operator, OperatorsReader, ValidatorResources};
 
 /// What the scan found. The fields are [`super::Analysis`]'s.

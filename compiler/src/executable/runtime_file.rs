@@ -2,8 +2,8 @@
 //! broken executable.
 
 use crate::error::Error;
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::image::{META_ADDR, META_SECTION, SEGMENT_ALIGN, TEXT_ADDR, TEXT_SECTION};
+use dunlin_format::arch::Arch;
+use dunlin_format::image::{META_ADDR, META_SECTION, SEGMENT_ALIGN, TEXT_ADDR, TEXT_SECTION};
 use object::LittleEndian as LE;
 use object::elf::{
     EM_AARCH64, EM_X86_64, ET_EXEC, FileHeader64, PF_R, PF_X, PT_LOAD, ProgramHeader64, SHF_ALLOC, SHF_TLS, SHT_NOBITS, SHT_NULL,

@@ -6,8 +6,8 @@
 use super::runtime_file::RuntimeFile;
 use crate::error::Error;
 use crate::image::LinkedImage;
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::image::TEXT_ADDR;
+use dunlin_format::arch::Arch;
+use dunlin_format::image::TEXT_ADDR;
 use object::elf::{SHN_ABS, SHT_SYMTAB, STB_LOCAL, STT_FILE, STT_FUNC, STT_NOTYPE, Sym64};
 use object::pod::slice_from_all_bytes;
 use object::read::elf::Sym as _;

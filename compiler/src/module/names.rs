@@ -1,6 +1,6 @@
 //! Functions' names: the custom section `name` (Core 7.4.1), completed by exports.
 
-use dunlin_migrate::module::{ExportKind, ModuleInfo};
+use dunlin_format::module::{ExportKind, ModuleInfo};
 use std::collections::HashMap;
 use wasmparser::{Name, NameSectionReader};
 

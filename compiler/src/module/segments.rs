@@ -3,8 +3,8 @@
 use super::const_expr;
 use crate::error::Error;
 use crate::features;
-use dunlin_migrate::module::{ConstExpr, Data, Element, SegmentMode};
-use dunlin_migrate::types::ValType;
+use dunlin_format::module::{ConstExpr, Data, Element, SegmentMode};
+use dunlin_format::types::ValType;
 use wasmparser::{DataKind, DataSectionReader, ElementItems, ElementKind, ElementSectionReader};
 
 /// The element section.

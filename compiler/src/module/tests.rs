@@ -1,7 +1,7 @@
 //! Modules decoded, and modules refused: with the right name, at the right byte.
 
 use super::*;
-use dunlin_migrate::module::SegmentMode;
+use dunlin_format::module::SegmentMode;
 
 fn validate_bodies(module: &Module<'_>) -> Result<(), Error> {
     for body in &module.bodies {

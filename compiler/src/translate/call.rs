@@ -6,8 +6,8 @@ use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{
     ExtFuncData, ExternalName, FuncRef, InstBuilder, SigRef, UserExternalName, Value, condcodes::IntCC, types::I32, types::I64,
 };
-use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::types::{FuncType, NULL_REF};
+use dunlin_format::hostcalls::Trap;
+use dunlin_format::types::{FuncType, NULL_REF};
 use wasmparser::Operator;
 
 /// Translates a call; `false` if it is none.

@@ -9,8 +9,8 @@ use crate::analysis::{BlockId, NONE};
 use crate::error::Error;
 use crate::wasm_types::{block_type, clif_type};
 use cranelift_codegen::ir::{Block, BlockArg, BlockCall, InstBuilder, JumpTableData, Value, condcodes::IntCC, types::I8};
-use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::types::{FuncType, ValType};
+use dunlin_format::hostcalls::Trap;
+use dunlin_format::types::{FuncType, ValType};
 use wasmparser::{BlockType, Operator};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -18,8 +18,8 @@ use cranelift_codegen::ir::{
     Block, BlockArg, BlockCall, ExceptionTableData, ExceptionTableItem, InstBuilder, Value, condcodes::IntCC, types::I32,
     types::I64,
 };
-use dunlin_migrate::context::OFF_LEAVE;
-use dunlin_migrate::hostcalls::{self, EXCEPTION_SLOT, PAYLOAD_SLOT, TAG_SLOT, Trap};
+use dunlin_format::context::OFF_LEAVE;
+use dunlin_format::hostcalls::{self, EXCEPTION_SLOT, PAYLOAD_SLOT, TAG_SLOT, Trap};
 use wasmparser::{Catch, Operator};
 
 /// Where exceptions arrive that a construct handles.

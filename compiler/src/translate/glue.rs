@@ -8,11 +8,11 @@ use cranelift_codegen::ir::{
     types::I64,
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use dunlin_migrate::context::OFF_LEAVE;
-use dunlin_migrate::framemap::{Callee, FunctionPoints, Home, HomeKind, Point};
-use dunlin_migrate::hostcalls::IMPORT_BASE;
-use dunlin_migrate::state::{PointKind, Slot};
-use dunlin_migrate::types::{FuncType, ValType};
+use dunlin_format::context::OFF_LEAVE;
+use dunlin_format::framemap::{Callee, FunctionPoints, Home, HomeKind, Point};
+use dunlin_format::hostcalls::IMPORT_BASE;
+use dunlin_format::point::{PointKind, Slot};
+use dunlin_format::types::{FuncType, ValType};
 
 /// Record and only point of a function whose record holds the context and its parameters, all live there.
 fn single_point(params: &[ValType], kind: PointKind, callee: Callee, migration: bool) -> FunctionPoints {

@@ -21,7 +21,7 @@ use super::{Operand, Translator};
 use crate::analysis::{BlockId, NONE, bits};
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{Block, InstBuilder, SourceLoc, Value};
-use dunlin_migrate::types::ValType;
+use dunlin_format::types::ValType;
 
 /// The parts of a loop that polls, besides the block that its branches go to.
 #[derive(Debug)]

@@ -7,8 +7,8 @@
 use super::{SigKey, Translator, trap_code};
 use crate::abi;
 use cranelift_codegen::ir::{Endianness, InstBuilder, MemFlagsData, Type, Value, condcodes::IntCC, types::*};
-use dunlin_migrate::context::{OFF_MEMMOVE, OFF_MEMSET};
-use dunlin_migrate::hostcalls::{self, Trap};
+use dunlin_format::context::{OFF_MEMMOVE, OFF_MEMSET};
+use dunlin_format::hostcalls::{self, Trap};
 use wasmparser::{MemArg, Operator};
 
 /// How a load widens.

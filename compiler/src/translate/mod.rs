@@ -39,10 +39,10 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use dunlin_migrate::context::{ContextLayout, OFF_LEAVE};
-use dunlin_migrate::framemap::Walk;
-use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::types::{FuncType, ValType};
+use dunlin_format::context::{ContextLayout, OFF_LEAVE};
+use dunlin_format::framemap::Walk;
+use dunlin_format::hostcalls::Trap;
+use dunlin_format::types::{FuncType, ValType};
 use wasmparser::Operator;
 
 /// The trap code that stands for a trap in CLIF.

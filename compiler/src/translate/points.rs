@@ -4,8 +4,8 @@ use super::{SigKey, Translator};
 use crate::analysis::bits::members;
 use crate::analysis::{BlockId, Var};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types::I32};
-use dunlin_migrate::context::OFF_POLL;
-use dunlin_migrate::hostcalls;
+use dunlin_format::context::OFF_POLL;
+use dunlin_format::hostcalls;
 
 /// What an edge must do for one variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

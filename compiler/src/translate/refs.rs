@@ -2,9 +2,9 @@
 
 use super::{Translator, trap_code};
 use cranelift_codegen::ir::{InstBuilder, Value, condcodes::IntCC, types::I32, types::I64};
-use dunlin_migrate::context::{OFF_FUNCTIONS, TABLE_ENTRY_SHIFT};
-use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::types::NULL_REF;
+use dunlin_format::context::{OFF_FUNCTIONS, TABLE_ENTRY_SHIFT};
+use dunlin_format::hostcalls::Trap;
+use dunlin_format::types::NULL_REF;
 use wasmparser::Operator;
 
 /// Translates a reference instruction; `false` if it is none.

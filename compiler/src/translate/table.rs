@@ -1,18 +1,18 @@
 //! Tables and element segments.
 //!
-//! A table is an array of [`dunlin_migrate::context::TableEntry`]; its address and length are in the context. A reference is an
+//! A table is an array of [`dunlin_format::context::TableEntry`]; its address and length are in the context. A reference is an
 //! entry's `func`; for function references the rest of the entry is what `call_indirect` needs, copied from the function table.
 
 use super::{SigKey, Translator, trap_code};
 use cranelift_codegen::ir::{InstBuilder, Value, condcodes::IntCC, types::I32, types::I64};
-use dunlin_migrate::context::TABLE_ENTRY_SHIFT;
-use dunlin_migrate::hostcalls::{self, Trap};
-use dunlin_migrate::types::ValType;
+use dunlin_format::context::TABLE_ENTRY_SHIFT;
+use dunlin_format::hostcalls::{self, Trap};
+use dunlin_format::types::ValType;
 use std::mem::offset_of;
 use wasmparser::Operator;
 
 /// Where an entry holds the reference itself.
-const REFERENCE: i32 = offset_of!(dunlin_migrate::context::TableEntry, func) as i32;
+const REFERENCE: i32 = offset_of!(dunlin_format::context::TableEntry, func) as i32;
 
 /// Translates a table instruction; `false` if it is none.
 pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {

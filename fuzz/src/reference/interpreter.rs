@@ -3,8 +3,8 @@
 use super::{Engine as Which, Instance, ReferenceError, Started, Stop};
 use crate::host;
 use crate::script::{FUEL, show};
-use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::types::{self, Value};
+use dunlin_format::hostcalls::Trap;
+use dunlin_format::types::{self, Value};
 use std::sync::LazyLock;
 use wasmi::{
     Caller, Config, Engine, Error, Extern, ExternRef, FuncType, Linker, Module, Nullable, Ref, Store, TrapCode, Val, ValType,

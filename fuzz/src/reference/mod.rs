@@ -14,8 +14,8 @@ use none as jit;
 
 use crate::case::Case;
 use crate::script::show_trap;
-use dunlin_migrate::hostcalls::Trap;
-use dunlin_migrate::types::Value;
+use dunlin_format::hostcalls::Trap;
+use dunlin_format::types::Value;
 use wasmparser::{BinaryReaderError, ExternalKind, Parser, Payload, Validator, WasmFeatures};
 
 /// What wasmi validates.

@@ -1,7 +1,7 @@
 //! Built without engines: every module is refused, so that the mode `native` reports an error rather than nothing.
 
 use super::{Engine, Instance, ReferenceError, Started};
-use dunlin_migrate::types::Value;
+use dunlin_format::types::Value;
 
 pub(super) enum Nothing {}
 

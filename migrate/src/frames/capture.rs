@@ -1,9 +1,9 @@
 //! Native stack to uniform frames.
 
 use super::{FrameError, FrameMaps, FunctionMaps, Stack, can_be_outer};
-use crate::framemap::{HomeKind, Point};
 use crate::state::Frame;
-use crate::types::Value;
+use dunlin_format::framemap::{HomeKind, Point};
+use dunlin_format::types::Value;
 
 /// The uniform frames of a stopped program, outermost first.
 ///

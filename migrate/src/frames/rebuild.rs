@@ -1,8 +1,8 @@
 //! Uniform frames to native stack.
 
 use super::{FrameError, FrameMaps, FunctionMaps, can_be_outer};
-use crate::framemap::{HomeKind, Point, SiteKind};
 use crate::state::Frame;
+use dunlin_format::framemap::{HomeKind, Point, SiteKind};
 
 /// What the bytes of a rebuilt frame hold that no one may read.
 pub const POISON: u8 = 0xde;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::state::Frame;
 use crate::testing::*;
-use crate::types::Value;
+use dunlin_format::types::Value;
 
 const BASE: u64 = 0x7f00_0000_0000;
 const CTX: u64 = 0x1234_5678_9abc_def0;
@@ -263,7 +263,7 @@ fn damaged_stacks_are_errors() {
 fn two_halves_must_fit() {
     let (points, arch) = (points(), MadeUp::new(0));
     let (points, code) = (
-        crate::framemap::Points::parse(&points).unwrap(),
+        dunlin_format::framemap::Points::parse(&points).unwrap(),
         Code::parse(&arch.code).unwrap(),
     );
     let error = FrameMaps::new(points, code, 0, 4, 3).unwrap_err();

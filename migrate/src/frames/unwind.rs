@@ -1,7 +1,7 @@
 //! Where a thrown exception is handled, and which exceptions a stack refers to.
 
 use super::{FrameError, FrameMaps, FunctionMaps, Stack};
-use crate::types::{NULL_REF, ValType};
+use dunlin_format::types::{NULL_REF, ValType};
 
 /// Where a program goes on after a throw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

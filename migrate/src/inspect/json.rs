@@ -1,13 +1,14 @@
 //! A snapshot as JSON, written as it is read: no tree of all of it is ever in memory, which would be many times the size of the file.
 
 use super::{section_name, stored_pages};
-use crate::image::Names;
-use crate::module::ModuleHash;
 use crate::snapshot::Snapshot;
 use crate::state::files::Files;
 use crate::state::wasi::WasiState;
-use crate::state::{Exception, Frame, Invocation, Slot, State};
-use crate::types::Value;
+use crate::state::{Exception, Frame, Invocation, State};
+use dunlin_format::image::Names;
+use dunlin_format::module::ModuleHash;
+use dunlin_format::point::Slot;
+use dunlin_format::types::Value;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};

@@ -19,8 +19,8 @@
 
 use super::SnapshotError;
 use super::pages::PageIndex;
-use crate::bytes::Reader;
 use crate::state::MemoryState;
+use dunlin_format::bytes::Reader;
 
 /// The most bases of a snapshot.
 pub const MAX_BASES: usize = 64;

@@ -1,8 +1,8 @@
 //! The fixed header and the section table.
 
 use super::SnapshotError;
-use crate::bytes::Reader;
-use crate::module::ModuleHash;
+use dunlin_format::bytes::Reader;
+use dunlin_format::module::ModuleHash;
 
 /// First bytes of every snapshot.
 pub const MAGIC: [u8; 8] = *b"DUNLIN\0S";

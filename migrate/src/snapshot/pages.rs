@@ -9,8 +9,8 @@
 //! ```
 
 use super::SnapshotError;
-use crate::bytes::Reader;
 use crate::state::MemoryState;
+use dunlin_format::bytes::Reader;
 
 /// Size of a page in bytes: WebAssembly's, and a multiple of every supported host's.
 pub const PAGE_SIZE: usize = 0x1_0000;

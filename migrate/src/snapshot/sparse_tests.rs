@@ -2,7 +2,7 @@
 
 use super::header::{self, Section, flag};
 use super::*;
-use crate::module::ModuleHash;
+use dunlin_format::module::ModuleHash;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 

@@ -350,7 +350,7 @@ fn a_claimed_length_costs_no_memory() {
         .0;
         let place = HEADER_LEN + 3 * ENTRY_LEN + 32;
         let mut lie = vec![invocation];
-        crate::bytes::put_leb(&mut lie, claim);
+        dunlin_format::bytes::put_leb(&mut lie, claim);
         bytes[place..place + lie.len()].copy_from_slice(&lie);
         reseal(&mut bytes);
         assert!(matches!(open(&bytes), Err(SnapshotError::State(_))));

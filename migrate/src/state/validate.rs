@@ -5,10 +5,10 @@
 //! have proved one unreachable: [`crate::frames::rebuild`] then refuses it).
 
 use super::{Exception, Frame, Invocation, MemoryState, PointKind, Slot, State, TableState};
-use crate::framemap::{Callee, Home, HomeKind};
 use crate::frames::{FrameError, FrameMaps};
-use crate::module::ModuleInfo;
-use crate::types::{NULL_REF, ValType, Value};
+use dunlin_format::framemap::{Callee, Home, HomeKind};
+use dunlin_format::module::ModuleInfo;
+use dunlin_format::types::{NULL_REF, ValType, Value};
 
 /// Greatest number of frames that is accepted.
 pub const MAX_FRAMES: usize = 1 << 24;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{self, HOST, MAIN, MAIN_ENTRY, MadeUp, REC, REC_CALLS_HOST, REC_LOOP, module};
-use crate::types::FuncType;
+use dunlin_format::types::FuncType;
 
 fn check(state: &mut State) -> Result<(), StateError> {
     let (points, arch) = (testing::points(), MadeUp::new(0));

@@ -1,7 +1,7 @@
 //! x86-64, System V ABI.
 
 use crate::dispatch::dispatch;
-use dunlin_migrate::context::{OFF_HOST_SP, OFF_WASM_FP};
+use dunlin_format::context::{OFF_HOST_SP, OFF_WASM_FP};
 use std::arch::global_asm;
 use std::ops::Range;
 

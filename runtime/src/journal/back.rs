@@ -8,7 +8,7 @@ use super::seen;
 use super::undo::{Undo, UndoError};
 use super::world::World;
 use super::{Root, conflict::How};
-use dunlin_migrate::module::ModuleHash;
+use dunlin_format::module::ModuleHash;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;

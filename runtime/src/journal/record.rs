@@ -9,7 +9,7 @@
 //! The first record is the [`Header`]. A record is appended, whole, before what it describes is done. So a file can end in the middle of
 //! a record: then what that one describes was not done. Anything else that can't be read is damage.
 
-use dunlin_migrate::module::ModuleHash;
+use dunlin_format::module::ModuleHash;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;

@@ -6,7 +6,7 @@ use super::keep::Keeping;
 use super::record::{self, Attributes, Base, FileId, Header, Kind, MOST_CONTENTS, Name, Record, Was};
 use super::saved::Saved;
 use super::seen::{Seen, now};
-use dunlin_migrate::module::ModuleHash;
+use dunlin_format::module::ModuleHash;
 use rustix::fs::{SeekFrom, Stat, fstat};
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;

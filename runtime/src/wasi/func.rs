@@ -5,7 +5,7 @@ use super::open::Open;
 use super::wait::Stop;
 use super::{Outcome, Wasi};
 use crate::request::Wake;
-use dunlin_migrate::imports::{PREVIEW1, SPECTEST, UNSTABLE};
+use dunlin_format::imports::{PREVIEW1, SPECTEST, UNSTABLE};
 
 /// Which of WASI's two layouts a function uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,9 +92,9 @@ names! {
     SockShutdown = "sock_shutdown",
 }
 
-/// The function that an import names; `Some` for everything that [`dunlin_migrate::imports::signature`] knows.
+/// The function that an import names; `Some` for everything that [`dunlin_format::imports::signature`] knows.
 pub fn resolve(module: &str, name: &str) -> Option<WasiFunc> {
-    dunlin_migrate::imports::signature(module, name)?;
+    dunlin_format::imports::signature(module, name)?;
     let (name, abi) = match module {
         PREVIEW1 => (Function::from_str(name)?, Abi::Preview1),
         UNSTABLE => (Function::from_str(name)?, Abi::Unstable),
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn everything_that_may_be_imported_is_there() {
-        let all: std::collections::HashSet<_> = dunlin_migrate::imports::all().map(|(m, n)| resolve(m, n).expect(n)).collect();
+        let all: std::collections::HashSet<_> = dunlin_format::imports::all().map(|(m, n)| resolve(m, n).expect(n)).collect();
         // The seven print functions are one.
         assert_eq!(all.len(), 46 + 45 + 1);
         assert_eq!(resolve(PREVIEW1, "fd_dup"), None);

@@ -2,7 +2,7 @@
 //! moment, and what it refuses because others have changed something.
 
 use crate::guest::*;
-use dunlin_migrate::module::ModuleHash;
+use dunlin_format::module::ModuleHash;
 use dunlin_migrate::state::files::GrantMode;
 use dunlin_runtime::fork::fork;
 use dunlin_runtime::rollback::{From, Rollback};

@@ -1,6 +1,6 @@
 //! A program without its code: memory, a WASI, and the calls it would make.
 
-use dunlin_migrate::imports::PREVIEW1;
+use dunlin_format::imports::PREVIEW1;
 use dunlin_migrate::snapshot::{Contents, copy_chunk};
 use dunlin_migrate::state::files::{Chunk, ContentHash, GrantMode};
 use dunlin_migrate::state::wasi::WasiState;
@@ -157,7 +157,7 @@ impl Guest {
     pub fn outcome_of(&mut self, module: &str, name: &str, args: &[u64]) -> Outcome {
         let f = resolve(module, name).unwrap_or_else(|| panic!("no function {name}"));
         assert_eq!(
-            dunlin_migrate::imports::signature(module, name).unwrap().params.len(),
+            dunlin_format::imports::signature(module, name).unwrap().params.len(),
             args.len(),
             "arguments of {name}"
         );

@@ -1,7 +1,7 @@
 //! The two layouts: what `wasi_unstable` has otherwise than its successor.
 
 use crate::guest::*;
-use dunlin_migrate::imports::UNSTABLE;
+use dunlin_format::imports::UNSTABLE;
 use dunlin_runtime::wasi::Outcome;
 use std::fs;
 use tempfile::tempdir;

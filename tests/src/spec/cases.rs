@@ -5,7 +5,7 @@ use super::interface::{Interface, Misfit};
 use super::link::{self, Part};
 use super::scope;
 use super::script::{Action, Expect, Instance, Instantiation, Provider, Script, Step};
-use dunlin_migrate::imports;
+use dunlin_format::imports;
 use std::sync::OnceLock;
 
 /// Something to run.

@@ -1,6 +1,6 @@
 //! What modules import and export, and whether one's exports fit another's imports (Core 3.3, matching).
 
-use dunlin_migrate::types as dunlin;
+use dunlin_format::types as dunlin;
 use std::collections::HashMap;
 use wasmparser::{
     AbstractHeapType, CompositeInnerType, ExternalKind, FuncType, GlobalType, HeapType, MemoryType, Parser, Payload, RefType,

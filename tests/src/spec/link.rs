@@ -5,7 +5,7 @@
 //! did before it trapped stays. So the merged module is valid exactly if the instances are and their imports fit.
 
 use super::interface::Interface;
-use dunlin_migrate::imports::SPECTEST;
+use dunlin_format::imports::SPECTEST;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;

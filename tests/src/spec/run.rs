@@ -5,7 +5,7 @@ use super::script::{Action, Expect, Instantiation, Refused, Step};
 use crate::process::{Input, Outcome, run};
 use crate::program::{Program, scratch};
 use crate::tools;
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;

@@ -243,7 +243,7 @@ impl Reader<'_> {
         let interface = wasm.as_deref().map_or_else(|_| Interface::default(), Interface::of);
         let provider = |module: &str| match self.registered.get(module) {
             Some(&instance) => Provider::Instance(instance),
-            None if module == dunlin_migrate::imports::SPECTEST => Provider::Spectest,
+            None if module == dunlin_format::imports::SPECTEST => Provider::Spectest,
             None => Provider::Nobody,
         };
         let providers = interface.imports.iter().map(|i| provider(&i.module)).collect();

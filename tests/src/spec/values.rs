@@ -1,6 +1,6 @@
 //! Arguments and expected results of scripts, in the words of the runtime's `--commands` mode.
 
-use dunlin_migrate::types::NULL_REF;
+use dunlin_format::types::NULL_REF;
 use wast::core::{AbstractHeapType, HeapType, NanPattern, WastArgCore, WastRetCore};
 use wast::{WastArg, WastRet};
 

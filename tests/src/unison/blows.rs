@@ -2,7 +2,7 @@
 
 use super::Random;
 use crate::process::Running;
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use dunlin_migrate::store;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;

@@ -7,7 +7,7 @@ use super::files::{Entry, compare, furnish, litter, look};
 use super::{Grant, Guest, Place, Random};
 use crate::process::Outcome;
 use crate::program::{CHECKPOINTED, Run, scratch};
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};

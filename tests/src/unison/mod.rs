@@ -13,7 +13,7 @@ use crate::program::Program;
 use crate::real::Recipe;
 use crate::recipes;
 use crate::slice;
-use dunlin_migrate::arch::Arch;
+use dunlin_format::arch::Arch;
 use std::path::Path;
 use std::sync::OnceLock;
 

@@ -1,8 +1,8 @@
 //! A runtime of a few instructions, with everything the executable writer looks at: placeholders, symbols, a section that isn't
 //! loaded. Written by the `object` crate's own ELF writer.
 
-use dunlin_migrate::arch::Arch;
-use dunlin_migrate::image::{META_ADDR, TEXT_ADDR};
+use dunlin_format::arch::Arch;
+use dunlin_format::image::{META_ADDR, TEXT_ADDR};
 use object::Endianness;
 use object::elf::{
     EM_AARCH64, EM_X86_64, ET_EXEC, PF_R, PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, SHT_PROGBITS, STB_GLOBAL, STB_LOCAL, STT_FUNC,

@@ -11,7 +11,7 @@
 
 use super::{Callee, FunctionPoints, Home, HomeKind, MapError, Point};
 use crate::bytes::{Reader, put_leb, put_near, u64_at};
-use crate::state::{PointKind, Slot};
+use crate::point::{PointKind, Slot};
 use crate::types::ValType;
 
 const SECTION: &str = "points";

@@ -22,7 +22,7 @@ pub use live::{LiveSets, Walk};
 pub use points::{Points, PointsBuilder};
 
 use crate::hostcalls::Trap;
-use crate::state::{PointKind, Slot};
+use crate::point::{PointKind, Slot};
 use crate::types::ValType;
 
 /// What a home holds.

@@ -1,8 +1,8 @@
-//! Bounds-checked reading and appending of little-endian and LEB128 numbers, for the crate's binary formats.
+//! Bounds-checked reading and appending of little-endian and LEB128 numbers, for the binary formats.
 
 /// Reads forward through bytes that may be hostile: every read past the end gives `None`, nothing panics.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -92,17 +92,17 @@ impl<'a> Reader<'a> {
 }
 
 /// The little-endian `u32` at `at`.
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 /// The little-endian `u64` at `at`.
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
 /// Appends an unsigned LEB128 number.
-pub(crate) fn put_leb(out: &mut Vec<u8>, mut n: u64) {
+pub fn put_leb(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;
@@ -111,12 +111,12 @@ pub(crate) fn put_leb(out: &mut Vec<u8>, mut n: u64) {
 }
 
 /// Appends a zigzag-encoded signed LEB128 number.
-pub(crate) fn put_zigzag(out: &mut Vec<u8>, n: i64) {
+pub fn put_zigzag(out: &mut Vec<u8>, n: i64) {
     put_leb(out, ((n << 1) ^ (n >> 63)) as u64);
 }
 
 /// Appends `n` as a difference to `base`, for [`Reader::near`].
-pub(crate) fn put_near(out: &mut Vec<u8>, base: u32, n: u32) {
+pub fn put_near(out: &mut Vec<u8>, base: u32, n: u32) {
     put_zigzag(out, i64::from(n) - i64::from(base));
 }
 
