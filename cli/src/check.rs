@@ -9,12 +9,12 @@ use crate::{sockets, trust};
 use clap::Args;
 use dunlin_format::arch::Arch;
 use dunlin_format::module::ModuleHash;
+use dunlin_interface::machine;
+use dunlin_interface::options::OPTS_VARIABLE;
+use dunlin_interface::options::Options;
 use dunlin_migrate::control::{Reply, Request};
 use dunlin_migrate::preflight::{Finding, Needs, Target};
 use dunlin_migrate::snapshot::SnapshotError;
-use dunlin_runtime::obstacles;
-use dunlin_runtime::options::Options;
-use dunlin_runtime::{machine, options::OPTS_VARIABLE};
 use serde_json::json;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -168,9 +168,13 @@ fn of_file(args: &Check, file: &Path, target: Option<&Target>, options: &Options
     let snapshot = match dunlin_migrate::snapshot::open_file(file) {
         Ok(snapshot) => snapshot,
         Err(SnapshotError::Io { source, .. }) => return Err(Failure::new(format!("{doing}: {source}"))),
-        Err(e) => return Ok(obstacles::of_refusal(&e.into())),
+        Err(e) => return Ok(vec![Finding::of_snapshot_error(&e)]),
     };
-    let (module, name, needs) = (snapshot.header().module, resume::name(&snapshot), obstacles::needs(&snapshot));
+    let (module, name, needs) = (
+        snapshot.header().module,
+        resume::name(&snapshot),
+        Needs::of_snapshot(&snapshot),
+    );
     let mut search = Search::for_snapshot(file);
     if let Some(beside) = args.exe.as_ref().and_then(|exe| exe.parent()) {
         search.directories.insert(0, beside.to_owned());
@@ -179,7 +183,7 @@ fn of_file(args: &Check, file: &Path, target: Option<&Target>, options: &Options
         let mut found = elsewhere(&needs, target, &search.for_reading(), Some(module), &name);
         let mut snapshot = snapshot;
         if let Err(e) = snapshot.verify_pages() {
-            found.extend(obstacles::of_refusal(&e.into()));
+            found.push(Finding::of_snapshot_error(&e));
         }
         return Ok(found);
     }

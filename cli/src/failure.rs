@@ -1,6 +1,6 @@
 //! How a verb fails: a message for a person and an exit code for a script.
 
-use dunlin_runtime::exit;
+use dunlin_interface::exit;
 use std::fmt;
 
 /// Something `dunlin` itself could not do.

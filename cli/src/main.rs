@@ -18,7 +18,7 @@ mod trust;
 mod version;
 
 use clap::{Parser, Subcommand};
-use dunlin_runtime::exit::{EXIT_CODES, EndsWith};
+use dunlin_interface::exit::{EXIT_CODES, EndsWith};
 use std::process::ExitCode;
 
 /// What `dunlin --help` says of exit codes.

@@ -7,9 +7,9 @@ use crate::{check, show, trust};
 use clap::Args;
 use dunlin_format::arch::Arch;
 use dunlin_format::module::ModuleHash;
+use dunlin_migrate::preflight::Needs;
 use dunlin_migrate::snapshot::{Snapshot, SnapshotError, open_file};
 use dunlin_migrate::store;
-use dunlin_runtime::obstacles;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ pub fn run(args: &Resume) -> Outcome {
             let mut message =
                 format!("{doing}: no executable of it for {host}: {why}; name it with --exe, or build it with `dunlin build`");
             // What else would be refused next.
-            for finding in check::here(&options, None).obstacles(&obstacles::needs(&snapshot)) {
+            for finding in check::here(&options, None).obstacles(&Needs::of_snapshot(&snapshot)) {
                 message += &format!("\n  {}; {}", show::clean(&finding.what), show::clean(&finding.fix));
             }
             Failure::new(message)

@@ -1,11 +1,11 @@
 //! The options that `dunlin run` and `dunlin resume` hand on to an executable in `DUNLIN_OPTS`.
 //!
 //! They are declared here once more for `--help`; their meaning and their checks are the runtime's own
-//! ([`dunlin_runtime::options`]), so that both ways of giving them are refused or accepted alike.
+//! ([`dunlin_interface::options`]), so that both ways of giving them are refused or accepted alike.
 
 use crate::failure::Failure;
 use clap::Args;
-use dunlin_runtime::options::{OPTS_VARIABLE, OptionError, Options};
+use dunlin_interface::options::{OPTS_VARIABLE, OptionError, Options};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

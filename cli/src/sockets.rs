@@ -1,10 +1,10 @@
 //! Finding running programs and talking to them: the client's side of [`dunlin_migrate::control`].
 //!
-//! Every running executable listens on a socket in a private directory ([`dunlin_runtime::meeting`]). A program may have been started with
+//! Every running executable listens on a socket in a private directory ([`dunlin_interface::meeting`]). A program may have been started with
 //! other variables than this command, so all of them are searched.
 
+use dunlin_interface::meeting::{self, Name};
 use dunlin_migrate::control::{Info, Reply, Request};
-use dunlin_runtime::meeting::{self, Name};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;

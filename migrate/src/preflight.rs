@@ -1,7 +1,7 @@
 //! What stands in the way of a move, found out before anything is paused: what a program needs, what a machine has, and what
 //! is missing. Both descriptions are plain JSON, so that they can be sent ahead.
 
-use crate::snapshot::{SectionKind, VERSION};
+use crate::snapshot::{PAGE_SIZE, SectionKind, Snapshot, SnapshotError, VERSION};
 use crate::state::State;
 use crate::state::wasi::{Descriptor, Resource};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,15 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// A snapshot that can't be read.
+    pub fn of_snapshot_error(e: &SnapshotError) -> Finding {
+        let (kind, fix) = match e {
+            SnapshotError::Version { .. } | SnapshotError::UnknownSection(_) => ("format", "install it here"),
+            _ => ("damage", "copy it again, or use an earlier one"),
+        };
+        Finding::new(kind, e.to_string(), fix)
+    }
+
     /// A finding.
     pub fn new(kind: &str, what: impl Into<String>, fix: impl Into<String>) -> Finding {
         Finding {
@@ -65,6 +74,14 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// What a snapshot needs where it goes on.
+    pub fn of_snapshot<R>(snapshot: &Snapshot<R>) -> Needs {
+        let pages = snapshot.stored_pages().saturating_add(snapshot.base_pages());
+        let used = pages.saturating_mul(PAGE_SIZE as u64);
+        let incremental = !snapshot.bases().is_empty();
+        Needs::of(snapshot.state(), used, snapshot.header().total_len, incremental)
+    }
+
     /// The needs of a state of which `used` bytes of memory hold something, in a snapshot of this size.
     pub fn of(state: &State, used: u64, snapshot_bytes: u64, incremental: bool) -> Needs {
         let elements: usize = state.tables.iter().map(|t| t.elements.len()).sum();

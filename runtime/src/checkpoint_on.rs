@@ -1,9 +1,9 @@
 //! `--checkpoint-on` and `--checkpoint-to`: a program that checkpoints itself when a signal arrives, and goes on from there when
 //! it is started again.
 
-use crate::options::Options;
 use crate::shared::Shared;
 use crate::trap;
+use dunlin_interface::options::Options;
 use dunlin_migrate::store;
 use std::io;
 use std::path::{Path, PathBuf};

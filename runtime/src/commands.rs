@@ -21,7 +21,6 @@
 //!
 //! With `--resume` the first reply is that of the command during which the snapshot was made.
 
-use crate::exit::Ending;
 use crate::instance::Instance;
 use crate::instantiate::instantiate;
 use crate::memory::{Memory, WASM_PAGE};
@@ -29,6 +28,7 @@ use crate::running::{Enter, Running};
 use dunlin_format::context::TableEntry;
 use dunlin_format::module::ExportKind;
 use dunlin_format::types::{NULL_REF, ValType, Value};
+use dunlin_interface::exit::Ending;
 use dunlin_migrate::state::Invocation;
 use std::io::{BufRead, Write};
 

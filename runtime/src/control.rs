@@ -1,8 +1,8 @@
 //! The control thread: a private unix socket on which `dunlin ps` and `dunlin checkpoint` talk to this process (messages:
 //! [`dunlin_migrate::control`]). Whatever goes wrong here is never fatal to the program: then it just can't be reached.
 
-use crate::meeting::bind;
 use crate::shared::{Job, Shared, Task, send};
+use dunlin_interface::meeting::bind;
 use dunlin_migrate::control::{Checked, Reply, Request};
 use dunlin_migrate::preflight::Finding;
 use std::fs;

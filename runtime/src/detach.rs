@@ -10,9 +10,9 @@
 //! nobody knows what the copy is of, and the program ends with an error. It can't have gone on with a changed memory before that: the
 //! signal comes first, also if the program was stopped or frozen meanwhile.
 
-use crate::exit::FAILED;
 use crate::fork;
 use crate::trap;
+use dunlin_interface::exit::FAILED;
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags, mmap_anonymous, mremap_fixed, munmap};
 use std::fs::File;
 use std::io;

@@ -2,7 +2,6 @@
 
 use crate::commands;
 use crate::context;
-use crate::exit::{Ending, FAILED, Failure, NO_PROGRAM};
 use crate::host::HostFunc;
 use crate::instance::Instance;
 use crate::instantiate::{memory_init, table_copy, table_fill, table_init};
@@ -15,6 +14,7 @@ use dunlin_format::hostcalls::{
     TABLE_INIT, THROW_BASE, THROW_REF, Trap,
 };
 use dunlin_format::types::{ValType, Value};
+use dunlin_interface::exit::{Ending, FAILED, Failure, NO_PROGRAM};
 use dunlin_migrate::frames::FrameError;
 use std::ptr::null_mut;
 

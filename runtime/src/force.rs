@@ -6,12 +6,12 @@
 //! because its address space is reserved while the old one still has its own.
 
 use crate::capture::{self, CaptureError};
-use crate::exit::{BAD_SNAPSHOT, Ending, Failure};
 use crate::instance::InstanceError;
-use crate::options::{OptionError, WasiConfig};
 use crate::resume::{self, ResumeError};
 use crate::running::{Flow, Running};
 use crate::wasi::{Wasi, WasiError};
+use dunlin_interface::exit::{BAD_SNAPSHOT, Ending, Failure};
+use dunlin_interface::options::{OptionError, WasiConfig};
 use std::ffi::OsString;
 
 /// The environment variable that turns on migration in place.

@@ -2,13 +2,13 @@
 
 use crate::exceptions::Exceptions;
 use crate::memory::{MAX_PAGES, Memory, MemoryError, RESERVED, WASM_PAGE, reservation64};
-use crate::options::{DEFAULT_STACK_SIZE, Options};
 use crate::program::Program;
 use crate::stack::WasmStack;
 use crate::{arch, context};
 use dunlin_format::context::{ContextHeader, TableEntry};
 use dunlin_format::module::{self, ConstExpr};
 use dunlin_format::types::{ValType, Value};
+use dunlin_interface::options::{DEFAULT_STACK_SIZE, Options};
 
 /// The most elements a table may have, as in wasmtime.
 pub const MAX_TABLE: u64 = 10_000_000;

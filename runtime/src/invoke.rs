@@ -1,10 +1,10 @@
 //! What is called in which order: the start function, a reactor's `_initialize`, and the main export; and functions called by name
 //! with arguments given as text.
 
-use crate::exit::{Ending, Failure, NO_PROGRAM, USAGE};
 use crate::running::{Enter, Running};
 use dunlin_format::module::ModuleInfo;
 use dunlin_format::types::{ValType, Value};
+use dunlin_interface::exit::{Ending, Failure, NO_PROGRAM, USAGE};
 use dunlin_migrate::state::Invocation;
 use std::io::Write;
 

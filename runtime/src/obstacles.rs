@@ -1,14 +1,13 @@
 //! Preflight: all that stands in the way of a checkpoint or of going on, at once, before anything is paused or built.
 
 use crate::instance::InstanceError;
-use crate::machine;
 use crate::memory::{Memory, MemoryError, WASM_PAGE};
 use crate::residency;
 use crate::resume::ResumeError;
 use crate::running::Running;
 use crate::wasi::{Obstacle, RestoreError, RestoreProblem, WasiError};
+use dunlin_interface::machine;
 use dunlin_migrate::preflight::{Finding, Needs, Target};
-use dunlin_migrate::snapshot::{Snapshot, SnapshotError};
 use std::path::Path;
 
 /// What keeps a running program from being checkpointed to a file (or, without one, from being moved at all), and what it needs
@@ -71,22 +70,13 @@ fn of_obstacle(o: &Obstacle) -> Finding {
     Finding::new("descriptor", o.to_string(), fix)
 }
 
-/// What a snapshot needs where it goes on.
-pub fn needs<R>(snapshot: &Snapshot<R>) -> Needs {
-    let pages = snapshot.stored_pages().saturating_add(snapshot.base_pages());
-    let used = pages.saturating_mul(WASM_PAGE);
-    let incremental = !snapshot.bases().is_empty();
-    Needs::of(snapshot.state(), used, snapshot.header().total_len, incremental)
-}
-
 /// What a refusal to go on comes to: one finding for each reason.
 pub fn of_refusal(e: &ResumeError) -> Vec<Finding> {
     let what = e.to_string();
     let one = |kind: &str, fix: &str| vec![Finding::new(kind, what.clone(), fix)];
     match e {
         ResumeError::Open(_) => one("file", "name a snapshot that is there"),
-        ResumeError::Snapshot(SnapshotError::Version { .. } | SnapshotError::UnknownSection(_)) => one("format", "install it here"),
-        ResumeError::Snapshot(_) => one("damage", "copy it again, or use an earlier one"),
+        ResumeError::Snapshot(e) => vec![Finding::of_snapshot_error(e)],
         ResumeError::OtherProgram { .. } => one("module", "use the executable of the program it was taken of"),
         ResumeError::NotMigratable => one("executable", "use one built without --no-migration"),
         ResumeError::Arguments { .. } => one("arguments", "give those, or none"),

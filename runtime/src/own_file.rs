@@ -4,7 +4,7 @@
 //! exported `DUNLIN_OPTS`, say) don't replace each other's snapshots. What is in the file when the program goes on from somewhere else, or
 //! what someone else has put there since, is another run's, and is not replaced either.
 
-use crate::options::Options;
+use dunlin_interface::options::Options;
 use dunlin_migrate::snapshot::SnapshotError;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;

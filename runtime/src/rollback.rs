@@ -1,10 +1,10 @@
 //! The files go back with the program: when it starts, from the undo journals beside its snapshots; while it runs, by recording in one.
 
-use crate::exit::{BAD_SNAPSHOT, FAILED, Failure, NOT_HERE};
 use crate::journal::{self, BackError, Base, Journal, Lineage, Root};
-use crate::options::{Grant, WasiConfig};
 use crate::wasi::Wasi;
 use dunlin_format::module::ModuleHash;
+use dunlin_interface::exit::{BAD_SNAPSHOT, FAILED, Failure, NOT_HERE};
+use dunlin_interface::options::{Grant, WasiConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

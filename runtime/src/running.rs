@@ -1,15 +1,15 @@
 //! The program while it runs: an instance, its host side, and how compiled code is entered and left.
 
-use crate::exit::{Ending, FAILED, Failure};
 use crate::force::Ticks;
 use crate::instance::{Instance, Limits};
-use crate::options::WasiConfig;
 use crate::own_file::OwnFile;
 use crate::periodic::Saver;
 use crate::shared::Shared;
 use crate::trap;
 use crate::wasi::Wasi;
 use crate::{arch, context};
+use dunlin_interface::exit::{Ending, FAILED, Failure};
+use dunlin_interface::options::WasiConfig;
 use dunlin_migrate::state::Invocation;
 use std::sync::Arc;
 

@@ -1,12 +1,12 @@
 //! Serving requests at a migration point, with the program stopped.
 
 use crate::capture::{self, Asker, CaptureError, Captured, Itself};
-use crate::exit::{Ending, FAILED, Failure};
 use crate::force::Due;
 use crate::obstacles;
 use crate::periodic::Saver;
 use crate::running::{CheckpointTo, Flow, Running};
 use crate::shared::{Job, Task};
+use dunlin_interface::exit::{Ending, FAILED, Failure};
 use dunlin_migrate::control::{Checked, Checkpointed, Reply};
 use dunlin_migrate::snapshot::SnapshotError;
 use std::path::{Path, PathBuf};

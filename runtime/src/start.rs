@@ -2,14 +2,11 @@
 
 use crate::checkpoint_on::{self, Candidates};
 use crate::control::Control;
-use crate::exit::{BAD_SNAPSHOT, CHECKPOINTED, Ending, FAILED, Failure, NO_PROGRAM, TRAPPED, USAGE};
 use crate::force::{FORCE_VARIABLE, STOP_VARIABLE, Ticks};
 use crate::instance::{Instance, InstanceError, Limits};
 use crate::instantiate::instantiate;
 use crate::journal::{self, BackError, Lineage};
-use crate::machine;
 use crate::obstacles;
-use crate::options::{OptionError, Options};
 use crate::own_file::OwnFile;
 use crate::periodic::Saver;
 use crate::program::{Program, ProgramError};
@@ -19,8 +16,11 @@ use crate::running::{CheckpointTo, Running, Setup};
 use crate::shared::Shared;
 use crate::trap;
 use crate::wasi::Wasi;
+use dunlin_interface::exit::{BAD_SNAPSHOT, CHECKPOINTED, Ending, FAILED, Failure, NO_PROGRAM, TRAPPED, USAGE};
+use dunlin_interface::machine;
+use dunlin_interface::options::{OptionError, Options};
 use dunlin_migrate::control::Info;
-use dunlin_migrate::preflight::{Finding, Target};
+use dunlin_migrate::preflight::{Finding, Needs, Target};
 use dunlin_migrate::printable;
 use dunlin_migrate::store::{DEFAULT_KEEP, Store};
 use std::io::Write;
@@ -47,12 +47,6 @@ pub(crate) fn complain(message: &str) {
 impl From<ProgramError> for Failure {
     fn from(e: ProgramError) -> Failure {
         Failure::new(NO_PROGRAM, e)
-    }
-}
-
-impl From<OptionError> for Failure {
-    fn from(e: OptionError) -> Failure {
-        Failure::new(USAGE, e)
     }
 }
 
@@ -331,7 +325,7 @@ impl Run {
             memory_bytes: machine::memory(),
             ..Target::default()
         };
-        let mut found = here.obstacles(&obstacles::needs(&snapshot));
+        let mut found = here.obstacles(&Needs::of_snapshot(&snapshot));
         problems.extend(resume::problems(
             self.program,
             &snapshot,

@@ -70,9 +70,9 @@ pub use obstacle::Obstacle;
 pub use restore::{RestoreError, RestoreProblem};
 
 use crate::journal::{Journal, Root};
-use crate::options::{Grant, WasiConfig};
 use carried::CarriedNames;
 use clock::Clocks;
+use dunlin_interface::options::{Grant, WasiConfig};
 use dunlin_migrate::state::files::GrantMode;
 use dunlin_migrate::state::wasi::{Stdio, Times};
 use func::Abi;

@@ -1,9 +1,9 @@
 //! Files that travel inside the snapshot, and are put into another machine's directory.
 
 use crate::guest::*;
+use dunlin_interface::options::WasiConfig;
 use dunlin_migrate::state::files::{Chunk, Content, ContentHash, Files, GrantMode, Node, NodeKind, Part};
 use dunlin_migrate::state::wasi::WasiState;
-use dunlin_runtime::options::WasiConfig;
 use dunlin_runtime::wasi::{Obstacle, RestoreProblem, Wasi};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

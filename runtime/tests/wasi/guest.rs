@@ -1,10 +1,10 @@
 //! A program without its code: memory, a WASI, and the calls it would make.
 
 use dunlin_format::imports::PREVIEW1;
+use dunlin_interface::options::{Grant, WasiConfig};
 use dunlin_migrate::snapshot::{Contents, copy_chunk};
 use dunlin_migrate::state::files::{Chunk, ContentHash, GrantMode};
 use dunlin_migrate::state::wasi::WasiState;
-use dunlin_runtime::options::{Grant, WasiConfig};
 use dunlin_runtime::request::Wake;
 use dunlin_runtime::wasi::{Outcome, Wasi, resolve};
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::tempdir;
 
-fn carry(dir: &Path) -> dunlin_runtime::options::WasiConfig {
+fn carry(dir: &Path) -> dunlin_interface::options::WasiConfig {
     carrying(dir, GrantMode::Carry)
 }
 

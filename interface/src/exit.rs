@@ -1,5 +1,6 @@
 //! How a program's process can end, and the exit codes for it.
 
+use crate::options::OptionError;
 use std::path::PathBuf;
 
 /// Whose processes end with a code.
@@ -74,6 +75,12 @@ impl Failure {
             code,
             message: message.to_string(),
         }
+    }
+}
+
+impl From<OptionError> for Failure {
+    fn from(e: OptionError) -> Failure {
+        Failure::new(USAGE, e)
     }
 }
 
