@@ -1,20 +1,23 @@
 //! The order of things: from the process's start to the program's, and from the program's end to the exit code.
 
-use crate::checkpoint_on::{self, Candidates};
-use crate::control::Control;
-use crate::force::{FORCE_VARIABLE, STOP_VARIABLE, Ticks};
+use crate::engine::arch;
+use crate::engine::running::{CheckpointTo, Running, Setup};
+use crate::engine::trap;
+use crate::instance::instantiate::instantiate;
 use crate::instance::{Instance, InstanceError, Limits};
-use crate::instantiate::instantiate;
 use crate::journal::{self, BackError, Lineage};
-use crate::obstacles;
-use crate::own_file::OwnFile;
-use crate::periodic::Saver;
+use crate::moving::obstacles;
+use crate::moving::resume::{self, Restored, ResumeError};
+use crate::moving::rollback::{self, Rollback};
+use crate::os::messages::{complain, warn};
+use crate::os::signals;
 use crate::program::{Program, ProgramError};
-use crate::resume::{self, Restored, ResumeError};
-use crate::rollback::{self, Rollback};
-use crate::running::{CheckpointTo, Running, Setup};
-use crate::shared::Shared;
-use crate::trap;
+use crate::requests::checkpoint_on::{self, Candidates};
+use crate::requests::control::Control;
+use crate::requests::own_file::OwnFile;
+use crate::requests::periodic::Saver;
+use crate::requests::shared::Shared;
+use crate::testing::force::{FORCE_VARIABLE, STOP_VARIABLE, Ticks};
 use crate::wasi::Wasi;
 use dunlin_interface::exit::{BAD_SNAPSHOT, CHECKPOINTED, Ending, FAILED, Failure, NO_PROGRAM, TRAPPED, USAGE};
 use dunlin_interface::machine;
@@ -36,12 +39,6 @@ pub fn main() -> i32 {
             code
         }
     }
-}
-
-/// Tells the user something, in one write.
-pub(crate) fn complain(message: &str) {
-    // If standard error is gone, nobody listens.
-    let _ = std::io::stderr().write_all(format!("Error: {}\n", printable::lines(message)).as_bytes());
 }
 
 impl From<ProgramError> for Failure {
@@ -69,7 +66,7 @@ fn run() -> Result<i32, Failure> {
     let shared: &'static Shared = Box::leak(Box::new(Shared::new().map_err(system("create an eventfd"))?));
     trap::install(program).map_err(system("install signal handlers"))?;
     // A file-size limit is an error of whoever writes too much, not the end of the program.
-    trap::handle(libc::SIGXFSZ, libc::SIG_IGN, 0).map_err(system("ignore a signal"))?;
+    signals::handle(libc::SIGXFSZ, libc::SIG_IGN, 0).map_err(system("ignore a signal"))?;
     let store = open_store(&options)?;
     let own_file = OwnFile::take(&options).map_err(|e| Failure::new(USAGE, e))?.map(Arc::new);
     let found = checkpoint_on::find(&options).map_err(|e| no_snapshot(&options, &e))?;
@@ -234,7 +231,7 @@ impl Run {
         if let Some((rollback, lineage, _)) = lineage {
             rollback.record(lineage, &mut wasi)?;
         }
-        let instance = Instance::new(self.program, &self.setup.limits)?;
+        let instance = Instance::new(self.program, &self.setup.limits, arch::leave())?;
         let saver = self.saver(None, 0)?;
         let mut running = Running::new(instance, wasi, self.setup, self.shared, self.ticks);
         if self.options.commands {
@@ -408,11 +405,6 @@ impl Run {
         self.setup.checkpoint_to = Some(CheckpointTo::Directory(saver));
         Ok(Some(saver))
     }
-}
-
-/// Tells the user something that doesn't keep the program from running.
-fn warn(message: &str) {
-    let _ = std::io::stderr().write_all(format!("Warning: {}\n", printable::lines(message)).as_bytes());
 }
 
 /// Makes the program reachable: by signals, and by the control socket.

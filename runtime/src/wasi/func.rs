@@ -4,7 +4,7 @@ use super::mem::Memory;
 use super::open::Open;
 use super::wait::Stop;
 use super::{Outcome, Wasi};
-use crate::request::Wake;
+use crate::os::request::Wake;
 use dunlin_format::imports::{PREVIEW1, SPECTEST, UNSTABLE};
 
 /// Which of WASI's two layouts a function uses.

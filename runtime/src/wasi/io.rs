@@ -7,7 +7,7 @@ use super::rights::{FD_READ, FD_SEEK, FD_WRITE};
 use super::table::{Descriptor, NONBLOCK, Resource};
 use super::wait::{Stop, Wait, ready, ready_now, retry};
 use super::{Done, Wasi};
-use crate::request::Wake;
+use crate::os::request::Wake;
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use std::io::{IoSlice, IoSliceMut};

@@ -12,7 +12,7 @@ use super::rights::{FD_READ, FD_WRITE, POLL_FD_READWRITE};
 use super::table::{Descriptor, Resource};
 use super::wait::{Stop, Work};
 use super::{Abi, Done, Wasi};
-use crate::request::Wake;
+use crate::os::request::Wake;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Size of an `event`.

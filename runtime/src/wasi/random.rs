@@ -3,7 +3,7 @@
 use super::mem::Memory;
 use super::wait::{Work, retry};
 use super::{Done, Wasi};
-use crate::request::Wake;
+use crate::os::request::Wake;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Bytes between two looks for a migration request: about a millisecond's.

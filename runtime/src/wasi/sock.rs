@@ -9,7 +9,7 @@ use super::rights::{CONNECTION, FD_READ, FD_WRITE, SOCK_ACCEPT, SOCK_SHUTDOWN};
 use super::table::{Descriptor, NONBLOCK, Resource};
 use super::wait::{Stop, Wait};
 use super::{Done, Wasi};
-use crate::request::Wake;
+use crate::os::request::Wake;
 use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, Shutdown, SocketFlags};
 use std::os::fd::OwnedFd;

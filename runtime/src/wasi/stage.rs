@@ -339,7 +339,7 @@ impl Drop for Stage<'_> {
             while let Some(step) = self.steps.pop() {
                 if let Err(e) = self.undo(&step) {
                     let (Step::New { path, .. } | Step::Kept { path, .. } | Step::Removed { path, .. }) = step;
-                    crate::start::complain(&format!("'{path}' can't be put back as it was: {e}"));
+                    crate::os::messages::complain(&format!("'{path}' can't be put back as it was: {e}"));
                     lost |= matches!(step, Step::Kept { .. });
                 }
             }

@@ -4,7 +4,7 @@
 //! ([`Stop::Interrupted`]), `Woken` after a partial transfer ends it with a short count. Nothing is lost and nothing happens twice.
 
 use super::errno::Errno;
-use crate::request::Wake;
+use crate::os::request::Wake;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};

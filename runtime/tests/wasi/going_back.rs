@@ -4,8 +4,8 @@
 use crate::guest::*;
 use dunlin_format::module::ModuleHash;
 use dunlin_migrate::state::files::GrantMode;
-use dunlin_runtime::fork::fork;
-use dunlin_runtime::rollback::{From, Rollback};
+use dunlin_runtime::moving::rollback::{From, Rollback};
+use dunlin_runtime::os::fork::fork;
 use rustix::process::{Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs;
@@ -281,7 +281,7 @@ fn going_back_may_be_killed_at_any_moment() {
         let mut r = Random(seed);
         let back = || way.go_back(From::Own(1), &config(&[(data, "/")]));
         for _ in 0..6 {
-            let mut child = fork(|| match back() {
+            let mut child = fork(false, || match back() {
                 Ok((_, told, _)) => told.join("; ").into_bytes(),
                 Err(e) => e.to_string().into_bytes(),
             })
@@ -450,7 +450,7 @@ fn others_are_noticed_between_two_attempts() {
     drop(g);
     let mut attempts = 0;
     while !saves.path().join("going-back").exists() {
-        let mut child = fork(|| match way.go_back(From::Own(1), &config(&[(data, "/")])) {
+        let mut child = fork(false, || match way.go_back(From::Own(1), &config(&[(data, "/")])) {
             Ok(_) => Vec::new(),
             Err(e) => e.to_string().into_bytes(),
         })

@@ -1,0 +1,185 @@
+//! The program while it runs: an instance, its host side, and how compiled code is entered and left.
+
+use crate::engine::arch;
+use crate::engine::trap;
+use crate::instance::context;
+use crate::instance::{Instance, Limits};
+use crate::requests::own_file::OwnFile;
+use crate::requests::periodic::Saver;
+use crate::requests::shared::Shared;
+use crate::testing::force::Ticks;
+use crate::wasi::Wasi;
+use dunlin_interface::exit::{Ending, FAILED, Failure};
+use dunlin_interface::options::WasiConfig;
+use dunlin_migrate::state::Invocation;
+use std::sync::Arc;
+
+/// What the user said about this run. Never part of a snapshot.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What the program may see of its host.
+    pub config: WasiConfig,
+    /// What it may use.
+    pub limits: Limits,
+    /// Where the program's own checkpoints go.
+    pub checkpoint_to: Option<CheckpointTo>,
+}
+
+/// `--checkpoint-to`.
+#[derive(Clone, Debug)]
+pub enum CheckpointTo {
+    /// A file.
+    File(Arc<OwnFile>),
+    /// With `--checkpoint-every`: a directory.
+    Directory(&'static Saver),
+}
+
+impl std::fmt::Display for CheckpointTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CheckpointTo::File(own) => own.path().display().fmt(f),
+            CheckpointTo::Directory(saver) => saver.directory().display().fmt(f),
+        }
+    }
+}
+
+/// Whether compiled code goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Flow {
+    /// Go on.
+    Go,
+    /// The program has ended; [`Running`] knows how.
+    End,
+}
+
+/// A program that runs, or is about to.
+#[derive(Debug)]
+pub struct Running {
+    /// Its WebAssembly side.
+    pub instance: Instance,
+    /// Its host side.
+    pub wasi: Wasi,
+    /// What the host has called, or calls next.
+    pub invocation: Invocation,
+    /// What the user said.
+    pub setup: Setup,
+    /// What other threads see of it.
+    pub shared: &'static Shared,
+    /// Test modes that act on every Nth migration point.
+    pub ticks: Ticks,
+    /// With `--host-calls`: a line for each call of a host function since the last reply to a command.
+    pub calls: Option<String>,
+    ending: Option<Ending>,
+}
+
+/// How compiled code is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enter {
+    /// By calling a function whose arguments are in the slots.
+    Call(u32),
+    /// By going on with a rebuilt stack. `Some` names the imported function whose call was undone: it is issued first.
+    Resume(Option<u32>),
+}
+
+impl Running {
+    /// A program at rest.
+    pub fn new(instance: Instance, wasi: Wasi, setup: Setup, shared: &'static Shared, ticks: Ticks) -> Running {
+        shared.set_memory_size(instance.memory_size());
+        if ticks.every_point() {
+            shared.wake.poll_always();
+        }
+        Running {
+            instance,
+            wasi,
+            invocation: Invocation::Start,
+            setup,
+            shared,
+            ticks,
+            calls: None,
+            ending: None,
+        }
+    }
+
+    /// Runs compiled code until its outermost function returns (then its results are in the slots) or the program ends otherwise.
+    pub fn enter(&mut self, how: Enter) -> Result<(), Ending> {
+        let program = self.instance.program;
+        self.ending = None;
+        let this: *mut Running = self;
+        self.attach(this);
+        let status = match how {
+            Enter::Call(func) => {
+                let trampoline = program.trampoline(func).and_then(|code| program.maps.address(code));
+                let (Some(code), Some(trampoline)) = (program.maps.address(func), trampoline) else {
+                    self.detach();
+                    return Err(Ending::Failed(Failure::new(
+                        FAILED,
+                        format!("the program has no code for function {func}"),
+                    )));
+                };
+                let (ctx, top) = (self.instance.ctx(), self.instance.stack.top());
+                // SAFETY: the context is complete, both addresses are those of compiled code of matching types, and nothing
+                // lives on the stack: no other call is under way. While the code runs, this `Running` is used through `this`.
+                unsafe { arch::enter(ctx, code, trampoline, top) }
+            }
+            Enter::Resume(import) => {
+                let flow = import.map_or(Flow::Go, |index| self.call_import(index));
+                match flow {
+                    Flow::End => arch::ENDED,
+                    // SAFETY: as above; the stack was rebuilt from validated frames, with the enter thunk's return address.
+                    Flow::Go => unsafe { arch::resume(self.instance.ctx()) },
+                }
+            }
+        };
+        self.detach();
+        match status {
+            arch::RETURNED => Ok(()),
+            arch::TRAPPED => Err(self.trapped()),
+            _ => Err(self.ending.take().unwrap_or(Ending::Returned)),
+        }
+    }
+
+    /// Lets signal handlers, other threads and the dispatcher find the instance.
+    fn attach(&mut self, this: *mut Running) {
+        // SAFETY: the header lies below the base, and the program is stopped.
+        unsafe { (&raw mut (*context::header(self.instance.ctx())).runtime).write(this as u64) };
+        trap::watch(&self.instance);
+        // SAFETY: the word lives in the instance's memory; `detach` comes before that goes away. Both on this thread.
+        unsafe { self.shared.wake.attach(self.instance.poll_word()) };
+    }
+
+    fn detach(&mut self) {
+        self.shared.wake.detach();
+        trap::unwatch();
+    }
+
+    /// Replaces the instance while the program is stopped in a host call. `make` gets this `Running` without a usable instance and
+    /// must leave a complete one.
+    pub(crate) fn replace_instance<E>(&mut self, make: impl FnOnce(&mut Running) -> Result<(), E>) -> Result<(), E> {
+        let header = context::header(self.instance.ctx());
+        // SAFETY: the header is mapped, and the program is stopped.
+        let (this, host_sp) = unsafe { ((&raw const (*header).runtime).read(), (&raw const (*header).host_sp).read()) };
+        self.detach();
+        make(self)?;
+        // SAFETY: as above, for the new context.
+        unsafe { (&raw mut (*context::header(self.instance.ctx())).host_sp).write(host_sp) };
+        self.attach(this as *mut Running);
+        Ok(())
+    }
+
+    /// Ends the program when compiled code is next gone on with.
+    pub(crate) fn end(&mut self, ending: Ending) -> Flow {
+        self.ending = Some(ending);
+        Flow::End
+    }
+
+    fn trapped(&self) -> Ending {
+        match trap::last_fault() {
+            Some(fault) => Ending::Trapped {
+                message: fault.trap.message().into(),
+                backtrace: trap::describe(&self.instance, &fault),
+            },
+            None => Ending::Failed(Failure::new(FAILED, "the program trapped for an unknown reason")),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! From a stopped program to its uniform state, and to a snapshot.
+
+use crate::engine::running::Running;
+use crate::instance::memory::{Memory, WASM_PAGE};
+use crate::instance::residency;
+use dunlin_format::types::NULL_REF;
+use dunlin_migrate::frames::{self, FrameError};
+use dunlin_migrate::snapshot::{self, Snapshot, SnapshotError, WriteStats, replace};
+use dunlin_migrate::state::validate::validate;
+use dunlin_migrate::state::wasi::WasiState;
+use dunlin_migrate::state::{MemoryState, State, TableState};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Why no snapshot was made. The program can go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The stack can't be read: a bug, or memory corruption.
+    #[error(transparent)]
+    Frames(#[from] FrameError),
+    /// The program uses something of its host that can't move.
+    #[error(transparent)]
+    Wasi(#[from] crate::wasi::CaptureError),
+    /// The undo journal that a snapshot begins can't be written.
+    #[error("cannot begin an undo journal: {0}")]
+    Journal(io::Error),
+    /// The snapshot can't be written.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// The state of a program that is stopped at a migration point, inside a call of the leave thunk.
+pub fn capture(running: &Running) -> Result<State, CaptureError> {
+    state(running, running.wasi.capture()?)
+}
+
+/// The state without what can't move, and what can't: for a question, not for a snapshot.
+pub fn examine(running: &Running) -> Result<(State, Vec<crate::wasi::Obstacle>), CaptureError> {
+    let (wasi, obstacles) = running.wasi.examine();
+    Ok((state(running, wasi)?, obstacles))
+}
+
+fn state(running: &Running, wasi: WasiState) -> Result<State, CaptureError> {
+    let instance = &running.instance;
+    let program = instance.program;
+    let frames = frames::capture(
+        &program.maps,
+        instance.stack.usable().start,
+        instance.stack.bytes(),
+        instance.leave_fp(),
+    )?;
+    let elements = |table: &[dunlin_format::context::TableEntry]| TableState {
+        elements: table.iter().map(|e| Some(e.func).filter(|&f| f != NULL_REF)).collect(),
+    };
+    Ok(State {
+        module: program.image().module_hash(),
+        invocation: running.invocation.clone(),
+        frames,
+        globals: (0..program.module.globals.len() as u32).map(|g| instance.global(g)).collect(),
+        memories: instance
+            .memories()
+            .map(|m| MemoryState {
+                pages: m.size() / WASM_PAGE,
+            })
+            .collect(),
+        tables: instance.tables().iter().map(|t| elements(t)).collect(),
+        dropped_elements: instance.dropped_elements.clone(),
+        dropped_data: instance.dropped_data.clone(),
+        wasi,
+        exceptions: instance.exceptions.state(),
+    })
+}
+
+/// All that stands in the way of moving the program now; empty if nothing does. Nothing is paused or read for long: this may be
+/// asked at any migration point, and again.
+pub fn obstacles(running: &Running) -> Vec<crate::wasi::Obstacle> {
+    running.wasi.obstacles()
+}
+
+/// What a checkpoint amounted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// Frames of the stack.
+    pub frames: u64,
+    /// What was written.
+    pub stats: WriteStats,
+}
+
+/// Writes a snapshot of a program that is stopped at a migration point.
+pub fn write_to(running: &Running, out: &mut impl Write) -> Result<Captured, CaptureError> {
+    let state = capture(running)?;
+    Ok(write_state(running, &state, out)?)
+}
+
+/// Whoever asked for a snapshot.
+pub trait Asker {
+    /// Doesn't wait for it any more.
+    fn is_gone(&self) -> bool;
+
+    /// Learns that it is there; `false` if that didn't reach them.
+    fn told(&self, done: &Captured) -> bool;
+}
+
+/// The program itself, which asked to be checkpointed when a signal arrives.
+#[derive(Clone, Copy, Debug)]
+pub struct Itself;
+
+impl Asker for Itself {
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn told(&self, _: &Captured) -> bool {
+        true
+    }
+}
+
+/// Writes a snapshot file, and reads it again as a resumer would, before anything is replaced. When anything fails, or when `asker` is
+/// gone before it has heard of it, a file that was there before is as it was.
+pub fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<Captured, CaptureError> {
+    let state = capture(running)?;
+    let write = |file: &mut File| {
+        let mut out = Patient {
+            out: &mut *file,
+            asker,
+            since: 0,
+        };
+        let written = write_state(running, &state, &mut out);
+        if asker.is_gone() {
+            return Err(SnapshotError::GivenUp);
+        }
+        let written = written?;
+        let again = Snapshot::open(&*file).map_err(|e| SnapshotError::Unusable(e.to_string()))?;
+        check(running, again.into_parts().0)?;
+        Ok(written)
+    };
+    Ok(replace(path, write, |done| asker.told(done))?)
+}
+
+/// Would this program accept the state? Whatever only the receiver knows (its grants, its files, its memory) is not asked.
+pub fn check(running: &Running, mut state: State) -> Result<(), SnapshotError> {
+    let program = running.instance.program;
+    let validated = validate(&mut state, &program.module, &program.maps);
+    validated.map_err(|e| SnapshotError::Unusable(e.to_string()))?;
+    state.wasi.check().map_err(|e| SnapshotError::Unusable(e.to_string()))
+}
+
+/// Bytes that are written before someone looks whether they are still wanted.
+const PATIENCE: usize = 1 << 20;
+
+/// Writes as long as somebody waits for it.
+struct Patient<'a, W> {
+    out: W,
+    asker: &'a dyn Asker,
+    since: usize,
+}
+
+impl<W: Write> Write for Patient<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.since >= PATIENCE {
+            self.since = 0;
+            if self.asker.is_gone() {
+                return Err(io::Error::other("it is not wanted any more"));
+            }
+        }
+        let written = self.out.write(&bytes[..bytes.len().min(PATIENCE)])?;
+        self.since += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// The linear memories of a program at rest, and which of their pages may hold something.
+pub struct Memories<'a> {
+    /// Their bytes.
+    pub bytes: Vec<&'a [u8]>,
+    touched: Vec<Option<Vec<bool>>>,
+}
+
+impl<'a> Memories<'a> {
+    /// Those of a program.
+    pub fn of(running: &'a Running) -> Memories<'a> {
+        let all = || running.instance.memories();
+        Memories {
+            bytes: all().map(Memory::bytes).collect(),
+            touched: all().map(residency::touched).collect(),
+        }
+    }
+
+    /// May the page of a memory hold something else than zeros?
+    pub fn may_be_used(&self, memory: u32, page: u64) -> bool {
+        let touched = self.touched.get(memory as usize).and_then(Option::as_ref);
+        touched.and_then(|t| t.get(page as usize)).is_none_or(|&t| t)
+    }
+}
+
+fn write_state(running: &Running, state: &State, out: &mut impl Write) -> Result<Captured, SnapshotError> {
+    let memories = Memories::of(running);
+    let may_be_used = |memory, page| memories.may_be_used(memory, page);
+    let contents = running.wasi.contents(&state.wasi);
+    let stats = snapshot::write_with(out, state, &memories.bytes, &may_be_used, &contents)?;
+    Ok(Captured {
+        frames: state.frames.len() as u64,
+        stats,
+    })
+}

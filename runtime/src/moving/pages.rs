@@ -1,0 +1,271 @@
+//! From a snapshot's stored pages to the memories of an instance: large parts are mapped, the rest is read, all of it is checked.
+
+use crate::instance::Instance;
+use crate::instance::detach::Leases;
+use crate::instance::memory::{Memory, MemoryError};
+use crate::moving::resume::Source;
+use dunlin_migrate::snapshot::{PAGE_SIZE, PageRun, Snapshot, SnapshotError};
+use rustix::fs::{SeekFrom, seek};
+use std::fs::File;
+use std::io;
+
+/// The most parts of a memory that are mapped. A process may have some 65000 mappings; an incremental snapshot can have as many runs.
+const MAX_MAPPINGS: usize = 4096;
+
+/// Pages of a snapshot up to which reading takes no longer than mapping: 8 MiB.
+const FEW_PAGES: u64 = 128;
+
+/// Pages that one thread checks, at least.
+const PAGES_PER_THREAD: usize = 512;
+
+/// Pages that are read before they are checked: they are in the processor's cache then.
+const CHUNK_PAGES: usize = 4;
+
+/// CRC-32 of a page of zeros.
+const ZERO_CRC: u32 = 0xd797_8eeb;
+
+/// Where a run's pages come from, and go to.
+struct Piece<'a, R> {
+    run: PageRun<'a>,
+    from: &'a R,
+    place: Place<'a>,
+    /// Parts of the file may take no room on the disk.
+    sparse: bool,
+}
+
+enum Place<'a> {
+    /// They are in the memory already: mapped.
+    Mapped(&'a [u8]),
+    /// They are to be read.
+    Read(&'a mut [u8]),
+    /// They are only checked.
+    Nowhere,
+}
+
+/// Fills the memories of an instance, which have the sizes of the snapshot's state and hold only zeros. Returns the leases on what was
+/// mapped; the pages stay as they were checked as long as those are held.
+pub fn fill<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>) -> Result<Leases, SnapshotError> {
+    let mut leases = Leases::default();
+    let files = files(snapshot)?;
+    let total: u64 = snapshot.runs().map(|run| run.count).sum();
+    let mapped = |file: &Option<(&R, bool)>| match file {
+        Some((reader, false)) if total > FEW_PAGES => reader.file().is_some_and(|file| leases.take(file)),
+        _ => false,
+    };
+    let mapped: Vec<bool> = files.iter().map(mapped).collect();
+    for index in 0..snapshot.state().memories.len() as u32 {
+        let Some(memory) = instance.memory_at_mut(index) else {
+            continue;
+        };
+        let mut runs: Vec<PageRun<'_>> = snapshot.runs().filter(|run| run.memory == index).collect();
+        runs.sort_unstable_by_key(|run| run.first);
+        let map = |run: &PageRun<'_>| match files.get(run.file as usize) {
+            Some(Some((reader, _))) if mapped[run.file as usize] => map(memory, *reader, run),
+            _ => Ok(false),
+        };
+        let done: Vec<bool> = runs.iter().map(map).collect::<Result<_, _>>()?;
+        let beyond = || SnapshotError::Damaged("a stored page lies beyond its memory");
+        let (mut rest, mut at) = (memory.bytes_mut(), 0);
+        let mut pieces = Vec::with_capacity(runs.len());
+        for (run, done) in runs.into_iter().zip(done) {
+            let before = usize::try_from(run.first)
+                .ok()
+                .and_then(|n| n.checked_mul(PAGE_SIZE)?.checked_sub(at));
+            let (_, behind) = before.and_then(|n| rest.split_at_mut_checked(n)).ok_or_else(beyond)?;
+            let (place, behind) = behind.split_at_mut_checked(run.len() as usize).ok_or_else(beyond)?;
+            (rest, at) = (behind, (run.first + run.count) as usize * PAGE_SIZE);
+            let place = if done { Place::Mapped(place) } else { Place::Read(place) };
+            pieces.push(piece(&files, run, place)?);
+        }
+        check(pieces)?;
+    }
+    Ok(leases)
+}
+
+/// Checks all pages, and keeps none of them.
+pub fn verify<R: Source>(snapshot: &Snapshot<R>) -> Result<(), SnapshotError> {
+    let files = files(snapshot)?;
+    let pieces = snapshot.runs().map(|run| piece(&files, run, Place::Nowhere));
+    check(pieces.collect::<Result<_, _>>()?)
+}
+
+/// The snapshot's own file and its bases, by number, those that pages lie in; and which of them are sparse.
+fn files<R: Source>(snapshot: &Snapshot<R>) -> Result<Vec<Option<(&R, bool)>>, SnapshotError> {
+    let mut files: Vec<Option<(&R, bool)>> = vec![None; snapshot.bases().len() + 1];
+    for run in snapshot.runs() {
+        if let Some(file @ None) = files.get_mut(run.file as usize) {
+            let reader = snapshot.reader_of(&run)?;
+            *file = Some((reader, reader.is_sparse()));
+        }
+    }
+    Ok(files)
+}
+
+fn piece<'a, R>(files: &[Option<(&'a R, bool)>], run: PageRun<'a>, place: Place<'a>) -> Result<Piece<'a, R>, SnapshotError> {
+    let found = files.get(run.file as usize).copied().flatten();
+    let (from, sparse) = found.ok_or(SnapshotError::Damaged("a page lies in no file"))?;
+    Ok(Piece {
+        run,
+        from,
+        place,
+        sparse,
+    })
+}
+
+/// Maps a run; `false` if that isn't possible.
+fn map<R: Source>(memory: &mut Memory, from: &R, run: &PageRun<'_>) -> Result<bool, SnapshotError> {
+    let Some(file) = from.file().filter(|_| memory.mapped().len() < MAX_MAPPINGS) else {
+        return Ok(false);
+    };
+    match memory.map_file(file, run.offset, run.first.saturating_mul(PAGE_SIZE as u64), run.len()) {
+        Ok(mapped) => Ok(mapped),
+        // A file system that can't map.
+        Err(MemoryError::Map(_)) => Ok(false),
+        Err(e) => Err(SnapshotError::io("read a page of the snapshot")(io::Error::other(e))),
+    }
+}
+
+/// Reads and checks pages; with several threads if there are many.
+fn check<R: Source>(pieces: Vec<Piece<'_, R>>) -> Result<(), SnapshotError> {
+    let total: usize = pieces.iter().map(|piece| piece.run.crcs.len()).sum();
+    let useful = total / PAGES_PER_THREAD;
+    // Asking for the number of processors costs more than checking a few pages.
+    let processors = if useful > 1 {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    } else {
+        1
+    };
+    let threads = useful.clamp(1, processors);
+    if threads == 1 {
+        return pieces.into_iter().try_for_each(Piece::check);
+    }
+    let share = total.div_ceil(threads).max(1);
+    let mut pieces: Vec<_> = pieces.into_iter().flat_map(|piece| piece.split(share)).collect();
+    std::thread::scope(|scope| {
+        // Pieces differ in size, but none is larger than a share: consecutive ones make about a share each.
+        let per_thread = pieces.len().div_ceil(threads);
+        let mut workers = Vec::new();
+        while !pieces.is_empty() {
+            let rest = pieces.split_off(per_thread.min(pieces.len()));
+            let these = std::mem::replace(&mut pieces, rest);
+            workers.push(scope.spawn(move || these.into_iter().try_for_each(Piece::check)));
+        }
+        workers
+            .into_iter()
+            .try_for_each(|w| w.join().unwrap_or(Err(SnapshotError::Damaged("a page can't be read"))))
+    })
+}
+
+impl<'a, R: Source> Piece<'a, R> {
+    /// Cuts it into pieces of at most `pages` pages.
+    fn split(self, pages: usize) -> Vec<Piece<'a, R>> {
+        let (run, from, sparse) = (self.run, self.from, self.sparse);
+        let mut place = self.place;
+        let runs = parts(run, pages);
+        runs.map(|run| {
+            let len = run.len() as usize;
+            let this = match std::mem::replace(&mut place, Place::Nowhere) {
+                Place::Mapped(bytes) => {
+                    let (this, rest) = bytes.split_at(len);
+                    place = Place::Mapped(rest);
+                    Place::Mapped(this)
+                }
+                Place::Read(bytes) => {
+                    let (this, rest) = bytes.split_at_mut(len);
+                    place = Place::Read(rest);
+                    Place::Read(this)
+                }
+                Place::Nowhere => Place::Nowhere,
+            };
+            Piece {
+                run,
+                from,
+                place: this,
+                sparse,
+            }
+        })
+        .collect()
+    }
+
+    /// Reads it, if it is to be read, and checks it.
+    fn check(self) -> Result<(), SnapshotError> {
+        let (from, file) = (self.from, self.from.file().filter(|_| self.sparse));
+        let read = |run: &PageRun<'_>, bytes: &mut [u8]| {
+            // Where the file has a hole, so has the memory.
+            if let Some(file) = file
+                && is_hole(file, run)
+            {
+                let wrong = run.crcs.iter().position(|&crc| crc != ZERO_CRC);
+                return wrong.map_or(Ok(()), |n| {
+                    Err(SnapshotError::PageChecksum {
+                        memory: run.memory,
+                        page: run.first + n as u64,
+                    })
+                });
+            }
+            let read = from.read_at(bytes, run.offset);
+            read.map_err(SnapshotError::io("read a page of the snapshot"))?;
+            run.verify(bytes)
+        };
+        let mut runs = parts(self.run, CHUNK_PAGES);
+        match self.place {
+            Place::Mapped(bytes) => self.run.verify(bytes),
+            Place::Read(bytes) => runs
+                .zip(bytes.chunks_mut(CHUNK_PAGES * PAGE_SIZE))
+                .try_for_each(|(run, bytes)| read(&run, bytes)),
+            Place::Nowhere => {
+                let mut buffer = vec![0; self.run.crcs.len().min(CHUNK_PAGES) * PAGE_SIZE];
+                runs.try_for_each(|run| read(&run, &mut buffer[..run.crcs.len() * PAGE_SIZE]))
+            }
+        }
+    }
+}
+
+/// Cuts a run into runs of at most `pages` pages.
+fn parts<'a>(run: PageRun<'a>, pages: usize) -> impl Iterator<Item = PageRun<'a>> + use<'a> {
+    run.crcs.chunks(pages).enumerate().map(move |(n, crcs)| {
+        let before = (n * pages) as u64;
+        PageRun {
+            first: run.first + before,
+            count: crcs.len() as u64,
+            offset: run.offset + before * PAGE_SIZE as u64,
+            crcs,
+            ..run
+        }
+    })
+}
+
+/// Is there nothing on the disk of a run's bytes?
+fn is_hole(file: &File, run: &PageRun<'_>) -> bool {
+    match seek(file, SeekFrom::Data(run.offset)) {
+        Ok(data) => data >= run.offset + run.len(),
+        // Nothing behind it either.
+        Err(e) => e == rustix::io::Errno::NXIO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_migrate::snapshot::Origin;
+
+    #[test]
+    fn a_hole_has_the_checksum_of_zeros() {
+        let zeros = [0; PAGE_SIZE];
+        let run = PageRun {
+            memory: 0,
+            first: 0,
+            count: 1,
+            file: 0,
+            at: 0,
+            offset: 0,
+            crcs: &[ZERO_CRC],
+        };
+        run.verify(&zeros).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 20).unwrap();
+        assert!(file.is_sparse() && is_hole(&file, &run));
+        std::os::unix::fs::FileExt::write_all_at(&file, b"x", PAGE_SIZE as u64 - 1).unwrap();
+        assert!(!is_hole(&file, &run));
+    }
+}

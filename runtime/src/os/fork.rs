@@ -1,0 +1,170 @@
+//! A copy of this process that does one thing and ends: the memory it sees stays as it was, while the program runs on.
+//!
+//! The copy has the calling thread only. What it may use is what the C library promises to keep working in the child of a process
+//! with threads (allocation is: glibc takes its locks around `fork`), and nothing that another thread may have held locked.
+
+use crate::os::signals::with_signals_blocked;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, set_parent_process_death_signal, waitpid};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+
+/// Process id of the copy that is at work and may be killed by [`kill_copy`], or 0. At most one copy is at work.
+static COPY: AtomicI32 = AtomicI32::new(0);
+
+/// Ends the copy that is at work, if it may be killed (it has memory mapped from a snapshot), and returns when it is dead; its parent finds out as it would of
+/// any other end. For a signal handler.
+pub fn kill_copy() {
+    let pid = COPY.load(SeqCst);
+    if pid <= 0 {
+        return;
+    }
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the process is a child that has not been reaped (see `reap`); both calls are async-signal-safe, and `info` is written only.
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+        let options = libc::WEXITED | libc::WNOWAIT;
+        while libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), options) != 0 && errno() == libc::EINTR {}
+    }
+}
+
+fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// The copy, as its parent sees it.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    result: File,
+}
+
+/// Runs `work` in a copy of this process. What it returns comes from [`Child::result`]. With `killable`, [`kill_copy`] ends it.
+pub fn fork(killable: bool, work: impl FnOnce() -> Vec<u8>) -> io::Result<Child> {
+    let (result, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let parent = getpid();
+    // The copy keeps them blocked: signals are its parent's business, and a file that grows too long is an error of the write.
+    let pid = with_signals_blocked(|| {
+        // SAFETY: the child uses only what the module's comment allows, and leaves by `_exit`.
+        match unsafe { libc::fork() } {
+            0 => {
+                let done = in_child(parent, work, File::from(write));
+                // SAFETY: ends the process at once, without the parent's exit handlers.
+                unsafe { libc::_exit(i32::from(done.is_err())) }
+            }
+            pid => {
+                if killable {
+                    COPY.store(pid, SeqCst);
+                }
+                Pid::from_raw(pid)
+            }
+        }
+    });
+    match pid {
+        Some(pid) => Ok(Child {
+            pid,
+            result: result.into(),
+        }),
+        None => Err(io::Error::last_os_error()),
+    }
+}
+
+fn in_child(parent: Pid, work: impl FnOnce() -> Vec<u8>, mut write: File) -> io::Result<()> {
+    // A killed program takes its copy with it: whoever starts it again shall find nobody at work.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() != Some(parent) {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    // The program goes first, and where memory is short it is the copy that has to go. (Without `/proc` that can't be said.)
+    let _ = rustix::process::nice(5);
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    write.write_all(&work())
+}
+
+impl Child {
+    /// Its process id, valid until [`Child::reap`].
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Waits until its work is done, and gives what that returned.
+    pub fn result(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.result.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Waits for its end, which comes soon after its result; an error if it ended before.
+    pub fn reap(self) -> io::Result<()> {
+        // It is done, or dead. From here on its number may become another's.
+        let _ = COPY.compare_exchange(self.pid.as_raw_nonzero().get(), 0, SeqCst, SeqCst);
+        let status = loop {
+            match waitpid(Some(self.pid), WaitOptions::empty()) {
+                Ok(Some((_, status))) => break status,
+                Ok(None) | Err(rustix::io::Errno::INTR) => continue,
+                Err(e) => return Err(e.into()),
+            }
+        };
+        match status.exit_status() {
+            Some(0) => Ok(()),
+            _ => Err(io::Error::other(ended(status))),
+        }
+    }
+}
+
+fn ended(status: WaitStatus) -> String {
+    match status.terminating_signal() {
+        Some(9) => "the process that wrote it was killed (signal 9), perhaps because memory was short".into(),
+        Some(signal) => format!("the process that wrote it was ended by signal {signal}"),
+        None => "the process that wrote it failed".into(),
+    }
+}
+
+/// Tests that fork, or that end copies: there is one process for all of them.
+#[cfg(test)]
+pub(crate) static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_sees_the_memory_as_it_was() {
+        let _alone = ONE_AT_A_TIME.lock();
+        let mut memory = vec![1u8; 1 << 20];
+        let child = fork(false, || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            vec![memory[0], memory[memory.len() - 1]]
+        });
+        let mut child = child.unwrap();
+        memory.fill(2);
+        assert_eq!(child.result().unwrap(), [1, 1]);
+        child.reap().unwrap();
+        assert_eq!(memory[0], 2);
+    }
+
+    #[test]
+    fn a_copy_is_the_first_to_go_when_memory_is_short() {
+        let _alone = ONE_AT_A_TIME.lock();
+        let child = fork(false, || std::fs::read("/proc/self/oom_score_adj").unwrap_or_default());
+        let mut child = child.unwrap();
+        assert_eq!(child.result().unwrap(), b"1000\n");
+        child.reap().unwrap();
+        assert_ne!(std::fs::read("/proc/self/oom_score_adj").unwrap(), b"1000\n");
+    }
+
+    #[test]
+    fn a_copy_that_is_killed_is_an_error() {
+        let _alone = ONE_AT_A_TIME.lock();
+        let child = fork(false, || {
+            std::thread::sleep(std::time::Duration::from_secs(60));
+            vec![]
+        });
+        let mut child = child.unwrap();
+        rustix::process::kill_process(child.pid(), Signal::KILL).unwrap();
+        assert!(child.result().unwrap().is_empty());
+        let error = child.reap().unwrap_err().to_string();
+        assert!(error.contains("signal 9"), "{error}");
+    }
+}

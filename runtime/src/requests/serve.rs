@@ -1,0 +1,174 @@
+//! Serving requests at a migration point, with the program stopped.
+
+use crate::engine::running::{CheckpointTo, Flow, Running};
+use crate::moving::capture::{self, Asker, CaptureError, Captured, Itself};
+use crate::moving::obstacles;
+use crate::requests::periodic::Saver;
+use crate::requests::shared::{Job, Task};
+use crate::testing::force::Due;
+use dunlin_interface::exit::{Ending, FAILED, Failure};
+use dunlin_migrate::control::{Checked, Checkpointed, Reply};
+use dunlin_migrate::snapshot::SnapshotError;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+impl Running {
+    /// At every migration point that compiled code reports: whatever is pending is served, and the test modes have their turn.
+    pub(crate) fn at_point(&mut self) -> Flow {
+        if self.shared.wake.pending()
+            && let Flow::End = self.serve_requests()
+        {
+            return Flow::End;
+        }
+        match self.ticks.pass() {
+            Due::Nothing => Flow::Go,
+            Due::Migrate => self.migrate_in_place(),
+            Due::Stop => self.stop_here(),
+        }
+    }
+
+    /// Serves what is pending: a `--checkpoint-on` signal, and other processes' requests. The program ends if one of them wants it.
+    pub(crate) fn serve_requests(&mut self) -> Flow {
+        self.shared.wake.clear();
+        if self.shared.take_tick()
+            && let Some(&CheckpointTo::Directory(saver)) = self.setup.checkpoint_to.as_ref()
+        {
+            saver.serve(self);
+        }
+        let mut gone_to = if self.shared.take_signal() {
+            self.serve_signal()
+        } else {
+            None
+        };
+        for job in self.shared.take_jobs() {
+            if gone_to.is_some() {
+                job.reply(&Reply::Failed {
+                    error: "the program has just been checkpointed and has stopped".into(),
+                    findings: Vec::new(),
+                });
+            } else if !job.abandoned() {
+                gone_to = self.serve_job(job);
+            }
+        }
+        match gone_to {
+            Some(path) => self.end(Ending::Checkpointed(path)),
+            None => Flow::Go,
+        }
+    }
+
+    /// Serves a signal; returns the snapshot if the program is to stop.
+    fn serve_signal(&mut self) -> Option<PathBuf> {
+        let to = self.setup.checkpoint_to.clone()?;
+        match self.write_own(&to) {
+            Ok(path) => Some(path),
+            Err(e) => {
+                crate::os::messages::complain(&format!("cannot checkpoint to {to}: {e}; the program runs on"));
+                None
+            }
+        }
+    }
+
+    /// Serves another process's request; returns the snapshot if the program is to stop.
+    fn serve_job(&mut self, job: Job) -> Option<PathBuf> {
+        let stop_us = micros(job.asked);
+        let (to, leave_running) = match &job.task {
+            Task::Check => {
+                let (findings, needs) = obstacles::of_running(self, None);
+                job.reply(&Reply::Checked(Checked { findings, needs }));
+                return None;
+            }
+            Task::Checkpoint { to, leave_running } => (to.clone(), *leave_running),
+        };
+        let (findings, _) = obstacles::of_running(self, Some(&to));
+        if !findings.is_empty() {
+            let all: Vec<String> = findings.iter().map(|f| f.what.clone()).collect();
+            let error = format!("the program can't be moved now: {}", all.join("; "));
+            job.reply(&Reply::Failed { error, findings });
+            return None;
+        }
+        let asker = Waiting {
+            job: &job,
+            stop_us,
+            begun: Instant::now(),
+        };
+        match capture::write_file(self, &to, &asker) {
+            Ok(_) => {
+                match self.setup.checkpoint_to.clone() {
+                    Some(CheckpointTo::File(own)) => own.written_to(&to),
+                    Some(CheckpointTo::Directory(saver)) => self.stands_at(saver, &to),
+                    None => {}
+                }
+                (!leave_running).then_some(to)
+            }
+            // Whoever is interrupted has not asked.
+            Err(CaptureError::Snapshot(SnapshotError::GivenUp)) => None,
+            Err(e) => {
+                job.reply(&Reply::Failed {
+                    error: e.to_string(),
+                    findings: Vec::new(),
+                });
+                None
+            }
+        }
+    }
+
+    /// Tells the journal beside periodic snapshots of one that was written elsewhere.
+    fn stands_at(&mut self, saver: &'static Saver, snapshot: &Path) {
+        let identity = dunlin_migrate::snapshot::open_file(snapshot).map(|s| s.identity());
+        let noted = identity.map_err(|e| e.to_string());
+        if let Err(e) = noted.and_then(|identity| saver.stands_at(self, identity).map_err(|e| e.to_string())) {
+            crate::os::messages::complain(&format!(
+                "the undo journal in {} doesn't lead to {}: {e}; going on from it takes --no-rollback, or other snapshots' directory",
+                saver.directory().display(),
+                snapshot.display()
+            ));
+        }
+    }
+
+    /// Writes the program's own snapshot; returns its path.
+    fn write_own(&mut self, to: &CheckpointTo) -> Result<PathBuf, CaptureError> {
+        match to {
+            CheckpointTo::File(own) => own.write(|path| capture::write_file(self, path, &Itself).map(|_| path.to_owned())),
+            CheckpointTo::Directory(saver) => saver.write_now(self),
+        }
+    }
+
+    /// The point that `DUNLIN_CHECKPOINT_AT` names: checkpoints and stops.
+    fn stop_here(&mut self) -> Flow {
+        let Some(to) = self.setup.checkpoint_to.clone() else {
+            return Flow::Go;
+        };
+        let ending = match self.write_own(&to) {
+            Ok(path) => Ending::Checkpointed(path),
+            Err(e) => Ending::Failed(Failure::new(FAILED, format!("cannot checkpoint to {to}: {e}"))),
+        };
+        self.end(ending)
+    }
+}
+
+/// Another process that waits for a snapshot.
+struct Waiting<'a> {
+    job: &'a Job,
+    stop_us: u64,
+    begun: Instant,
+}
+
+impl Asker for Waiting<'_> {
+    fn is_gone(&self) -> bool {
+        self.job.abandoned()
+    }
+
+    fn told(&self, done: &Captured) -> bool {
+        let reply = Reply::Checkpointed(Checkpointed {
+            bytes: done.stats.bytes,
+            frames: done.frames,
+            stop_us: self.stop_us,
+            write_us: micros(self.begun),
+        });
+        !self.job.abandoned() && self.job.tell(&reply).is_ok()
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
