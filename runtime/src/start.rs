@@ -1,7 +1,7 @@
 //! The order of things: from the process's start to the program's, and from the program's end to the exit code.
 
 use crate::engine::arch;
-use crate::engine::running::{CheckpointTo, Running, Setup};
+use crate::engine::running::{Running, Setup};
 use crate::engine::trap;
 use crate::instance::instantiate::instantiate;
 use crate::instance::{Instance, InstanceError, Limits};
@@ -16,6 +16,7 @@ use crate::requests::checkpoint_on::{self, Candidates};
 use crate::requests::control::Control;
 use crate::requests::own_file::OwnFile;
 use crate::requests::periodic::Saver;
+use crate::requests::serve::{CheckpointTo, Requests};
 use crate::requests::shared::Shared;
 use crate::testing::force::{FORCE_VARIABLE, STOP_VARIABLE, Ticks};
 use crate::wasi::Wasi;
@@ -70,11 +71,8 @@ fn run() -> Result<i32, Failure> {
     let store = open_store(&options)?;
     let own_file = OwnFile::take(&options).map_err(|e| Failure::new(USAGE, e))?.map(Arc::new);
     let found = checkpoint_on::find(&options).map_err(|e| no_snapshot(&options, &e))?;
-    let setup = Setup {
-        config,
-        limits,
-        checkpoint_to: own_file.clone().map(CheckpointTo::File),
-    };
+    let checkpoint_to = own_file.clone().map(CheckpointTo::File);
+    let setup = Setup { config, limits };
     let beside = match &store {
         None => found.as_ref().and_then(|found| journals_beside(&options, found)),
         Some(_) => None,
@@ -85,6 +83,7 @@ fn run() -> Result<i32, Failure> {
         setup,
         shared,
         ticks,
+        checkpoint_to,
         store,
         beside,
     };
@@ -212,6 +211,7 @@ struct Run {
     setup: Setup,
     shared: &'static Shared,
     ticks: Ticks,
+    checkpoint_to: Option<CheckpointTo>,
     store: Option<Store>,
     /// Where journals lie, if not there.
     beside: Option<Store>,
@@ -233,9 +233,10 @@ impl Run {
         }
         let instance = Instance::new(self.program, &self.setup.limits, arch::leave())?;
         let saver = self.saver(None, 0)?;
-        let mut running = Running::new(instance, wasi, self.setup, self.shared, self.ticks);
+        let requests = Box::new(Requests::new(self.shared, self.checkpoint_to, self.ticks));
+        let mut running = Running::new(instance, wasi, self.setup, &self.shared.wake, requests);
         if self.options.commands {
-            running.calls = self.options.host_calls.then(String::new);
+            running.host_calls = self.options.host_calls.then(String::new);
             return Ok((
                 running.serve_commands(std::io::stdin().lock(), std::io::stdout().lock()),
                 None,
@@ -248,7 +249,7 @@ impl Run {
             };
             return Ok((trapped, saver));
         }
-        let _control = serve(&self.options, &running, running.setup.config.args.clone())?;
+        let _control = serve(&self.options, &running, self.shared, running.setup.config.args.clone())?;
         Ok((running.run(self.options.invoke.as_deref()), saver))
     }
 
@@ -263,14 +264,15 @@ impl Run {
             warn(warning);
         }
         let saver = self.saver(Some(&path), least)?;
-        let mut running = Running::new(restored.instance, restored.wasi, self.setup, self.shared, self.ticks);
+        let requests = Box::new(Requests::new(self.shared, self.checkpoint_to, self.ticks));
+        let mut running = Running::new(restored.instance, restored.wasi, self.setup, &self.shared.wake, requests);
         running.invocation = restored.invocation;
         if self.options.commands {
-            running.calls = self.options.host_calls.then(String::new);
+            running.host_calls = self.options.host_calls.then(String::new);
             let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
             return Ok((running.serve_more_commands(restored.import, input, output), None));
         }
-        let _control = serve(&self.options, &running, restored.args)?;
+        let _control = serve(&self.options, &running, self.shared, restored.args)?;
         Ok((running.go_on(restored.import, self.options.invoke.as_deref()), saver))
     }
 
@@ -402,16 +404,16 @@ impl Run {
         let saver = Saver::new(store, every, self.shared, resumed, least).map_err(failed)?;
         let saver: &'static Saver = Box::leak(Box::new(saver));
         saver.start().map_err(failed)?;
-        self.setup.checkpoint_to = Some(CheckpointTo::Directory(saver));
+        self.checkpoint_to = Some(CheckpointTo::Directory(saver));
         Ok(Some(saver))
     }
 }
 
 /// Makes the program reachable: by signals, and by the control socket.
-fn serve(options: &Options, running: &Running, args: Vec<String>) -> Result<Option<Control>, Failure> {
+fn serve(options: &Options, running: &Running, shared: &'static Shared, args: Vec<String>) -> Result<Option<Control>, Failure> {
     let program = running.instance.program;
     let image = program.image();
-    running.shared.set_info(Info {
+    shared.set_info(Info {
         pid: std::process::id(),
         name: program.module.name.clone(),
         module: image.module_hash().to_string(),
@@ -422,12 +424,12 @@ fn serve(options: &Options, running: &Running, args: Vec<String>) -> Result<Opti
         migratable: image.migratable(),
         periodic: None,
     });
-    checkpoint_on::install(options, running.shared).map_err(|e| Failure::new(FAILED, format!("cannot handle signals: {e}")))?;
+    checkpoint_on::install(options, shared).map_err(|e| Failure::new(FAILED, format!("cannot handle signals: {e}")))?;
     // Without it the program can't be reached from outside; it runs all the same.
     Ok(if options.no_control {
         None
     } else {
-        Control::start(running.shared).ok()
+        Control::start(shared).ok()
     })
 }
 

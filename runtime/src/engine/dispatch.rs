@@ -8,7 +8,6 @@ use crate::instance::instantiate::{memory_init, table_copy, table_fill, table_in
 use crate::instance::memory::{Memory, WASM_PAGE};
 use crate::instance::stopped::Stopped;
 use crate::program::host::HostFunc;
-use crate::testing::commands;
 use crate::wasi::Outcome;
 use dunlin_format::hostcalls::{
     CAUGHT, DATA_DROP, ELEM_DROP, IMPORT_BASE, MEMORY_GROW, MEMORY_INIT, PASS_ON, POLL, TABLE_COPY, TABLE_FILL, TABLE_GROW,
@@ -125,7 +124,7 @@ impl Running {
         let new = delta.checked_mul(WASM_PAGE).and_then(|bytes| old.checked_add(bytes));
         match new.map(|new| self.instance.grow_memory_to(memory, new)) {
             Some(Ok(())) => {
-                self.shared.set_memory_size(self.instance.memory_size());
+                self.note_memory_size();
                 old / WASM_PAGE
             }
             _ => u64::MAX,
@@ -156,7 +155,7 @@ impl Running {
                 Some(memory) => memory.bytes_mut(),
                 None => &mut [],
             };
-            match self.wasi.call(func, args, memory, &self.shared.wake) {
+            match self.wasi.call(func, args, memory, self.wake) {
                 Outcome::Return(value) => {
                     self.instance.set_slot(0, value.into());
                     return Flow::Go;
@@ -166,27 +165,12 @@ impl Running {
                 Outcome::Trap(message) => return self.trap(Trap::Unreachable, &message),
                 // Nothing has happened. Serve the request; the arguments are in the slots again afterwards.
                 Outcome::Interrupted => {
-                    if let Flow::End = self.serve_requests() {
+                    if let Flow::End = self.in_host_call() {
                         return Flow::End;
                     }
                 }
             }
         }
-    }
-
-    /// Tells of the call of an imported function whose arguments are in the slots, if that is wanted.
-    fn note_call(&mut self, index: u32) {
-        let module = &self.instance.program.module;
-        let (Some(calls), Some(import)) = (&mut self.calls, module.imports.get(index as usize)) else {
-            return;
-        };
-        calls.push_str("call ");
-        calls.push_str(&import.name);
-        for (slot, &ty) in (0..).zip(&module.func_type(index).params) {
-            calls.push(' ');
-            calls.push_str(&commands::show(Value::from_bits(ty, self.instance.slot(slot))));
-        }
-        calls.push('\n');
     }
 
     /// Ends the program with a trap raised on the host's side.

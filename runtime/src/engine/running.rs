@@ -1,18 +1,15 @@
 //! The program while it runs: an instance, its host side, and how compiled code is entered and left.
 
+use super::at_point::AtPoint;
 use crate::engine::arch;
 use crate::engine::trap;
 use crate::instance::context;
 use crate::instance::{Instance, Limits};
-use crate::requests::own_file::OwnFile;
-use crate::requests::periodic::Saver;
-use crate::requests::shared::Shared;
-use crate::testing::force::Ticks;
+use crate::os::request::Wake;
 use crate::wasi::Wasi;
 use dunlin_interface::exit::{Ending, FAILED, Failure};
 use dunlin_interface::options::WasiConfig;
 use dunlin_migrate::state::Invocation;
-use std::sync::Arc;
 
 /// What the user said about this run. Never part of a snapshot.
 #[derive(Clone, Debug)]
@@ -21,26 +18,6 @@ pub struct Setup {
     pub config: WasiConfig,
     /// What it may use.
     pub limits: Limits,
-    /// Where the program's own checkpoints go.
-    pub checkpoint_to: Option<CheckpointTo>,
-}
-
-/// `--checkpoint-to`.
-#[derive(Clone, Debug)]
-pub enum CheckpointTo {
-    /// A file.
-    File(Arc<OwnFile>),
-    /// With `--checkpoint-every`: a directory.
-    Directory(&'static Saver),
-}
-
-impl std::fmt::Display for CheckpointTo {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            CheckpointTo::File(own) => own.path().display().fmt(f),
-            CheckpointTo::Directory(saver) => saver.directory().display().fmt(f),
-        }
-    }
 }
 
 /// Whether compiled code goes on.
@@ -64,12 +41,12 @@ pub struct Running {
     pub invocation: Invocation,
     /// What the user said.
     pub setup: Setup,
-    /// What other threads see of it.
-    pub shared: &'static Shared,
-    /// Test modes that act on every Nth migration point.
-    pub ticks: Ticks,
+    /// Tells compiled code and host calls that a request is pending.
+    pub wake: &'static Wake,
+    /// What happens at migration points.
+    pub at_point: Option<Box<dyn AtPoint>>,
     /// With `--host-calls`: a line for each call of a host function since the last reply to a command.
-    pub calls: Option<String>,
+    pub host_calls: Option<String>,
     ending: Option<Ending>,
 }
 
@@ -84,20 +61,26 @@ pub enum Enter {
 
 impl Running {
     /// A program at rest.
-    pub fn new(instance: Instance, wasi: Wasi, setup: Setup, shared: &'static Shared, ticks: Ticks) -> Running {
-        shared.set_memory_size(instance.memory_size());
-        if ticks.every_point() {
-            shared.wake.poll_always();
-        }
-        Running {
+    pub fn new(instance: Instance, wasi: Wasi, setup: Setup, wake: &'static Wake, at_point: Box<dyn AtPoint>) -> Running {
+        let mut running = Running {
             instance,
             wasi,
             invocation: Invocation::Start,
             setup,
-            shared,
-            ticks,
-            calls: None,
+            wake,
+            at_point: Some(at_point),
+            host_calls: None,
             ending: None,
+        };
+        running.note_memory_size();
+        running
+    }
+
+    /// Tells whoever wants to know how large the memories are.
+    pub(super) fn note_memory_size(&mut self) {
+        let bytes = self.instance.memory_size();
+        if let Some(at_point) = &mut self.at_point {
+            at_point.memory_size(bytes);
         }
     }
 
@@ -145,11 +128,11 @@ impl Running {
         unsafe { (&raw mut (*context::header(self.instance.ctx())).runtime).write(this as u64) };
         trap::watch(&self.instance);
         // SAFETY: the word lives in the instance's memory; `detach` comes before that goes away. Both on this thread.
-        unsafe { self.shared.wake.attach(self.instance.poll_word()) };
+        unsafe { self.wake.attach(self.instance.poll_word()) };
     }
 
     fn detach(&mut self) {
-        self.shared.wake.detach();
+        self.wake.detach();
         trap::unwatch();
     }
 

@@ -1,42 +1,99 @@
 //! Serving requests at a migration point, with the program stopped.
 
-use crate::engine::running::{CheckpointTo, Flow, Running};
+use crate::engine::at_point::AtPoint;
+use crate::engine::running::{Flow, Running};
 use crate::moving::capture::{self, Asker, CaptureError, Captured, Itself};
 use crate::moving::obstacles;
+use crate::requests::own_file::OwnFile;
 use crate::requests::periodic::Saver;
-use crate::requests::shared::{Job, Task};
-use crate::testing::force::Due;
+use crate::requests::shared::{Job, Shared, Task};
+use crate::testing::force::{self, Due, Ticks};
 use dunlin_interface::exit::{Ending, FAILED, Failure};
 use dunlin_migrate::control::{Checked, Checkpointed, Reply};
 use dunlin_migrate::snapshot::SnapshotError;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-impl Running {
-    /// At every migration point that compiled code reports: whatever is pending is served, and the test modes have their turn.
-    pub(crate) fn at_point(&mut self) -> Flow {
+/// `--checkpoint-to`.
+#[derive(Clone, Debug)]
+pub enum CheckpointTo {
+    /// A file.
+    File(Arc<OwnFile>),
+    /// With `--checkpoint-every`: a directory.
+    Directory(&'static Saver),
+}
+
+impl std::fmt::Display for CheckpointTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CheckpointTo::File(own) => own.path().display().fmt(f),
+            CheckpointTo::Directory(saver) => saver.directory().display().fmt(f),
+        }
+    }
+}
+
+/// Everyone who may ask this program for a snapshot, and the test modes.
+#[derive(Debug)]
+pub struct Requests {
+    shared: &'static Shared,
+    checkpoint_to: Option<CheckpointTo>,
+    ticks: Ticks,
+}
+
+impl Requests {
+    /// `shared`: where other threads ask; `checkpoint_to`: where the program's own snapshots go.
+    pub fn new(shared: &'static Shared, checkpoint_to: Option<CheckpointTo>, ticks: Ticks) -> Requests {
+        if ticks.every_point() {
+            shared.wake.poll_always();
+        }
+        Requests {
+            shared,
+            checkpoint_to,
+            ticks,
+        }
+    }
+}
+
+impl AtPoint for Requests {
+    /// Whatever is pending is served, and the test modes have their turn.
+    fn at_point(&mut self, running: &mut Running) -> Flow {
         if self.shared.wake.pending()
-            && let Flow::End = self.serve_requests()
+            && let Flow::End = self.serve_requests(running)
         {
             return Flow::End;
         }
         match self.ticks.pass() {
             Due::Nothing => Flow::Go,
-            Due::Migrate => self.migrate_in_place(),
-            Due::Stop => self.stop_here(),
+            Due::Migrate => force::migrate_in_place(running, self.ticks.passed()),
+            Due::Stop => self.stop_here(running),
         }
     }
 
+    fn in_host_call(&mut self, running: &mut Running) -> Flow {
+        self.serve_requests(running)
+    }
+
+    fn memory_size(&mut self, bytes: u64) {
+        self.shared.set_memory_size(bytes);
+    }
+
+    fn points(&self) -> u64 {
+        self.ticks.passed()
+    }
+}
+
+impl Requests {
     /// Serves what is pending: a `--checkpoint-on` signal, and other processes' requests. The program ends if one of them wants it.
-    pub(crate) fn serve_requests(&mut self) -> Flow {
+    fn serve_requests(&self, running: &mut Running) -> Flow {
         self.shared.wake.clear();
         if self.shared.take_tick()
-            && let Some(&CheckpointTo::Directory(saver)) = self.setup.checkpoint_to.as_ref()
+            && let Some(&CheckpointTo::Directory(saver)) = self.checkpoint_to.as_ref()
         {
-            saver.serve(self);
+            saver.serve(running);
         }
         let mut gone_to = if self.shared.take_signal() {
-            self.serve_signal()
+            self.serve_signal(running)
         } else {
             None
         };
@@ -47,19 +104,19 @@ impl Running {
                     findings: Vec::new(),
                 });
             } else if !job.abandoned() {
-                gone_to = self.serve_job(job);
+                gone_to = self.serve_job(running, job);
             }
         }
         match gone_to {
-            Some(path) => self.end(Ending::Checkpointed(path)),
+            Some(path) => running.end(Ending::Checkpointed(path)),
             None => Flow::Go,
         }
     }
 
     /// Serves a signal; returns the snapshot if the program is to stop.
-    fn serve_signal(&mut self) -> Option<PathBuf> {
-        let to = self.setup.checkpoint_to.clone()?;
-        match self.write_own(&to) {
+    fn serve_signal(&self, running: &mut Running) -> Option<PathBuf> {
+        let to = self.checkpoint_to.clone()?;
+        match write_own(running, &to) {
             Ok(path) => Some(path),
             Err(e) => {
                 crate::os::messages::complain(&format!("cannot checkpoint to {to}: {e}; the program runs on"));
@@ -69,17 +126,17 @@ impl Running {
     }
 
     /// Serves another process's request; returns the snapshot if the program is to stop.
-    fn serve_job(&mut self, job: Job) -> Option<PathBuf> {
+    fn serve_job(&self, running: &mut Running, job: Job) -> Option<PathBuf> {
         let stop_us = micros(job.asked);
         let (to, leave_running) = match &job.task {
             Task::Check => {
-                let (findings, needs) = obstacles::of_running(self, None);
+                let (findings, needs) = obstacles::of_running(running, None);
                 job.reply(&Reply::Checked(Checked { findings, needs }));
                 return None;
             }
             Task::Checkpoint { to, leave_running } => (to.clone(), *leave_running),
         };
-        let (findings, _) = obstacles::of_running(self, Some(&to));
+        let (findings, _) = obstacles::of_running(running, Some(&to));
         if !findings.is_empty() {
             let all: Vec<String> = findings.iter().map(|f| f.what.clone()).collect();
             let error = format!("the program can't be moved now: {}", all.join("; "));
@@ -91,11 +148,11 @@ impl Running {
             stop_us,
             begun: Instant::now(),
         };
-        match capture::write_file(self, &to, &asker) {
+        match capture::write_file(running, &to, &asker) {
             Ok(_) => {
-                match self.setup.checkpoint_to.clone() {
+                match self.checkpoint_to.clone() {
                     Some(CheckpointTo::File(own)) => own.written_to(&to),
-                    Some(CheckpointTo::Directory(saver)) => self.stands_at(saver, &to),
+                    Some(CheckpointTo::Directory(saver)) => stands_at(running, saver, &to),
                     None => {}
                 }
                 (!leave_running).then_some(to)
@@ -112,37 +169,37 @@ impl Running {
         }
     }
 
-    /// Tells the journal beside periodic snapshots of one that was written elsewhere.
-    fn stands_at(&mut self, saver: &'static Saver, snapshot: &Path) {
-        let identity = dunlin_migrate::snapshot::open_file(snapshot).map(|s| s.identity());
-        let noted = identity.map_err(|e| e.to_string());
-        if let Err(e) = noted.and_then(|identity| saver.stands_at(self, identity).map_err(|e| e.to_string())) {
-            crate::os::messages::complain(&format!(
-                "the undo journal in {} doesn't lead to {}: {e}; going on from it takes --no-rollback, or other snapshots' directory",
-                saver.directory().display(),
-                snapshot.display()
-            ));
-        }
-    }
-
-    /// Writes the program's own snapshot; returns its path.
-    fn write_own(&mut self, to: &CheckpointTo) -> Result<PathBuf, CaptureError> {
-        match to {
-            CheckpointTo::File(own) => own.write(|path| capture::write_file(self, path, &Itself).map(|_| path.to_owned())),
-            CheckpointTo::Directory(saver) => saver.write_now(self),
-        }
-    }
-
     /// The point that `DUNLIN_CHECKPOINT_AT` names: checkpoints and stops.
-    fn stop_here(&mut self) -> Flow {
-        let Some(to) = self.setup.checkpoint_to.clone() else {
+    fn stop_here(&self, running: &mut Running) -> Flow {
+        let Some(to) = self.checkpoint_to.clone() else {
             return Flow::Go;
         };
-        let ending = match self.write_own(&to) {
+        let ending = match write_own(running, &to) {
             Ok(path) => Ending::Checkpointed(path),
             Err(e) => Ending::Failed(Failure::new(FAILED, format!("cannot checkpoint to {to}: {e}"))),
         };
-        self.end(ending)
+        running.end(ending)
+    }
+}
+
+/// Tells the journal beside periodic snapshots of one that was written elsewhere.
+fn stands_at(running: &mut Running, saver: &'static Saver, snapshot: &Path) {
+    let identity = dunlin_migrate::snapshot::open_file(snapshot).map(|s| s.identity());
+    let noted = identity.map_err(|e| e.to_string());
+    if let Err(e) = noted.and_then(|identity| saver.stands_at(running, identity).map_err(|e| e.to_string())) {
+        crate::os::messages::complain(&format!(
+            "the undo journal in {} doesn't lead to {}: {e}; going on from it takes --no-rollback, or other snapshots' directory",
+            saver.directory().display(),
+            snapshot.display()
+        ));
+    }
+}
+
+/// Writes the program's own snapshot; returns its path.
+fn write_own(running: &mut Running, to: &CheckpointTo) -> Result<PathBuf, CaptureError> {
+    match to {
+        CheckpointTo::File(own) => own.write(|path| capture::write_file(running, path, &Itself).map(|_| path.to_owned())),
+        CheckpointTo::Directory(saver) => saver.write_now(running),
     }
 }
 

@@ -21,6 +21,7 @@
 //!
 //! With `--resume` the first reply is that of the command during which the snapshot was made.
 
+use crate::engine::host_calls::show;
 use crate::engine::running::{Enter, Running};
 use crate::instance::Instance;
 use crate::instance::instantiate::instantiate;
@@ -102,7 +103,7 @@ impl Running {
                 ["get", name] => self.command_get(name),
                 ["set", name, value] => self.command_set(name, value),
                 ["digest"] => format!("ok{}", digest(&self.instance)),
-                ["points"] => format!("ok {}", self.ticks.passed()),
+                ["points"] => format!("ok {}", self.at_point.as_ref().map_or(0, |it| it.points())),
                 [] => continue,
                 _ => format!("err no such command: {line:?}"),
             };
@@ -119,7 +120,7 @@ impl Running {
     }
 
     fn tell_calls(&mut self, output: &mut impl Write) -> std::io::Result<()> {
-        if let Some(calls) = &mut self.calls {
+        if let Some(calls) = &mut self.host_calls {
             output.write_all(calls.as_bytes())?;
             calls.clear();
         }
@@ -243,10 +244,6 @@ fn parse_value(text: &str) -> Option<Value> {
     let ty = (0..).map_while(ValType::from_u8).find(|t| t.to_string() == ty)?;
     let bits = u128::from_str_radix(bits.strip_prefix("0x").unwrap_or(bits), 16).ok()?;
     (bits >> (8 * ty.size() - 1) <= 1).then(|| Value::from_bits(ty, bits))
-}
-
-pub(crate) fn show(value: Value) -> String {
-    format!("{}:{:x}", value.ty(), value.to_bits())
 }
 
 #[cfg(test)]

@@ -113,15 +113,13 @@ enum ForceError {
     Resume(#[from] ResumeError),
 }
 
-impl Running {
-    /// Moves the program to a new instance, through the bytes of a snapshot.
-    pub(crate) fn migrate_in_place(&mut self) -> Flow {
-        match self.replace_instance(migrate) {
-            Ok(()) => Flow::Go,
-            Err(e) => {
-                let message = format!("{FORCE_VARIABLE}: point {}: {e}", self.ticks.passed);
-                self.end(Ending::Failed(Failure::new(BAD_SNAPSHOT, message)))
-            }
+/// Moves the program to a new instance, through the bytes of a snapshot. `point` is the number of the point it stands at.
+pub(crate) fn migrate_in_place(running: &mut Running, point: u64) -> Flow {
+    match running.replace_instance(migrate) {
+        Ok(()) => Flow::Go,
+        Err(e) => {
+            let message = format!("{FORCE_VARIABLE}: point {point}: {e}");
+            running.end(Ending::Failed(Failure::new(BAD_SNAPSHOT, message)))
         }
     }
 }
