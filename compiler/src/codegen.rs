@@ -402,11 +402,3 @@ fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Result<(), Stri
     }
     Ok(())
 }
-
-/// The optimisation level as Cranelift's settings name it.
-pub fn opt_level_name(level: OptLevel) -> &'static str {
-    match level {
-        OptLevel::O0 | OptLevel::O1 => "none",
-        OptLevel::O2 => "speed",
-    }
-}

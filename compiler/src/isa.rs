@@ -1,6 +1,5 @@
 //! Cranelift's code generators, set up alike for every architecture.
 
-use crate::codegen::opt_level_name;
 use crate::error::Error;
 use crate::settings::{OptLevel, Settings};
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
@@ -60,4 +59,12 @@ pub fn isa(arch: Arch, how: &Settings) -> Result<OwnedTargetIsa, Error> {
         }
     }
     builder.finish(settings::Flags::new(flags)).map_err(|e| fail(&e))
+}
+
+/// The optimisation level as Cranelift's settings name it.
+fn opt_level_name(level: OptLevel) -> &'static str {
+    match level {
+        OptLevel::O0 | OptLevel::O1 => "none",
+        OptLevel::O2 => "speed",
+    }
 }

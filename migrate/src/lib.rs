@@ -3,6 +3,7 @@
 //! Nothing in this crate generates code, runs code or calls WASI. It holds plain types and the formats they travel in:
 //!
 //! - [`state`]: the uniform state, defined at the WebAssembly level only.
+//! - [`validate`]: everything that a hostile snapshot could lie about, checked against a module.
 //! - [`frames`]: native stack bytes to uniform frames and back.
 //! - [`snapshot`]: the uniform state as a file; [`inspect`]: shown to a person or a program.
 //! - [`store`]: a directory of snapshots, incremental, of which the last few are kept.
@@ -22,3 +23,4 @@ pub mod state;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod validate;

@@ -30,7 +30,7 @@
 //! when this layout does; a section's version when its encoding does. Readers know every older version.
 //!
 //! A reader treats every byte as hostile; see [`Snapshot::open`] for what it has checked. What the state *says* is checked
-//! against a module by [`crate::state::validate`].
+//! against a module by [`crate::validate`].
 
 mod atomic;
 mod bases;

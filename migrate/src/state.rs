@@ -5,7 +5,6 @@
 
 pub mod chunks;
 pub mod files;
-pub mod validate;
 pub mod wasi;
 
 use dunlin_format::module::ModuleHash;

@@ -1,3 +1,5 @@
+//! The store: what is kept, what is taken from earlier snapshots, and what is left after failures.
+
 use super::*;
 use crate::snapshot::{NoContents, PAGE_SIZE};
 use crate::state::MemoryState;

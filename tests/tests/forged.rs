@@ -10,7 +10,7 @@ use dunlin_format::image::{Image, find_in_elf};
 use dunlin_format::module::ModuleInfo;
 use dunlin_migrate::frames::FrameMaps;
 use dunlin_migrate::snapshot::{Earlier, Snapshot};
-use dunlin_migrate::state::validate::validate;
+use dunlin_migrate::validate::validate;
 use dunlin_migrate::{inspect, snapshot};
 use dunlin_tests::forge::{Dice, assemble, forge, parts};
 use dunlin_tests::guest::guest;

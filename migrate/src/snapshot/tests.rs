@@ -220,7 +220,7 @@ fn hostile_contents_with_right_checksums_never_panic() {
             let Ok(snapshot) = open(&bytes) else { continue };
             decoded += 1;
             let mut state = snapshot.into_parts().0;
-            let _ = crate::state::validate::validate(&mut state, &module, &maps);
+            let _ = crate::validate::validate(&mut state, &module, &maps);
         }
     }
     assert!(decoded > 100, "only {decoded} decoded: the test tests nothing");

@@ -4,10 +4,11 @@
 //! it is restored, against the machine's own grants), and whether this architecture has code at every point (the optimiser may
 //! have proved one unreachable: [`crate::frames::rebuild`] then refuses it).
 
-use super::{Exception, Frame, Invocation, MemoryState, PointKind, Slot, State, TableState};
 use crate::frames::{FrameError, FrameMaps};
+use crate::state::{Exception, Frame, Invocation, MemoryState, State, TableState};
 use dunlin_format::framemap::{Callee, Home, HomeKind};
 use dunlin_format::module::ModuleInfo;
+use dunlin_format::point::{PointKind, Slot};
 use dunlin_format::types::{NULL_REF, ValType, Value};
 
 /// Greatest number of frames that is accepted.
