@@ -222,9 +222,23 @@ fn unsafe_is_where_it_is_expected() {
 
 #[test]
 fn levels_are_small() {
-    let level = root().join("runtime/src");
-    let entries = fs::read_dir(&level).expect("it is there").count();
-    assert!(entries <= MOST_ON_A_LEVEL, "{} has {entries} entries", level.display());
+    let mut levels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in files() {
+        let Some(below) = file.strip_prefix("runtime/src/") else {
+            continue;
+        };
+        let parts: Vec<&str> = below.split('/').collect();
+        for depth in 0..parts.len() {
+            let level = levels.entry(parts[..depth].join("/")).or_default();
+            level.insert(parts[depth].to_owned());
+        }
+    }
+    let crowded = levels.iter().filter(|(_, entries)| entries.len() > MOST_ON_A_LEVEL);
+    let crowded: Vec<String> = crowded
+        .map(|(level, e)| format!("runtime/src/{level}: {}", e.len()))
+        .collect();
+    none("folders with too much on one level", &crowded);
+    assert!(levels.len() > 9, "{} levels were found", levels.len());
 }
 
 #[test]

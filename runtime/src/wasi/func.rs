@@ -1,15 +1,15 @@
 //! Imported functions by name, and the call of one with its arguments from the slots.
 
-use super::mem::Memory;
-use super::open::Open;
-use super::wait::Stop;
-use super::{Outcome, Wasi};
 use crate::os::request::Wake;
+use crate::wasi::calls::open::Open;
+use crate::wasi::mem::Memory;
+use crate::wasi::wait::Stop;
+use crate::wasi::{Outcome, Wasi};
 use dunlin_format::imports::{PREVIEW1, SPECTEST, UNSTABLE};
 
 /// Which of WASI's two layouts a function uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Abi {
+pub(in crate::wasi) enum Abi {
     /// `wasi_snapshot_preview1`.
     Preview1,
     /// `wasi_unstable`.
@@ -26,7 +26,7 @@ pub struct WasiFunc {
 macro_rules! names {
     ($($variant:ident = $name:literal,)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub(super) enum Function {
+        pub(in crate::wasi) enum Function {
             $($variant,)*
             /// Any of the test suite's print functions, which print nothing: no test looks at it.
             Print,
@@ -105,18 +105,18 @@ pub fn resolve(module: &str, name: &str) -> Option<WasiFunc> {
 }
 
 /// Arguments as the slots hold them. The compiler has checked the import's type, so there are as many as the function has.
-pub(super) struct Args<'a>(&'a [u64]);
+pub(in crate::wasi) struct Args<'a>(&'a [u64]);
 
 impl Args<'_> {
-    pub(super) fn long(&self, i: usize) -> u64 {
+    pub(in crate::wasi) fn long(&self, i: usize) -> u64 {
         self.0.get(i).copied().unwrap_or(0)
     }
 
-    pub(super) fn int(&self, i: usize) -> u32 {
+    pub(in crate::wasi) fn int(&self, i: usize) -> u32 {
         self.long(i) as u32
     }
 
-    pub(super) fn pair(&self, i: usize) -> (u32, u32) {
+    pub(in crate::wasi) fn pair(&self, i: usize) -> (u32, u32) {
         (self.int(i), self.int(i + 1))
     }
 }

@@ -1,14 +1,14 @@
 //! What the host says of a file, in WASI's terms.
 
-use super::errno::Errno;
-use super::rights;
+use crate::wasi::errno::Errno;
+use crate::wasi::rights;
 use cap_primitives::fs::MetadataExt as _;
 use std::os::fd::BorrowedFd;
 
 /// WASI's `filetype`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum FileType {
+pub(in crate::wasi) enum FileType {
     Unknown = 0,
     BlockDevice = 1,
     CharacterDevice = 2,
@@ -20,7 +20,7 @@ pub(super) enum FileType {
 
 impl FileType {
     /// From the file type bits of a host's `st_mode`. Sockets in a file system can't be told apart; pipes have no name in WASI.
-    pub(super) fn from_mode(mode: u32) -> FileType {
+    pub(in crate::wasi) fn from_mode(mode: u32) -> FileType {
         match mode & libc::S_IFMT {
             libc::S_IFBLK => FileType::BlockDevice,
             libc::S_IFCHR => FileType::CharacterDevice,
@@ -33,7 +33,7 @@ impl FileType {
     }
 
     /// From a directory entry; `None` if the file system doesn't say.
-    pub(super) fn from_entry(ty: rustix::fs::FileType) -> Option<FileType> {
+    pub(in crate::wasi) fn from_entry(ty: rustix::fs::FileType) -> Option<FileType> {
         match ty {
             rustix::fs::FileType::Unknown => None,
             ty => Some(FileType::from_mode(ty.as_raw_mode())),
@@ -43,7 +43,7 @@ impl FileType {
 
 /// How an open descriptor of the host behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HostKind {
+pub(in crate::wasi) enum HostKind {
     /// Has a position and never blocks for long.
     Regular,
     Directory,
@@ -59,7 +59,7 @@ pub(super) enum HostKind {
 
 impl HostKind {
     /// Of an open descriptor.
-    pub(super) fn of(fd: BorrowedFd<'_>) -> HostKind {
+    pub(in crate::wasi) fn of(fd: BorrowedFd<'_>) -> HostKind {
         match rustix::fs::fstat(fd) {
             Err(_) => HostKind::Closed,
             Ok(stat) => match FileType::from_mode(stat.st_mode) {
@@ -74,7 +74,7 @@ impl HostKind {
     }
 
     /// Whether a transfer may have to wait for someone else.
-    pub(super) fn blocks(self) -> bool {
+    pub(in crate::wasi) fn blocks(self) -> bool {
         matches!(
             self,
             HostKind::Stream | HostKind::Terminal | HostKind::Device | HostKind::Socket
@@ -82,7 +82,7 @@ impl HostKind {
     }
 
     /// The rights that make sense for it.
-    pub(super) fn rights(self) -> u64 {
+    pub(in crate::wasi) fn rights(self) -> u64 {
         match self {
             HostKind::Regular => rights::FILE,
             HostKind::Directory => rights::DIRECTORY,
@@ -93,7 +93,7 @@ impl HostKind {
     }
 
     /// What the program is told it is.
-    pub(super) fn file_type(self) -> FileType {
+    pub(in crate::wasi) fn file_type(self) -> FileType {
         match self {
             HostKind::Regular => FileType::RegularFile,
             HostKind::Directory => FileType::Directory,
@@ -106,17 +106,17 @@ impl HostKind {
 
 /// A file's attributes. Times are nanoseconds since 1970; earlier ones are 0.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stat {
-    pub(super) dev: u64,
-    pub(super) ino: u64,
-    pub(super) file_type: FileType,
+pub(in crate::wasi) struct Stat {
+    pub(in crate::wasi) dev: u64,
+    pub(in crate::wasi) ino: u64,
+    pub(in crate::wasi) file_type: FileType,
     /// Permission bits, set-user-id and its like included.
-    pub(super) mode: u16,
-    pub(super) links: u64,
-    pub(super) size: u64,
-    pub(super) accessed: u64,
-    pub(super) modified: u64,
-    pub(super) changed: u64,
+    pub(in crate::wasi) mode: u16,
+    pub(in crate::wasi) links: u64,
+    pub(in crate::wasi) size: u64,
+    pub(in crate::wasi) accessed: u64,
+    pub(in crate::wasi) modified: u64,
+    pub(in crate::wasi) changed: u64,
 }
 
 fn nanoseconds(seconds: i64, nanoseconds: i64) -> u64 {
@@ -130,7 +130,7 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> u64 {
 
 impl Stat {
     /// From the metadata that a sandboxed look-up returned.
-    pub(super) fn of_path(m: &cap_primitives::fs::Metadata) -> Stat {
+    pub(in crate::wasi) fn of_path(m: &cap_primitives::fs::Metadata) -> Stat {
         Stat {
             dev: m.dev(),
             ino: m.ino(),
@@ -145,13 +145,13 @@ impl Stat {
     }
 
     /// Of an open descriptor.
-    pub(super) fn of_fd(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
+    pub(in crate::wasi) fn of_fd(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
         Ok(Stat::of_host(&rustix::fs::fstat(fd)?))
     }
 
     /// From the host's structure. (The fields' types differ between architectures, hence the casts.)
     #[allow(clippy::unnecessary_cast)]
-    pub(super) fn of_host(m: &rustix::fs::Stat) -> Stat {
+    pub(in crate::wasi) fn of_host(m: &rustix::fs::Stat) -> Stat {
         Stat {
             dev: m.st_dev as u64,
             ino: m.st_ino as u64,
@@ -166,7 +166,7 @@ impl Stat {
     }
 
     /// Of something that has no attributes but its kind.
-    pub(super) fn unknown(kind: HostKind) -> Stat {
+    pub(in crate::wasi) fn unknown(kind: HostKind) -> Stat {
         Stat {
             dev: 0,
             ino: 0,
@@ -183,7 +183,7 @@ impl Stat {
 
 /// The inode number shown for a host's file. The program sees one device, 1, whatever file systems its grants lie on; so the number
 /// is a mixture of the host's device and inode (two rounds of the finaliser of MurmurHash3).
-pub(super) fn shown_inode(dev: u64, ino: u64) -> u64 {
+pub(in crate::wasi) fn shown_inode(dev: u64, ino: u64) -> u64 {
     fn mix(mut x: u64) -> u64 {
         x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
         x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);

@@ -3,24 +3,24 @@
 //! Anything that lies outside is `EFAULT`. Functions check where their results go before they do anything, so that a bad pointer
 //! never leaves half a call behind.
 
-use super::errno::Errno;
+use crate::wasi::errno::Errno;
 use std::ops::Range;
 
 /// The most buffers one read or write takes (Linux's IOV_MAX); a longer list makes a short transfer, which is always allowed.
 const MAX_BUFFERS: u32 = 1024;
 
 /// Linear memory 0 during one call.
-pub(super) struct Memory<'a> {
+pub(in crate::wasi) struct Memory<'a> {
     bytes: &'a mut [u8],
 }
 
 impl<'a> Memory<'a> {
-    pub(super) fn new(bytes: &'a mut [u8]) -> Memory<'a> {
+    pub(in crate::wasi) fn new(bytes: &'a mut [u8]) -> Memory<'a> {
         Memory { bytes }
     }
 
     /// The range of `len` bytes at `ptr`, if all of it lies in the memory.
-    pub(super) fn range(&self, ptr: u32, len: u32) -> Result<Range<usize>, Errno> {
+    pub(in crate::wasi) fn range(&self, ptr: u32, len: u32) -> Result<Range<usize>, Errno> {
         let range = ptr as usize..(ptr as usize).checked_add(len as usize).ok_or(Errno::Fault)?;
         match range.end <= self.bytes.len() {
             true => Ok(range),
@@ -29,22 +29,22 @@ impl<'a> Memory<'a> {
     }
 
     /// The range of `count` elements of `size` bytes at `ptr`.
-    pub(super) fn array(&self, ptr: u32, count: u32, size: u32) -> Result<Range<usize>, Errno> {
+    pub(in crate::wasi) fn array(&self, ptr: u32, count: u32, size: u32) -> Result<Range<usize>, Errno> {
         self.range(ptr, count.checked_mul(size).ok_or(Errno::Fault)?)
     }
 
-    pub(super) fn bytes(&self, ptr: u32, len: u32) -> Result<&[u8], Errno> {
+    pub(in crate::wasi) fn bytes(&self, ptr: u32, len: u32) -> Result<&[u8], Errno> {
         let range = self.range(ptr, len)?;
         Ok(&self.bytes[range])
     }
 
-    pub(super) fn bytes_mut(&mut self, ptr: u32, len: u32) -> Result<&mut [u8], Errno> {
+    pub(in crate::wasi) fn bytes_mut(&mut self, ptr: u32, len: u32) -> Result<&mut [u8], Errno> {
         let range = self.range(ptr, len)?;
         Ok(&mut self.bytes[range])
     }
 
     /// A string of WASI: UTF-8, by pointer and length.
-    pub(super) fn string(&self, ptr: u32, len: u32) -> Result<String, Errno> {
+    pub(in crate::wasi) fn string(&self, ptr: u32, len: u32) -> Result<String, Errno> {
         std::str::from_utf8(self.bytes(ptr, len)?)
             .map(str::to_owned)
             .map_err(|_| Errno::IlSeq)
@@ -54,42 +54,42 @@ impl<'a> Memory<'a> {
         self.bytes(ptr, N as u32)?.try_into().map_err(|_| Errno::Fault)
     }
 
-    pub(super) fn u8(&self, ptr: u32) -> Result<u8, Errno> {
+    pub(in crate::wasi) fn u8(&self, ptr: u32) -> Result<u8, Errno> {
         self.get(ptr).map(u8::from_le_bytes)
     }
 
-    pub(super) fn u16(&self, ptr: u32) -> Result<u16, Errno> {
+    pub(in crate::wasi) fn u16(&self, ptr: u32) -> Result<u16, Errno> {
         self.get(ptr).map(u16::from_le_bytes)
     }
 
-    pub(super) fn u32(&self, ptr: u32) -> Result<u32, Errno> {
+    pub(in crate::wasi) fn u32(&self, ptr: u32) -> Result<u32, Errno> {
         self.get(ptr).map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&self, ptr: u32) -> Result<u64, Errno> {
+    pub(in crate::wasi) fn u64(&self, ptr: u32) -> Result<u64, Errno> {
         self.get(ptr).map(u64::from_le_bytes)
     }
 
-    pub(super) fn set(&mut self, ptr: u32, bytes: &[u8]) -> Result<(), Errno> {
+    pub(in crate::wasi) fn set(&mut self, ptr: u32, bytes: &[u8]) -> Result<(), Errno> {
         let len = u32::try_from(bytes.len()).map_err(|_| Errno::Overflow)?;
         self.bytes_mut(ptr, len)?.copy_from_slice(bytes);
         Ok(())
     }
 
-    pub(super) fn set_u16(&mut self, ptr: u32, value: u16) -> Result<(), Errno> {
+    pub(in crate::wasi) fn set_u16(&mut self, ptr: u32, value: u16) -> Result<(), Errno> {
         self.set(ptr, &value.to_le_bytes())
     }
 
-    pub(super) fn set_u32(&mut self, ptr: u32, value: u32) -> Result<(), Errno> {
+    pub(in crate::wasi) fn set_u32(&mut self, ptr: u32, value: u32) -> Result<(), Errno> {
         self.set(ptr, &value.to_le_bytes())
     }
 
-    pub(super) fn set_u64(&mut self, ptr: u32, value: u64) -> Result<(), Errno> {
+    pub(in crate::wasi) fn set_u64(&mut self, ptr: u32, value: u64) -> Result<(), Errno> {
         self.set(ptr, &value.to_le_bytes())
     }
 
     /// The buffers of an array of `iovec` or `ciovec`, without empty ones and without those beyond what one transfer takes.
-    pub(super) fn buffers(&self, ptr: u32, count: u32) -> Result<Vec<Range<usize>>, Errno> {
+    pub(in crate::wasi) fn buffers(&self, ptr: u32, count: u32) -> Result<Vec<Range<usize>>, Errno> {
         self.array(ptr, count, 8)?;
         let mut buffers = Vec::with_capacity(count.min(MAX_BUFFERS) as usize);
         // Results count bytes in 32 bits.
@@ -107,13 +107,13 @@ impl<'a> Memory<'a> {
     }
 
     /// The bytes of buffers that [`Memory::buffers`] returned.
-    pub(super) fn slices<'s>(&'s self, buffers: &'s [Range<usize>]) -> impl Iterator<Item = &'s [u8]> {
+    pub(in crate::wasi) fn slices<'s>(&'s self, buffers: &'s [Range<usize>]) -> impl Iterator<Item = &'s [u8]> {
         buffers.iter().filter_map(|range| self.bytes.get(range.clone()))
     }
 
     /// The bytes of buffers that [`Memory::buffers`] returned, to be written. If any two overlap, only the first buffer: a short
     /// transfer.
-    pub(super) fn slices_mut(&mut self, buffers: &[Range<usize>]) -> Vec<&mut [u8]> {
+    pub(in crate::wasi) fn slices_mut(&mut self, buffers: &[Range<usize>]) -> Vec<&mut [u8]> {
         // Cut the memory apart in the order of addresses, then put the pieces in the order asked for.
         let mut order: Vec<usize> = (0..buffers.len()).collect();
         order.sort_by_key(|&i| buffers[i].start);

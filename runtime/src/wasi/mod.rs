@@ -28,62 +28,39 @@
 //! `writes` and `chunked` know what of them has to be read, because `watch` sees what calls do; `restore` puts it back, with `place`
 //! looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
 
-mod args_env;
-mod capture;
-mod carried;
-mod change;
-mod chunked;
-mod clock;
-mod dir;
+mod calls;
+mod changes;
 mod errno;
-mod fd;
 mod func;
-mod gather;
-mod hidden;
 mod host;
-mod identity;
-mod io;
 mod listen;
 mod mem;
-mod obstacle;
-mod open;
-mod path;
-mod place;
-mod poll;
-mod proc;
-mod random;
-mod restore;
+mod moving;
 mod rights;
-mod settle;
-mod sock;
-mod stage;
 mod table;
-mod touched;
 mod wait;
-mod watch;
-mod writes;
 
-pub use capture::CaptureError;
+pub use changes::hidden::NotApart;
 pub use func::{WasiFunc, resolve};
-pub use hidden::NotApart;
-pub use obstacle::Obstacle;
-pub use restore::{RestoreError, RestoreProblem};
+pub use moving::capture::CaptureError;
+pub use moving::obstacle::Obstacle;
+pub use moving::restore::{RestoreError, RestoreProblem};
 
 use crate::journal::{Journal, Root};
-use carried::CarriedNames;
-use clock::Clocks;
+use calls::clock::Clocks;
+use changes::carried::CarriedNames;
+use changes::identity::Hashes;
+use changes::touched::Touched;
 use dunlin_interface::options::{Grant, WasiConfig};
 use dunlin_migrate::state::files::GrantMode;
 use dunlin_migrate::state::wasi::{Stdio, Times};
 use func::Abi;
-use identity::Hashes;
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use table::{Descriptor, Table};
-use touched::Touched;
 
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,8 +113,8 @@ pub struct Wasi {
     carried: Mutex<CarriedNames>,
     /// What the program has written, made and removed.
     touched: Touched,
-    changes: change::Changes,
-    hidden: hidden::Hidden,
+    changes: changes::change::Changes,
+    hidden: changes::hidden::Hidden,
     warnings: Vec<String>,
 }
 
@@ -188,8 +165,8 @@ impl Wasi {
             hashes: Hashes::default(),
             carried: Mutex::default(),
             touched: Touched::default(),
-            changes: change::Changes::default(),
-            hidden: hidden::Hidden::default(),
+            changes: changes::change::Changes::default(),
+            hidden: changes::hidden::Hidden::default(),
             warnings: Vec::new(),
         }
     }
@@ -273,7 +250,7 @@ impl Wasi {
 fn open_grant(grant: &Grant) -> Result<File, WasiError> {
     let authority = cap_primitives::ambient_authority();
     match cap_primitives::fs::open_ambient_dir(&grant.host, authority) {
-        Ok(dir) => Ok(open::readable(dir)),
+        Ok(dir) => Ok(calls::open::readable(dir)),
         Err(error) => Err(WasiError::Grant {
             option: grant.mode.option(),
             host: grant.host.clone(),

@@ -1,9 +1,9 @@
 //! The descriptor table: what the program's numbers refer to.
 
-use super::change::Opened;
-use super::errno::Errno;
-use super::host::{HostKind, Stat};
-use super::rights;
+use crate::wasi::changes::change::Opened;
+use crate::wasi::errno::Errno;
+use crate::wasi::host::{HostKind, Stat};
+use crate::wasi::rights;
 use dunlin_migrate::state::wasi::{MAX_DESCRIPTORS, Stdio};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// What a descriptor refers to on this host.
 #[derive(Debug)]
-pub(super) enum Resource {
+pub(in crate::wasi) enum Resource {
     /// A standard stream of this process.
     Stdio(Stdio),
     /// A directory.
@@ -35,44 +35,44 @@ pub(super) enum Resource {
 
 /// An open directory.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(in crate::wasi) struct Directory {
     /// Index of the grant it was opened through.
-    pub(super) grant: u32,
+    pub(in crate::wasi) grant: u32,
     /// `fd_prestat_get` knows it.
-    pub(super) preopened: bool,
-    pub(super) file: Arc<File>,
+    pub(in crate::wasi) preopened: bool,
+    pub(in crate::wasi) file: Arc<File>,
     /// A listing that was begun and not finished.
-    pub(super) listing: Option<super::dir::Listing>,
+    pub(in crate::wasi) listing: Option<crate::wasi::calls::dir::Listing>,
 }
 
 /// An open descriptor.
 #[derive(Debug)]
-pub(super) struct Descriptor {
-    pub(super) resource: Resource,
+pub(in crate::wasi) struct Descriptor {
+    pub(in crate::wasi) resource: Resource,
     /// What kind of thing the host has there.
-    pub(super) kind: HostKind,
-    pub(super) rights: u64,
-    pub(super) inheriting: u64,
+    pub(in crate::wasi) kind: HostKind,
+    pub(in crate::wasi) rights: u64,
+    pub(in crate::wasi) inheriting: u64,
     /// WASI `fdflags`.
-    pub(super) flags: u16,
+    pub(in crate::wasi) flags: u16,
 }
 
 /// `fdflags`: writes go to the end.
-pub(super) const APPEND: u16 = 1 << 0;
+pub(in crate::wasi) const APPEND: u16 = 1 << 0;
 /// `fdflags`: writes wait until the data is on the disk.
-pub(super) const DSYNC: u16 = 1 << 1;
+pub(in crate::wasi) const DSYNC: u16 = 1 << 1;
 /// `fdflags`: don't wait.
-pub(super) const NONBLOCK: u16 = 1 << 2;
+pub(in crate::wasi) const NONBLOCK: u16 = 1 << 2;
 /// `fdflags`: reads wait for writes to be on the disk.
-pub(super) const RSYNC: u16 = 1 << 3;
+pub(in crate::wasi) const RSYNC: u16 = 1 << 3;
 /// `fdflags`: writes wait until data and metadata are on the disk.
-pub(super) const SYNC: u16 = 1 << 4;
+pub(in crate::wasi) const SYNC: u16 = 1 << 4;
 /// Every `fdflags` bit.
-pub(super) const ALL_FLAGS: u16 = (1 << 5) - 1;
+pub(in crate::wasi) const ALL_FLAGS: u16 = (1 << 5) - 1;
 
 impl Descriptor {
     /// A standard stream of this process, with the rights it starts with.
-    pub(super) fn stdio(stream: Stdio) -> Descriptor {
+    pub(in crate::wasi) fn stdio(stream: Stdio) -> Descriptor {
         let rights = if stream == Stdio::Stdin {
             rights::STDIN
         } else {
@@ -89,7 +89,7 @@ impl Descriptor {
     }
 
     /// A granted directory, with every right.
-    pub(super) fn preopened(grant: u32, file: Arc<File>) -> Descriptor {
+    pub(in crate::wasi) fn preopened(grant: u32, file: Arc<File>) -> Descriptor {
         let resource = Resource::Directory(Directory {
             grant,
             preopened: true,
@@ -106,7 +106,7 @@ impl Descriptor {
     }
 
     /// A listening socket, with every right.
-    pub(super) fn listener(index: u32, socket: OwnedFd) -> Descriptor {
+    pub(in crate::wasi) fn listener(index: u32, socket: OwnedFd) -> Descriptor {
         Descriptor {
             resource: Resource::Listener { index, socket },
             kind: HostKind::Socket,
@@ -117,12 +117,12 @@ impl Descriptor {
     }
 
     /// The host's descriptor.
-    pub(super) fn host(&self) -> BorrowedFd<'_> {
+    pub(in crate::wasi) fn host(&self) -> BorrowedFd<'_> {
         host_fd(&self.resource)
     }
 
     /// The rights it has now, without what its kind can't do.
-    pub(super) fn effective_rights(&self) -> u64 {
+    pub(in crate::wasi) fn effective_rights(&self) -> u64 {
         match self.resource {
             Resource::Stdio(_) => self.rights & self.kind.rights(),
             _ => self.rights,
@@ -130,7 +130,7 @@ impl Descriptor {
     }
 
     /// Fails unless it has a right.
-    pub(super) fn need(&self, right: u64) -> Result<(), Errno> {
+    pub(in crate::wasi) fn need(&self, right: u64) -> Result<(), Errno> {
         match self.effective_rights() & right == right {
             true => Ok(()),
             false => Err(Errno::NotCapable),
@@ -138,7 +138,7 @@ impl Descriptor {
     }
 
     /// Fails unless it is something one reads from (`FD_READ`) or writes to (`FD_WRITE`), with the errors of POSIX.
-    pub(super) fn need_io(&self, right: u64) -> Result<(), Errno> {
+    pub(in crate::wasi) fn need_io(&self, right: u64) -> Result<(), Errno> {
         match self.kind {
             HostKind::Directory => Err(Errno::IsDir),
             HostKind::Closed => Err(Errno::Badf),
@@ -147,7 +147,7 @@ impl Descriptor {
     }
 
     /// Fails unless it has a position, with the errors of POSIX; then as [`Descriptor::need`].
-    pub(super) fn need_file(&self, right: u64) -> Result<(), Errno> {
+    pub(in crate::wasi) fn need_file(&self, right: u64) -> Result<(), Errno> {
         match self.kind {
             HostKind::Directory => Err(Errno::IsDir),
             HostKind::Closed => Err(Errno::Badf),
@@ -157,7 +157,7 @@ impl Descriptor {
     }
 
     /// What the host says of it; zeros for what isn't a file.
-    pub(super) fn stat(&self) -> Result<Stat, Errno> {
+    pub(in crate::wasi) fn stat(&self) -> Result<Stat, Errno> {
         match (&self.resource, self.kind) {
             (Resource::File { .. } | Resource::Directory(_), _) | (_, HostKind::Regular) => Stat::of_fd(self.host()),
             (_, kind) => Ok(Stat::unknown(kind)),
@@ -178,21 +178,21 @@ fn host_fd(resource: &Resource) -> BorrowedFd<'_> {
 
 /// Descriptors by number. A new one gets the lowest free number, as in POSIX: numbers are equal on every machine.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(in crate::wasi) struct Table {
     slots: Vec<Option<Descriptor>>,
 }
 
 impl Table {
-    pub(super) fn get(&self, fd: u32) -> Result<&Descriptor, Errno> {
+    pub(in crate::wasi) fn get(&self, fd: u32) -> Result<&Descriptor, Errno> {
         self.slots.get(fd as usize).and_then(Option::as_ref).ok_or(Errno::Badf)
     }
 
-    pub(super) fn get_mut(&mut self, fd: u32) -> Result<&mut Descriptor, Errno> {
+    pub(in crate::wasi) fn get_mut(&mut self, fd: u32) -> Result<&mut Descriptor, Errno> {
         self.slots.get_mut(fd as usize).and_then(Option::as_mut).ok_or(Errno::Badf)
     }
 
     /// Every open descriptor, ascending by number.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Descriptor)> {
+    pub(in crate::wasi) fn iter(&self) -> impl Iterator<Item = (u32, &Descriptor)> {
         self.slots
             .iter()
             .enumerate()
@@ -200,7 +200,7 @@ impl Table {
     }
 
     /// Adds a descriptor under the lowest free number.
-    pub(super) fn insert(&mut self, descriptor: Descriptor) -> Result<u32, Errno> {
+    pub(in crate::wasi) fn insert(&mut self, descriptor: Descriptor) -> Result<u32, Errno> {
         let fd = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         if !self.insert_at(fd as u32, descriptor) {
             return Err(Errno::Mfile);
@@ -209,7 +209,7 @@ impl Table {
     }
 
     /// Adds a descriptor under a number; false if the number is taken or too great.
-    pub(super) fn insert_at(&mut self, fd: u32, descriptor: Descriptor) -> bool {
+    pub(in crate::wasi) fn insert_at(&mut self, fd: u32, descriptor: Descriptor) -> bool {
         if fd >= MAX_DESCRIPTORS {
             return false;
         }
@@ -225,12 +225,12 @@ impl Table {
     }
 
     /// Closes a descriptor.
-    pub(super) fn remove(&mut self, fd: u32) -> Result<Descriptor, Errno> {
+    pub(in crate::wasi) fn remove(&mut self, fd: u32) -> Result<Descriptor, Errno> {
         self.slots.get_mut(fd as usize).and_then(Option::take).ok_or(Errno::Badf)
     }
 
     /// Gives the descriptor `from` the number `to`, closing what was there. Both must be open.
-    pub(super) fn renumber(&mut self, from: u32, to: u32) -> Result<(), Errno> {
+    pub(in crate::wasi) fn renumber(&mut self, from: u32, to: u32) -> Result<(), Errno> {
         self.get(from)?;
         self.get(to)?;
         if from != to {

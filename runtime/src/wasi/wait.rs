@@ -3,15 +3,15 @@
 //! The rule of every blocking function: wait with [`ready`] before transferring; `Woken` with nothing transferred undoes the call
 //! ([`Stop::Interrupted`]), `Woken` after a partial transfer ends it with a short count. Nothing is lost and nothing happens twice.
 
-use super::errno::Errno;
 use crate::os::request::Wake;
+use crate::wasi::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// Why a function didn't succeed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(in crate::wasi) enum Stop {
     /// It failed; the program gets the number.
     Errno(Errno),
     /// Nothing has happened: the call is undone and will be issued again.
@@ -30,20 +30,20 @@ const MOST_DOUBLED: u32 = 12;
 
 /// A call that doesn't wait, but may have work for seconds. It asks in between whether it is to be undone. It begins anew then, so each
 /// time that it has been undone it works on twice as long before it gives way: it comes to its end though snapshots are due all the time.
-pub(super) struct Work<'a> {
+pub(in crate::wasi) struct Work<'a> {
     wake: &'a Wake,
     until: Instant,
 }
 
 impl Work<'_> {
     /// Work that begins now and was undone so many times before.
-    pub(super) fn begin(wake: &Wake, undone: u32) -> Work<'_> {
+    pub(in crate::wasi) fn begin(wake: &Wake, undone: u32) -> Work<'_> {
         let until = Instant::now() + PATIENCE * (1 << undone.min(MOST_DOUBLED));
         Work { wake, until }
     }
 
     /// Gives way to a migration request. Nothing may have happened yet but in memory that will be written again.
-    pub(super) fn pause(&self) -> Result<(), Stop> {
+    pub(in crate::wasi) fn pause(&self) -> Result<(), Stop> {
         match self.wake.pending() && Instant::now() >= self.until {
             true => Err(Stop::Interrupted),
             false => Ok(()),
@@ -53,7 +53,7 @@ impl Work<'_> {
 
 /// What ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(in crate::wasi) enum Wait {
     /// The descriptor is ready, or in a state in which a transfer returns at once.
     Ready,
     /// A migration was requested.
@@ -61,7 +61,7 @@ pub(super) enum Wait {
 }
 
 /// Waits until a descriptor is ready for `events`, or a migration is requested. Readiness wins.
-pub(super) fn ready(fd: BorrowedFd<'_>, events: PollFlags, wake: &Wake) -> Result<Wait, Errno> {
+pub(in crate::wasi) fn ready(fd: BorrowedFd<'_>, events: PollFlags, wake: &Wake) -> Result<Wait, Errno> {
     loop {
         let mut fds = [
             PollFd::from_borrowed_fd(fd, events),
@@ -78,13 +78,13 @@ pub(super) fn ready(fd: BorrowedFd<'_>, events: PollFlags, wake: &Wake) -> Resul
 }
 
 /// Is a descriptor ready for `events` right now?
-pub(super) fn ready_now(fd: BorrowedFd<'_>, events: PollFlags) -> Result<bool, Errno> {
+pub(in crate::wasi) fn ready_now(fd: BorrowedFd<'_>, events: PollFlags) -> Result<bool, Errno> {
     let mut fds = [PollFd::from_borrowed_fd(fd, events)];
     Ok(retry(|| poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })))? > 0)
 }
 
 /// Repeats a host call that a signal interrupted before it did anything. Only for calls that don't block.
-pub(super) fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> Result<T, Errno> {
+pub(in crate::wasi) fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> Result<T, Errno> {
     loop {
         match call() {
             Err(rustix::io::Errno::INTR) => {}

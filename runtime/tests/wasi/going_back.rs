@@ -438,32 +438,33 @@ fn others_are_noticed_between_two_attempts() {
     let (data, saves, way, was) = changed();
     let data = data.path();
     // Its journal goes on: work that takes a while to undo.
-    let lineage = |way: &Rollback| way.go_back(From::Own(1), &config(&[(data, "/")])).unwrap().0;
-    let mut g = Guest::with(&config(&[(data, "/")]));
-    way.record(lineage(&way), &mut g.wasi).map_err(|e| e.message).unwrap();
-    let fd = g.open(ROOT, "a", 0, READ | WRITE, 0).unwrap();
-    g.write(fd, b"mine").unwrap();
-    for n in 0..2000 {
-        let fd = g.open(ROOT, format!("many{n}").as_str(), CREAT, READ | WRITE, 0).unwrap();
-        g.call("fd_close", &[fd]);
-    }
-    drop(g);
-    let mut attempts = 0;
-    while !saves.path().join("going-back").exists() {
-        let mut child = fork(false, || match way.go_back(From::Own(1), &config(&[(data, "/")])) {
+    let back = |way: &Rollback| way.go_back(From::Own(1), &config(&[(data, "/")]));
+    for attempt in 0.. {
+        assert!(attempt < 50, "it was never killed while going back");
+        let mut g = Guest::with(&config(&[(data, "/")]));
+        let (lineage, ..) = back(&way).unwrap();
+        way.record(lineage, &mut g.wasi).map_err(|e| e.message).unwrap();
+        let fd = g.open(ROOT, "a", 0, READ | WRITE, 0).unwrap();
+        g.write(fd, b"mine").unwrap();
+        for n in 0..2000 {
+            let fd = g.open(ROOT, format!("many{n}").as_str(), CREAT, READ | WRITE, 0).unwrap();
+            g.call("fd_close", &[fd]);
+        }
+        drop(g);
+        let mut child = fork(false, || match back(&way) {
             Ok(_) => Vec::new(),
             Err(e) => e.to_string().into_bytes(),
         })
         .unwrap();
-        std::thread::sleep(Duration::from_micros(500 + 400 * attempts));
+        // Not asleep: it may be over sooner than one wakes.
+        let marker = saves.path().join("going-back");
+        while !marker.exists() && data.join("many0").exists() {}
         let _ = kill_process(child.pid(), Signal::KILL);
         assert!(child.result().unwrap().is_empty());
         let _ = child.reap();
-        attempts += 1;
-        assert!(
-            attempts < 200 && data.join("many0").exists(),
-            "it was never killed while going back"
-        );
+        if marker.exists() && data.join("many0").exists() {
+            break;
+        }
     }
     // So long after it, nothing can be its own any more.
     std::thread::sleep(Duration::from_millis(2100));

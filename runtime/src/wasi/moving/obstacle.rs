@@ -1,6 +1,6 @@
 //! What can stand in the way of moving a program: each thing it has of its host that a snapshot can't hold.
 
-use super::errno::Errno;
+use crate::wasi::errno::Errno;
 
 /// One thing that keeps a program from being moved now. Its text is for a person: what it is, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +100,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// An [`Obstacle::Host`].
-    pub(super) fn host<E: Into<Errno>>(fd: u32, doing: &'static str) -> impl FnOnce(E) -> Obstacle {
+    pub(in crate::wasi) fn host<E: Into<Errno>>(fd: u32, doing: &'static str) -> impl FnOnce(E) -> Obstacle {
         move |why| Obstacle::Host {
             fd,
             doing,

@@ -1,7 +1,7 @@
 //! `proc_raise` and `sched_yield`; `proc_exit` needs no more than its outcome.
 
-use super::errno::Errno;
-use super::{Done, Wasi};
+use crate::wasi::errno::Errno;
+use crate::wasi::{Done, Wasi};
 
 /// WASI's signals, by number.
 const SIGNALS: [&str; 31] = [
@@ -11,7 +11,7 @@ const SIGNALS: [&str; 31] = [
 
 impl Wasi {
     /// What a signal does to a program that can't handle any: most end it. The message of a deadly signal is the error.
-    pub(super) fn proc_raise(&mut self, signal: u32) -> Result<Done, String> {
+    pub(in crate::wasi) fn proc_raise(&mut self, signal: u32) -> Result<Done, String> {
         match SIGNALS.get(signal as usize) {
             None => Ok(Err(Errno::Inval.into())),
             Some(&("none" | "CHLD" | "CONT" | "URG" | "WINCH")) => Ok(Ok(())),
@@ -20,7 +20,7 @@ impl Wasi {
         }
     }
 
-    pub(super) fn sched_yield(&mut self) -> Done {
+    pub(in crate::wasi) fn sched_yield(&mut self) -> Done {
         rustix::thread::sched_yield();
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! `fd_read`, `fd_pread`, `fd_write`, `fd_pwrite`.
 
-use super::errno::Errno;
-use super::host::HostKind;
-use super::mem::Memory;
-use super::rights::{FD_READ, FD_SEEK, FD_WRITE};
-use super::table::{Descriptor, NONBLOCK, Resource};
-use super::wait::{Stop, Wait, ready, ready_now, retry};
-use super::{Done, Wasi};
 use crate::os::request::Wake;
+use crate::wasi::errno::Errno;
+use crate::wasi::host::HostKind;
+use crate::wasi::mem::Memory;
+use crate::wasi::rights::{FD_READ, FD_SEEK, FD_WRITE};
+use crate::wasi::table::{Descriptor, NONBLOCK, Resource};
+use crate::wasi::wait::{Stop, Wait, ready, ready_now, retry};
+use crate::wasi::{Done, Wasi};
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use std::io::{IoSlice, IoSliceMut};
@@ -21,7 +21,7 @@ const CERTAIN: usize = 4096;
 const CERTAIN_TERMINAL: usize = 256;
 
 impl Wasi {
-    pub(super) fn fd_read(&mut self, m: &mut Memory<'_>, wake: &Wake, fd: u32, iovs: u32, count: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_read(&mut self, m: &mut Memory<'_>, wake: &Wake, fd: u32, iovs: u32, count: u32, out: u32) -> Done {
         let d = self.table.get(fd)?;
         d.need_io(FD_READ)?;
         m.range(out, 4)?;
@@ -37,7 +37,7 @@ impl Wasi {
         Ok(m.set_u32(out, n as u32)?)
     }
 
-    pub(super) fn fd_pread(&mut self, m: &mut Memory<'_>, fd: u32, iovs: u32, count: u32, offset: u64, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_pread(&mut self, m: &mut Memory<'_>, fd: u32, iovs: u32, count: u32, offset: u64, out: u32) -> Done {
         let d = self.table.get(fd)?;
         d.need_io(FD_READ)?;
         d.need_file(FD_SEEK)?;
@@ -48,7 +48,7 @@ impl Wasi {
         Ok(m.set_u32(out, n as u32)?)
     }
 
-    pub(super) fn fd_write(&mut self, m: &mut Memory<'_>, wake: &Wake, fd: u32, iovs: u32, count: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_write(&mut self, m: &mut Memory<'_>, wake: &Wake, fd: u32, iovs: u32, count: u32, out: u32) -> Done {
         let d = self.table.get(fd)?;
         d.need_io(FD_WRITE)?;
         m.range(out, 4)?;
@@ -70,7 +70,7 @@ impl Wasi {
         Ok(m.set_u32(out, n as u32)?)
     }
 
-    pub(super) fn fd_pwrite(&mut self, m: &mut Memory<'_>, fd: u32, iovs: u32, count: u32, offset: u64, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_pwrite(&mut self, m: &mut Memory<'_>, fd: u32, iovs: u32, count: u32, offset: u64, out: u32) -> Done {
         let d = self.table.get(fd)?;
         d.need_io(FD_WRITE)?;
         d.need_file(FD_SEEK)?;
@@ -96,7 +96,7 @@ fn total(buffers: &[Range<usize>]) -> u64 {
 }
 
 /// An offset that the host can take.
-pub(super) fn signed(offset: u64) -> rustix::io::Result<u64> {
+pub(in crate::wasi) fn signed(offset: u64) -> rustix::io::Result<u64> {
     match i64::try_from(offset) {
         Ok(_) => Ok(offset),
         Err(_) => Err(rustix::io::Errno::INVAL),
@@ -104,7 +104,7 @@ pub(super) fn signed(offset: u64) -> rustix::io::Result<u64> {
 }
 
 /// Waits until a transfer would not block; fails at once if the descriptor is non-blocking.
-pub(super) fn wait_unless_nonblocking(d: &Descriptor, events: PollFlags, wake: &Wake) -> Result<Wait, Errno> {
+pub(in crate::wasi) fn wait_unless_nonblocking(d: &Descriptor, events: PollFlags, wake: &Wake) -> Result<Wait, Errno> {
     if d.flags & NONBLOCK == 0 {
         return ready(d.host(), events, wake);
     }
@@ -173,7 +173,7 @@ fn write_some(d: &Descriptor, bytes: &[u8]) -> rustix::io::Result<usize> {
 }
 
 /// Sends what a socket takes now. A closed connection is an error, never a signal.
-pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
+pub(in crate::wasi) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
     use rustix::net::SendFlags;
     rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
 }

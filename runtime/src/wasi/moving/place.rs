@@ -4,15 +4,15 @@
 //! of a grant: whoever forges a snapshot gains nothing that the program's own calls couldn't do. A file that has the right contents
 //! already is left as it is, so that going back costs nothing. `stage` does the putting.
 
-use super::chunked;
-use super::errno::Errno;
-use super::host::{FileType, Stat};
-use super::identity::{quiet, settled};
-use super::open::{Access, open_existing};
-use super::path::stat;
-use super::restore::RestoreProblem;
-use super::stage::Stage;
-use super::{GrantedDir, Wasi};
+use crate::wasi::calls::open::{Access, open_existing};
+use crate::wasi::calls::path::stat;
+use crate::wasi::changes::chunked;
+use crate::wasi::changes::identity::{quiet, settled};
+use crate::wasi::errno::Errno;
+use crate::wasi::host::{FileType, Stat};
+use crate::wasi::moving::restore::RestoreProblem;
+use crate::wasi::moving::stage::Stage;
+use crate::wasi::{GrantedDir, Wasi};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_interface::options::WasiConfig;
 use dunlin_migrate::snapshot::{Contents, SnapshotError, copy_chunk};
@@ -29,32 +29,32 @@ use std::sync::Arc;
 /// Names of files that a warning shows.
 const SHOWN: usize = 5;
 
-pub(super) type Problems = Vec<RestoreProblem>;
+pub(in crate::wasi) type Problems = Vec<RestoreProblem>;
 
 /// A carried node, the directory that it belongs into, and what is in its place now.
-pub(super) struct Item<'a> {
-    pub(super) index: u32,
-    pub(super) node: &'a Node,
-    pub(super) guest: &'a str,
-    pub(super) root: Arc<File>,
-    pub(super) there: Option<Stat>,
+pub(in crate::wasi) struct Item<'a> {
+    pub(in crate::wasi) index: u32,
+    pub(in crate::wasi) node: &'a Node,
+    pub(in crate::wasi) guest: &'a str,
+    pub(in crate::wasi) root: Arc<File>,
+    pub(in crate::wasi) there: Option<Stat>,
     /// What is there is not yet what should be.
-    pub(super) differs: bool,
+    pub(in crate::wasi) differs: bool,
     /// The next change of what is there will give it another time than it has.
-    pub(super) settled: bool,
+    pub(in crate::wasi) settled: bool,
 }
 
 impl Item<'_> {
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::wasi) fn path(&self) -> &Path {
         Path::new(&self.node.path)
     }
 
-    pub(super) fn problem(&self, why: impl ToString) -> RestoreProblem {
+    pub(in crate::wasi) fn problem(&self, why: impl ToString) -> RestoreProblem {
         put_problem(self.guest, &self.node.path, why)
     }
 
     /// The contents that have to be written for it.
-    pub(super) fn missing<'f>(&self, files: &'f Files) -> Option<&'f Content> {
+    pub(in crate::wasi) fn missing<'f>(&self, files: &'f Files) -> Option<&'f Content> {
         match self.node.kind {
             NodeKind::File { content } if self.differs => files.contents.get(content as usize),
             _ => None,
@@ -62,7 +62,7 @@ impl Item<'_> {
     }
 }
 
-pub(super) fn put_problem(guest: &str, path: &str, why: impl ToString) -> RestoreProblem {
+pub(in crate::wasi) fn put_problem(guest: &str, path: &str, why: impl ToString) -> RestoreProblem {
     RestoreProblem::Put {
         guest: guest.to_owned(),
         path: path.to_owned(),
@@ -70,7 +70,7 @@ pub(super) fn put_problem(guest: &str, path: &str, why: impl ToString) -> Restor
     }
 }
 
-pub(super) fn said(errno: Errno) -> String {
+pub(in crate::wasi) fn said(errno: Errno) -> String {
     match errno {
         Errno::Perm => "its path leads out of the directory".into(),
         errno => errno.to_string(),
@@ -79,7 +79,7 @@ pub(super) fn said(errno: Errno) -> String {
 
 /// Everything that is to be put, its contents written and checked beside its place. Until [`Stage::put`] nothing has its name.
 /// Also returns what a person should know.
-pub(super) fn prepare<'a>(
+pub(in crate::wasi) fn prepare<'a>(
     state: &'a WasiState,
     grants: &[GrantedDir],
     contents: &dyn Contents,
@@ -130,7 +130,7 @@ fn set_aside(root: &File, path: &str) -> io::Result<String> {
 }
 
 /// All for which [`prepare`] would fail. Nothing is changed.
-pub(super) fn obstacles(state: &WasiState, grants: &[GrantedDir], contents: &dyn Contents) -> Problems {
+pub(in crate::wasi) fn obstacles(state: &WasiState, grants: &[GrantedDir], contents: &dyn Contents) -> Problems {
     let items = match look(state, grants) {
         Ok(items) => items,
         Err(problems) => return problems,
@@ -289,7 +289,7 @@ fn unwritable(root: &File, path: &str) -> Option<Errno> {
 }
 
 /// What writing contents into a file came to.
-pub(super) fn write_problem(item: &Item<'_>, e: SnapshotError) -> RestoreProblem {
+pub(in crate::wasi) fn write_problem(item: &Item<'_>, e: SnapshotError) -> RestoreProblem {
     match e {
         SnapshotError::Io { source, .. } => item.problem(source),
         e => e.into(),
@@ -297,7 +297,7 @@ pub(super) fn write_problem(item: &Item<'_>, e: SnapshotError) -> RestoreProblem
 }
 
 /// Warnings about what lies in the top of a directory that should be as it was, and isn't the program's. It is left alone.
-pub(super) fn extra(files: &Files, wasi: &Wasi) -> Vec<String> {
+pub(in crate::wasi) fn extra(files: &Files, wasi: &Wasi) -> Vec<String> {
     let mut warnings = Vec::new();
     for (grant, granted) in (0u32..).zip(&wasi.grants) {
         let (true, Some(root)) = (files.mode(grant) == GrantMode::CarryAll, granted.dir.as_deref()) else {

@@ -3,18 +3,18 @@
 //! Every path is resolved by cap-primitives, relative to an open directory: with `openat2` and `RESOLVE_BENEATH` where the kernel
 //! has it, else component by component. Neither `..` nor a symbolic link nor a rename behind our back leads out of that directory.
 
-use super::change::Dir;
-use super::errno::Errno;
-use super::fd::timestamps;
-use super::host::{FileType, Stat};
-use super::mem::Memory;
-use super::rights::{
+use crate::journal::Kind;
+use crate::wasi::calls::fd::timestamps;
+use crate::wasi::changes::change::Dir;
+use crate::wasi::errno::Errno;
+use crate::wasi::host::{FileType, Stat};
+use crate::wasi::mem::Memory;
+use crate::wasi::rights::{
     PATH_CREATE_DIRECTORY, PATH_FILESTAT_GET, PATH_FILESTAT_SET_TIMES, PATH_LINK_SOURCE, PATH_LINK_TARGET, PATH_READLINK,
     PATH_REMOVE_DIRECTORY, PATH_RENAME_SOURCE, PATH_RENAME_TARGET, PATH_SYMLINK, PATH_UNLINK_FILE,
 };
-use super::table::{Directory, Resource};
-use super::{Abi, Done, Wasi};
-use crate::journal::Kind;
+use crate::wasi::table::{Directory, Resource};
+use crate::wasi::{Abi, Done, Wasi};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks, OpenOptions, OpenOptionsExt};
 use rustix::fs::{AtFlags, OFlags};
 use std::fs::File;
@@ -23,13 +23,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// A path in the program's memory: pointer and length.
-pub(super) type GuestPath = (u32, u32);
+pub(in crate::wasi) type GuestPath = (u32, u32);
 
 /// `lookupflags`: follow a symbolic link in the last component.
 const SYMLINK_FOLLOW: u32 = 1;
 
 /// Checked `lookupflags`.
-pub(super) fn follow(flags: u32) -> Result<FollowSymlinks, Errno> {
+pub(in crate::wasi) fn follow(flags: u32) -> Result<FollowSymlinks, Errno> {
     match flags {
         0 => Ok(FollowSymlinks::No),
         SYMLINK_FOLLOW => Ok(FollowSymlinks::Yes),
@@ -39,7 +39,7 @@ pub(super) fn follow(flags: u32) -> Result<FollowSymlinks, Errno> {
 
 impl Wasi {
     /// The open directory of a number, if it has a right.
-    pub(super) fn directory(&self, fd: u32, right: u64) -> Result<&Directory, Errno> {
+    pub(in crate::wasi) fn directory(&self, fd: u32, right: u64) -> Result<&Directory, Errno> {
         let d = self.table.get(fd)?;
         match &d.resource {
             Resource::Directory(dir) => d.need(right).map(|()| dir),
@@ -47,7 +47,7 @@ impl Wasi {
         }
     }
 
-    pub(super) fn path_create_directory(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Done {
+    pub(in crate::wasi) fn path_create_directory(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Done {
         let dir = Dir::of(self.directory(fd, PATH_CREATE_DIRECTORY)?);
         let path = m.string(path.0, path.1)?;
         let place = self.changes.free_place(&self.grants, &dir, &path);
@@ -60,7 +60,7 @@ impl Wasi {
         Ok(done?)
     }
 
-    pub(super) fn path_filestat_get(
+    pub(in crate::wasi) fn path_filestat_get(
         &mut self,
         m: &mut Memory<'_>,
         abi: Abi,
@@ -75,7 +75,7 @@ impl Wasi {
         self.set_filestat(m, abi, out, &stat)
     }
 
-    pub(super) fn path_filestat_set_times(
+    pub(in crate::wasi) fn path_filestat_set_times(
         &mut self,
         m: &Memory<'_>,
         fd: u32,
@@ -99,7 +99,15 @@ impl Wasi {
         Ok(self.changes.attributes(&self.grants, dir.grant, &file, change)?)
     }
 
-    pub(super) fn path_link(&mut self, m: &Memory<'_>, from: u32, flags: u32, old: GuestPath, to: u32, new: GuestPath) -> Done {
+    pub(in crate::wasi) fn path_link(
+        &mut self,
+        m: &Memory<'_>,
+        from: u32,
+        flags: u32,
+        old: GuestPath,
+        to: u32,
+        new: GuestPath,
+    ) -> Done {
         let source = Dir::of(self.directory(from, PATH_LINK_SOURCE)?);
         let target = Dir::of(self.directory(to, PATH_LINK_TARGET)?);
         let (old, new) = (m.string(old.0, old.1)?, m.string(new.0, new.1)?);
@@ -112,7 +120,14 @@ impl Wasi {
         Ok(done?)
     }
 
-    pub(super) fn path_readlink(&mut self, m: &mut Memory<'_>, fd: u32, path: GuestPath, buf: (u32, u32), out: u32) -> Done {
+    pub(in crate::wasi) fn path_readlink(
+        &mut self,
+        m: &mut Memory<'_>,
+        fd: u32,
+        path: GuestPath,
+        buf: (u32, u32),
+        out: u32,
+    ) -> Done {
         let dir = self.directory(fd, PATH_READLINK)?;
         let path = m.string(path.0, path.1)?;
         m.range(out, 4)?;
@@ -124,7 +139,7 @@ impl Wasi {
         Ok(m.set_u32(out, bytes.len() as u32)?)
     }
 
-    pub(super) fn path_remove_directory(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Done {
+    pub(in crate::wasi) fn path_remove_directory(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Done {
         let dir = Dir::of(self.directory(fd, PATH_REMOVE_DIRECTORY)?);
         let path = m.string(path.0, path.1)?;
         // cap-primitives takes a trailing slash for a trailing dot, which can't be removed.
@@ -135,7 +150,7 @@ impl Wasi {
         Ok(done?)
     }
 
-    pub(super) fn path_rename(&mut self, m: &Memory<'_>, from: u32, old: GuestPath, to: u32, new: GuestPath) -> Done {
+    pub(in crate::wasi) fn path_rename(&mut self, m: &Memory<'_>, from: u32, old: GuestPath, to: u32, new: GuestPath) -> Done {
         let source = Dir::of(self.directory(from, PATH_RENAME_SOURCE)?);
         let target = Dir::of(self.directory(to, PATH_RENAME_TARGET)?);
         let (old, new) = (m.string(old.0, old.1)?, m.string(new.0, new.1)?);
@@ -145,7 +160,7 @@ impl Wasi {
         Ok(done?)
     }
 
-    pub(super) fn path_symlink(&mut self, m: &Memory<'_>, old: GuestPath, fd: u32, new: GuestPath) -> Done {
+    pub(in crate::wasi) fn path_symlink(&mut self, m: &Memory<'_>, old: GuestPath, fd: u32, new: GuestPath) -> Done {
         let dir = Dir::of(self.directory(fd, PATH_SYMLINK)?);
         let (old, new) = (m.string(old.0, old.1)?, m.string(new.0, new.1)?);
         let place = self.changes.free_place(&self.grants, &dir, &new);
@@ -158,7 +173,7 @@ impl Wasi {
         Ok(done?)
     }
 
-    pub(super) fn path_unlink_file(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Done {
+    pub(in crate::wasi) fn path_unlink_file(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Done {
         let dir = Dir::of(self.directory(fd, PATH_UNLINK_FILE)?);
         let path = m.string(path.0, path.1)?;
         let naming = self.changes.remove(&self.grants, &dir, &path, false)?;
@@ -169,7 +184,7 @@ impl Wasi {
 }
 
 /// The attributes of what a path names below a directory.
-pub(super) fn stat(dir: &File, path: &str, follow: FollowSymlinks) -> Result<Stat, Errno> {
+pub(in crate::wasi) fn stat(dir: &File, path: &str, follow: FollowSymlinks) -> Result<Stat, Errno> {
     let stat = Stat::of_path(&sandbox::stat(dir, Path::new(path), follow)?);
     match path.ends_with('/') && stat.file_type != FileType::Directory {
         true => Err(Errno::NotDir),
@@ -178,6 +193,6 @@ pub(super) fn stat(dir: &File, path: &str, follow: FollowSymlinks) -> Result<Sta
 }
 
 /// The path under which the kernel shows an open descriptor of this process.
-pub(super) fn proc_path(file: BorrowedFd<'_>) -> String {
+pub(in crate::wasi) fn proc_path(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }

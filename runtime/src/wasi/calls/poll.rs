@@ -4,15 +4,15 @@
 //! state, and the relative timeouts of the call that is issued again count from there. The monotonic clock stands still during the
 //! move; so does what is left of the sleep.
 
-use super::clock::Clock;
-use super::errno::Errno;
-use super::host::HostKind;
-use super::mem::Memory;
-use super::rights::{FD_READ, FD_WRITE, POLL_FD_READWRITE};
-use super::table::{Descriptor, Resource};
-use super::wait::{Stop, Work};
-use super::{Abi, Done, Wasi};
 use crate::os::request::Wake;
+use crate::wasi::calls::clock::Clock;
+use crate::wasi::errno::Errno;
+use crate::wasi::host::HostKind;
+use crate::wasi::mem::Memory;
+use crate::wasi::rights::{FD_READ, FD_WRITE, POLL_FD_READWRITE};
+use crate::wasi::table::{Descriptor, Resource};
+use crate::wasi::wait::{Stop, Work};
+use crate::wasi::{Abi, Done, Wasi};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Size of an `event`.
@@ -58,7 +58,7 @@ struct Event {
 }
 
 impl Wasi {
-    pub(super) fn poll_oneoff(
+    pub(in crate::wasi) fn poll_oneoff(
         &mut self,
         m: &mut Memory<'_>,
         wake: &Wake,

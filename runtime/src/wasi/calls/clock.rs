@@ -3,15 +3,15 @@
 //! Realtime is the host's. The monotonic clock and the CPU clocks are the program's own: they start at 0 with it, and after a move
 //! they go on from where they stood when the state was captured. So they never go back, and no pause is counted.
 
-use super::errno::Errno;
-use super::mem::Memory;
-use super::{Done, Wasi};
+use crate::wasi::errno::Errno;
+use crate::wasi::mem::Memory;
+use crate::wasi::{Done, Wasi};
 use dunlin_migrate::state::wasi::Times;
 use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
 /// WASI's clocks, by their numbers there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Clock {
+pub(in crate::wasi) enum Clock {
     Realtime,
     Monotonic,
     ProcessCpu,
@@ -19,7 +19,7 @@ pub(super) enum Clock {
 }
 
 impl Clock {
-    pub(super) fn from_number(n: u32) -> Result<Clock, Errno> {
+    pub(in crate::wasi) fn from_number(n: u32) -> Result<Clock, Errno> {
         [Clock::Realtime, Clock::Monotonic, Clock::ProcessCpu, Clock::ThreadCpu]
             .get(n as usize)
             .copied()
@@ -71,7 +71,7 @@ impl Continued {
 
 /// The program's clocks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clocks {
+pub(in crate::wasi) struct Clocks {
     monotonic: Continued,
     process: Continued,
     thread: Continued,
@@ -79,7 +79,7 @@ pub(super) struct Clocks {
 
 impl Clocks {
     /// Clocks that go on from captured readings; all zero for a new program.
-    pub(super) fn from(times: &Times) -> Clocks {
+    pub(in crate::wasi) fn from(times: &Times) -> Clocks {
         // Every field by name: a new one must not be left out here.
         let &Times {
             monotonic,
@@ -97,7 +97,7 @@ impl Clocks {
     }
 
     /// A clock's reading, in nanoseconds.
-    pub(super) fn now(&self, clock: Clock) -> u64 {
+    pub(in crate::wasi) fn now(&self, clock: Clock) -> u64 {
         match clock {
             Clock::Realtime => host_now(clock),
             Clock::Monotonic => self.monotonic.now(),
@@ -108,12 +108,12 @@ impl Clocks {
 }
 
 impl Wasi {
-    pub(super) fn clock_res_get(&mut self, m: &mut Memory<'_>, clock: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn clock_res_get(&mut self, m: &mut Memory<'_>, clock: u32, out: u32) -> Done {
         let resolution = nanoseconds(clock_getres(Clock::from_number(clock)?.host()));
         Ok(m.set_u64(out, resolution.max(1))?)
     }
 
-    pub(super) fn clock_time_get(&mut self, m: &mut Memory<'_>, clock: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn clock_time_get(&mut self, m: &mut Memory<'_>, clock: u32, out: u32) -> Done {
         let now = self.clocks.now(Clock::from_number(clock)?);
         Ok(m.set_u64(out, now)?)
     }

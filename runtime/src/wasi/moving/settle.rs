@@ -1,15 +1,15 @@
 //! What comes once everything has its place: files without a name, the permissions and times of carried ones, and what
 //! needs no place.
 
-use super::chunked::List;
-use super::clock::Clocks;
-use super::errno::Errno;
-use super::host::{FileType, Stat};
-use super::open::{Access, host_flags};
-use super::path::proc_path;
-use super::place::{Problems, put_problem};
-use super::table::Descriptor;
-use super::{GrantedDir, Wasi};
+use crate::wasi::calls::clock::Clocks;
+use crate::wasi::calls::open::{Access, host_flags};
+use crate::wasi::calls::path::proc_path;
+use crate::wasi::changes::chunked::List;
+use crate::wasi::errno::Errno;
+use crate::wasi::host::{FileType, Stat};
+use crate::wasi::moving::place::{Problems, put_problem};
+use crate::wasi::table::Descriptor;
+use crate::wasi::{GrantedDir, Wasi};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks, OpenOptions, OpenOptionsExt};
 use dunlin_migrate::snapshot::{Contents, write_contents};
 use dunlin_migrate::state::files::{Files, GrantMode, Node, NodeKind};
@@ -23,7 +23,7 @@ use std::path::Path;
 
 impl Wasi {
     /// What of a state needs nothing of this machine.
-    pub(super) fn take(&mut self, state: &WasiState) {
+    pub(in crate::wasi) fn take(&mut self, state: &WasiState) {
         // Every field by name: a new one must not be left out here.
         let WasiState {
             args,
@@ -50,7 +50,7 @@ impl Wasi {
 }
 
 /// The open files that have no name: new ones, each with its contents, in the grant's file system where that can be.
-pub(super) fn unlinked(files: &Files, grants: &[GrantedDir], contents: &dyn Contents) -> Result<Vec<File>, Problems> {
+pub(in crate::wasi) fn unlinked(files: &Files, grants: &[GrantedDir], contents: &dyn Contents) -> Result<Vec<File>, Problems> {
     let one = |u: &dunlin_migrate::state::files::Unlinked| {
         let granted = grants.get(u.grant as usize);
         let (Some(granted), Some(content)) = (granted, files.contents.get(u.content as usize)) else {
@@ -76,7 +76,7 @@ fn nameless(root: Option<&File>) -> io::Result<File> {
 }
 
 /// Opens a file without a name once more, as a descriptor of the program had it.
-pub(super) fn reopen_unlinked(file: &File, access: Access) -> Result<File, Errno> {
+pub(in crate::wasi) fn reopen_unlinked(file: &File, access: Access) -> Result<File, Errno> {
     let mut flags = OFlags::CLOEXEC | host_flags(access.flags);
     flags |= match (access.read, access.write) {
         (true, true) => OFlags::RDWR,
@@ -88,7 +88,7 @@ pub(super) fn reopen_unlinked(file: &File, access: Access) -> Result<File, Errno
 
 /// What was put.
 #[derive(Debug)]
-pub(super) struct Placed {
+pub(in crate::wasi) struct Placed {
     /// Directories that were not there before, by index of their node.
     made: HashSet<usize>,
     /// Nodes whose contents are known: those that were written, and those that were there, with their time of change at that time.
@@ -97,7 +97,7 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    pub(super) fn new(made: HashSet<usize>, contents: Vec<(u32, Option<u64>)>, warnings: Vec<String>) -> Placed {
+    pub(in crate::wasi) fn new(made: HashSet<usize>, contents: Vec<(u32, Option<u64>)>, warnings: Vec<String>) -> Placed {
         Placed {
             made,
             contents,
@@ -106,12 +106,12 @@ impl Placed {
     }
 
     /// The files whose chunks need not be read to be known, once they have their permissions and times.
-    pub(super) fn known(&self, files: &Files, grants: &[GrantedDir]) -> Vec<(Stat, List)> {
+    pub(in crate::wasi) fn known(&self, files: &Files, grants: &[GrantedDir]) -> Vec<(Stat, List)> {
         let known = |&(index, changed): &(u32, Option<u64>)| {
             let node = files.nodes.get(index as usize)?;
             let NodeKind::File { content } = node.kind else { return None };
             let root = grants.get(node.grant as usize)?.dir.as_deref()?;
-            let now = super::path::stat(root, &node.path, FollowSymlinks::No).ok()?;
+            let now = crate::wasi::calls::path::stat(root, &node.path, FollowSymlinks::No).ok()?;
             // Whoever has changed it since has changed its times.
             let same = now.file_type == FileType::RegularFile && now.modified == node.modified;
             let same = same && changed.is_none_or(|changed| now.changed == changed);
@@ -122,7 +122,7 @@ impl Placed {
     }
 
     /// Gives files and directories their modes and times, once everything is open. Returns what a person should know.
-    pub(super) fn settle(&mut self, files: &Files, grants: &[GrantedDir], nameless: &[File]) -> Vec<String> {
+    pub(in crate::wasi) fn settle(&mut self, files: &Files, grants: &[GrantedDir], nameless: &[File]) -> Vec<String> {
         // What is in a directory comes first: it changes the directory's time.
         for (index, node) in files.nodes.iter().enumerate().rev() {
             let Some(granted) = grants.get(node.grant as usize) else {
@@ -172,13 +172,13 @@ fn settle_named(root: &File, node: &Node) -> Result<(), Errno> {
     Ok(())
 }
 
-pub(super) fn set_mode(file: BorrowedFd<'_>, mode: u16) -> Result<(), Errno> {
+pub(in crate::wasi) fn set_mode(file: BorrowedFd<'_>, mode: u16) -> Result<(), Errno> {
     let mode = Mode::from_raw_mode(mode.into());
     rustix::fs::chmodat(rustix::fs::CWD, proc_path(file), mode, AtFlags::empty())?;
     Ok(())
 }
 
-pub(super) fn set_modified(file: BorrowedFd<'_>, time: u64) -> Result<(), Errno> {
+pub(in crate::wasi) fn set_modified(file: BorrowedFd<'_>, time: u64) -> Result<(), Errno> {
     rustix::fs::utimensat(rustix::fs::CWD, proc_path(file), &modified(time), AtFlags::empty())?;
     Ok(())
 }

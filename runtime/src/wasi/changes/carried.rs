@@ -14,7 +14,7 @@ const MOST: usize = MAX_NODES / 2;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct CarriedNames {
+pub(in crate::wasi) struct CarriedNames {
     /// When each was last there, counted in snapshots.
     seen: BTreeMap<Name, u64>,
     snapshots: u64,

@@ -2,14 +2,14 @@
 //!
 //! Only what a call has really done counts: a snapshot is never taken in the middle of one.
 
-use super::Wasi;
-use super::errno::Errno;
-use super::func::{Args, Function};
-use super::host::{FileType, HostKind};
-use super::mem::Memory;
-use super::path::{GuestPath, proc_path, stat};
-use super::rights::FD_WRITE;
-use super::table::{APPEND, Descriptor, Resource};
+use crate::wasi::Wasi;
+use crate::wasi::calls::path::{GuestPath, proc_path, stat};
+use crate::wasi::errno::Errno;
+use crate::wasi::func::{Args, Function};
+use crate::wasi::host::{FileType, HostKind};
+use crate::wasi::mem::Memory;
+use crate::wasi::rights::FD_WRITE;
+use crate::wasi::table::{APPEND, Descriptor, Resource};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use rustix::fs::AtFlags;
 use std::ffi::CString;
@@ -25,7 +25,7 @@ const CREAT: u32 = 1;
 const TRUNC: u32 = 8;
 
 /// What a call is about to do.
-pub(super) enum Watch {
+pub(in crate::wasi) enum Watch {
     /// Nothing that matters, or nothing that could be told before.
     Nothing,
     /// To write to a file from a place on (if it is not the end); the number of bytes will be there.
@@ -46,7 +46,7 @@ pub(super) enum Watch {
 
 impl Wasi {
     /// Before a call.
-    pub(super) fn watch(&mut self, f: Function, a: &Args<'_>, m: &Memory<'_>) -> Watch {
+    pub(in crate::wasi) fn watch(&mut self, f: Function, a: &Args<'_>, m: &Memory<'_>) -> Watch {
         match f {
             Function::FdWrite => self.watch_write(a.int(0), None, a.int(3)),
             Function::FdPwrite => self.watch_write(a.int(0), Some(a.long(3)), a.int(4)),
@@ -103,7 +103,7 @@ impl Wasi {
     }
 
     /// After it.
-    pub(super) fn watched(&mut self, watch: Watch, done: bool, m: &Memory<'_>) {
+    pub(in crate::wasi) fn watched(&mut self, watch: Watch, done: bool, m: &Memory<'_>) {
         match watch {
             // Of what is longer than before the end is read in any case.
             Watch::Write { file, at: Some(at), out } if done => {
@@ -206,7 +206,7 @@ impl Wasi {
         let Some((dir, grant)) = self.open_directory_of(fd) else {
             return false;
         };
-        let follow = super::path::follow(lookup).unwrap_or(FollowSymlinks::No);
+        let follow = crate::wasi::calls::path::follow(lookup).unwrap_or(FollowSymlinks::No);
         let path = m.string(path.0, path.1).unwrap_or_default();
         self.touched.by_name(grant) && matches!(stat(dir, &path, follow), Err(Errno::NoEnt))
     }

@@ -1,16 +1,16 @@
 //! `random_get`: always the host's own source, so that a program and its moved or copied self never draw the same numbers.
 
-use super::mem::Memory;
-use super::wait::{Work, retry};
-use super::{Done, Wasi};
 use crate::os::request::Wake;
+use crate::wasi::mem::Memory;
+use crate::wasi::wait::{Work, retry};
+use crate::wasi::{Done, Wasi};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Bytes between two looks for a migration request: about a millisecond's.
 const SLICE: usize = 256 << 10;
 
 impl Wasi {
-    pub(super) fn random_get(&mut self, m: &mut Memory<'_>, wake: &Wake, buf: u32, len: u32) -> Done {
+    pub(in crate::wasi) fn random_get(&mut self, m: &mut Memory<'_>, wake: &Wake, buf: u32, len: u32) -> Done {
         let work = Work::begin(wake, self.undone);
         let mut rest = m.bytes_mut(buf, len)?;
         while !rest.is_empty() {

@@ -1,6 +1,6 @@
 //! A file's contents by chunk: reads only what may have changed, and never a hole.
 
-use super::identity::hash_range;
+use crate::wasi::changes::identity::hash_range;
 use dunlin_migrate::state::files::{CHUNK, Chunk, Content, ContentHash};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
@@ -16,11 +16,11 @@ const MOST_RANGES: usize = 1 << 14;
 
 /// Numbers of chunks: ranges that neither touch nor overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ranges(BTreeMap<u64, u64>);
+pub(in crate::wasi) struct Ranges(BTreeMap<u64, u64>);
 
 impl Ranges {
     /// Adds every chunk that a range of bytes lies in.
-    pub(super) fn add_bytes(&mut self, at: u64, len: u64) {
+    pub(in crate::wasi) fn add_bytes(&mut self, at: u64, len: u64) {
         if len > 0 {
             let last = at.saturating_add(len - 1) / CHUNK;
             self.add(at / CHUNK..last.saturating_add(1));
@@ -28,7 +28,7 @@ impl Ranges {
     }
 
     /// Adds every chunk from a byte to the end of the file, however long it is.
-    pub(super) fn add_from(&mut self, at: u64) {
+    pub(in crate::wasi) fn add_from(&mut self, at: u64) {
         self.add(at / CHUNK..u64::MAX);
     }
 
@@ -51,7 +51,7 @@ impl Ranges {
         self.0.insert(new.start, new.end);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::wasi) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -62,14 +62,14 @@ impl Ranges {
 
 /// The chunks of a file that aren't zero, with their numbers, ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct List {
-    pub(super) len: u64,
+pub(in crate::wasi) struct List {
+    pub(in crate::wasi) len: u64,
     chunks: Vec<(u64, ContentHash)>,
 }
 
 impl List {
     /// Reads a file that has `size` bytes. `file` must be open for reading, and its position is moved.
-    pub(super) fn read(file: &File, size: u64) -> io::Result<List> {
+    pub(in crate::wasi) fn read(file: &File, size: u64) -> io::Result<List> {
         let mut all = Ranges::default();
         all.add_from(0);
         List::default().renewed(file, size, all)
@@ -77,7 +77,7 @@ impl List {
 
     /// The list of a file that has `size` bytes now and was as in this list before chunks in `dirty` changed. Only those, and what its
     /// size tells, are read.
-    pub(super) fn renewed(&self, file: &File, size: u64, mut dirty: Ranges) -> io::Result<List> {
+    pub(in crate::wasi) fn renewed(&self, file: &File, size: u64, mut dirty: Ranges) -> io::Result<List> {
         if size != self.len {
             dirty.add_from(size.min(self.len));
         }
@@ -95,7 +95,7 @@ impl List {
     }
 
     /// Of a file with these contents; `None` if they are cut at other places.
-    pub(super) fn of(content: &Content, chunks: &[Chunk]) -> Option<List> {
+    pub(in crate::wasi) fn of(content: &Content, chunks: &[Chunk]) -> Option<List> {
         let place = |(at, chunk): (u64, &Chunk)| {
             let fits = at.is_multiple_of(CHUNK) && chunk.len == CHUNK.min(content.len.saturating_sub(at));
             fits.then_some((at / CHUNK, chunk.hash))
@@ -108,7 +108,7 @@ impl List {
     }
 
     /// Place, hash and length of each chunk.
-    pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, ContentHash, u64)> {
+    pub(in crate::wasi) fn chunks(&self) -> impl Iterator<Item = (u64, ContentHash, u64)> {
         let len = self.len;
         self.chunks.iter().map(move |&(n, hash)| {
             let at = n * CHUNK;
@@ -159,7 +159,7 @@ fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<Range<u64>>> 
 }
 
 /// Does a file consist of exactly these chunks and holes? It ends at the first difference. The file's position is moved.
-pub(super) fn has(file: &File, size: u64, content: &Content, chunks: &[Chunk]) -> io::Result<bool> {
+pub(in crate::wasi) fn has(file: &File, size: u64, content: &Content, chunks: &[Chunk]) -> io::Result<bool> {
     if size != content.len {
         return Ok(false);
     }

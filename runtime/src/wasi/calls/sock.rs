@@ -1,15 +1,15 @@
 //! `sock_accept`, `sock_recv`, `sock_send`, `sock_shutdown`, on sockets the program was given: as standard streams or as listeners.
 
-use super::errno::Errno;
-use super::fd::fdflags;
-use super::host::HostKind;
-use super::io::{send, wait_unless_nonblocking};
-use super::mem::Memory;
-use super::rights::{CONNECTION, FD_READ, FD_WRITE, SOCK_ACCEPT, SOCK_SHUTDOWN};
-use super::table::{Descriptor, NONBLOCK, Resource};
-use super::wait::{Stop, Wait};
-use super::{Done, Wasi};
 use crate::os::request::Wake;
+use crate::wasi::calls::fd::fdflags;
+use crate::wasi::calls::io::{send, wait_unless_nonblocking};
+use crate::wasi::errno::Errno;
+use crate::wasi::host::HostKind;
+use crate::wasi::mem::Memory;
+use crate::wasi::rights::{CONNECTION, FD_READ, FD_WRITE, SOCK_ACCEPT, SOCK_SHUTDOWN};
+use crate::wasi::table::{Descriptor, NONBLOCK, Resource};
+use crate::wasi::wait::{Stop, Wait};
+use crate::wasi::{Done, Wasi};
 use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, Shutdown, SocketFlags};
 use std::os::fd::OwnedFd;
@@ -35,7 +35,7 @@ impl Wasi {
         }
     }
 
-    pub(super) fn sock_accept(&mut self, m: &mut Memory<'_>, wake: &Wake, fd: u32, flags: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn sock_accept(&mut self, m: &mut Memory<'_>, wake: &Wake, fd: u32, flags: u32, out: u32) -> Done {
         let d = self.socket(fd)?;
         d.need(SOCK_ACCEPT)?;
         m.range(out, 4)?;
@@ -70,7 +70,7 @@ impl Wasi {
         Ok(m.set_u32(out, fd)?)
     }
 
-    pub(super) fn sock_recv(
+    pub(in crate::wasi) fn sock_recv(
         &mut self,
         m: &mut Memory<'_>,
         wake: &Wake,
@@ -120,7 +120,15 @@ impl Wasi {
         Ok(m.set_u32(out.0, done as u32)?)
     }
 
-    pub(super) fn sock_send(&mut self, m: &mut Memory<'_>, wake: &Wake, fd: u32, iovs: (u32, u32), flags: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn sock_send(
+        &mut self,
+        m: &mut Memory<'_>,
+        wake: &Wake,
+        fd: u32,
+        iovs: (u32, u32),
+        flags: u32,
+        out: u32,
+    ) -> Done {
         let d = self.socket(fd)?;
         d.need_io(FD_WRITE)?;
         if flags != 0 {
@@ -152,7 +160,7 @@ impl Wasi {
         Ok(m.set_u32(out, done as u32)?)
     }
 
-    pub(super) fn sock_shutdown(&mut self, fd: u32, how: u32) -> Done {
+    pub(in crate::wasi) fn sock_shutdown(&mut self, fd: u32, how: u32) -> Done {
         let d = self.socket(fd)?;
         d.need(SOCK_SHUTDOWN)?;
         let how = match how {

@@ -2,12 +2,12 @@
 //!
 //! The program can neither see nor touch it, and it is never carried. Nothing of this costs anything where snapshots lie elsewhere.
 
-use super::Wasi;
-use super::change::{Dir, below, followed};
-use super::errno::Errno;
-use super::func::{Args, Function};
-use super::mem::Memory;
 use crate::journal::Name;
+use crate::wasi::Wasi;
+use crate::wasi::changes::change::{Dir, below, followed};
+use crate::wasi::errno::Errno;
+use crate::wasi::func::{Args, Function};
+use crate::wasi::mem::Memory;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_interface::options::WasiConfig;
 use std::fs::File;
@@ -18,7 +18,7 @@ use std::path::Path;
 const OURS: &str = ".dunlin-";
 
 /// Is this a name that Dunlin gives what it has aside: `.dunlin-`, then numbers and `restore`, `back`, `undo` or `tmp`?
-pub(super) fn is_ours(name: &str) -> bool {
+pub(in crate::wasi) fn is_ours(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(OURS) else { return false };
     let numbers = rest
         .split(['-', '.'])
@@ -42,11 +42,11 @@ pub struct NotApart {
 
 /// What is hidden in the granted directories.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hidden(Vec<Name>);
+pub(in crate::wasi) struct Hidden(Vec<Name>);
 
 impl Hidden {
     /// Is this hidden, or in something hidden?
-    pub(super) fn holds(&self, name: &Name) -> bool {
+    pub(in crate::wasi) fn holds(&self, name: &Name) -> bool {
         let ours = || {
             name.path
                 .split(|&b| b == b'/')
@@ -63,9 +63,12 @@ impl Hidden {
 
 impl Wasi {
     /// Hides where the program's snapshots go, wherever it lies in a granted directory; removes what killed processes have left there.
-    pub(super) fn hide_snapshots(&mut self, config: &WasiConfig) -> Result<(), NotApart> {
+    pub(in crate::wasi) fn hide_snapshots(&mut self, config: &WasiConfig) -> Result<(), NotApart> {
         for granted in self.grants.iter().filter(|g| g.mode.carries()) {
-            granted.dir.iter().for_each(|root| super::stage::clear_left(root));
+            granted
+                .dir
+                .iter()
+                .for_each(|root| crate::wasi::moving::stage::clear_left(root));
         }
         match &config.snapshots {
             Some((place, directory)) => self.hide(place, *directory),
@@ -85,7 +88,7 @@ impl Wasi {
         };
         for (grant, granted) in (0u32..).zip(&self.grants) {
             let Some(root) = &granted.dir else { continue };
-            let Ok(root) = rustix::fs::readlink(super::path::proc_path(root.as_fd()), Vec::new()) else {
+            let Ok(root) = rustix::fs::readlink(crate::wasi::calls::path::proc_path(root.as_fd()), Vec::new()) else {
                 continue;
             };
             let root = Path::new(std::ffi::OsStr::new(root.to_str().unwrap_or_default())).to_owned();
@@ -108,7 +111,7 @@ impl Wasi {
     }
 
     /// Refuses a call that names what is hidden: it isn't there, and can't be made.
-    pub(super) fn refuse_hidden(&self, f: Function, a: &Args<'_>, m: &Memory<'_>) -> Result<(), Errno> {
+    pub(in crate::wasi) fn refuse_hidden(&self, f: Function, a: &Args<'_>, m: &Memory<'_>) -> Result<(), Errno> {
         use Function::*;
         const CREAT: u32 = 1;
         let one = |fd: usize, path: usize| (a.int(fd), a.pair(path));
@@ -134,7 +137,7 @@ impl Wasi {
             let (Ok(path), Ok(d)) = (m.string(at, len), self.table.get(fd)) else {
                 continue;
             };
-            let super::table::Resource::Directory(dir) = &d.resource else {
+            let crate::wasi::table::Resource::Directory(dir) = &d.resource else {
                 continue;
             };
             if self.hidden.0.is_empty() && !path.contains(OURS) {
@@ -168,7 +171,7 @@ impl Wasi {
     }
 
     /// May a directory of a grant show this entry?
-    pub(super) fn shows(&self, dir: &Option<Name>, entry: &[u8]) -> bool {
+    pub(in crate::wasi) fn shows(&self, dir: &Option<Name>, entry: &[u8]) -> bool {
         let Some(dir) = dir else {
             return !std::str::from_utf8(entry).is_ok_and(is_ours);
         };
@@ -180,7 +183,7 @@ impl Wasi {
     }
 
     /// The name of an open directory; `None` if nothing is hidden that could be in it.
-    pub(super) fn name_of_directory(&self, grant: u32, dir: &File) -> Option<Name> {
+    pub(in crate::wasi) fn name_of_directory(&self, grant: u32, dir: &File) -> Option<Name> {
         match self.hidden.0.is_empty() {
             true => None,
             false => below(&self.grants, grant, dir.as_fd()).ok().map(|path| Name { grant, path }),

@@ -4,13 +4,13 @@
 //! they get their names, each by one `rename`. What had a name before is kept in that directory until everything has succeeded: if
 //! anything fails, now or later in the restore, it all goes back.
 
-use super::errno::Errno;
-use super::hidden::is_ours;
-use super::host::{FileType, Stat};
-use super::path::stat;
-use super::place::{Item, Problems, extra, put_problem, said, write_problem};
-use super::settle::{Placed, set_mode, set_modified};
-use super::{GrantedDir, Wasi};
+use crate::wasi::calls::path::stat;
+use crate::wasi::changes::hidden::is_ours;
+use crate::wasi::errno::Errno;
+use crate::wasi::host::{FileType, Stat};
+use crate::wasi::moving::place::{Item, Problems, extra, put_problem, said, write_problem};
+use crate::wasi::moving::settle::{Placed, set_mode, set_modified};
+use crate::wasi::{GrantedDir, Wasi};
 use cap_primitives::fs::{self as sandbox, DirOptions, FollowSymlinks, OpenOptions, OpenOptionsExt};
 use dunlin_migrate::snapshot::{Contents, SnapshotError, write_contents};
 use dunlin_migrate::state::files::{Content, Files, NodeKind, parent};
@@ -53,7 +53,7 @@ impl Aside {
                 Err(e) => return Err(e.into()),
             }
         };
-        let opened = super::open::readable(sandbox::open_dir_nofollow(&root, Path::new(&name))?);
+        let opened = crate::wasi::calls::open::readable(sandbox::open_dir_nofollow(&root, Path::new(&name))?);
         // File systems without locks are not cleared by others either.
         let _ = flock(&opened, FlockOperation::NonBlockingLockExclusive);
         Ok(Aside {
@@ -72,13 +72,13 @@ impl Aside {
 }
 
 /// Removes what a restore that was killed has left.
-pub(super) fn clear_left(root: &File) {
+pub(in crate::wasi) fn clear_left(root: &File) {
     let Ok(entries) = rustix::fs::Dir::read_from(root) else {
         return;
     };
     let names = entries.filter_map(|e| Some(e.ok()?.file_name().to_str().ok()?.to_owned()));
     for name in names.filter(|n| n.starts_with(PREFIX) && is_ours(n)) {
-        let opened = sandbox::open_dir_nofollow(root, Path::new(&name)).map(super::open::readable);
+        let opened = sandbox::open_dir_nofollow(root, Path::new(&name)).map(crate::wasi::calls::open::readable);
         if opened.is_ok_and(|dir| flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()) {
             let _ = sandbox::remove_dir_all(root, Path::new(&name));
         }
@@ -96,7 +96,7 @@ enum Step<'a> {
 }
 
 /// Carried files on their way. Dropped before [`Stage::finish`], everything is as it was.
-pub(super) struct Stage<'a> {
+pub(in crate::wasi) struct Stage<'a> {
     state: &'a WasiState,
     items: Vec<Item<'a>>,
     /// The granted directories.
@@ -114,7 +114,7 @@ pub(super) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// Writes and checks the contents of every file that hasn't got them already.
-    pub(super) fn filled(
+    pub(in crate::wasi) fn filled(
         state: &'a WasiState,
         items: Vec<Item<'a>>,
         grants: &[GrantedDir],
@@ -155,7 +155,7 @@ impl<'a> Stage<'a> {
 
     /// Removes what is gone, and gives everything its name. `back`: the files were taken back, so what has a name that the program had
     /// removed is others'.
-    pub(super) fn put(&mut self, grants: &[GrantedDir], back: bool) -> Result<(), Problems> {
+    pub(in crate::wasi) fn put(&mut self, grants: &[GrantedDir], back: bool) -> Result<(), Problems> {
         if !back {
             self.remove_gone(grants)?;
         }
@@ -288,7 +288,7 @@ impl<'a> Stage<'a> {
     }
 
     /// It stays so.
-    pub(super) fn finish(mut self, files: &Files, wasi: &Wasi) -> Placed {
+    pub(in crate::wasi) fn finish(mut self, files: &Files, wasi: &Wasi) -> Placed {
         self.finished = true;
         let contents = self.items.iter().filter_map(|item| match (item.differs, item.there) {
             (true, _) => Some((item.index, None)),

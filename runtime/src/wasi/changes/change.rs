@@ -2,11 +2,11 @@
 //!
 //! Each function is called right before the host's, and tells what to do after it. When it fails, the host's is not called.
 
-use super::GrantedDir;
-use super::errno::Errno;
-use super::path::proc_path;
-use super::table::{APPEND, Descriptor, Directory, Resource};
 use crate::journal::{FileId, Journal, Kind, Leaving, Name, Ticket};
+use crate::wasi::GrantedDir;
+use crate::wasi::calls::path::proc_path;
+use crate::wasi::errno::Errno;
+use crate::wasi::table::{APPEND, Descriptor, Directory, Resource};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use rustix::fs::{AtFlags, FileType, Stat, statat};
 use std::cell::Cell;
@@ -20,13 +20,13 @@ use std::sync::Arc;
 
 /// What is known of an open file for its changes.
 #[derive(Clone, Debug)]
-pub(super) struct Opened {
+pub(in crate::wasi) struct Opened {
     /// The journal's number and its index in that, plus one each; zeros for unknown.
     index: Cell<(u64, u32)>,
 }
 
 impl Opened {
-    pub(super) fn new() -> Opened {
+    pub(in crate::wasi) fn new() -> Opened {
         Opened {
             index: Cell::new((0, 0)),
         }
@@ -35,14 +35,14 @@ impl Opened {
 
 /// A directory of the program's, to be used while the program's table is.
 #[derive(Clone, Debug)]
-pub(super) struct Dir {
-    pub(super) grant: u32,
-    pub(super) preopened: bool,
-    pub(super) file: Arc<File>,
+pub(in crate::wasi) struct Dir {
+    pub(in crate::wasi) grant: u32,
+    pub(in crate::wasi) preopened: bool,
+    pub(in crate::wasi) file: Arc<File>,
 }
 
 impl Dir {
-    pub(super) fn of(dir: &Directory) -> Dir {
+    pub(in crate::wasi) fn of(dir: &Directory) -> Dir {
         Dir {
             grant: dir.grant,
             preopened: dir.preopened,
@@ -53,15 +53,15 @@ impl Dir {
 
 /// A name that is about to be taken or to go.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) name: Name,
-    pub(super) parent: Arc<File>,
-    pub(super) leaf: CString,
+pub(in crate::wasi) struct Place {
+    pub(in crate::wasi) name: Name,
+    pub(in crate::wasi) parent: Arc<File>,
+    pub(in crate::wasi) leaf: CString,
 }
 
 impl Place {
     /// What is there now, no link followed.
-    pub(super) fn stat(&self) -> Option<Stat> {
+    pub(in crate::wasi) fn stat(&self) -> Option<Stat> {
         statat(&self.parent, &self.leaf, AtFlags::SYMLINK_NOFOLLOW).ok()
     }
 
@@ -81,7 +81,7 @@ impl Place {
 /// A change of a file's contents that is under way.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
-pub(super) struct Writing {
+pub(in crate::wasi) struct Writing {
     index: u32,
     /// Where it is written; `None` for its end.
     at: Option<u64>,
@@ -90,7 +90,7 @@ pub(super) struct Writing {
 /// A change of names that is under way.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Naming {
+pub(in crate::wasi) struct Naming {
     ticket: Option<Ticket>,
     /// Files that lose a name or get one.
     files: Vec<(FileId, bool)>,
@@ -98,13 +98,13 @@ pub(super) struct Naming {
 
 /// What there is to know of the program's changes.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
-    pub(super) journal: Option<Journal>,
+pub(in crate::wasi) struct Changes {
+    pub(in crate::wasi) journal: Option<Journal>,
 }
 
 impl Changes {
     /// Does anybody want to know?
-    pub(super) fn wanted(&self) -> bool {
+    pub(in crate::wasi) fn wanted(&self) -> bool {
         self.journal.is_some()
     }
 
@@ -126,7 +126,7 @@ impl Changes {
     }
 
     /// Bytes are about to be written: at a position, or where the descriptor stands.
-    pub(super) fn write(
+    pub(in crate::wasi) fn write(
         &mut self,
         d: &Descriptor,
         grants: &[GrantedDir],
@@ -151,7 +151,7 @@ impl Changes {
     }
 
     /// So many bytes have been written; none if that failed.
-    pub(super) fn written(&mut self, d: &Descriptor, writing: Option<Writing>, n: u64) {
+    pub(in crate::wasi) fn written(&mut self, d: &Descriptor, writing: Option<Writing>, n: u64) {
         if let (Some(journal), Some(Writing { index, at })) = (&mut self.journal, writing) {
             journal.changed(index, d.host(), |size| match at {
                 _ if n == 0 => size,
@@ -162,7 +162,7 @@ impl Changes {
     }
 
     /// A file is about to get a size, or only `at_least` that size; or (`None`) other attributes.
-    pub(super) fn resize(
+    pub(in crate::wasi) fn resize(
         &mut self,
         d: &Descriptor,
         grants: &[GrantedDir],
@@ -181,7 +181,7 @@ impl Changes {
     }
 
     /// It has been resized, if it was `done`.
-    pub(super) fn resized(&mut self, d: &Descriptor, writing: Option<Writing>, at_least: bool, done: bool) {
+    pub(in crate::wasi) fn resized(&mut self, d: &Descriptor, writing: Option<Writing>, at_least: bool, done: bool) {
         if let (Some(journal), Some(Writing { index, at })) = (&mut self.journal, writing) {
             journal.changed(index, d.host(), |now| match at {
                 Some(size) if done && at_least => now.max(size),
@@ -192,7 +192,7 @@ impl Changes {
     }
 
     /// A file that was just opened is about to lose all its contents.
-    pub(super) fn truncate(&mut self, grants: &[GrantedDir], grant: u32, file: &File) -> Result<(), Errno> {
+    pub(in crate::wasi) fn truncate(&mut self, grants: &[GrantedDir], grant: u32, file: &File) -> Result<(), Errno> {
         if let Some(journal) = &mut self.journal
             && let Some(index) = journal.track(file.as_fd(), || name_of(grants, grant, file.as_fd()))?
         {
@@ -205,7 +205,7 @@ impl Changes {
     }
 
     /// The attributes of what was opened (only to be found, perhaps) are changed by `change`.
-    pub(super) fn attributes(
+    pub(in crate::wasi) fn attributes(
         &mut self,
         grants: &[GrantedDir],
         grant: u32,
@@ -239,7 +239,7 @@ impl Changes {
 
     /// The place of a name that nothing has, and that is about to be taken. `None` if there is nobody to tell, or if the host will refuse
     /// the name.
-    pub(super) fn free_place(&self, grants: &[GrantedDir], dir: &Dir, path: &str) -> Option<Place> {
+    pub(in crate::wasi) fn free_place(&self, grants: &[GrantedDir], dir: &Dir, path: &str) -> Option<Place> {
         if !self.wanted() {
             return None;
         }
@@ -247,7 +247,7 @@ impl Changes {
     }
 
     /// A name is about to be taken.
-    pub(super) fn create(&mut self, place: Option<&Place>, kind: Kind) -> Result<Naming, Errno> {
+    pub(in crate::wasi) fn create(&mut self, place: Option<&Place>, kind: Kind) -> Result<Naming, Errno> {
         let ticket = match (&mut self.journal, place) {
             (Some(journal), Some(place)) => Some(journal.before_create(&place.parent, &place.name, kind)?),
             _ => None,
@@ -259,7 +259,7 @@ impl Changes {
     }
 
     /// A file was created and opened. When that can't be recorded, it is removed again.
-    pub(super) fn created(&mut self, place: &Place, file: &File, naming: Naming) -> Result<(), Errno> {
+    pub(in crate::wasi) fn created(&mut self, place: &Place, file: &File, naming: Naming) -> Result<(), Errno> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         match journal.born(&place.name, file.as_fd()) {
             Ok(_) => Ok(()),
@@ -272,7 +272,7 @@ impl Changes {
     }
 
     /// A directory was created.
-    pub(super) fn made_directory(&mut self, place: Option<&Place>) {
+    pub(in crate::wasi) fn made_directory(&mut self, place: Option<&Place>) {
         if let (Some(journal), Some(place)) = (&mut self.journal, place)
             && let Ok(dir) =
                 sandbox::open_dir_nofollow(&place.parent, Path::new(std::ffi::OsStr::from_bytes(place.leaf.to_bytes())))
@@ -282,7 +282,7 @@ impl Changes {
     }
 
     /// A file is about to get another name.
-    pub(super) fn link(
+    pub(in crate::wasi) fn link(
         &mut self,
         grants: &[GrantedDir],
         (from, old): (&Dir, &str),
@@ -304,7 +304,13 @@ impl Changes {
     }
 
     /// A name is about to go.
-    pub(super) fn remove(&mut self, grants: &[GrantedDir], dir: &Dir, path: &str, directory: bool) -> Result<Naming, Errno> {
+    pub(in crate::wasi) fn remove(
+        &mut self,
+        grants: &[GrantedDir],
+        dir: &Dir,
+        path: &str,
+        directory: bool,
+    ) -> Result<Naming, Errno> {
         let mut naming = Naming {
             ticket: None,
             files: Vec::new(),
@@ -326,7 +332,7 @@ impl Changes {
     }
 
     /// Something is about to get another name.
-    pub(super) fn rename(
+    pub(in crate::wasi) fn rename(
         &mut self,
         grants: &[GrantedDir],
         (from, old): (&Dir, &str),
@@ -358,7 +364,7 @@ impl Changes {
     }
 
     /// A change of names is over; `done` if the host has made it.
-    pub(super) fn finish(&mut self, naming: Naming, done: bool) {
+    pub(in crate::wasi) fn finish(&mut self, naming: Naming, done: bool) {
         let Some(journal) = &mut self.journal else { return };
         match naming.ticket {
             Some(ticket) if !done => journal.cancel(ticket),
@@ -370,7 +376,7 @@ impl Changes {
     }
 
     /// How many names a file has for the program: without those of the journal.
-    pub(super) fn links(&self, id: FileId, links: u64) -> u64 {
+    pub(in crate::wasi) fn links(&self, id: FileId, links: u64) -> u64 {
         let own = self.journal.as_ref().map_or(0, |journal| journal.own_links(id));
         links.saturating_sub(own)
     }
@@ -382,7 +388,7 @@ fn links(stat: &Stat) -> u64 {
 }
 
 /// The path of an open file or directory below its grant, as the kernel knows it.
-pub(super) fn below(grants: &[GrantedDir], grant: u32, file: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+pub(in crate::wasi) fn below(grants: &[GrantedDir], grant: u32, file: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     let root = grants.get(grant as usize).and_then(|g| g.dir.as_ref());
     let root = root.ok_or(io::ErrorKind::NotFound)?;
     let real = |file: BorrowedFd<'_>| rustix::fs::readlink(proc_path(file), Vec::new()).map(CString::into_bytes);
@@ -413,7 +419,7 @@ fn name_of(grants: &[GrantedDir], grant: u32, file: BorrowedFd<'_>) -> io::Resul
 
 /// The place that a path names: its directory, opened, and the last component. `None` for paths that name no place, which the host
 /// refuses.
-pub(super) fn place(grants: &[GrantedDir], dir: &Dir, path: &str) -> Option<Place> {
+pub(in crate::wasi) fn place(grants: &[GrantedDir], dir: &Dir, path: &str) -> Option<Place> {
     let trimmed = path.trim_end_matches('/');
     let (parent, leaf) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
     if path.starts_with('/') || matches!(leaf, "" | "." | "..") {
@@ -443,7 +449,7 @@ pub(super) fn place(grants: &[GrantedDir], dir: &Dir, path: &str) -> Option<Plac
 }
 
 /// The place that a path names once links in its last component are followed; of a link that leads nowhere, where it leads.
-pub(super) fn followed(grants: &[GrantedDir], dir: &Dir, path: &str, follow: FollowSymlinks) -> Option<Place> {
+pub(in crate::wasi) fn followed(grants: &[GrantedDir], dir: &Dir, path: &str, follow: FollowSymlinks) -> Option<Place> {
     /// As Linux.
     const MOST_LINKS: usize = 40;
     let mut path = path.to_owned();

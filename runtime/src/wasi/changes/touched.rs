@@ -4,10 +4,10 @@
 //! `watch` tells it what calls do. Nothing of it can fail: what can't be remembered makes a snapshot larger, or is an obstacle when one is
 //! taken.
 
-use super::chunked::List;
-use super::host::Stat;
-pub(super) use super::writes::FileId;
-use super::writes::Writes;
+use crate::wasi::changes::chunked::List;
+pub(in crate::wasi) use crate::wasi::changes::writes::FileId;
+use crate::wasi::changes::writes::Writes;
+use crate::wasi::host::Stat;
 use dunlin_migrate::state::files::{Files, GrantMode, MAX_NODES};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -97,7 +97,7 @@ impl Names {
 
 /// See the module's comment.
 #[derive(Debug, Default)]
-pub(super) struct Touched {
+pub(in crate::wasi) struct Touched {
     modes: Vec<GrantMode>,
     writes: Writes,
     names: Mutex<Names>,
@@ -108,7 +108,7 @@ pub(super) struct Touched {
 /// What calls do.
 impl Touched {
     /// Of a program with grants of these modes.
-    pub(super) fn new(modes: impl Iterator<Item = GrantMode>) -> Touched {
+    pub(in crate::wasi) fn new(modes: impl Iterator<Item = GrantMode>) -> Touched {
         Touched {
             modes: modes.collect(),
             ..Touched::default()
@@ -116,12 +116,12 @@ impl Touched {
     }
 
     /// Does anything of this matter? Else nothing need be told.
-    pub(super) fn wanted(&self) -> bool {
+    pub(in crate::wasi) fn wanted(&self) -> bool {
         self.modes.iter().any(|mode| mode.carries())
     }
 
     /// Do single names of this grant matter?
-    pub(super) fn by_name(&self, grant: u32) -> bool {
+    pub(in crate::wasi) fn by_name(&self, grant: u32) -> bool {
         self.modes.get(grant as usize) == Some(&GrantMode::Carry)
     }
 
@@ -130,7 +130,7 @@ impl Touched {
     }
 
     /// A file is about to be changed, its attributes perhaps. Returns its number.
-    pub(super) fn begin(&mut self, stat: &Stat) -> Option<u32> {
+    pub(in crate::wasi) fn begin(&mut self, stat: &Stat) -> Option<u32> {
         let number = self.writes.number(FileId::of(stat))?;
         if self.writes.due(number) {
             self.writes.seen(number, stat);
@@ -141,7 +141,7 @@ impl Touched {
 
     /// What a descriptor has open is about to be written to; what the host says of it is asked for only if that is needed. Returns its
     /// number.
-    pub(super) fn begin_write(&mut self, fd: u32, stat: impl FnOnce() -> Option<Stat>) -> Option<u32> {
+    pub(in crate::wasi) fn begin_write(&mut self, fd: u32, stat: impl FnOnce() -> Option<Stat>) -> Option<u32> {
         let known = self.descriptors.get(fd as usize).copied().flatten();
         if let Some(number) = known
             && !self.writes.due(number)
@@ -158,24 +158,24 @@ impl Touched {
     }
 
     /// A descriptor doesn't have the same thing open any more.
-    pub(super) fn closed(&mut self, fd: u32) {
+    pub(in crate::wasi) fn closed(&mut self, fd: u32) {
         if let Some(number) = self.descriptors.get_mut(fd as usize) {
             *number = None;
         }
     }
 
     /// Bytes of a file were written.
-    pub(super) fn wrote(&mut self, number: u32, at: u64, len: u64) {
+    pub(in crate::wasi) fn wrote(&mut self, number: u32, at: u64, len: u64) {
         self.writes.wrote(number, at, len);
     }
 
     /// A file's size was changed, or may have been.
-    pub(super) fn resized(&mut self, number: u32, from: u64, to: u64) {
+    pub(in crate::wasi) fn resized(&mut self, number: u32, from: u64, to: u64) {
         self.writes.resized(number, from, to);
     }
 
     /// A file was opened. Of an empty one nothing is known: it may be new, in the place of another, or have lost its contents.
-    pub(super) fn opened(&mut self, stat: &Stat) {
+    pub(in crate::wasi) fn opened(&mut self, stat: &Stat) {
         if stat.size == 0
             && let Some(number) = self.writes.number(FileId::of(stat))
         {
@@ -184,14 +184,14 @@ impl Touched {
     }
 
     /// The program's call is over, whatever became of it.
-    pub(super) fn returned(&mut self) {
+    pub(in crate::wasi) fn returned(&mut self) {
         if self.writes.returned() {
             self.descriptors.clear();
         }
     }
 
     /// A name exists that didn't, of whatever kind.
-    pub(super) fn created(&mut self, grant: u32, path: &[u8]) {
+    pub(in crate::wasi) fn created(&mut self, grant: u32, path: &[u8]) {
         if self.by_name(grant) && !path.is_empty() {
             let new = Name {
                 there: true,
@@ -202,7 +202,7 @@ impl Touched {
     }
 
     /// The contents or attributes of what has that name change.
-    pub(super) fn changed(&mut self, grant: u32, path: &[u8]) {
+    pub(in crate::wasi) fn changed(&mut self, grant: u32, path: &[u8]) {
         if self.by_name(grant) && !path.is_empty() {
             let old = Name {
                 there: true,
@@ -214,14 +214,14 @@ impl Touched {
     }
 
     /// A name is gone.
-    pub(super) fn removed(&mut self, grant: u32, path: &[u8]) {
+    pub(in crate::wasi) fn removed(&mut self, grant: u32, path: &[u8]) {
         if self.by_name(grant) && !path.is_empty() {
             self.names().remove(grant, path);
         }
     }
 
     /// A file or a directory with all that is in it has another name.
-    pub(super) fn renamed(&mut self, from: (u32, &[u8]), to: (u32, &[u8])) {
+    pub(in crate::wasi) fn renamed(&mut self, from: (u32, &[u8]), to: (u32, &[u8])) {
         if from == to {
             return;
         }
@@ -271,12 +271,12 @@ impl Touched {
 /// What a snapshot asks.
 impl Touched {
     /// The chunks of a file that is open for reading.
-    pub(super) fn list(&self, file: &File, stat: &Stat) -> io::Result<Arc<List>> {
+    pub(in crate::wasi) fn list(&self, file: &File, stat: &Stat) -> io::Result<Arc<List>> {
         self.writes.list(file, stat)
     }
 
     /// Every name under a grant that is there as far as is known, and whether all that is in it counts.
-    pub(super) fn there(&self, grant: u32) -> Vec<(Vec<u8>, bool)> {
+    pub(in crate::wasi) fn there(&self, grant: u32) -> Vec<(Vec<u8>, bool)> {
         let names = self.names();
         let of_grant = names.all.range((grant, Vec::new())..(grant + 1, Vec::new()));
         of_grant
@@ -286,7 +286,7 @@ impl Touched {
     }
 
     /// Every name that may be elsewhere and isn't there any more, by grant and path.
-    pub(super) fn gone(&self) -> Vec<(u32, String)> {
+    pub(in crate::wasi) fn gone(&self) -> Vec<(u32, String)> {
         let names = self.names();
         let gone = names.all.iter().filter(|(_, name)| !name.there && name.elsewhere);
         gone.filter_map(|((grant, path), _)| Some((*grant, String::from_utf8(path.clone()).ok()?)))
@@ -294,12 +294,12 @@ impl Touched {
     }
 
     /// The grant of which more names were touched than can be carried.
-    pub(super) fn too_many(&self) -> Option<u32> {
+    pub(in crate::wasi) fn too_many(&self) -> Option<u32> {
         self.names().too_many
     }
 
     /// A snapshot brings these files elsewhere.
-    pub(super) fn brought(&self, files: &Files) {
+    pub(in crate::wasi) fn brought(&self, files: &Files) {
         self.writes.next_round();
         let mut names = self.names();
         for node in files.nodes.iter().filter(|n| self.by_name(n.grant)) {
@@ -310,12 +310,12 @@ impl Touched {
     }
 
     /// A file was put in its place with these chunks.
-    pub(super) fn know(&mut self, stat: &Stat, list: List) {
+    pub(in crate::wasi) fn know(&mut self, stat: &Stat, list: List) {
         self.writes.know(stat, list);
     }
 
     /// The program goes on from a snapshot with these files.
-    pub(super) fn restored(&self, files: &Files) {
+    pub(in crate::wasi) fn restored(&self, files: &Files) {
         let mut names = self.names();
         let name = |there| Name {
             there,

@@ -1,11 +1,11 @@
 //! `args_get`, `environ_get` and their sizes.
 
-use super::errno::Errno;
-use super::mem::Memory;
-use super::{Done, Wasi};
+use crate::wasi::errno::Errno;
+use crate::wasi::mem::Memory;
+use crate::wasi::{Done, Wasi};
 
 impl Wasi {
-    pub(super) fn args_get(&mut self, m: &mut Memory<'_>, pointers: u32, bytes: u32) -> Done {
+    pub(in crate::wasi) fn args_get(&mut self, m: &mut Memory<'_>, pointers: u32, bytes: u32) -> Done {
         Ok(set_strings(
             m,
             pointers,
@@ -14,11 +14,11 @@ impl Wasi {
         )?)
     }
 
-    pub(super) fn args_sizes_get(&mut self, m: &mut Memory<'_>, count: u32, size: u32) -> Done {
+    pub(in crate::wasi) fn args_sizes_get(&mut self, m: &mut Memory<'_>, count: u32, size: u32) -> Done {
         Ok(set_sizes(m, count, size, self.args.iter().map(String::len))?)
     }
 
-    pub(super) fn environ_get(&mut self, m: &mut Memory<'_>, pointers: u32, bytes: u32) -> Done {
+    pub(in crate::wasi) fn environ_get(&mut self, m: &mut Memory<'_>, pointers: u32, bytes: u32) -> Done {
         Ok(set_strings(
             m,
             pointers,
@@ -27,7 +27,7 @@ impl Wasi {
         )?)
     }
 
-    pub(super) fn environ_sizes_get(&mut self, m: &mut Memory<'_>, count: u32, size: u32) -> Done {
+    pub(in crate::wasi) fn environ_sizes_get(&mut self, m: &mut Memory<'_>, count: u32, size: u32) -> Done {
         Ok(set_sizes(
             m,
             count,

@@ -1,10 +1,10 @@
 //! The files that a snapshot carries: which ones, with what contents.
 
-use super::Wasi;
-use super::host::{FileType, Stat};
-use super::identity::{quiet, reopen};
-use super::obstacle::Obstacle;
-use super::open::{Access, open_existing};
+use crate::wasi::Wasi;
+use crate::wasi::calls::open::{Access, open_existing};
+use crate::wasi::changes::identity::{quiet, reopen};
+use crate::wasi::host::{FileType, Stat};
+use crate::wasi::moving::obstacle::Obstacle;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_migrate::snapshot::Contents;
 use dunlin_migrate::state::files::{
@@ -30,7 +30,7 @@ const READ: Access = Access {
 };
 
 /// What was found to carry so far.
-pub(super) struct Gathered<'a> {
+pub(in crate::wasi) struct Gathered<'a> {
     wasi: &'a Wasi,
     /// Are contents read? Else only obstacles are found.
     read: bool,
@@ -41,7 +41,7 @@ pub(super) struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    pub(super) fn new(wasi: &'a Wasi, read: bool) -> Gathered<'a> {
+    pub(in crate::wasi) fn new(wasi: &'a Wasi, read: bool) -> Gathered<'a> {
         Gathered {
             wasi,
             read,
@@ -53,19 +53,19 @@ impl<'a> Gathered<'a> {
     }
 
     /// The identity of an open file of a shared grant; `None` if only obstacles are looked for.
-    pub(super) fn identity(&self, fd: u32, file: BorrowedFd<'_>, stat: &Stat) -> Option<Identity> {
+    pub(in crate::wasi) fn identity(&self, fd: u32, file: BorrowedFd<'_>, stat: &Stat) -> Option<Identity> {
         self.read.then(|| self.wasi.hashes.identity(fd, file, stat))
     }
 
     /// An open directory: of a grant whose open files are carried, it goes along.
-    pub(super) fn directory(&mut self, grant: u32, path: &str) {
+    pub(in crate::wasi) fn directory(&mut self, grant: u32, path: &str) {
         if self.wasi.mode(grant) == GrantMode::Carry && !path.is_empty() {
             self.add(grant, path);
         }
     }
 
     /// An open file of a carried grant.
-    pub(super) fn file(&mut self, grant: u32, path: &str) {
+    pub(in crate::wasi) fn file(&mut self, grant: u32, path: &str) {
         if self.wasi.mode(grant) == GrantMode::Carry {
             self.add(grant, path);
         }
@@ -76,7 +76,7 @@ impl<'a> Gathered<'a> {
         let Some(root) = self.root(grant) else { return };
         let mut path = path;
         while !path.is_empty() && !self.found.contains_key(&(grant, path.to_owned())) {
-            match super::path::stat(root, path, FollowSymlinks::No) {
+            match crate::wasi::calls::path::stat(root, path, FollowSymlinks::No) {
                 Ok(stat) => drop(self.found.insert((grant, path.to_owned()), stat)),
                 Err(e) => self.unreadable(grant, path, e),
             }
@@ -85,7 +85,7 @@ impl<'a> Gathered<'a> {
     }
 
     /// An open file without a name; returns its index.
-    pub(super) fn unlinked(&mut self, fd: u32, grant: u32, file: BorrowedFd<'_>, stat: &Stat) -> u32 {
+    pub(in crate::wasi) fn unlinked(&mut self, fd: u32, grant: u32, file: BorrowedFd<'_>, stat: &Stat) -> u32 {
         let same = |(s, _): &(Stat, Unlinked)| (s.dev, s.ino) == (stat.dev, stat.ino);
         if let Some(index) = self.unlinked.iter().position(same) {
             return index as u32;
@@ -106,7 +106,7 @@ impl<'a> Gathered<'a> {
     }
 
     /// Everything that can be carried, and what can't, once all descriptors have been looked at.
-    pub(super) fn finish(mut self) -> (Files, Vec<Obstacle>) {
+    pub(in crate::wasi) fn finish(mut self) -> (Files, Vec<Obstacle>) {
         let wasi = self.wasi;
         for (grant, granted) in (0u32..).zip(&wasi.grants) {
             match granted.mode {
@@ -163,7 +163,7 @@ impl<'a> Gathered<'a> {
         for (path, whole) in self.wasi.touched.there(grant) {
             let Ok(path) = String::from_utf8(path) else { continue };
             // It is gone, or lies behind a link by now.
-            let Ok(stat) = super::path::stat(root, &path, FollowSymlinks::No) else {
+            let Ok(stat) = crate::wasi::calls::path::stat(root, &path, FollowSymlinks::No) else {
                 continue;
             };
             match stat.file_type {
@@ -195,7 +195,7 @@ impl<'a> Gathered<'a> {
                 .and_then(|d| self.list(grant, &d, &dir, &mut pending));
             match listed {
                 // It is gone by now.
-                Err(super::errno::Errno::NoEnt) if !dir.is_empty() => drop(self.found.remove(&(grant, dir))),
+                Err(crate::wasi::errno::Errno::NoEnt) if !dir.is_empty() => drop(self.found.remove(&(grant, dir))),
                 Err(e) => self.unreadable(grant, if dir.is_empty() { "." } else { &dir }, e),
                 Ok(()) => {}
             }
@@ -206,8 +206,8 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    fn list(&mut self, grant: u32, dir: &File, path: &str, pending: &mut Vec<String>) -> Result<(), super::errno::Errno> {
-        let dir = super::open::readable(dir.try_clone()?);
+    fn list(&mut self, grant: u32, dir: &File, path: &str, pending: &mut Vec<String>) -> Result<(), crate::wasi::errno::Errno> {
+        let dir = crate::wasi::calls::open::readable(dir.try_clone()?);
         let here = self.wasi.name_of_directory(grant, &dir);
         for entry in rustix::fs::Dir::read_from(&dir)? {
             let entry = entry?;
@@ -329,7 +329,7 @@ fn mode(stat: &Stat) -> u16 {
 
 impl Wasi {
     /// How a grant's files travel.
-    pub(super) fn mode(&self, grant: u32) -> GrantMode {
+    pub(in crate::wasi) fn mode(&self, grant: u32) -> GrantMode {
         self.grants.get(grant as usize).map_or(GrantMode::Shared, |g| g.mode)
     }
 
@@ -350,7 +350,7 @@ impl Wasi {
     }
 
     /// Remembers what is carried, to notice later what is gone.
-    pub(super) fn remember(&self, files: &Files) {
+    pub(in crate::wasi) fn remember(&self, files: &Files) {
         let mut carried = self.carried.lock().unwrap_or_else(|e| e.into_inner());
         let whole = |grant: u32| self.mode(grant) == GrantMode::CarryAll;
         let nodes = files

@@ -6,17 +6,17 @@
 //! checked before they are used. Carried files are written (by `place`) only into directories granted for that, and only after all
 //! else that can be checked has been.
 
-use super::change::Opened;
-use super::dir::Listing;
-use super::errno::Errno;
-use super::host::{HostKind, Stat};
-use super::open::{Access, open_directory, open_existing};
-use super::place;
-use super::rights::{self, FD_READ};
-use super::settle;
-use super::table::{ALL_FLAGS, Descriptor, Directory, Resource};
-use super::touched::Touched;
-use super::{GrantedDir, Wasi, WasiError, open_grant};
+use crate::wasi::calls::dir::Listing;
+use crate::wasi::calls::open::{Access, open_directory, open_existing};
+use crate::wasi::changes::change::Opened;
+use crate::wasi::changes::touched::Touched;
+use crate::wasi::errno::Errno;
+use crate::wasi::host::{HostKind, Stat};
+use crate::wasi::moving::place;
+use crate::wasi::moving::settle;
+use crate::wasi::rights::{self, FD_READ};
+use crate::wasi::table::{ALL_FLAGS, Descriptor, Directory, Resource};
+use crate::wasi::{GrantedDir, Wasi, WasiError, open_grant};
 use cap_primitives::fs::FollowSymlinks;
 use dunlin_interface::exit::{BAD_SNAPSHOT, NOT_HERE};
 use dunlin_interface::options::WasiConfig;
@@ -465,7 +465,7 @@ impl<'a> Restore<'a> {
                 let Some(address) = self.config.listen.get(*index as usize) else {
                     return Err(Some(RestoreProblem::MissingListener(was.clone())));
                 };
-                let socket = super::listen::listen(address).map_err(|e| Some(e.into()))?;
+                let socket = crate::wasi::listen::listen(address).map_err(|e| Some(e.into()))?;
                 Ok(Descriptor {
                     rights: d.rights,
                     inheriting: d.inheriting,

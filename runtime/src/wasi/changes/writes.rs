@@ -7,9 +7,9 @@
 //! a change by others goes unnoticed only if it comes in the same tick (10 ms at most) as one of the program's own, and behind it, on a
 //! kernel whose file times are no finer than a tick (before Linux 6.13). Everything else costs no more than reading the file anew.
 
-use super::chunked::{List, Ranges};
-use super::host::Stat;
-use super::identity::settled;
+use crate::wasi::changes::chunked::{List, Ranges};
+use crate::wasi::changes::identity::settled;
+use crate::wasi::host::Stat;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
 use std::fs::File;
@@ -23,15 +23,15 @@ const FORGETFUL: usize = 1 << 12;
 
 /// A file of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FileId {
+pub(in crate::wasi) struct FileId {
     /// Device number.
-    pub(super) dev: u64,
+    pub(in crate::wasi) dev: u64,
     /// Inode number.
-    pub(super) ino: u64,
+    pub(in crate::wasi) ino: u64,
 }
 
 impl FileId {
-    pub(super) fn of(stat: &Stat) -> FileId {
+    pub(in crate::wasi) fn of(stat: &Stat) -> FileId {
         FileId {
             dev: stat.dev,
             ino: stat.ino,
@@ -119,7 +119,7 @@ impl Files {
 
 /// See the module's comment.
 #[derive(Debug, Default)]
-pub(super) struct Writes {
+pub(in crate::wasi) struct Writes {
     files: Mutex<Files>,
     /// Files that a call is changing.
     under_way: Vec<u32>,
@@ -132,7 +132,7 @@ impl Writes {
     }
 
     /// The number of a file; `None` if there are too many.
-    pub(super) fn number(&mut self, id: FileId) -> Option<u32> {
+    pub(in crate::wasi) fn number(&mut self, id: FileId) -> Option<u32> {
         let files = self.files.get_mut().unwrap_or_else(|e| e.into_inner());
         if files.all.len() >= REMEMBERED && !files.numbers.contains_key(&id) {
             return None;
@@ -141,7 +141,7 @@ impl Writes {
     }
 
     /// A change of a file is about to begin.
-    pub(super) fn begin(&mut self, number: u32) {
+    pub(in crate::wasi) fn begin(&mut self, number: u32) {
         if self.under_way.last() != Some(&number) {
             self.under_way.push(number);
         }
@@ -152,27 +152,27 @@ impl Writes {
     }
 
     /// A range of bytes was written.
-    pub(super) fn wrote(&mut self, number: u32, at: u64, len: u64) {
+    pub(in crate::wasi) fn wrote(&mut self, number: u32, at: u64, len: u64) {
         if let Some(known) = self.known(number) {
             known.dirty.add_bytes(at, len);
         }
     }
 
     /// Its size was changed, or may have been.
-    pub(super) fn resized(&mut self, number: u32, from: u64, to: u64) {
+    pub(in crate::wasi) fn resized(&mut self, number: u32, from: u64, to: u64) {
         if let Some(known) = self.known(number) {
             known.dirty.add_from(from.min(to));
         }
     }
 
     /// A snapshot has asked for all files that it needs.
-    pub(super) fn next_round(&self) {
+    pub(in crate::wasi) fn next_round(&self) {
         self.files.lock().unwrap_or_else(|e| e.into_inner()).round += 1;
     }
 
     /// The call that changes files is over. Returns whether numbers are others now.
     #[must_use]
-    pub(super) fn returned(&mut self) -> bool {
+    pub(in crate::wasi) fn returned(&mut self) -> bool {
         if self.under_way.is_empty() {
             return false;
         }
@@ -191,20 +191,20 @@ impl Writes {
     }
 
     /// Is it time to look at a file again, before the program changes it?
-    pub(super) fn due(&mut self, number: u32) -> bool {
+    pub(in crate::wasi) fn due(&mut self, number: u32) -> bool {
         let own = self.known(number).and_then(|known| known.own);
         own.is_none_or(|(begin, _)| begin != now(ClockId::RealtimeCoarse))
     }
 
     /// What the host says of a file, before the program changes it.
-    pub(super) fn seen(&mut self, number: u32, stat: &Stat) {
+    pub(in crate::wasi) fn seen(&mut self, number: u32, stat: &Stat) {
         if let Some(known) = self.known(number) {
             known.look(stat);
         }
     }
 
     /// A file has these chunks, as somebody knows who has read or written all of it.
-    pub(super) fn know(&mut self, stat: &Stat, list: List) {
+    pub(in crate::wasi) fn know(&mut self, stat: &Stat, list: List) {
         if let Some(number) = self.number(FileId::of(stat))
             && let Some(known) = self.known(number)
         {
@@ -217,7 +217,7 @@ impl Writes {
     }
 
     /// The chunks of a file, of which only what may have changed is read. `file` must be open for reading.
-    pub(super) fn list(&self, file: &File, stat: &Stat) -> io::Result<Arc<List>> {
+    pub(in crate::wasi) fn list(&self, file: &File, stat: &Stat) -> io::Result<Arc<List>> {
         let settled = settled(stat);
         let mut files = self.files.lock().unwrap_or_else(|e| e.into_inner());
         if files.all.len() >= REMEMBERED && !files.numbers.contains_key(&FileId::of(stat)) {

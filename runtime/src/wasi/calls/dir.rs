@@ -3,12 +3,12 @@
 //! A listing is taken whole when the program begins one (cookie 0), sorted by name so that it is equal on every machine, and kept
 //! until it has been read to its end. A cookie is a position in it. `.` and `..` have the first two.
 
-use super::errno::Errno;
-use super::host::{FileType, Stat, shown_inode};
-use super::mem::Memory;
-use super::rights::FD_READDIR;
-use super::table::Resource;
-use super::{Done, Wasi};
+use crate::wasi::errno::Errno;
+use crate::wasi::host::{FileType, Stat, shown_inode};
+use crate::wasi::mem::Memory;
+use crate::wasi::rights::FD_READDIR;
+use crate::wasi::table::Resource;
+use crate::wasi::{Done, Wasi};
 use rustix::fs::AtFlags;
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,7 +18,7 @@ const DIRENT_SIZE: usize = 24;
 
 /// A directory's names at one moment, without `.` and `..`, sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listing {
+pub(in crate::wasi) struct Listing {
     entries: Vec<Entry>,
 }
 
@@ -48,12 +48,12 @@ impl Listing {
     }
 
     /// The names, in order: what a state holds of a listing.
-    pub(super) fn names(&self) -> Vec<Vec<u8>> {
+    pub(in crate::wasi) fn names(&self) -> Vec<Vec<u8>> {
         self.entries.iter().map(|e| e.name.clone()).collect()
     }
 
     /// A listing from its names, if each could be a name in a directory.
-    pub(super) fn from_names(names: &[Vec<u8>]) -> Option<Listing> {
+    pub(in crate::wasi) fn from_names(names: &[Vec<u8>]) -> Option<Listing> {
         let valid = |n: &[u8]| !n.is_empty() && n.len() <= 255 && n != b"." && n != b".." && !n.contains(&b'/') && !n.contains(&0);
         let entries = names.iter().map(|n| {
             valid(n).then(|| Entry {
@@ -66,7 +66,7 @@ impl Listing {
 }
 
 impl Wasi {
-    pub(super) fn fd_readdir(&mut self, m: &mut Memory<'_>, fd: u32, buf: u32, len: u32, cookie: u64, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_readdir(&mut self, m: &mut Memory<'_>, fd: u32, buf: u32, len: u32, cookie: u64, out: u32) -> Done {
         m.range(out, 4)?;
         let buffer = m.range(buf, len)?;
         let d = self.table.get(fd)?;
@@ -135,7 +135,7 @@ impl Wasi {
     }
 
     /// The inode number the program knows a host's file by.
-    pub(super) fn inode(&self, dev: u64, ino: u64) -> u64 {
+    pub(in crate::wasi) fn inode(&self, dev: u64, ino: u64) -> u64 {
         inode(&self.aliases, dev, ino)
     }
 }

@@ -1,15 +1,15 @@
 //! `path_open`, and the sandboxed opening that it shares with restoring a state.
 
-use super::change::{Dir, Opened, followed};
-use super::errno::Errno;
-use super::fd::fdflags;
-use super::host::HostKind;
-use super::mem::Memory;
-use super::path::{GuestPath, follow};
-use super::rights::{self, FD_READ, FD_WRITE, PATH_CREATE_FILE, PATH_FILESTAT_SET_SIZE, PATH_OPEN};
-use super::table::{APPEND, DSYNC, Descriptor, Directory, RSYNC, Resource, SYNC};
-use super::{Done, Wasi};
 use crate::journal::Kind;
+use crate::wasi::calls::fd::fdflags;
+use crate::wasi::calls::path::{GuestPath, follow};
+use crate::wasi::changes::change::{Dir, Opened, followed};
+use crate::wasi::errno::Errno;
+use crate::wasi::host::HostKind;
+use crate::wasi::mem::Memory;
+use crate::wasi::rights::{self, FD_READ, FD_WRITE, PATH_CREATE_FILE, PATH_FILESTAT_SET_SIZE, PATH_OPEN};
+use crate::wasi::table::{APPEND, DSYNC, Descriptor, Directory, RSYNC, Resource, SYNC};
+use crate::wasi::{Done, Wasi};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks, OpenOptions, OpenOptionsExt};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
@@ -31,27 +31,27 @@ const TRUNC: u32 = 1 << 3;
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
 /// The parameters of `path_open` after the directory.
-pub(super) struct Open {
-    pub(super) lookup: u32,
-    pub(super) path: GuestPath,
-    pub(super) oflags: u32,
-    pub(super) rights: u64,
-    pub(super) fdflags: u32,
-    pub(super) out: u32,
+pub(in crate::wasi) struct Open {
+    pub(in crate::wasi) lookup: u32,
+    pub(in crate::wasi) path: GuestPath,
+    pub(in crate::wasi) oflags: u32,
+    pub(in crate::wasi) rights: u64,
+    pub(in crate::wasi) fdflags: u32,
+    pub(in crate::wasi) out: u32,
 }
 
 /// How to open something that exists.
 #[derive(Clone, Copy)]
-pub(super) struct Access {
-    pub(super) read: bool,
-    pub(super) write: bool,
+pub(in crate::wasi) struct Access {
+    pub(in crate::wasi) read: bool,
+    pub(in crate::wasi) write: bool,
     /// WASI `fdflags`.
-    pub(super) flags: u16,
-    pub(super) follow: FollowSymlinks,
+    pub(in crate::wasi) flags: u16,
+    pub(in crate::wasi) follow: FollowSymlinks,
 }
 
 impl Wasi {
-    pub(super) fn path_open(&mut self, m: &mut Memory<'_>, fd: u32, open: &Open) -> Done {
+    pub(in crate::wasi) fn path_open(&mut self, m: &mut Memory<'_>, fd: u32, open: &Open) -> Done {
         let inheriting = self.table.get(fd)?.inheriting;
         let dir = self.directory(fd, PATH_OPEN)?;
         let path = m.string(open.path.0, open.path.1)?;
@@ -219,12 +219,12 @@ fn open_file(dir: &File, path: &str, oflags: u32, access: Access) -> Result<File
 }
 
 /// Opens something that exists, below `dir`; never creates and never truncates.
-pub(super) fn open_existing(dir: &File, path: &str, access: Access) -> Result<File, Errno> {
+pub(in crate::wasi) fn open_existing(dir: &File, path: &str, access: Access) -> Result<File, Errno> {
     checked(sandbox::open(dir, Path::new(path), &options(access))?, access.write)
 }
 
 /// The host's flags for a WASI descriptor's.
-pub(super) fn host_flags(fdflags: u16) -> OFlags {
+pub(in crate::wasi) fn host_flags(fdflags: u16) -> OFlags {
     // Non-blocking, so that opening a named pipe doesn't hang; files don't care, and other kinds are polled before each transfer.
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     for (fdflag, flag) in [
@@ -257,7 +257,7 @@ fn checked(file: File, write: bool) -> Result<File, Errno> {
 }
 
 /// Opens a directory below `dir`; for listing too, if the host allows that.
-pub(super) fn open_directory(dir: &File, path: &str, follow: FollowSymlinks) -> Result<File, Errno> {
+pub(in crate::wasi) fn open_directory(dir: &File, path: &str, follow: FollowSymlinks) -> Result<File, Errno> {
     let path = Path::new(path);
     let file = match follow {
         FollowSymlinks::Yes => sandbox::open_dir(dir, path)?,
@@ -267,7 +267,7 @@ pub(super) fn open_directory(dir: &File, path: &str, follow: FollowSymlinks) -> 
 }
 
 /// The same directory opened for reading, if that is allowed; else as it was: good for looking up names.
-pub(super) fn readable(dir: File) -> File {
+pub(in crate::wasi) fn readable(dir: File) -> File {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match rustix::fs::openat(&dir, c".", flags, Mode::empty()) {
         Ok(fd) => File::from(fd),

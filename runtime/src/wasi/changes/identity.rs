@@ -1,7 +1,7 @@
 //! When is a file still the same? By size and contents; and the hashes once taken, so that an unchanged file is not read again.
 
-use super::host::Stat;
-use super::path::proc_path;
+use crate::wasi::calls::path::proc_path;
+use crate::wasi::host::Stat;
 use dunlin_migrate::state::files::{ContentHash, Identity};
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 
 /// Files up to this size are hashed whole, in bytes. Of larger ones a sample counts, with size and modification time.
-pub(super) const WHOLE: u64 = 64 << 20;
+pub(in crate::wasi) const WHOLE: u64 = 64 << 20;
 /// Blocks of a sample.
 const BLOCKS: u64 = 1024;
 /// Size of a block of a sample, in bytes: a sample is as large as the largest file that is hashed whole.
@@ -25,7 +25,7 @@ const REMEMBERED: usize = 1 << 20;
 
 /// Hashes of files, by what the host said of them at the time.
 #[derive(Debug, Default)]
-pub(super) struct Hashes(Mutex<HashMap<(u64, u64), Known>>);
+pub(in crate::wasi) struct Hashes(Mutex<HashMap<(u64, u64), Known>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
@@ -36,7 +36,7 @@ struct Known {
 
 impl Hashes {
     /// The hash of a file's whole contents. `file` must be open for reading.
-    pub(super) fn whole(&self, file: &File, stat: &Stat) -> io::Result<ContentHash> {
+    pub(in crate::wasi) fn whole(&self, file: &File, stat: &Stat) -> io::Result<ContentHash> {
         self.remembered(file, stat, |k| &mut k.whole, hash_whole)
     }
 
@@ -86,7 +86,7 @@ impl Hashes {
     }
 
     /// The identity of an open file. A file that can't be read has no hash.
-    pub(super) fn identity(&self, fd: u32, file: BorrowedFd<'_>, stat: &Stat) -> Identity {
+    pub(in crate::wasi) fn identity(&self, fd: u32, file: BorrowedFd<'_>, stat: &Stat) -> Identity {
         let hash = reopen(file).and_then(|file| self.identifying(&file, stat)).ok();
         Identity {
             fd,
@@ -99,7 +99,7 @@ impl Hashes {
     }
 
     /// In what a file differs from what it was; `None` if it is the same.
-    pub(super) fn difference(&self, was: &Identity, file: BorrowedFd<'_>, now: &Stat) -> Option<String> {
+    pub(in crate::wasi) fn difference(&self, was: &Identity, file: BorrowedFd<'_>, now: &Stat) -> Option<String> {
         if now.size != was.size {
             return Some(format!("it has {} bytes, and had {}", now.size, was.size));
         }
@@ -130,7 +130,7 @@ fn same_time(a: u64, b: u64) -> bool {
 
 /// Was the last change long enough ago for the next one to get another time? File systems keep times no finer than a tick of the
 /// kernel (10 ms at most), or whole seconds (two on FAT).
-pub(super) fn settled(stat: &Stat) -> bool {
+pub(in crate::wasi) fn settled(stat: &Stat) -> bool {
     let last = stat.changed.max(stat.modified);
     let margin = if last.is_multiple_of(1_000_000_000) {
         2_500_000_000
@@ -143,7 +143,7 @@ pub(super) fn settled(stat: &Stat) -> bool {
 }
 
 /// An open file once more, for reading, whatever it was opened for.
-pub(super) fn reopen(file: BorrowedFd<'_>) -> io::Result<File> {
+pub(in crate::wasi) fn reopen(file: BorrowedFd<'_>) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(proc_path(file), flags, Mode::empty())?.into();
     quiet(&file);
@@ -151,7 +151,7 @@ pub(super) fn reopen(file: BorrowedFd<'_>) -> io::Result<File> {
 }
 
 /// Makes reading a file leave no trace in its access time, which the program may look at. Only the file's owner may ask for that.
-pub(super) fn quiet(file: &File) {
+pub(in crate::wasi) fn quiet(file: &File) {
     if let Ok(flags) = rustix::fs::fcntl_getfl(file) {
         let _ = rustix::fs::fcntl_setfl(file, flags | OFlags::NOATIME);
     }
@@ -173,7 +173,7 @@ fn hash_sample(file: &File, size: u64) -> io::Result<ContentHash> {
     Ok(ContentHash(hash.finalize().into()))
 }
 
-pub(super) fn hash_range(hash: &mut Sha256, file: &File, mut at: u64, mut len: u64) -> io::Result<()> {
+pub(in crate::wasi) fn hash_range(hash: &mut Sha256, file: &File, mut at: u64, mut len: u64) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK.min(usize::try_from(len).unwrap_or(CHUNK)).max(1)];
     while len > 0 {
         let want = buffer.len().min(usize::try_from(len).unwrap_or(CHUNK));

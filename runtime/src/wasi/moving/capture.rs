@@ -1,15 +1,15 @@
 //! Taking the state out. What is captured names no resource of the host; nothing changes, and the program may go on here.
 
-use super::clock::Clock;
-use super::dir::Listing;
-use super::errno::Errno;
-use super::gather::Gathered;
-use super::host::{FileType, HostKind, Stat};
-use super::obstacle::Obstacle;
-use super::path::{proc_path, stat};
-use super::table::{Descriptor, Resource};
-use super::{GrantedDir, Wasi};
 use crate::journal::FileId;
+use crate::wasi::calls::clock::Clock;
+use crate::wasi::calls::dir::Listing;
+use crate::wasi::calls::path::{proc_path, stat};
+use crate::wasi::errno::Errno;
+use crate::wasi::host::{FileType, HostKind, Stat};
+use crate::wasi::moving::gather::Gathered;
+use crate::wasi::moving::obstacle::Obstacle;
+use crate::wasi::table::{Descriptor, Resource};
+use crate::wasi::{GrantedDir, Wasi};
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_migrate::state::files::Identity;
 use dunlin_migrate::state::wasi::{self as state, FileTimes, Stdio, Times, WasiState};
@@ -278,7 +278,9 @@ fn find(root: &std::fs::File, is_it: &dyn Fn(&Stat) -> bool) -> Option<String> {
     let mut pending = vec![String::new()];
     while let Some(path) = pending.pop() {
         let dir = sandbox::open_dir_nofollow(root, Path::new(if path.is_empty() { "." } else { &path }));
-        let Ok(dir) = dir.map(super::open::readable) else { continue };
+        let Ok(dir) = dir.map(crate::wasi::calls::open::readable) else {
+            continue;
+        };
         let Ok(names) = rustix::fs::Dir::read_from(&dir) else {
             continue;
         };
@@ -294,7 +296,7 @@ fn find(root: &std::fs::File, is_it: &dyn Fn(&Stat) -> bool) -> Option<String> {
             let (Ok(name), Ok(found)) = (name.to_str(), found.map(|s| Stat::of_host(&s))) else {
                 continue;
             };
-            if matches!(name, "." | "..") || super::hidden::is_ours(name) {
+            if matches!(name, "." | "..") || crate::wasi::changes::hidden::is_ours(name) {
                 continue;
             }
             let below = if path.is_empty() {

@@ -1,22 +1,22 @@
 //! The `fd_*` functions other than reading, writing and directories: attributes, flags, positions, closing, renumbering.
 
-use super::errno::Errno;
-use super::host::Stat;
-use super::io::signed;
-use super::mem::Memory;
-use super::rights::{
+use crate::journal::FileId;
+use crate::wasi::calls::io::signed;
+use crate::wasi::errno::Errno;
+use crate::wasi::host::Stat;
+use crate::wasi::mem::Memory;
+use crate::wasi::rights::{
     FD_ADVISE, FD_ALLOCATE, FD_DATASYNC, FD_FDSTAT_SET_FLAGS, FD_FILESTAT_GET, FD_FILESTAT_SET_SIZE, FD_FILESTAT_SET_TIMES,
     FD_SEEK, FD_SYNC, FD_TELL,
 };
-use super::table::{ALL_FLAGS, APPEND, DSYNC, Descriptor, RSYNC, Resource, SYNC};
-use super::wait::retry;
-use super::{Abi, Done, Wasi};
-use crate::journal::FileId;
+use crate::wasi::table::{ALL_FLAGS, APPEND, DSYNC, Descriptor, RSYNC, Resource, SYNC};
+use crate::wasi::wait::retry;
+use crate::wasi::{Abi, Done, Wasi};
 use rustix::fs::{OFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use std::num::NonZeroU64;
 
 impl Wasi {
-    pub(super) fn fd_advise(&mut self, fd: u32, offset: u64, len: u64, advice: u32) -> Done {
+    pub(in crate::wasi) fn fd_advise(&mut self, fd: u32, offset: u64, len: u64, advice: u32) -> Done {
         use rustix::fs::Advice::*;
         let d = self.table.get(fd)?;
         d.need_file(FD_ADVISE)?;
@@ -27,7 +27,7 @@ impl Wasi {
         Ok(())
     }
 
-    pub(super) fn fd_allocate(&mut self, fd: u32, offset: u64, len: u64) -> Done {
+    pub(in crate::wasi) fn fd_allocate(&mut self, fd: u32, offset: u64, len: u64) -> Done {
         let d = self.table.get(fd)?;
         d.need_file(FD_ALLOCATE)?;
         let (offset, len) = (signed(offset)?, signed(len)?);
@@ -38,12 +38,12 @@ impl Wasi {
         Ok(done?)
     }
 
-    pub(super) fn fd_close(&mut self, fd: u32) -> Done {
+    pub(in crate::wasi) fn fd_close(&mut self, fd: u32) -> Done {
         self.table.remove(fd)?;
         Ok(())
     }
 
-    pub(super) fn fd_sync(&mut self, fd: u32, data_only: bool) -> Done {
+    pub(in crate::wasi) fn fd_sync(&mut self, fd: u32, data_only: bool) -> Done {
         let d = self.table.get(fd)?;
         if d.kind.blocks() {
             return Err(Errno::Inval.into());
@@ -56,7 +56,7 @@ impl Wasi {
         Ok(())
     }
 
-    pub(super) fn fd_fdstat_get(&mut self, m: &mut Memory<'_>, fd: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_fdstat_get(&mut self, m: &mut Memory<'_>, fd: u32, out: u32) -> Done {
         let d = self.table.get(fd)?;
         let mut bytes = [0; 24];
         bytes[0] = d.kind.file_type() as u8;
@@ -66,7 +66,7 @@ impl Wasi {
         Ok(m.set(out, &bytes)?)
     }
 
-    pub(super) fn fd_fdstat_set_flags(&mut self, fd: u32, flags: u32) -> Done {
+    pub(in crate::wasi) fn fd_fdstat_set_flags(&mut self, fd: u32, flags: u32) -> Done {
         let d = self.table.get_mut(fd)?;
         d.need(FD_FDSTAT_SET_FLAGS)?;
         let flags = fdflags(flags)?;
@@ -84,7 +84,7 @@ impl Wasi {
         Ok(())
     }
 
-    pub(super) fn fd_fdstat_set_rights(&mut self, fd: u32, rights: u64, inheriting: u64) -> Done {
+    pub(in crate::wasi) fn fd_fdstat_set_rights(&mut self, fd: u32, rights: u64, inheriting: u64) -> Done {
         let d = self.table.get_mut(fd)?;
         if rights & !d.effective_rights() != 0 || inheriting & !d.inheriting != 0 {
             return Err(Errno::NotCapable.into());
@@ -93,14 +93,14 @@ impl Wasi {
         Ok(())
     }
 
-    pub(super) fn fd_filestat_get(&mut self, m: &mut Memory<'_>, abi: Abi, fd: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_filestat_get(&mut self, m: &mut Memory<'_>, abi: Abi, fd: u32, out: u32) -> Done {
         let d = self.table.get(fd)?;
         d.need(FD_FILESTAT_GET)?;
         let stat = d.stat()?;
         self.set_filestat(m, abi, out, &stat)
     }
 
-    pub(super) fn fd_filestat_set_size(&mut self, fd: u32, size: u64) -> Done {
+    pub(in crate::wasi) fn fd_filestat_set_size(&mut self, fd: u32, size: u64) -> Done {
         let d = self.table.get(fd)?;
         d.need_file(FD_FILESTAT_SET_SIZE)?;
         let size = signed(size)?;
@@ -110,7 +110,7 @@ impl Wasi {
         Ok(done?)
     }
 
-    pub(super) fn fd_filestat_set_times(&mut self, fd: u32, accessed: u64, modified: u64, flags: u32) -> Done {
+    pub(in crate::wasi) fn fd_filestat_set_times(&mut self, fd: u32, accessed: u64, modified: u64, flags: u32) -> Done {
         let d = self.table.get(fd)?;
         d.need(FD_FILESTAT_SET_TIMES)?;
         let times = timestamps(accessed, modified, flags)?;
@@ -122,14 +122,14 @@ impl Wasi {
         }
     }
 
-    pub(super) fn fd_prestat_get(&mut self, m: &mut Memory<'_>, fd: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_prestat_get(&mut self, m: &mut Memory<'_>, fd: u32, out: u32) -> Done {
         let name = self.preopened_name(self.table.get(fd)?).ok_or(Errno::Badf)?;
         let mut bytes = [0; 8];
         bytes[4..].copy_from_slice(&(name.len() as u32).to_le_bytes());
         Ok(m.set(out, &bytes)?)
     }
 
-    pub(super) fn fd_prestat_dir_name(&mut self, m: &mut Memory<'_>, fd: u32, out: u32, len: u32) -> Done {
+    pub(in crate::wasi) fn fd_prestat_dir_name(&mut self, m: &mut Memory<'_>, fd: u32, out: u32, len: u32) -> Done {
         let name = self.preopened_name(self.table.get(fd)?).ok_or(Errno::NotDir)?;
         if name.len() > len as usize {
             return Err(Errno::NameTooLong.into());
@@ -144,11 +144,11 @@ impl Wasi {
         }
     }
 
-    pub(super) fn fd_renumber(&mut self, from: u32, to: u32) -> Done {
+    pub(in crate::wasi) fn fd_renumber(&mut self, from: u32, to: u32) -> Done {
         Ok(self.table.renumber(from, to)?)
     }
 
-    pub(super) fn fd_seek(&mut self, m: &mut Memory<'_>, abi: Abi, fd: u32, offset: u64, whence: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_seek(&mut self, m: &mut Memory<'_>, abi: Abi, fd: u32, offset: u64, whence: u32, out: u32) -> Done {
         let d = self.table.get(fd)?;
         // Preview1 numbers set, cur, end; its predecessor cur, end, set.
         let whence = match (abi, whence) {
@@ -170,14 +170,14 @@ impl Wasi {
         Ok(m.set_u64(out, position)?)
     }
 
-    pub(super) fn fd_tell(&mut self, m: &mut Memory<'_>, fd: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_tell(&mut self, m: &mut Memory<'_>, fd: u32, out: u32) -> Done {
         let d = self.table.get(fd)?;
         d.need_file(FD_TELL)?;
         Ok(m.set_u64(out, rustix::fs::tell(d.host())?)?)
     }
 
     /// Writes a `filestat` with the inode number the program knows the file by.
-    pub(super) fn set_filestat(&self, m: &mut Memory<'_>, abi: Abi, out: u32, stat: &Stat) -> Done {
+    pub(in crate::wasi) fn set_filestat(&self, m: &mut Memory<'_>, abi: Abi, out: u32, stat: &Stat) -> Done {
         let mut bytes = [0; 64];
         let is_file = (stat.dev, stat.ino) != (0, 0);
         bytes[0..8].copy_from_slice(&u64::from(is_file).to_le_bytes());
@@ -206,12 +206,12 @@ impl Wasi {
 }
 
 /// Checked `fdflags`.
-pub(super) fn fdflags(flags: u32) -> Result<u16, Errno> {
+pub(in crate::wasi) fn fdflags(flags: u32) -> Result<u16, Errno> {
     u16::try_from(flags).ok().filter(|f| f & !ALL_FLAGS == 0).ok_or(Errno::Inval)
 }
 
 /// The times to set, from WASI's `fstflags` (1 accessed, 2 accessed now, 4 modified, 8 modified now).
-pub(super) fn timestamps(accessed: u64, modified: u64, flags: u32) -> Result<Timestamps, Errno> {
+pub(in crate::wasi) fn timestamps(accessed: u64, modified: u64, flags: u32) -> Result<Timestamps, Errno> {
     let one = |time: u64, flags: u32| match flags {
         0 => Ok(Timespec {
             tv_sec: 0,
