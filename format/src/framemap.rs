@@ -59,7 +59,7 @@ pub enum Callee {
 /// A migration point. What is live there: [`FunctionPoints::live_at`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
-    /// Byte offset of the instruction in the module's binary (see [`crate::state::Frame::offset`]).
+    /// Byte offset of the instruction in the module's binary (as `Frame::offset` of the uniform state).
     pub offset: u32,
     /// Kind.
     pub kind: PointKind,
@@ -205,7 +205,7 @@ impl FunctionCode {
     }
 
     /// The text offset a call at a byte offset of the module's binary returns to, from the function's first instruction.
-    /// Searches linearly; [`crate::frames::FrameMaps`] keeps an index.
+    /// Searches linearly; `dunlin_migrate::frames::FrameMaps` keeps an index.
     pub fn call_site_of(&self, wasm_offset: u32) -> Option<u32> {
         self.sites
             .iter()

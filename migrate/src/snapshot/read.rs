@@ -128,7 +128,7 @@ impl<R: Origin> Snapshot<R> {
     ///
     /// Checked then: the file's length; that sections are known, lie in the file in order and apart; every checksum but the
     /// pages'; that the state decodes, to its last byte, and is of the module that the header names; that stored pages are unique,
-    /// in order, and lie in the state's memories; that the list of carried files can be ([`Files::check`]) and their chunks are as
+    /// in order, and lie in the state's memories; that the list of carried files can be ([`crate::state::files::Files::check`]) and their chunks are as
     /// long. Not checked: what the state says ([`crate::validate`]), the pages' own checksums ([`Snapshot::verify_pages`],
     /// [`PageRun::verify`]), and the carried chunks' hashes ([`Snapshot::verify_contents`], [`copy_chunk`]).
     pub fn open(mut reader: R) -> Result<Snapshot<R>, SnapshotError> {

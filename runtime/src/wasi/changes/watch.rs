@@ -1,4 +1,4 @@
-//! Tells [`Touched`] what each call changes: looked at from outside, before and after it, so that no function need know of that.
+//! Tells [`super::touched::Touched`] what each call changes: looked at from outside, before and after it, so that no function need know of that.
 //!
 //! Only what a call has really done counts: a snapshot is never taken in the middle of one.
 
