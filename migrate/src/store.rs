@@ -136,9 +136,9 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file?.take(33).read_to_end(&mut begins)?,
         };
-        match <[u8; 32]>::try_from(begins) {
+        match <[u8; 32]>::try_from(&begins[..]) {
+            _ if begins.starts_with(&UNDO_MAGIC) => self.remove_journals(),
             Ok(module) => self.remove_all(ModuleHash(module)),
-            Err(bytes) if bytes.starts_with(&UNDO_MAGIC) => self.remove_journals(),
             Err(_) => match File::open(&ended).map(|mut file| header_only(&mut file))? {
                 Ok(header) => self.remove_all(header.module),
                 // Nothing had been removed yet.
@@ -232,28 +232,30 @@ impl Store {
     pub fn clear(&self, module: ModuleHash) -> io::Result<()> {
         // Of the copy that was writing when the program ended.
         self.remove_leftovers();
-        if self.mark_ended(module)? {
-            self.remove_all(module)?;
-            fs::remove_file(self.directory.join(ENDED))?;
+        self.mark_ended(module)?;
+        self.remove_all(module)?;
+        match fs::remove_file(self.directory.join(ENDED)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// Notes that everything is to be removed. False if there is nothing.
-    fn mark_ended(&self, module: ModuleHash) -> io::Result<bool> {
+    /// Notes that everything is to be removed, unless there is nothing that one could go on from or back with.
+    fn mark_ended(&self, module: ModuleHash) -> io::Result<()> {
         let ended = self.directory.join(ENDED);
         let Err(e) = fs::write(&ended, module.0) else {
-            return Ok(true);
+            return Ok(());
         };
         // A new name for what is there takes no room.
         let _ = fs::remove_file(&ended);
         let snapshots = list(&self.directory)?.into_iter();
-        let snapshot = snapshots.map(|(_, path)| path).find(|path| self.is_ours(path, module));
+        let healthy = |path: &PathBuf| open_file(path).is_ok_and(|snapshot| snapshot.header().module == module);
+        let snapshot = snapshots.map(|(_, path)| path).find(healthy);
         let undo = |path: &PathBuf| path.extension().is_some_and(|e| e == "undo");
         let journal = || Ok::<_, io::Error>(self.journals()?.into_iter().map(|(_, path)| path).find(undo));
         match snapshot.map_or_else(journal, |path| Ok(Some(path)))? {
-            Some(path) => fs::rename(path, ended).map(|()| true).map_err(|_| e),
-            None => Ok(false),
+            Some(path) => fs::rename(path, ended).map_err(|_| e),
+            None => Ok(()),
         }
     }
 

@@ -195,6 +195,10 @@ fn refused(path: &Path, why: &ResumeError, all: &[Finding]) -> Failure {
         ResumeError::Wasi(e) => e.exit_code(),
         _ => BAD_SNAPSHOT,
     };
+    // What it was refused for comes first, if looking for all that is wrong has not found it again.
+    let mut own = obstacles::of_refusal(why);
+    own.retain(|f| all.iter().all(|other| other.what != f.what));
+    let all = &[&own[..], all].concat()[..];
     let message = match all {
         [_, _, ..] => all.iter().fold(format!("cannot resume from {}:", path.display()), |text, f| {
             format!("{text}\n  {}; {}", f.what, f.fix)

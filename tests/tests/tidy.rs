@@ -11,7 +11,7 @@ const MOST_LINES: usize = 600;
 const LONG: [(&str, usize); 3] = [
     ("compiler/src/analysis/scan.rs", 695),
     ("runtime/src/journal/writer.rs", 640),
-    ("runtime/tests/wasi/going_back.rs", 640),
+    ("runtime/tests/wasi/going_back.rs", 665),
 ];
 
 /// Files and folders on one level of the runtime's sources, at most.

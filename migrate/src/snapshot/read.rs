@@ -144,7 +144,7 @@ impl<R: Origin> Snapshot<R> {
                     false => return Err(SnapshotError::UnknownSection(section.id)),
                 }
             };
-            if section.version == 0 || section.version > kind.version() {
+            if section.version == 0 || (section.version > kind.version() && section.flags & flag::OPTIONAL == 0) {
                 return Err(SnapshotError::Version {
                     what: kind.title(),
                     found: section.version,
@@ -201,15 +201,15 @@ impl<R: Origin> Snapshot<R> {
             None => Bases::default(),
         };
         let digests = match find(&sections, SectionKind::Digests) {
+            // Of another function they tell nothing: the next snapshot stores every page.
+            Some(section) if section.version != super::digest::VERSION => None,
             Some(section) => {
                 let bytes = load(&mut reader, section, SectionKind::Digests)?;
                 let (digests, rest) = bytes.as_chunks::<16>();
                 if !rest.is_empty() || digests.len() as u64 != index.stored() + bases.pages() {
                     return Err(SnapshotError::Damaged("there are more or fewer digests than pages"));
                 }
-                // Of another function they tell nothing: the next snapshot stores every page.
-                let known = section.version == super::digest::VERSION;
-                known.then(|| digests.iter().map(|d| u128::from_le_bytes(*d)).collect())
+                Some(digests.iter().map(|d| u128::from_le_bytes(*d)).collect())
             }
             None => None,
         };

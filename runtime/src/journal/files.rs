@@ -126,8 +126,9 @@ pub fn read_some(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 /// Directory entries that are looked at, at most, to find another name of a file.
 const MOST_ENTRIES: usize = 1 << 20;
 
-/// A name of a file, another than this one.
-pub fn find_name(roots: &[Root], not: Option<&Name>, id: FileId) -> Option<Name> {
+/// A name of a file, another than this one, and none in the directory `own` of the journals.
+pub fn find_name(roots: &[Root], own: &File, not: Option<&Name>, id: FileId) -> Option<Name> {
+    let own = rustix::fs::fstat(own).ok().map(|stat| FileId::of(&stat));
     let mut looked = 0;
     for (grant, root) in (0u32..).zip(roots) {
         let Some(root) = &root.dir else { continue };
@@ -151,7 +152,7 @@ pub fn find_name(roots: &[Root], not: Option<&Name>, id: FileId) -> Option<Name>
                 if FileId::of(&stat) == id && Some(&name) != not {
                     return Some(name);
                 }
-                if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
+                if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() && Some(FileId::of(&stat)) != own {
                     pending.push(name.path);
                 }
             }

@@ -61,6 +61,11 @@ impl Journal {
         self.kept.get(&id).map_or(0, |places| places.len() as u64)
     }
 
+    /// A name of a file, wherever it is in the granted directories.
+    pub(super) fn find_name(&self, id: FileId) -> Option<Name> {
+        files::find_name(&self.roots, &self.dir, None, id)
+    }
+
     /// Another name for what earlier processes have kept.
     pub(super) fn find_kept(&mut self) -> io::Result<()> {
         for name in files::names(&self.dir)? {
@@ -152,7 +157,7 @@ impl Journal {
             Err(_) => {}
         }
         if links(stat) > 1
-            && let Some(other) = files::find_name(&self.roots, Some(name), FileId::of(stat))
+            && let Some(other) = files::find_name(&self.roots, &self.dir, Some(name), FileId::of(stat))
         {
             return Ok(Some(Keeping::Linked(other)));
         }

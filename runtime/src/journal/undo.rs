@@ -261,8 +261,13 @@ impl<'a> Undo<'a> {
                 _ => return Ok(true),
             },
             Some((_, Location::Kept(number, kept))) => {
-                let keep = open_dir(self.dir, &keep_name(*number))?;
-                rustix::fs::statat(&keep, kept.to_string(), AtFlags::SYMLINK_NOFOLLOW)?
+                let stat = open_dir(self.dir, &keep_name(*number))
+                    .and_then(|keep| Ok(rustix::fs::statat(&keep, kept.to_string(), AtFlags::SYMLINK_NOFOLLOW)?));
+                match stat {
+                    // Nobody goes back that far any more, and it had no other name: the snapshot has its contents.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
+                    stat => stat?,
+                }
             }
             Some((_, Location::Gone)) | None => return Ok(true),
         };

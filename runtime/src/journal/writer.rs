@@ -204,8 +204,8 @@ impl Journal {
         let place = match self.kept.get(&id).and_then(|places| places.last()) {
             Some(&kept) if links(stat) <= self.own_links(id) => Err(kept),
             // What is kept goes when nobody goes back that far, so a name of its own is better.
-            Some(&kept) => place()?.or_else(|| files::find_name(&self.roots, None, id)).ok_or(kept),
-            None => match place()?.or_else(|| files::find_name(&self.roots, None, id)) {
+            Some(&kept) => place()?.or_else(|| self.find_name(id)).ok_or(kept),
+            None => match place()?.or_else(|| self.find_name(id)) {
                 Some(name) => Ok(name),
                 // Someone has moved it to where the program's files are not.
                 None => return Ok(None),

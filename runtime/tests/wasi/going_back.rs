@@ -492,6 +492,34 @@ fn others_are_noticed_between_two_attempts() {
     same(&strip(was), &strip(tree(data)), "gone back");
 }
 
+/// A file that lost its only name before the oldest snapshot is the snapshot's business: what was kept of it is gone, and nothing hinders.
+#[test]
+fn what_was_kept_may_be_gone_with_its_journal() {
+    let (data, saves) = places(false);
+    let (data, saves) = (data.path(), saves.path());
+    populate(data);
+    let way = rollback(saves, false);
+    let mut g = begin(&way, data);
+    let files: Vec<u64> = ["b", "c/a"].map(|p| g.open(ROOT, p, 0, READ | WRITE, 0).unwrap()).to_vec();
+    g.wasi.journal().unwrap().next(1).unwrap();
+    for name in ["b", "c/a", "d/b"] {
+        assert_eq!(g.path_call("path_unlink_file", ROOT, name), 0);
+    }
+    g.wasi.journal().unwrap().next(2).unwrap();
+    let was = tree(data);
+    for &fd in &files {
+        assert_eq!(g.call("fd_filestat_set_size", &[fd, 100]), 0);
+        g.write(fd, b"more").unwrap();
+    }
+    let journal = g.wasi.journal().unwrap();
+    journal.next(3).unwrap();
+    journal.prune(2).unwrap();
+    drop(g);
+    let (_, told, _) = way.go_back(From::Own(2), &config(&[(data, "/")])).unwrap();
+    assert!(told.is_empty(), "{told:?}");
+    same(&was, &tree(data), "gone back");
+}
+
 /// Permissions are others' business: a program can't change them.
 #[test]
 fn permissions_of_directories_stay() {

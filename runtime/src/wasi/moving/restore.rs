@@ -209,12 +209,13 @@ impl Wasi {
         Ok(wasi)
     }
 
-    /// Refuses a state whose directories are not granted or can't be opened here, or that contradicts itself. No file is looked at: until
-    /// they are taken back to where they were, they may be others.
+    /// Refuses a state whose directories are not granted here, or that contradicts itself. No file is looked at: until they are taken back to
+    /// where they were, they may be others, and so may a directory that is granted.
     pub fn check_grants(state: &WasiState, config: &WasiConfig) -> Result<(), RestoreError> {
         check(state)?;
         let mut problems = Vec::new();
         open_grants(state, config, &mut problems);
+        problems.retain(|p| !matches!(p, RestoreProblem::Grant(_)));
         match problems.is_empty() {
             true => Ok(()),
             false => Err(RestoreError(problems)),
