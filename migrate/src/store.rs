@@ -31,7 +31,7 @@ const ENDED: &str = ".ended";
 const JOURNAL: [&str; 3] = [".undo", ".seen", ".keep"];
 
 /// What an undo journal begins with.
-const UNDO_MAGIC: [u8; 8] = *b"DUNLIN\0U";
+pub const UNDO_MAGIC: [u8; 8] = *b"DUNLIN\0U";
 
 /// How long the lock may be another's: a program that was killed may have left a process that is about to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);

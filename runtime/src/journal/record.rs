@@ -10,13 +10,11 @@
 //! a record: then what that one describes was not done. Anything else that can't be read is damage.
 
 use dunlin_format::module::ModuleHash;
+use dunlin_migrate::store::UNDO_MAGIC as MAGIC;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-
-/// First bytes of a journal.
-const MAGIC: [u8; 8] = *b"DUNLIN\0U";
 
 /// Bytes of contents that one record holds, at most.
 pub const MOST_CONTENTS: usize = 1 << 20;
