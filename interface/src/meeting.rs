@@ -5,7 +5,8 @@
 //! is bound under another name and gets its own when it listens already: who is refused there knows that nobody is left.
 //!
 //! The directory is `$XDG_RUNTIME_DIR/dunlin` or `/tmp/dunlin-UID`, private to the user. In /tmp anyone may have taken that name before;
-//! then it is `/tmp/dunlin-UID-` and something else, made by the first program that needs it and found by its owner.
+//! then it is `/tmp/dunlin-UID-` and something else, made by the first program that needs it and found by its owner. Programs that
+//! start at the same moment may make one each: whoever looks for programs looks into all of them.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -249,5 +250,9 @@ mod tests {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).unwrap();
         let (_three, third) = bind_elsewhere(dir.path()).unwrap();
         assert_ne!(third.parent(), Some(directory));
+        // Two that were made at the same moment: programs are looked for in both.
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+        let both = substitutes(dir.path());
+        assert!(both.len() == 2 && [&first, &third].iter().all(|s| both.iter().any(|d| s.parent() == Some(d))));
     }
 }

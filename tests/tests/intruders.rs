@@ -135,19 +135,21 @@ fn a_taken_directory_does_not_hide_programs() {
         command.env_remove("XDG_RUNTIME_DIR").uid(STRANGER).gid(STRANGER);
         command
     };
-    let one = desk.start(as_stranger(&desk.exe(), &["one"]));
-    let two = desk.start(as_stranger(&desk.exe(), &["two"]));
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let listed = loop {
-        let listed = run(as_stranger(&tool, &["ps"]), Input::Empty, Duration::from_secs(10));
-        if [one.pid(), two.pid()]
-            .iter()
-            .all(|pid| listed.out().contains(&pid.to_string()))
-            || Instant::now() > deadline
-        {
-            break listed;
+    let ps = || run(as_stranger(&tool, &["ps"]), Input::Empty, Duration::from_secs(10));
+    let when_listed = |pid: u32| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let listed = ps();
+            if listed.out().contains(&pid.to_string()) || Instant::now() > deadline {
+                break listed;
+            }
         }
     };
+    // One after the other: two that start at the same moment may make a substitute each, and are found in both.
+    let one = desk.start(as_stranger(&desk.exe(), &["one"]));
+    when_listed(one.pid());
+    let two = desk.start(as_stranger(&desk.exe(), &["two"]));
+    let listed = when_listed(two.pid());
     says(
         &listed,
         0,
