@@ -1,7 +1,7 @@
 //! Finds the prebuilt runtimes that `dunlin` carries, and tells the crate where they are.
 //!
-//! `DUNLIN_RUNTIME_X86_64` and `DUNLIN_RUNTIME_AARCH64` name them if set; otherwise they are where `ci/build` puts them. (In a copied
-//! target folder cargo still believes the old place: touch this file.)
+//! `DUNLIN_RUNTIME_X86_64` and `DUNLIN_RUNTIME_AARCH64` name them if set; otherwise they are where `ci/build` puts
+//! them. (In a copied target folder cargo still believes the old place: touch this file.)
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Which number below a limit takes the most steps to reach 1 (halve it if even, else three times it plus one)? Integer arithmetic,
-//! a growing table on the heap, and a progress line now and then. Usage: collatz [LIMIT]
+//! Which number below a limit takes the most steps to reach 1 (halve it if even, else three times it plus one)? Integer
+//! arithmetic, a growing table on the heap, and a progress line now and then. Usage: collatz [LIMIT]
 //!
 //!   examples/build-rust examples/collatz.rs collatz.wasm
 

@@ -1,4 +1,5 @@
-//! Places the two image sections of the `dunlin-runtime` binary at the addresses the compiler's executable writer expects.
+//! Places the two image sections of the `dunlin-runtime` binary at the addresses the compiler's executable writer
+//! expects.
 
 fn main() {
     let dir = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");

@@ -31,11 +31,12 @@ pub struct Build {
     /// Leave out the migration points: the same code, but it can't be checkpointed (to measure what they cost)
     #[arg(long)]
     no_migration: bool,
-    /// Make every NaN that arithmetic produces the canonical one, so that results are the same bits on both architectures
+    /// Make every NaN that arithmetic produces the canonical one, so that results are the same bits on both
+    /// architectures
     #[arg(long)]
     deterministic: bool,
-    /// Instead of executables write Cranelift's intermediate code (NAME.clif), assembly (NAME.ARCH.s), or ELF objects (NAME.ARCH.o);
-    /// texts go to standard output with `-o -`
+    /// Instead of executables write Cranelift's intermediate code (NAME.clif), assembly (NAME.ARCH.s), or ELF objects
+    /// (NAME.ARCH.o); texts go to standard output with `-o -`
     #[arg(long, value_enum, value_name = "WHAT")]
     emit: Option<Emit>,
     /// Keep function names, for backtraces, `dunlin inspect` and debuggers; --names=false leaves them out
@@ -51,7 +52,8 @@ pub struct Build {
     /// Admit the imports of the specification's test suite
     #[arg(long, hide = true)]
     spectest: bool,
-    /// In functions with more variables alive at once, keep most of them in memory (for tests: only enormous functions have so many)
+    /// In functions with more variables alive at once, keep most of them in memory (for tests: only enormous functions
+    /// have so many)
     #[arg(long, hide = true, value_name = "N", default_value_t = Settings::default().max_alive)]
     max_alive: usize,
 }
@@ -119,12 +121,15 @@ pub fn run(args: &Build) -> Outcome {
     let compiled = compile(&wasm, &options).map_err(|e| fail(e.to_string()))?;
     let outputs = outputs(&compiled, args.emit, &base).map_err(fail)?;
     if to_stdout {
-        outputs.iter().for_each(|o| show::print(&String::from_utf8_lossy(&o.bytes)));
+        outputs
+            .iter()
+            .for_each(|o| show::print(&String::from_utf8_lossy(&o.bytes)));
         return Ok(());
     }
     for output in outputs {
         let shown = show::path(&output.path);
-        write_atomically(&output.path, &output.bytes, output.mode).map_err(|e| fail(format!("cannot write {shown}: {e}")))?;
+        write_atomically(&output.path, &output.bytes, output.mode)
+            .map_err(|e| fail(format!("cannot write {shown}: {e}")))?;
         if !args.quiet {
             show::print(&format!("{shown}  {}\n", show::size(output.bytes.len() as u64)));
         }
@@ -196,7 +201,10 @@ fn read(module: &Path) -> Result<Vec<u8>, String> {
 fn base_name(module: &Path, output: Option<&Path>) -> Result<PathBuf, String> {
     let base = match output {
         Some(output) => program::without_arch(output),
-        None => module.file_stem().map(PathBuf::from).ok_or("it is not the name of a file")?,
+        None => module
+            .file_stem()
+            .map(PathBuf::from)
+            .ok_or("it is not the name of a file")?,
     };
     let ends_in_slash = base.as_os_str().as_encoded_bytes().ends_with(b"/");
     match base.file_name() {
@@ -210,10 +218,14 @@ fn base_name(module: &Path, output: Option<&Path>) -> Result<PathBuf, String> {
 
 /// The program's own name, its `argv[0]`.
 fn program_name(base: &Path) -> String {
-    base.file_name().unwrap_or(OsStr::new("main")).to_string_lossy().into_owned()
+    base.file_name()
+        .unwrap_or(OsStr::new("main"))
+        .to_string_lossy()
+        .into_owned()
 }
 
-/// Writes a file so that its name always means a complete one, and so that a program that runs from it is not disturbed.
+/// Writes a file so that its name always means a complete one, and so that a program that runs from it is not
+/// disturbed.
 fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -236,7 +248,8 @@ fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     write().inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
-/// The file that a path means for a writer: where its symbolic links lead, whether that is there or not. (A rename would replace the link.)
+/// The file that a path means for a writer: where its symbolic links lead, whether that is there or not. (A rename
+/// would replace the link.)
 pub fn follow(path: &Path) -> io::Result<PathBuf> {
     /// As many as the kernel follows.
     const MOST: usize = 40;

@@ -1,9 +1,9 @@
-//! The executables that `dunlin run x.wasm` has compiled: kept in the user's cache directory by their module's hash, so that `dunlin
-//! resume` finds the one of a snapshot when there is no other.
+//! The executables that `dunlin run x.wasm` has compiled: kept in the user's cache directory by their module's hash, so
+//! that `dunlin resume` finds the one of a snapshot when there is no other.
 //!
-//! `$XDG_CACHE_HOME/dunlin`, or `~/.cache/dunlin`, is private to the user (what is found there is run under the rules of
-//! [`crate::trust`], as everywhere). Files appear whole. Beyond [`LIMIT`] those go that were compiled longest ago; the last one stays,
-//! however large. Whatever goes wrong here, the program runs all the same.
+//! `$XDG_CACHE_HOME/dunlin`, or `~/.cache/dunlin`, is private to the user (what is found there is run under the rules
+//! of [`crate::trust`], as everywhere). Files appear whole. Beyond [`LIMIT`] those go that were compiled longest ago;
+//! the last one stays, however large. Whatever goes wrong here, the program runs all the same.
 
 use dunlin_format::arch::Arch;
 use dunlin_format::module::ModuleHash;
@@ -74,7 +74,9 @@ fn prune(directory: &Path, last: &Path, limit: u64) {
     let now = SystemTime::now();
     let mut kept = Vec::new();
     for path in entries.filter_map(|e| Some(e.ok()?.path())) {
-        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
+            continue;
+        };
         let modified = metadata.modified().unwrap_or(now);
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         if name.starts_with('.') && name.ends_with(".tmp") {

@@ -22,16 +22,17 @@ use std::process::{Command, Stdio};
 
 /// Tells all that stands in the way of moving a program, before anything is paused
 ///
-/// WHAT is a running program (its process id, or its name), which is asked and runs on, or a snapshot, which is tried on this machine with
-/// the options that `dunlin resume` would get. With --for, the question is whether it could go on on another machine: its description comes
-/// from `dunlin check --describe` there (with the --dir and --max-memory that will be given there). Exit code 3 if something stands in the
-/// way.
+/// WHAT is a running program (its process id, or its name), which is asked and runs on, or a snapshot, which is tried
+/// on this machine with the options that `dunlin resume` would get. With --for, the question is whether it could go on
+/// on another machine: its description comes from `dunlin check --describe` there (with the --dir and --max-memory that
+/// will be given there). Exit code 3 if something stands in the way.
 #[derive(Debug, Args)]
 pub struct Check {
     /// A process id, a program's name, or a snapshot
     #[arg(value_name = "PID|FILE", required_unless_present = "describe")]
     what: Option<PathBuf>,
-    /// The machine to go on on: a file with its description (- for standard input), or e.g. arch=aarch64,memory=1G,disk=8G,grants=/data
+    /// The machine to go on on: a file with its description (- for standard input), or e.g.
+    /// arch=aarch64,memory=1G,disk=8G,grants=/data
     #[arg(long = "for", value_name = "TARGET", conflicts_with = "describe")]
     target: Option<String>,
     /// Print this machine's own description, to be given to --for elsewhere
@@ -101,7 +102,11 @@ fn read_target(given: &str, doing: &str) -> Result<Target, Failure> {
             read.map_err(|e| fail(e.to_string()))?;
         }
         _ if given.contains(['=', '{']) => text = given.to_owned(),
-        _ => return Err(fail("there is no such file; `dunlin check --describe` writes one".into())),
+        _ => {
+            return Err(fail(
+                "there is no such file; `dunlin check --describe` writes one".into(),
+            ));
+        }
     }
     Target::parse(&text).map_err(fail)
 }
@@ -121,7 +126,12 @@ fn elsewhere(needs: &Needs, target: &Target, search: &Search, module: Option<Mod
     let mut found = target.obstacles(needs);
     match (arch_of(target), module) {
         (Err(finding), _) => found.push(finding),
-        (Ok(Some(arch)), Some(module)) => found.extend(search.find(module, name, arch).err().map(|why| no_executable(arch, &why))),
+        (Ok(Some(arch)), Some(module)) => found.extend(
+            search
+                .find(module, name, arch)
+                .err()
+                .map(|why| no_executable(arch, &why)),
+        ),
         _ => {}
     }
     found
@@ -164,7 +174,13 @@ fn of_running(who: &str, target: Option<&Target>, doing: &str) -> Result<Vec<Fin
     Ok(findings)
 }
 
-fn of_file(args: &Check, file: &Path, target: Option<&Target>, options: &Options, doing: &str) -> Result<Vec<Finding>, Failure> {
+fn of_file(
+    args: &Check,
+    file: &Path,
+    target: Option<&Target>,
+    options: &Options,
+    doing: &str,
+) -> Result<Vec<Finding>, Failure> {
     let snapshot = match dunlin_migrate::snapshot::open_file(file) {
         Ok(snapshot) => snapshot,
         Err(SnapshotError::Io { source, .. }) => return Err(Failure::new(format!("{doing}: {source}"))),
@@ -190,7 +206,9 @@ fn of_file(args: &Check, file: &Path, target: Option<&Target>, options: &Options
     let host = program::host(doing)?;
     let exe = match &args.exe {
         Some(exe) => resume::given(exe, module, host, doing).map_err(|failure| no_executable(host, &failure.message)),
-        None => search.find(module, &name, host).map_err(|why| no_executable(host, &why)),
+        None => search
+            .find(module, &name, host)
+            .map_err(|why| no_executable(host, &why)),
     };
     match exe {
         // It knows best: everything is tried that would be done, short of running.
@@ -212,7 +230,9 @@ fn try_on(exe: &Path, file: &Path, options: &Options) -> Result<Vec<Finding>, St
     };
     let exe = exe.canonicalize().map_err(|e| e.to_string())?;
     let mut command = Command::new(exe);
-    command.env(OPTS_VARIABLE, options.to_opts_string()).stdin(Stdio::null());
+    command
+        .env(OPTS_VARIABLE, options.to_opts_string())
+        .stdin(Stdio::null());
     let output = command.output().map_err(|e| e.to_string())?;
     let reply: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     serde_json::from_value(reply["findings"].clone()).map_err(|_| {

@@ -90,7 +90,9 @@ fn find(who: &str, programs: Vec<(Socket, Asked)>) -> Result<(Socket, Info), Str
     let (mut found, mut unable) = (Vec::new(), Vec::new());
     for (socket, asked) in programs {
         match asked {
-            Asked::Running(info) if pid == Some(socket.pid) || (pid.is_none() && info.name == who) => found.push((socket, info)),
+            Asked::Running(info) if pid == Some(socket.pid) || (pid.is_none() && info.name == who) => {
+                found.push((socket, info))
+            }
             Asked::Silent(why) if is_meant(pid, who, &socket) => {
                 let why = show::clean(&why);
                 unable.push(format!("process {} does not answer ({why})", socket.pid));
@@ -114,7 +116,8 @@ fn find(who: &str, programs: Vec<(Socket, Asked)>) -> Result<(Socket, Info), Str
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => {
-            let mut why = "no such program of yours runs (or it was started with --no-control); `dunlin ps` lists them".to_owned();
+            let mut why = "no such program of yours runs (or it was started with --no-control); `dunlin ps` lists them"
+                .to_owned();
             if let Some(warning) = sockets::warning() {
                 why += &format!("\n{warning}");
             }
@@ -134,8 +137,8 @@ fn is_meant(pid: Option<u32>, who: &str, socket: &Socket) -> bool {
     }
 }
 
-/// The path as the program, whose current directory may be another, must be told it. What is wrong with it is said now, before
-/// anything is stopped.
+/// The path as the program, whose current directory may be another, must be told it. What is wrong with it is said now,
+/// before anything is stopped.
 fn absolute(file: &Path) -> Result<PathBuf, String> {
     file.file_name().ok_or("it is not the name of a file")?;
     if file.is_dir() {

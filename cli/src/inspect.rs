@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Shows a snapshot: call stack with values, memory, globals, tables, open files
 ///
-/// Function names come from the program's executable, which is looked for as `dunlin resume` does; any architecture's will do.
+/// Function names come from the program's executable, which is looked for as `dunlin resume` does; any architecture's
+/// will do.
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// The snapshot
@@ -73,6 +74,8 @@ fn named_image(exe: &Path, module: ModuleHash, doing: &str) -> Result<Vec<u8>, F
 /// The bytes of an executable's image.
 fn image(path: &Path) -> Result<Vec<u8>, String> {
     let mut file = trust::open(path).map_err(|e| e.to_string())?;
-    let found = find_in_elf(&mut file).map_err(|e| e.to_string())?.ok_or("it has no image")?;
+    let found = find_in_elf(&mut file)
+        .map_err(|e| e.to_string())?
+        .ok_or("it has no image")?;
     found.read(&mut file).map_err(|e| e.to_string())
 }

@@ -1,4 +1,5 @@
-//! The `dunlin` command: compiles WebAssembly programs, and moves them between machines while they run. One file per verb.
+//! The `dunlin` command: compiles WebAssembly programs, and moves them between machines while they run. One file per
+//! verb.
 
 mod build;
 mod cache;
@@ -26,7 +27,9 @@ fn exit_codes() -> String {
     let list = |programs_own: bool| {
         let codes = EXIT_CODES.iter();
         let codes = codes.filter(|c| (c.ends_with == EndsWith::Executable) == programs_own);
-        codes.map(|c| format!("  {:<4} {}\n", c.code, c.meaning)).collect::<String>()
+        codes
+            .map(|c| format!("  {:<4} {}\n", c.code, c.meaning))
+            .collect::<String>()
     };
     format!(
         "Exit codes:\n  0    done\n{}\

@@ -67,8 +67,8 @@ pub fn without_arch(path: &Path) -> PathBuf {
     if has { path.with_extension("") } else { path.to_owned() }
 }
 
-/// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`. A `NAME` that is something else (the module's
-/// folder, another compiler's output) doesn't hide `NAME.ARCH`.
+/// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`. A `NAME` that is something
+/// else (the module's folder, another compiler's output) doesn't hide `NAME.ARCH`.
 pub fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
     let why = match kind(path) {
         Kind::Program(header) => return Ok((path.to_owned(), header)),
@@ -94,9 +94,13 @@ pub struct Search {
 }
 
 impl Search {
-    /// Beside the snapshot, in the current directory, then on the `PATH`. What is found may be run without being asked for by name.
+    /// Beside the snapshot, in the current directory, then on the `PATH`. What is found may be run without being asked
+    /// for by name.
     pub fn for_snapshot(file: &Path) -> Search {
-        let beside = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let beside = file
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let mut directories = vec![beside.to_owned()];
         if beside != Path::new(".") {
             directories.push(".".into());
@@ -117,13 +121,15 @@ impl Search {
         Search { to_run: false, ..self }
     }
 
-    /// The executable of this module for this architecture; otherwise what was found instead, for a message. One to be run is the file
-    /// itself, no link to it.
+    /// The executable of this module for this architecture; otherwise what was found instead, for a message. One to be
+    /// run is the file itself, no link to it.
     pub fn find(&self, module: ModuleHash, name: &str, host: Arch) -> Result<PathBuf, String> {
         // The nearest miss, best reason first.
         let mut near: Option<(u8, String)> = None;
         let mut look = |path: PathBuf| {
-            let Kind::Program(header) = kind(&path) else { return None };
+            let Kind::Program(header) = kind(&path) else {
+                return None;
+            };
             let shown = show::path(&path);
             let miss = if header.module != module {
                 let same_name = without_arch(&path).file_name() == Some(OsStr::new(name));
@@ -152,7 +158,11 @@ impl Search {
             .flat_map(|dir| [dir.join(format!("{name}.{host}")), dir.join(name)]);
         // A name is a file's name here, never a way out of a directory.
         let on_path = on_path.filter(|_| Path::new(name).file_name() == Some(OsStr::new(name)));
-        let candidates = self.directories.iter().flat_map(|dir| executables(dir, name)).chain(on_path);
+        let candidates = self
+            .directories
+            .iter()
+            .flat_map(|dir| executables(dir, name))
+            .chain(on_path);
         let candidates = candidates.chain(cache::place(module, host));
         for candidate in candidates {
             if let Some(found) = look(candidate) {
@@ -205,7 +215,8 @@ pub fn become_program(path: &Path, options: &Options, args: &[OsString], doing: 
     } else {
         command.env(OPTS_VARIABLE, &opts)
     };
-    // The C library hands what the kernel refuses to a shell, which would make nonsense of it: so this is found out before.
+    // The C library hands what the kernel refuses to a shell, which would make nonsense of it: so this is found out
+    // before.
     if let Kind::Program(header) = kind(&path)
         && let Some(host) = Arch::host().filter(|&h| h != header.arch)
         && !emulated(header.arch)
@@ -256,10 +267,15 @@ pub fn resume_hint(info: &Info, file: &Path) -> Hint {
             Ok(exe) if matches!(kind(&exe), Kind::Program(header) if Some(header.module) == module) => {
                 words.extend(["--exe".into(), without_arch(&exe).into()]);
             }
-            _ => notes.push("its executable is not at hand: build it with `dunlin build`, and name it with --exe".to_owned()),
+            _ => notes
+                .push("its executable is not at hand: build it with `dunlin build`, and name it with --exe".to_owned()),
         }
     }
-    let mut text: Vec<u8> = words.iter().map(|w| quote(w.as_bytes())).collect::<Vec<_>>().join(&b' ');
+    let mut text: Vec<u8> = words
+        .iter()
+        .map(|w| quote(w.as_bytes()))
+        .collect::<Vec<_>>()
+        .join(&b' ');
     match granted(&proc) {
         Some(options) => {
             let options = options.to_opts_string();
@@ -268,8 +284,10 @@ pub fn resume_hint(info: &Info, file: &Path) -> Hint {
                 text.extend(options.as_bytes());
             }
         }
-        None => notes
-            .push("what it was granted can't be found out (/proc doesn't show it): give it the same --dir and so on".to_owned()),
+        None => notes.push(
+            "what it was granted can't be found out (/proc doesn't show it): give it the same --dir and so on"
+                .to_owned(),
+        ),
     }
     Hint {
         command: String::from_utf8_lossy(&text).into_owned(),
@@ -277,8 +295,8 @@ pub fn resume_hint(info: &Info, file: &Path) -> Hint {
     }
 }
 
-/// The options a running program was given, as far as they matter to a resumed one: paths made right for our directory. `None` if
-/// they can't be found out.
+/// The options a running program was given, as far as they matter to a resumed one: paths made right for our directory.
+/// `None` if they can't be found out.
 fn granted(proc: &Path) -> Option<Options> {
     let environ = fs::read(proc.join("environ")).ok()?;
     let key = format!("{OPTS_VARIABLE}=");

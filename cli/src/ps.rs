@@ -36,7 +36,11 @@ pub fn run(args: &Ps) -> Outcome {
         show::json(&serde_json::json!(infos));
         return Ok(());
     }
-    let mut rows = vec![["PID", "NAME", "ARCH", "MEMORY", "UPTIME", "ARGS"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["PID", "NAME", "ARCH", "MEMORY", "UPTIME", "ARGS"]
+            .map(String::from)
+            .to_vec(),
+    ];
     for (socket, i) in sockets.iter().zip(infos) {
         let args: Vec<&str> = i.args.iter().skip(1).map(String::as_str).collect();
         let args = shlex::try_join(args.iter().copied()).unwrap_or_else(|_| args.join(" "));

@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 
 /// Goes on from a snapshot
 ///
-/// Without --exe, the executable is looked for beside FILE, in the current directory, on the PATH, and among those that `dunlin run` has
-/// compiled; only one that was built from the very same module is taken, and only if nobody but you and root can have put it there.
+/// Without --exe, the executable is looked for beside FILE, in the current directory, on the PATH, and among those that
+/// `dunlin run` has compiled; only one that was built from the very same module is taken, and only if nobody but you
+/// and root can have put it there.
 #[derive(Debug, Args)]
 pub struct Resume {
     /// The snapshot
@@ -48,8 +49,9 @@ pub fn run(args: &Resume) -> Outcome {
     let exe = match &args.exe {
         Some(exe) => given(exe, module, host, &doing)?,
         None => Search::for_snapshot(&file).find(module, &name, host).map_err(|why| {
-            let mut message =
-                format!("{doing}: no executable of it for {host}: {why}; name it with --exe, or build it with `dunlin build`");
+            let mut message = format!(
+                "{doing}: no executable of it for {host}: {why}; name it with --exe, or build it with `dunlin build`"
+            );
             // What else would be refused next.
             for finding in check::here(&options, None).obstacles(&Needs::of_snapshot(&snapshot)) {
                 message += &format!("\n  {}; {}", show::clean(&finding.what), show::clean(&finding.fix));
@@ -127,7 +129,13 @@ fn newest(directory: &Path, doing: &str) -> Result<(PathBuf, (Snapshot<File>, St
 
 /// The name of the program that a snapshot was taken of.
 pub fn name<R>(snapshot: &Snapshot<R>) -> String {
-    let argv0 = snapshot.state().wasi.args.first().map(String::as_str).unwrap_or_default();
+    let argv0 = snapshot
+        .state()
+        .wasi
+        .args
+        .first()
+        .map(String::as_str)
+        .unwrap_or_default();
     Path::new(argv0)
         .file_name()
         .unwrap_or_default()

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// Runs a program with what it is granted
 ///
-/// The program is an executable built by `dunlin build` (NAME stands for this machine's NAME.ARCH), or a module (.wasm, .wat), which is
-/// compiled first. Options of dunlin come before the program's name, the program's own arguments after it.
+/// The program is an executable built by `dunlin build` (NAME stands for this machine's NAME.ARCH), or a module (.wasm,
+/// .wat), which is compiled first. Options of dunlin come before the program's name, the program's own arguments after
+/// it.
 #[derive(Debug, Args)]
 pub struct Run {
     /// The program, and its arguments

@@ -38,14 +38,15 @@ pub struct HostArgs {
     /// As --dir, and all that is in it travels inside the snapshots; repeatable
     #[arg(long, value_name = "HOST[::GUEST]")]
     carry_all: Vec<OsString>,
-    /// On resuming, go on though a shared file (of --dir) is not as it was; where files go back with the program, what others have changed
-    /// since is kept under another name
+    /// On resuming, go on though a shared file (of --dir) is not as it was; where files go back with the program, what
+    /// others have changed since is kept under another name
     #[arg(long)]
     accept_changed: bool,
     /// With --checkpoint-every: leave files as they are when the program goes back to a snapshot
     #[arg(long, conflicts_with = "durable")]
     no_rollback: bool,
-    /// With --checkpoint-every: make files go back with the program even after a power cut, at the cost of waiting for the disk
+    /// With --checkpoint-every: make files go back with the program even after a power cut, at the cost of waiting for
+    /// the disk
     #[arg(long)]
     durable: bool,
     /// Let the program accept connections there; repeatable
@@ -54,8 +55,9 @@ pub struct HostArgs {
     /// Write a snapshot and exit (code 85) when one of these signals arrives, such as TERM or TERM,USR1
     #[arg(long, value_name = "SIGNAL[,SIGNAL]", requires = "checkpoint_to")]
     checkpoint_on: Option<OsString>,
-    /// The snapshot that --checkpoint-on writes; if it exists at the start, the program goes on from it. With --checkpoint-every: the
-    /// directory of the snapshots, made if missing; the program goes on from the newest one that is sound
+    /// The snapshot that --checkpoint-on writes; if it exists at the start, the program goes on from it. With
+    /// --checkpoint-every: the directory of the snapshots, made if missing; the program goes on from the newest one
+    /// that is sound
     #[arg(long, value_name = "FILE|DIR")]
     checkpoint_to: Option<OsString>,
     /// Write a snapshot so often, such as 500ms, 30s, 5m or 1h, and run on; only changed memory is stored again

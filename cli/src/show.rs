@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::exit;
 
-/// Prints text to standard output; control characters other than ends of lines are escaped. A reader that has gone away (`dunlin ps | head -1`) ends the command quietly; any other
-/// failure (a full disk) ends it with a message and exit code 1.
+/// Prints text to standard output; control characters other than ends of lines are escaped. A reader that has gone away
+/// (`dunlin ps | head -1`) ends the command quietly; any other failure (a full disk) ends it with a message and exit
+/// code 1.
 pub fn print(text: &str) {
     write(|out| out.write_all(printable::lines(text).as_bytes()));
 }

@@ -1,7 +1,7 @@
 //! Finding running programs and talking to them: the client's side of [`dunlin_migrate::control`].
 //!
-//! Every running executable listens on a socket in a private directory ([`dunlin_interface::meeting`]). A program may have been started with
-//! other variables than this command, so all of them are searched.
+//! Every running executable listens on a socket in a private directory ([`dunlin_interface::meeting`]). A program may
+//! have been started with other variables than this command, so all of them are searched.
 
 use dunlin_interface::meeting::{self, Name};
 use dunlin_migrate::control::{Info, Reply, Request};
@@ -40,9 +40,13 @@ pub fn directories() -> Vec<PathBuf> {
 /// A warning about directories that others have made where this user's should be, as anyone can in `/tmp`.
 pub fn warning() -> Option<String> {
     let foreign = meeting::directories().1;
-    let shown = foreign
-        .iter()
-        .map(|f| format!("{} (of the user with the number {})", crate::show::path(&f.path), f.owner));
+    let shown = foreign.iter().map(|f| {
+        format!(
+            "{} (of the user with the number {})",
+            crate::show::path(&f.path),
+            f.owner
+        )
+    });
     let shown: Vec<String> = shown.collect();
     let what = "where programs would listen for this command, belongs to another user and is not used; programs that were started \
                 with an earlier Dunlin can't be reached";
@@ -81,7 +85,8 @@ pub enum Asked {
 fn is_stopped(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The state follows the name, which is in brackets and may hold anything (proc_pid_stat(5)).
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }
 
 /// What a process is called, as far as can be told from outside: the name of its executable.
@@ -134,8 +139,8 @@ pub fn ask(socket: &Path, request: &Request, timeout: Option<Duration>) -> io::R
     Ok(serde_json::from_str(&reply)?)
 }
 
-/// Every running program of this user for which `wanted` holds, asked who it is, all at once; the sockets of programs that are gone
-/// are removed.
+/// Every running program of this user for which `wanted` holds, asked who it is, all at once; the sockets of programs
+/// that are gone are removed.
 pub fn programs(wanted: impl Fn(u32) -> bool) -> Vec<(Socket, Asked)> {
     let sockets = directories().into_iter().flat_map(|d| list(&d).unwrap_or_default());
     let sockets: Vec<Socket> = sockets.filter(|s| wanted(s.pid)).collect();
@@ -159,8 +164,8 @@ pub fn programs(wanted: impl Fn(u32) -> bool) -> Vec<(Socket, Asked)> {
     found
 }
 
-/// May a socket that nobody answers be removed? The same process id may have been given to a new program this very moment; and whether a
-/// process of another PID namespace is there can't be seen from here.
+/// May a socket that nobody answers be removed? The same process id may have been given to a new program this very
+/// moment; and whether a process of another PID namespace is there can't be seen from here.
 fn is_forgotten(socket: &Socket) -> bool {
     let proc = Path::new("/proc");
     if !socket.elsewhere && proc.join("self").exists() {
@@ -207,7 +212,9 @@ pub mod tests {
         let dir = tempfile::tempdir().unwrap();
         let s = socket(&dir, "7.sock");
         let server = fake_program(&s.path, INFO);
-        let Asked::Running(info) = info(&s) else { panic!("no answer") };
+        let Asked::Running(info) = info(&s) else {
+            panic!("no answer")
+        };
         assert_eq!((info.name.as_str(), info.memory_bytes), ("hanoi", 131072));
         assert_eq!(server.join().unwrap(), "{\"request\":\"info\"}\n");
     }

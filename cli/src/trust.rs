@@ -1,11 +1,12 @@
-//! Whose a file is: an executable that was only found, not named, is run only if no one but the user (and root) can have made it what
-//! it is. A file that can be opened is opened without waiting, if it is one.
+//! Whose a file is: an executable that was only found, not named, is run only if no one but the user (and root) can
+//! have made it what it is. A file that can be opened is opened without waiting, if it is one.
 //!
-//! An executable that lies beside a snapshot in a shared directory may be anyone's, and says itself which module it was built from. It is
-//! run unasked if it, and every directory above it, belongs to this user or to root and can't be written to by others. Of the file that is
-//! meant in the end, that is: symbolic links are followed first, and it is that file which is run. A directory with the sticky bit, such
-//! as /tmp, doesn't count as writable: what belongs to this user or to root there, nobody else can replace. A group may write if it is
-//! root's, or the user's own (it has the number of the user, as where each user has a group), and no access control list says otherwise.
+//! An executable that lies beside a snapshot in a shared directory may be anyone's, and says itself which module it was
+//! built from. It is run unasked if it, and every directory above it, belongs to this user or to root and can't be
+//! written to by others. Of the file that is meant in the end, that is: symbolic links are followed first, and it is
+//! that file which is run. A directory with the sticky bit, such as /tmp, doesn't count as writable: what belongs to
+//! this user or to root there, nobody else can replace. A group may write if it is root's, or the user's own (it has
+//! the number of the user, as where each user has a group), and no access control list says otherwise.
 
 use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File, FileType, Metadata};
@@ -15,7 +16,9 @@ use std::path::{Path, PathBuf};
 
 /// The file to run where `path` leads, if nobody else can have put it there; otherwise why not, as in "it ...".
 pub fn own(path: &Path) -> Result<PathBuf, String> {
-    let found = path.canonicalize().map_err(|e| format!("can't be found out about: {e}"))?;
+    let found = path
+        .canonicalize()
+        .map_err(|e| format!("can't be found out about: {e}"))?;
     for part in found.ancestors() {
         let metadata = fs::symlink_metadata(part).map_err(|e| format!("can't be found out about: {e}"))?;
         // Nothing but the file itself and directories is left, unless someone is changing it right now.
@@ -133,11 +136,17 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success());
         assert_eq!(open(&pipe).unwrap_err().to_string(), "it is a named pipe, not a file");
-        assert_eq!(open(dir.path()).unwrap_err().to_string(), "it is a directory, not a file");
+        assert_eq!(
+            open(dir.path()).unwrap_err().to_string(),
+            "it is a directory, not a file"
+        );
         assert_eq!(
             open(Path::new("/dev/null")).unwrap_err().to_string(),
             "it is a device, not a file"
         );
-        assert_eq!(open(&dir.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            open(&dir.path().join("none")).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }

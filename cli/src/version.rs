@@ -31,7 +31,11 @@ pub fn run(args: &Version) -> Outcome {
     }
     let mut text = format!("dunlin {version}\n");
     for arch in Arch::ALL {
-        let note = if Arch::host() == Some(arch) { ", this machine's" } else { "" };
+        let note = if Arch::host() == Some(arch) {
+            ", this machine's"
+        } else {
+            ""
+        };
         text += &format!(
             "builds for        {arch} (runtime of {}{note})\n",
             show::size(runtimes::runtime(arch).len() as u64)

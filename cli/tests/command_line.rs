@@ -1,5 +1,5 @@
-//! The `dunlin` command as a user or a script meets it: messages, exit codes, output; running programs are played by fake sockets.
-//! What real programs do is tested in the `tests` crate.
+//! The `dunlin` command as a user or a script meets it: messages, exit codes, output; running programs are played by
+//! fake sockets. What real programs do is tested in the `tests` crate.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -13,8 +13,9 @@ const MODULE: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c
 
 /// An answer to "who are you?".
 fn info(name: &str) -> String {
-    format!(r#"{{"reply":"info","pid":4294967,"name":"{name}","module":"{MODULE}","arch":"aarch64","args":["{name}","a b","3"],"#)
-        + r#""uptime_seconds":187,"memory_bytes":1179648,"migratable":true}"#
+    format!(
+        r#"{{"reply":"info","pid":4294967,"name":"{name}","module":"{MODULE}","arch":"aarch64","args":["{name}","a b","3"],"#
+    ) + r#""uptime_seconds":187,"memory_bytes":1179648,"migratable":true}"#
 }
 
 const CHECKPOINTED: &str = r#"{"reply":"checkpointed","bytes":70000,"frames":15,"stop_us":310,"write_us":4100}"#;
@@ -55,7 +56,9 @@ impl Machine {
         let serve = move |answer: String| {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = String::new();
-            BufReader::new(stream.try_clone().unwrap()).read_line(&mut request).unwrap();
+            BufReader::new(stream.try_clone().unwrap())
+                .read_line(&mut request)
+                .unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
             request
         };
@@ -111,7 +114,11 @@ fn missing_files_are_named() {
         1,
         &["dunlin: cannot build none.wasm: No such file"],
     );
-    fails(&m.dunlin(&["run", "none"]), 1, &["dunlin: cannot run none: No such file"]);
+    fails(
+        &m.dunlin(&["run", "none"]),
+        1,
+        &["dunlin: cannot run none: No such file"],
+    );
     fails(
         &m.dunlin(&["run", "none.wasm"]),
         1,
@@ -135,7 +142,11 @@ fn other_files_are_refused() {
     fs::write(m.path("x"), "#!/bin/sh\n").unwrap();
     fails(&m.dunlin(&["run", "x"]), 1, &["no program built by `dunlin build`"]);
     fails(&m.dunlin(&["build", "x"]), 1, &["cannot build x"]);
-    fails(&m.dunlin(&["resume", "x"]), 86, &["cannot resume x", "not a Dunlin snapshot"]);
+    fails(
+        &m.dunlin(&["resume", "x"]),
+        86,
+        &["cannot resume x", "not a Dunlin snapshot"],
+    );
     fails(
         &m.dunlin(&["inspect", "x"]),
         86,
@@ -155,9 +166,16 @@ fn bad_runtime_options_are_2() {
         2,
         &["cannot run x", "stack-size"],
     );
-    fails(&m.dunlin(&["run", "--checkpoint-on", "TERM", "x"]), 2, &["--checkpoint-to"]);
     fails(
-        &m.command(&["run", "x"]).env("DUNLIN_OPTS", "--dir 'x").output().unwrap(),
+        &m.dunlin(&["run", "--checkpoint-on", "TERM", "x"]),
+        2,
+        &["--checkpoint-to"],
+    );
+    fails(
+        &m.command(&["run", "x"])
+            .env("DUNLIN_OPTS", "--dir 'x")
+            .output()
+            .unwrap(),
         2,
         &["DUNLIN_OPTS"],
     );
@@ -172,9 +190,15 @@ fn ps_shows_running_programs_and_clears_what_is_gone() {
     let program = m.program(4294967, vec![info("tower"), info("tower")]);
     let table = out(&m.dunlin(&["ps"]));
     assert!(table.starts_with("PID "), "{table}");
-    let line = table.lines().find(|l| l.contains("tower")).expect("the program is listed");
+    let line = table
+        .lines()
+        .find(|l| l.contains("tower"))
+        .expect("the program is listed");
     let words: Vec<&str> = line.split_whitespace().collect();
-    assert_eq!(words, ["4294967", "tower", "aarch64", "1.1", "MiB", "3m07s", "'a", "b'", "3"]);
+    assert_eq!(
+        words,
+        ["4294967", "tower", "aarch64", "1.1", "MiB", "3m07s", "'a", "b'", "3"]
+    );
     assert!(!gone.exists(), "the socket of a program that is gone is removed");
 
     let json: serde_json::Value = serde_json::from_slice(&m.dunlin(&["ps", "--json"]).stdout).unwrap();
@@ -221,7 +245,10 @@ fn checkpoint_tells_what_was_written_and_how_to_go_on() {
     let output = m.dunlin(&["checkpoint", "tower", "-o", "my tower.snap", "--leave-running"]);
     let text = out(&output);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(text.contains("tower (process 4294967) is checkpointed; it runs on"), "{text}");
+    assert!(
+        text.contains("tower (process 4294967) is checkpointed; it runs on"),
+        "{text}"
+    );
     assert!(
         text.contains("68.4 KiB, 15 frames") && text.contains("310 us to stop, 4.1 ms to write"),
         "{text}"

@@ -1,11 +1,15 @@
-//! Every dependency's licence is one that `deny.toml` allows: what `cargo deny check licenses` checks, without cargo-deny.
+//! Every dependency's licence is one that `deny.toml` allows: what `cargo deny check licenses` checks, without
+//! cargo-deny.
 
 use std::path::Path;
 use std::process::Command;
 
 /// The quoted strings of the `allow` list of `deny.toml`'s `[licenses]` section.
 fn allowed(deny: &str) -> Vec<String> {
-    let section = deny.split("[licenses]").nth(1).expect("deny.toml has a [licenses] section");
+    let section = deny
+        .split("[licenses]")
+        .nth(1)
+        .expect("deny.toml has a [licenses] section");
     let list = section
         .split("allow = [")
         .nth(1)
@@ -14,7 +18,8 @@ fn allowed(deny: &str) -> Vec<String> {
     list.split('"').skip(1).step_by(2).map(String::from).collect()
 }
 
-/// Does an SPDX expression (or Cargo's old "A / B") hold if exactly the allowed licences are acceptable? `AND` binds tighter.
+/// Does an SPDX expression (or Cargo's old "A / B") hold if exactly the allowed licences are acceptable? `AND` binds
+/// tighter.
 fn acceptable(expression: &str, allowed: &[String]) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();

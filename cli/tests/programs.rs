@@ -1,5 +1,5 @@
-//! The verbs with real programs: build, run, checkpoint, resume and inspect on this machine. Moves between architectures are tested in
-//! the `tests` crate.
+//! The verbs with real programs: build, run, checkpoint, resume and inspect on this machine. Moves between
+//! architectures are tested in the `tests` crate.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -68,7 +68,10 @@ impl Desk {
 
     /// Runs it with one line of input.
     fn with_line(&self, mut command: Command, line: &str) -> Output {
-        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let piped = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap();
         child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
@@ -83,7 +86,9 @@ impl Desk {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert_eq!(line, "ready\n");
         child
     }
@@ -122,7 +127,11 @@ fn a_program_runs_however_it_is_named() {
     let desk = Desk::new();
     let suffixed = format!("echo.{HOST}");
     for name in ["echo", "echo.wat", &suffixed, "./echo"] {
-        ends(&desk.with_line(desk.command(&["run", name]), "hello\n"), 7, "ready\nhello\n");
+        ends(
+            &desk.with_line(desk.command(&["run", name]), "hello\n"),
+            7,
+            "ready\nhello\n",
+        );
     }
     ends(
         &desk.with_line(Command::new(desk.path(&suffixed)), "hello\n"),
@@ -162,9 +171,15 @@ fn build_writes_what_is_asked_for() {
     );
     made(&["-o", "out/p", "--emit", "clif", "--names"], &["p.clif"]);
     made(&["-o", "out/p", "--emit", "asm", "-O2"], &["p.aarch64.s", "p.x86_64.s"]);
-    made(&["-o", "out/p", "--emit", "obj", "-j", "1"], &["p.aarch64.o", "p.x86_64.o"]);
+    made(
+        &["-o", "out/p", "--emit", "obj", "-j", "1"],
+        &["p.aarch64.o", "p.x86_64.o"],
+    );
     let clif = desk.dunlin(&["build", "echo.wat", "--emit", "clif", "-o", "-"]);
-    assert!(String::from_utf8_lossy(&clif.stdout).contains("function u0:"), "{clif:?}");
+    assert!(
+        String::from_utf8_lossy(&clif.stdout).contains("function u0:"),
+        "{clif:?}"
+    );
     fails(&desk.dunlin(&["build", "echo.wat", "-o", "-"]), 2, &["standard output"]);
     fails(
         &desk.dunlin(&["build", "echo.wat", "-o", "none/p"]),
@@ -185,7 +200,11 @@ fn a_program_goes_on_where_it_stopped() {
     let desk = Desk::new();
     assert_eq!(desk.snapshot(&[], "a.snap"), "dunlin resume a.snap");
     for _ in 0..2 {
-        ends(&desk.with_line(desk.command(&["resume", "a.snap"]), "again\n"), 7, "again\n");
+        ends(
+            &desk.with_line(desk.command(&["resume", "a.snap"]), "again\n"),
+            7,
+            "again\n",
+        );
     }
     let exe = format!("echo.{HOST}");
     ends(
@@ -210,7 +229,11 @@ fn a_program_goes_on_where_it_stopped() {
     );
     child.stdin.take().unwrap().write_all(b"went on\n").unwrap();
     ends(&child.wait_with_output().unwrap(), 7, "went on\n");
-    ends(&desk.with_line(desk.command(&["resume", "b.snap"]), "too\n"), 7, "too\n");
+    ends(
+        &desk.with_line(desk.command(&["resume", "b.snap"]), "too\n"),
+        7,
+        "too\n",
+    );
 }
 
 #[test]
@@ -288,14 +311,26 @@ fn only_the_right_executable_is_taken() {
     fs::remove_file(desk.path(&format!("echo.{}", other()))).unwrap();
     fails(&desk.dunlin(&["resume", "a.snap"]), 1, &["found none named", "--exe"]);
     fs::copy(desk.path(&format!("other.{HOST}")), &exe).unwrap();
-    fails(&desk.dunlin(&["resume", "a.snap"]), 1, &["another version of its module"]);
+    fails(
+        &desk.dunlin(&["resume", "a.snap"]),
+        1,
+        &["another version of its module"],
+    );
     assert!(desk.dunlin(&["build", "echo.wat", "--no-migration"]).status.success());
     fails(&desk.dunlin(&["resume", "a.snap"]), 1, &["--no-migration"]);
-    fails(&desk.dunlin(&["resume", "a.snap", "--exe", "echo"]), 1, &["--no-migration"]);
+    fails(
+        &desk.dunlin(&["resume", "a.snap", "--exe", "echo"]),
+        1,
+        &["--no-migration"],
+    );
 
     // Under any name with the architecture's suffix it is found by what it is.
     fs::rename(desk.path("kept"), desk.path(&format!("renamed.{HOST}"))).unwrap();
-    ends(&desk.with_line(desk.command(&["resume", "a.snap"]), "found\n"), 7, "found\n");
+    ends(
+        &desk.with_line(desk.command(&["resume", "a.snap"]), "found\n"),
+        7,
+        "found\n",
+    );
 }
 
 #[test]
@@ -322,7 +357,8 @@ fn inspect_names_functions() {
     desk.snapshot(&["--env", "SECRET=xyzzy"], "a.snap");
     let text = String::from_utf8(desk.dunlin(&["inspect", "a.snap"]).stdout).unwrap();
     assert!(text.contains("main (function 3)") && !text.contains("xyzzy"), "{text}");
-    let json: serde_json::Value = serde_json::from_slice(&desk.dunlin(&["inspect", "a.snap", "--json"]).stdout).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_slice(&desk.dunlin(&["inspect", "a.snap", "--json"]).stdout).unwrap();
     assert_eq!(json["frames"][1]["name"], "main", "{json:#}");
     let cut = fs::read(desk.path("a.snap")).unwrap();
     fs::write(desk.path("cut.snap"), &cut[..cut.len() - 1]).unwrap();
@@ -340,7 +376,10 @@ fn kinds(output: &Output) -> Vec<String> {
         Some(if findings.is_empty() { 0 } else { 3 }),
         "{output:?}"
     );
-    findings.iter().map(|f| f["kind"].as_str().unwrap().to_owned()).collect()
+    findings
+        .iter()
+        .map(|f| f["kind"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -380,7 +419,11 @@ fn check_asks_a_program_that_waits_and_it_waits_on() {
         1,
         &["cannot check 4294961: no such program"],
     );
-    fails(&desk.dunlin(&["check", "x", "--for", "speed=1"]), 2, &["'speed' is none of"]);
+    fails(
+        &desk.dunlin(&["check", "x", "--for", "speed=1"]),
+        2,
+        &["'speed' is none of"],
+    );
     fails(&desk.dunlin(&["check"]), 2, &["PID|FILE"]);
 }
 
@@ -403,7 +446,10 @@ fn check_tries_a_snapshot_and_lists_everything() {
     assert_eq!(kinds(&check(&["--for", "grants=/d"])), ["grant"]);
     fs::write(desk.path("other.wat"), ECHO.replace("const 7", "const 8")).unwrap();
     assert!(desk.dunlin(&["build", "other.wat"]).status.success());
-    assert_eq!(kinds(&check(&[&granted[..], &["--exe", "other"]].concat())), ["executable"]);
+    assert_eq!(
+        kinds(&check(&[&granted[..], &["--exe", "other"]].concat())),
+        ["executable"]
+    );
     fs::remove_file(desk.path(&format!("echo.{HOST}"))).unwrap();
     assert_eq!(
         kinds(&check(&["--max-memory", "1"])),

@@ -1,9 +1,9 @@
 //! Calling conventions: how WebAssembly signatures map to Cranelift's, equally on every architecture.
 //!
-//! - WebAssembly functions: [`CallConv::Tail`]; the context pointer first, then up to five integer and eight float or vector
-//!   parameters, in registers; the rest go through the context's slots (arguments on the stack would let tail calls shift frames).
-//!   Up to two integer and two float or vector results come back in registers; the rest in slots (a hidden return area would be
-//!   invisible state). Parameter `i` and result `i` use slot `i`.
+//! - WebAssembly functions: [`CallConv::Tail`]; the context pointer first, then up to five integer and eight float or
+//!   vector parameters, in registers; the rest go through the context's slots (arguments on the stack would let tail
+//!   calls shift frames). Up to two integer and two float or vector results come back in registers; the rest in slots
+//!   (a hidden return area would be invisible state). Parameter `i` and result `i` use slot `i`.
 //! - Entry trampolines: the platform's convention, `(ctx, code) -> ctx`; parameters and results in the slots.
 //! - Leaving: the platform's convention, `(ctx, call id)`; see [`dunlin_format::hostcalls`].
 

@@ -1,12 +1,13 @@
-//! Which functions poll at their entry: so many that no recursion runs without a poll, and that calls of calls of calls don't run for
-//! long without one. A call through a table or reference may reach every function of its type that something refers to.
+//! Which functions poll at their entry: so many that no recursion runs without a poll, and that calls of calls of calls
+//! don't run for long without one. A call through a table or reference may reach every function of its type that
+//! something refers to.
 
 use crate::error::Error;
 use crate::module::Module;
 use wasmparser::Operator;
 
-/// Operators that a call may run through without a poll. Without a limit there would be programs that make 2^100 calls, each function
-/// calling the next one twice.
+/// Operators that a call may run through without a poll. Without a limit there would be programs that make 2^100 calls,
+/// each function calling the next one twice.
 const MANY_OPERATORS: u32 = 1 << 14;
 /// Operators that one that works on a whole range of memory or of a table counts for.
 const BULK: u32 = 1 << 11;
@@ -19,7 +20,8 @@ pub fn entry_polls(module: &Module<'_>) -> Result<Vec<bool>, Error> {
     Ok(polls)
 }
 
-/// Nodes are functions, and behind them a node for each type index, which stands for all calls through tables and references.
+/// Nodes are functions, and behind them a node for each type index, which stands for all calls through tables and
+/// references.
 struct Graph {
     funcs: usize,
     /// Where calls go, in code order; from a type's node to every function that may be called so.
@@ -102,7 +104,8 @@ impl Graph {
         }
     }
 
-    /// Functions such that every cycle goes through one of them. (Every cycle has a `Back` edge; both its ends are on the cycle.)
+    /// Functions such that every cycle goes through one of them. (Every cycle has a `Back` edge; both its ends are on
+    /// the cycle.)
     fn cut_cycles(&self) -> Vec<bool> {
         let mut polls = vec![false; self.funcs];
         let mut callers: Vec<Vec<u32>> = vec![vec![]; self.edges.len() - self.funcs];
@@ -119,14 +122,19 @@ impl Graph {
             callers.sort_unstable();
             callers.dedup();
             let more = |of: &[u32]| of.iter().filter(|f| !polls[**f as usize]).count();
-            let chosen = if more(callers) <= more(callees) { callers } else { callees };
+            let chosen = if more(callers) <= more(callees) {
+                callers
+            } else {
+                callees
+            };
             chosen.iter().for_each(|f| polls[*f as usize] = true);
         }
         polls
     }
 
-    /// Adds functions so that no call runs through more than `MANY_OPERATORS` without a poll. (A loop polls each time it goes round,
-    /// so what is in it counts once.) What may take longer still is the way back from a deep recursion: so much for each frame.
+    /// Adds functions so that no call runs through more than `MANY_OPERATORS` without a poll. (A loop polls each time
+    /// it goes round, so what is in it counts once.) What may take longer still is the way back from a deep recursion:
+    /// so much for each frame.
     fn limit_work(&self, polls: &mut [bool]) {
         // From a call of the node to its return, or to its poll.
         let mut work = vec![0u32; self.edges.len()];
@@ -207,7 +215,8 @@ mod tests {
         assert!(cuts_all(&g, &polls));
     }
 
-    /// Operators from a call of a function to its return or first poll, found by going through all calls. `None` for more than `limit`.
+    /// Operators from a call of a function to its return or first poll, found by going through all calls. `None` for
+    /// more than `limit`.
     fn run(graph: &Graph, polls: &[bool], v: u32, limit: u32) -> Option<u32> {
         if polls.get(v as usize) == Some(&true) {
             return Some(0);
@@ -237,7 +246,9 @@ mod tests {
                     (0..random(4)).map(|_| random(to) as u32).collect()
                 })
                 .collect();
-            let work = (0..funcs).map(|_| random(MANY_OPERATORS as usize + 10) as u32).collect();
+            let work = (0..funcs)
+                .map(|_| random(MANY_OPERATORS as usize + 10) as u32)
+                .collect();
             let g = Graph { funcs, edges, work };
             let mut polls = g.cut_cycles();
             assert!(cuts_all(&g, &polls), "{:?}: {polls:?}", g.edges);

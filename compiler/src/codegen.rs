@@ -1,7 +1,7 @@
 //! The function compiler: one WebAssembly function through the whole pipeline, for every architecture.
 //!
-//! `validate -> analyse -> translate -> Context::optimize -> record rule -> TargetIsa::compile_function` per architecture.
-//! The CLIF is optimised once: after `optimize` it is the same for all of them.
+//! `validate -> analyse -> translate -> Context::optimize -> record rule -> TargetIsa::compile_function` per
+//! architecture. The CLIF is optimised once: after `optimize` it is the same for all of them.
 
 use crate::analysis::build::analyze;
 use crate::analysis::scan::Request;
@@ -50,12 +50,16 @@ pub fn prepare(module: &Module<'_>, settings: &Settings) -> Result<Prepared, Err
     })
 }
 
-/// The types, by index, of the functions that the host can enter: those exported, and the start function. Only these need a
-/// trampoline; there are modules with a million types.
+/// The types, by index, of the functions that the host can enter: those exported, and the start function. Only these
+/// need a trampoline; there are modules with a million types.
 fn entered(module: &Module<'_>) -> Vec<bool> {
     let info = &module.info;
     let mut entered = vec![false; info.types.len()];
-    let exported = info.exports.iter().filter(|e| e.kind == ExportKind::Func).map(|e| e.index);
+    let exported = info
+        .exports
+        .iter()
+        .filter(|e| e.kind == ExportKind::Func)
+        .map(|e| e.index);
     for func in exported.chain(info.start) {
         if let Some(&ty) = info.funcs.get(func as usize) {
             entered[ty as usize] = true;
@@ -110,8 +114,8 @@ impl<'m> FunctionCompiler<'m> {
         })
     }
 
-    /// Compiles the functions of these code indices, one phase after the other: as each phase is a lot of code, that is faster than
-    /// one function after the other (figures in ARCHITECTURE.md).
+    /// Compiles the functions of these code indices, one phase after the other: as each phase is a lot of code, that is
+    /// faster than one function after the other (figures in ARCHITECTURE.md).
     pub fn compile(&mut self, batch: &[u32]) -> Vec<Result<CompiledFunction, Error>> {
         // What it has grown for one large function would be cleared for every small one after it.
         self.regalloc = regalloc2::Ctx::default();
@@ -382,9 +386,15 @@ fn trap_of(code: TrapCode) -> Option<Trap> {
     }
 }
 
-/// Every point has at most one call site (none if the optimiser proved it unreachable), and the record is inside the frame.
+/// Every point has at most one call site (none if the optimiser proved it unreachable), and the record is inside the
+/// frame.
 fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Result<(), String> {
-    let mut calls: Vec<u32> = f.sites.iter().filter(|s| s.kind == SiteKind::Call).map(|s| s.wasm).collect();
+    let mut calls: Vec<u32> = f
+        .sites
+        .iter()
+        .filter(|s| s.kind == SiteKind::Call)
+        .map(|s| s.wasm)
+        .collect();
     calls.sort_unstable();
     for p in points.points() {
         let from = calls.partition_point(|&c| c < p.offset);
@@ -396,7 +406,8 @@ fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Result<(), Stri
     if points.record_size > 0 && f.record + points.record_size > f.frame_to_fp {
         return Err(format!("{}: the record lies outside the frame", f.arch));
     }
-    // Frame pointers are multiples of 16, in rebuilt frames too; so homes are as aligned as their loads and stores claim.
+    // Frame pointers are multiples of 16, in rebuilt frames too; so homes are as aligned as their loads and stores
+    // claim.
     if !f.frame_to_fp.is_multiple_of(16) || !f.record.is_multiple_of(16) {
         return Err(format!("{}: the record is not aligned", f.arch));
     }

@@ -1,7 +1,7 @@
 //! Unwind information (DWARF call frame information), by which debuggers and profilers walk through WebAssembly frames.
 //!
-//! An executable gets it as `.debug_frame`, which is not loaded: nothing at run time unwinds by tables. A relocatable object gets
-//! it as `.eh_frame`, the form that linkers know how to merge.
+//! An executable gets it as `.debug_frame`, which is not loaded: nothing at run time unwinds by tables. A relocatable
+//! object gets it as `.eh_frame`, the form that linkers know how to merge.
 
 use crate::error::Error;
 use crate::image::LinkedImage;
@@ -12,15 +12,16 @@ use dunlin_format::arch::Arch;
 use dunlin_format::image::TEXT_ADDR;
 use gimli::constants::{DW_EH_PE_pcrel, DW_EH_PE_sdata4};
 use gimli::write::{
-    Address, CommonInformationEntry, DebugFrame, EhFrame, EndianVec, FrameTable, RelocateWriter, Relocation, RelocationTarget,
+    Address, CommonInformationEntry, DebugFrame, EhFrame, EndianVec, FrameTable, RelocateWriter, Relocation,
+    RelocationTarget,
 };
 use gimli::{DwEhPe, LittleEndian};
 
 /// Alignment of both sections in bytes.
 pub const ALIGN: u64 = 8;
 
-/// The section `.debug_frame` for an image at its fixed address, behind the entries that the section already holds (offsets in it
-/// count from its start).
+/// The section `.debug_frame` for an image at its fixed address, behind the entries that the section already holds
+/// (offsets in it count from its start).
 pub fn debug_frame(image: &LinkedImage, existing: &[u8]) -> Result<Vec<u8>, Error> {
     let table = frame_table(image, None, |start| Address::Constant(TEXT_ADDR + u64::from(start)))?;
     let mut existing = existing.to_vec();
@@ -55,11 +56,17 @@ pub fn eh_frame(image: &LinkedImage) -> Result<(Vec<u8>, Vec<EhReloc>), Error> {
         bytes: EndianVec::new(LittleEndian),
         relocs: Vec::new(),
     });
-    table.write_eh_frame(&mut section).map_err(|e| Error::write(".eh_frame", e))?;
+    table
+        .write_eh_frame(&mut section)
+        .map_err(|e| Error::write(".eh_frame", e))?;
     Ok((section.0.bytes.into_vec(), section.0.relocs))
 }
 
-fn frame_table(image: &LinkedImage, encoding: Option<DwEhPe>, address: impl Fn(u32) -> Address) -> Result<FrameTable, Error> {
+fn frame_table(
+    image: &LinkedImage,
+    encoding: Option<DwEhPe>,
+    address: impl Fn(u32) -> Address,
+) -> Result<FrameTable, Error> {
     let mut cie = common_entry(image.arch)?;
     if let Some(encoding) = encoding {
         cie.fde_address_encoding = encoding;
@@ -116,8 +123,7 @@ mod tests {
     use gimli::{CfaRule, Register, UnwindContext};
 
     fn images() -> Vec<LinkedImage> {
-        let text =
-            "(module (func $f (param i32) (if (local.get 0) (then (call $f (local.get 0))))) (func (call $f (i32.const 1))))";
+        let text = "(module (func $f (param i32) (if (local.get 0) (then (call $f (local.get 0))))) (func (call $f (i32.const 1))))";
         compile(text.as_bytes(), &CompileOptions::default()).unwrap().images
     }
 
@@ -136,7 +142,9 @@ mod tests {
             // A trampoline that nothing is entered through has no code.
             for symbol in image.symbols.iter().filter(|s| s.len > 0) {
                 let start = TEXT_ADDR + u64::from(symbol.start);
-                let fde = section.fde_for_address(&bases, start, ReadFrame::cie_from_offset).unwrap();
+                let fde = section
+                    .fde_for_address(&bases, start, ReadFrame::cie_from_offset)
+                    .unwrap();
                 assert_eq!(
                     (fde.initial_address(), fde.len()),
                     (start, symbol.len.into()),
@@ -203,7 +211,9 @@ mod tests {
             let bases = BaseAddresses::default().set_eh_frame(0);
             let last = image.symbols.iter().rfind(|s| s.len > 0).unwrap();
             let address = 0x100_0000 + u64::from(last.start);
-            let fde = section.fde_for_address(&bases, address, ReadEh::cie_from_offset).unwrap();
+            let fde = section
+                .fde_for_address(&bases, address, ReadEh::cie_from_offset)
+                .unwrap();
             assert_eq!((fde.initial_address(), fde.len()), (address, last.len.into()));
         }
     }

@@ -1,8 +1,9 @@
 //! Functions that are nested too deeply for Cranelift's mid-end.
 //!
-//! For an expression that doesn't depend on where it stands, the mid-end goes up the dominator tree to where it could stand first, and
-//! looks at every pair of the loops around it to move it out of some. In thousands of nested loops, or in a chain of tens of thousands
-//! of branches, that would take minutes. Such functions, which nobody writes, are compiled as with `-O1`.
+//! For an expression that doesn't depend on where it stands, the mid-end goes up the dominator tree to where it could
+//! stand first, and looks at every pair of the loops around it to move it out of some. In thousands of nested loops, or
+//! in a chain of tens of thousands of branches, that would take minutes. Such functions, which nobody writes, are
+//! compiled as with `-O1`.
 
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::Block;

@@ -12,7 +12,8 @@ use std::thread;
 /// Stack of a compiling thread, in bytes: Cranelift recurses on deeply nested expressions.
 const STACK_SIZE: usize = 16 << 20;
 
-/// Compiles every code index of the module, in that order. Of several errors the one of the lowest code index is returned.
+/// Compiles every code index of the module, in that order. Of several errors the one of the lowest code index is
+/// returned.
 pub fn compile(module: &Module<'_>, settings: &Settings) -> Result<Vec<CompiledFunction>, Error> {
     let prepared = codegen::prepare(module, settings).map_err(|e| explain(module, e))?;
     let threads = settings
@@ -60,7 +61,8 @@ fn batches(order: &[u32], size: impl Fn(u32) -> usize, threads: usize) -> Vec<&[
     batches
 }
 
-/// The code indices, those of large bodies first: a large function begun last would keep one core busy and the others waiting.
+/// The code indices, those of large bodies first: a large function begun last would keep one core busy and the others
+/// waiting.
 fn largest_first(module: &Module<'_>) -> Vec<u32> {
     let mut order: Vec<u32> = (0..module.num_codes()).collect();
     order.sort_by_cached_key(|&index| std::cmp::Reverse(size(module, index)));
@@ -82,8 +84,8 @@ fn explain(module: &Module<'_>, error: Error) -> Error {
 /// The jobs a thread did, with their results.
 type Done<T> = Vec<(u32, Result<T, Error>)>;
 
-/// Does every job of the batches (together a permutation of the numbers from 0 on) on up to `threads` threads, each with its own
-/// worker, and returns the results by job number, or the error of the lowest job number.
+/// Does every job of the batches (together a permutation of the numbers from 0 on) on up to `threads` threads, each
+/// with its own worker, and returns the results by job number, or the error of the lowest job number.
 fn parallel<W, T: Send>(
     batches: &[&[u32]],
     threads: usize,
@@ -123,7 +125,8 @@ fn parallel<W, T: Send>(
             // No thread to be had: do it all here.
             return vec![run()];
         }
-        let join = |h: thread::ScopedJoinHandle<'_, _>| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let join =
+            |h: thread::ScopedJoinHandle<'_, _>| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         handles.into_iter().map(join).collect()
     });
 
@@ -163,7 +166,10 @@ mod tests {
         let order: Vec<u32> = (0..20_000).collect();
         let large = |index: u32| if index < 3 { BATCH_BYTES + 1 } else { BATCH_BYTES / 10 };
         let cut = batches(&order, large, 2);
-        assert_eq!(cut.iter().map(|b| b.len()).take(5).collect::<Vec<_>>(), [1, 1, 1, 10, 10]);
+        assert_eq!(
+            cut.iter().map(|b| b.len()).take(5).collect::<Vec<_>>(),
+            [1, 1, 1, 10, 10]
+        );
         assert_eq!(cut.concat(), order);
         assert!(
             batches(&order, |_| 0, 2)
@@ -199,7 +205,10 @@ mod tests {
             );
             let counted = counted.unwrap();
             assert!(counted.iter().zip(0..).all(|((twice, _), n)| *twice == 2 * n));
-            assert!(counted.iter().all(|(_, seen)| *seen >= 1), "each thread has its own worker");
+            assert!(
+                counted.iter().all(|(_, seen)| *seen >= 1),
+                "each thread has its own worker"
+            );
         }
     }
 

@@ -23,8 +23,8 @@ pub const SUPPORTED: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::SIMD)
     .union(WasmFeatures::RELAXED_SIMD);
 
-/// Names of the features outside [`SUPPORTED`], with all flags each needs to be of use. The order matters to [`diagnose`]: a
-/// feature that contains another comes after it.
+/// Names of the features outside [`SUPPORTED`], with all flags each needs to be of use. The order matters to
+/// [`diagnose`]: a feature that contains another comes after it.
 const REFUSED: &[(&str, WasmFeatures)] = &[
     ("component model", WasmFeatures::COMPONENT_MODEL),
     ("threads", WasmFeatures::THREADS),
@@ -77,8 +77,8 @@ impl From<wasmparser::Error> for Error {
     }
 }
 
-/// Turns [`Error::Invalid`] into [`Error::Unsupported`] if the module is valid WebAssembly with features beyond [`SUPPORTED`].
-/// Other errors are returned as they are. Validates the whole module a few times: only for the way out.
+/// Turns [`Error::Invalid`] into [`Error::Unsupported`] if the module is valid WebAssembly with features beyond
+/// [`SUPPORTED`]. Other errors are returned as they are. Validates the whole module a few times: only for the way out.
 pub fn diagnose(wasm: &[u8], error: Error) -> Error {
     let Error::Invalid { message, offset } = error else {
         return error;

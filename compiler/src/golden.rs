@@ -1,7 +1,7 @@
 //! The function compiler on small modules: golden CLIF of the translation and of the migration points.
 //!
-//! `golden/NAME.wat` compiles to `golden/NAME.clif` (optimised, after the record rule) and its points. After an intended change,
-//! run with `BLESS=1` and read the difference.
+//! `golden/NAME.wat` compiles to `golden/NAME.clif` (optimised, after the record rule) and its points. After an
+//! intended change, run with `BLESS=1` and read the difference.
 
 use crate::codegen::{FunctionCompiler, prepare};
 use crate::module::Module;
@@ -110,7 +110,8 @@ fn points_do_not_depend_on_the_optimisation_level() {
 
 #[test]
 fn without_migration_there_are_no_points_and_no_records() {
-    let wasm = wat::parse_file(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/recursion.wat")).expect("test module");
+    let wasm =
+        wat::parse_file(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/recursion.wat")).expect("test module");
     for f in compile(&wasm, false, OptLevel::O2) {
         assert_eq!(f.points, FunctionPoints::default());
         assert!(!f.clif.as_deref().unwrap_or("").contains("stack_addr"));
@@ -119,7 +120,8 @@ fn without_migration_there_are_no_points_and_no_records() {
 
 #[test]
 fn every_function_has_both_architectures_and_its_sites() {
-    let wasm = wat::parse_file(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/recursion.wat")).expect("test module");
+    let wasm =
+        wat::parse_file(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/recursion.wat")).expect("test module");
     for f in compile(&wasm, true, OptLevel::O2) {
         assert_eq!(f.machine.len(), 2);
         for m in &f.machine {

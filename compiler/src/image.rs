@@ -38,8 +38,8 @@ pub struct Symbol {
     pub len: u32,
 }
 
-/// Builds one image per target from the module's compiled functions (one per code index). `names` keeps function names in the
-/// image; without, backtraces and snapshots show indices only.
+/// Builds one image per target from the module's compiled functions (one per code index). `names` keeps function names
+/// in the image; without, backtraces and snapshots show indices only.
 pub fn build(
     module: &Module<'_>,
     settings: &Settings,
@@ -139,7 +139,10 @@ fn check_points(function: &FunctionPoints) -> Result<(), String> {
         let changes = function.changes(n);
         let known = changes.last().is_none_or(|&h| (h as usize) < function.homes.len());
         if !known || !changes.is_sorted_by(|a, b| a < b) {
-            return Err(format!("the live homes at {:#x} are not ascending indices", point.offset));
+            return Err(format!(
+                "the live homes at {:#x} are not ascending indices",
+                point.offset
+            ));
         }
     }
     Ok(())
@@ -220,7 +223,10 @@ mod tests {
         assert_eq!(images.iter().map(|i| i.arch).collect::<Vec<_>>(), Arch::ALL);
         for linked in &images {
             let image = Image::parse(&linked.meta).unwrap();
-            assert_eq!((image.arch(), image.migratable(), image.text_len()), (linked.arch, true, 160));
+            assert_eq!(
+                (image.arch(), image.migratable(), image.text_len()),
+                (linked.arch, true, 160)
+            );
             assert_eq!(linked.text.len(), 160);
             let module = image.module().unwrap();
             let range = &module.data[0].bytes;
@@ -229,7 +235,10 @@ mod tests {
             assert_eq!(image.points().unwrap().get(4).unwrap(), functions(5)[4].points);
             assert_eq!(image.code().unwrap().range(2), Some((64, 20)));
             let names: Vec<_> = linked.symbols.iter().map(|s| s.name.as_str()).collect();
-            assert_eq!(names, ["import env.f", "main", "wasm[2]", "enter type[0]", "enter type[1]"]);
+            assert_eq!(
+                names,
+                ["import env.f", "main", "wasm[2]", "enter type[0]", "enter type[1]"]
+            );
             assert_eq!(
                 linked.symbols[3],
                 Symbol {
@@ -261,7 +270,10 @@ mod tests {
             let mut functions = functions(5);
             breakage(&mut functions[2]);
             let result = build_with(&functions, true);
-            assert!(matches!(result, Err(Error::Internal { func: 2, .. })), "{n}: {result:?}");
+            assert!(
+                matches!(result, Err(Error::Internal { func: 2, .. })),
+                "{n}: {result:?}"
+            );
         }
     }
 }

@@ -5,7 +5,8 @@ use crate::module::Module;
 use dunlin_format::imports;
 use dunlin_format::types::{FuncType, ValType};
 
-/// Every import must be known to the runtime, with the same signature. `spectest` admits the test suite's host module as well.
+/// Every import must be known to the runtime, with the same signature. `spectest` admits the test suite's host module
+/// as well.
 pub fn check(module: &Module<'_>, spectest: bool) -> Result<(), Error> {
     let mut unknown = Vec::new();
     let mut mismatch = None;
@@ -70,7 +71,10 @@ mod tests {
             import("wasi_snapshot_preview1", "proc_exit", ""),
             import("env", "puts", "(param i32)"),
         );
-        let text = format!("(module {exit} {puts} {})", import("spectest", "print_i32", "(param i32)"));
+        let text = format!(
+            "(module {exit} {puts} {})",
+            import("spectest", "print_i32", "(param i32)")
+        );
         let unknown = |module: &str, name: &str| UnknownImport {
             module: module.into(),
             name: name.into(),

@@ -160,7 +160,11 @@ pub fn compile(wasm_or_wat: &[u8], options: &CompileOptions) -> Result<Compiled,
 }
 
 /// The functions' texts, each below a line with its name.
-fn listing(module: &Module<'_>, functions: &[CompiledFunction], text: impl Fn(&CompiledFunction) -> Option<&str>) -> String {
+fn listing(
+    module: &Module<'_>,
+    functions: &[CompiledFunction],
+    text: impl Fn(&CompiledFunction) -> Option<&str>,
+) -> String {
     let mut out = String::new();
     for function in functions {
         if let Some(text) = text(function) {

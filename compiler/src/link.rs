@@ -1,7 +1,7 @@
 //! Lays out one architecture's functions in a text and resolves the calls between them.
 //!
-//! Functions lie in code-index order. All relocations are between functions of one text, so that the result needs none when it is
-//! loaded, wherever that is.
+//! Functions lie in code-index order. All relocations are between functions of one text, so that the result needs none
+//! when it is loaded, wherever that is.
 
 use crate::error::Error;
 use crate::output::{CompiledFunction, MachineFunction, Reloc, RelocKind};
@@ -214,8 +214,18 @@ mod tests {
             }
         );
         let just = [
-            function(0, Arch::Aarch64, &bl, &[reloc(0, RelocKind::Arm64Call26, 0, (1 << 27) - 4)]),
-            function(1, Arch::Aarch64, &bl, &[reloc(0, RelocKind::Arm64Call26, 1, -(1 << 27))]),
+            function(
+                0,
+                Arch::Aarch64,
+                &bl,
+                &[reloc(0, RelocKind::Arm64Call26, 0, (1 << 27) - 4)],
+            ),
+            function(
+                1,
+                Arch::Aarch64,
+                &bl,
+                &[reloc(0, RelocKind::Arm64Call26, 1, -(1 << 27))],
+            ),
         ];
         let text = link(&just, Arch::Aarch64).unwrap();
         assert_eq!(text.bytes[..4], 0x95ff_ffffu32.to_le_bytes());
@@ -234,7 +244,10 @@ mod tests {
         ] {
             let functions = [function(0, arch, &bl, &[bad])];
             let result = link(&functions, arch);
-            assert!(matches!(result, Err(Error::Internal { func: 0, .. })), "{bad:?}: {result:?}");
+            assert!(
+                matches!(result, Err(Error::Internal { func: 0, .. })),
+                "{bad:?}: {result:?}"
+            );
         }
         assert!(matches!(
             link(&[function(0, Arch::X86_64, &bl, &[])], Arch::Aarch64),

@@ -1,19 +1,21 @@
 //! A WebAssembly module: decoded and validated, all but its function bodies.
 //!
-//! Bodies come out with their validators, so that the function compiler validates, scans and compiles them in parallel. Invariant:
-//! a [`Module`] holds nothing outside [`features::SUPPORTED`], and no imports but functions.
+//! Bodies come out with their validators, so that the function compiler validates, scans and compiles them in parallel.
+//! Invariant: a [`Module`] holds nothing outside [`features::SUPPORTED`], and no imports but functions.
 
 mod names;
 mod segments;
 
 use crate::error::Error;
 use crate::features;
-use dunlin_format::module::{ConstExpr, ConstOp, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, Table};
+use dunlin_format::module::{
+    ConstExpr, ConstOp, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, Table,
+};
 use dunlin_format::types::{FuncType, ValType, Value};
 use std::collections::HashMap;
 use wasmparser::{
-    CompositeInnerType, ExternalKind, FuncToValidate, FunctionBody, Operator, Parser, Payload, TableInit, TypeRef, ValidPayload,
-    Validator, ValidatorResources,
+    CompositeInnerType, ExternalKind, FuncToValidate, FunctionBody, Operator, Parser, Payload, TableInit, TypeRef,
+    ValidPayload, Validator, ValidatorResources,
 };
 
 /// A decoded module. Borrows its binary.
@@ -25,7 +27,8 @@ pub struct Module<'a> {
     pub info: ModuleInfo,
     /// What the ranges of `info.data` refer to.
     pub data: &'a [u8],
-    /// Functions' names, ascending by index: from the name section, else the first export's. Functions without are absent.
+    /// Functions' names, ascending by index: from the name section, else the first export's. Functions without are
+    /// absent.
     pub names: Vec<(u32, String)>,
     /// The module's identity.
     pub hash: ModuleHash,
@@ -81,7 +84,8 @@ impl<'a> Module<'a> {
 
     /// A defined function's body; none for an imported function or a trampoline.
     pub fn body(&self, code_index: u32) -> Option<&Body<'a>> {
-        self.bodies.get((code_index as usize).checked_sub(self.info.imports.len())?)
+        self.bodies
+            .get((code_index as usize).checked_sub(self.info.imports.len())?)
     }
 
     /// A function's name, if it has one.

@@ -1,7 +1,7 @@
 //! Writes an image as a relocatable ELF object (`--emit obj`), for tools that look at code.
 //!
-//! Calls within the text are resolved already; what remains to be relocated are the functions' addresses in `.eh_frame`. The
-//! metadata is in a section of its own, as in an executable.
+//! Calls within the text are resolved already; what remains to be relocated are the functions' addresses in
+//! `.eh_frame`. The metadata is in a section of its own, as in an executable.
 
 use crate::debug;
 use crate::error::Error;
@@ -10,7 +10,9 @@ use dunlin_format::arch::Arch;
 use dunlin_format::image::META_SECTION;
 use object::elf::{R_AARCH64_PREL32, R_X86_64_PC32};
 use object::write::{Object, Relocation, StandardSection, Symbol, SymbolSection};
-use object::{Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
+use object::{
+    Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
+};
 
 /// The object's bytes.
 pub fn write_object(image: &LinkedImage) -> Result<Vec<u8>, Error> {
@@ -79,7 +81,10 @@ mod tests {
             let elf = ElfFile64::<Endianness>::parse(&bytes[..]).unwrap();
             let text = elf.section_by_name(".text").unwrap();
             assert_eq!(text.data().unwrap(), &image.text[..]);
-            assert_eq!(elf.section_by_name(META_SECTION).unwrap().data().unwrap(), &image.meta[..]);
+            assert_eq!(
+                elf.section_by_name(META_SECTION).unwrap().data().unwrap(),
+                &image.meta[..]
+            );
             let symbol = elf.symbol_by_name("loop").unwrap();
             assert_eq!(
                 (symbol.address(), symbol.size()),

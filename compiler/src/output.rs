@@ -8,7 +8,8 @@ use dunlin_format::module::Needs;
 /// One function, compiled for every requested architecture.
 #[derive(Debug)]
 pub struct CompiledFunction {
-    /// Its code index (see [`dunlin_format::framemap`]): a function of the module, or `num_funcs + type` for a trampoline.
+    /// Its code index (see [`dunlin_format::framemap`]): a function of the module, or `num_funcs + type` for a
+    /// trampoline.
     pub code_index: u32,
     /// Record homes and migration points; equal on every architecture.
     pub points: FunctionPoints,
@@ -56,7 +57,8 @@ pub struct Reloc {
     pub addend: i64,
 }
 
-/// Kinds of relocation the pipeline produces; all are between functions of one text, so they are resolved at build time.
+/// Kinds of relocation the pipeline produces; all are between functions of one text, so they are resolved at build
+/// time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelocKind {
     /// 32-bit PC-relative displacement (`R_X86_64_PC32` / `PLT32`).

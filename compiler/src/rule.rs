@@ -1,13 +1,13 @@
 //! The record rule: no SSA value lives across a migration point outside the record.
 //!
-//! A restored frame has its record and nothing else, so a value that the optimised CLIF keeps in a register or a spill slot across
-//! a call would be garbage after a move. The translation keeps every WebAssembly value out of that position; what the optimiser
-//! may still leave there are constants, and expressions over constants, that it found equal on both sides of a call. Those are
-//! computed anew: cloned once per call-free segment that uses them. Anything else found live across a call is an internal error,
-//! never silently wrong code.
+//! A restored frame has its record and nothing else, so a value that the optimised CLIF keeps in a register or a spill
+//! slot across a call would be garbage after a move. The translation keeps every WebAssembly value out of that
+//! position; what the optimiser may still leave there are constants, and expressions over constants, that it found
+//! equal on both sides of a call. Those are computed anew: cloned once per call-free segment that uses them. Anything
+//! else found live across a call is an internal error, never silently wrong code.
 //!
-//! The liveness is sparse: only values with a use outside the call-free segment of their definition are followed, each from its
-//! uses back to its definition.
+//! The liveness is sparse: only values with a use outside the call-free segment of their definition are followed, each
+//! from its uses back to its definition.
 
 use crate::error::Error;
 use crate::hash::HashMap;
@@ -17,7 +17,8 @@ use cranelift_codegen::ir::{Block, BlockArg, Function, Inst, InstructionData, Op
 use cranelift_entity::packed_option::PackedOption;
 use cranelift_entity::{EntitySet, SecondaryMap};
 
-/// Makes the function obey the record rule, or tells why it can't. `func_index` is for the message. Returns the number of clones.
+/// Makes the function obey the record rule, or tells why it can't. `func_index` is for the message. Returns the number
+/// of clones.
 pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], func_index: u32) -> Result<usize, Error> {
     let segments = Segments::new(func, neutral);
     if segments.calls == 0 {
@@ -46,7 +47,11 @@ pub fn apply(func: &mut Function, cfg: &ControlFlowGraph, neutral: &[SigRef], fu
         return Ok(0);
     }
     let clones = rematerialise(func, &crossing, &segments);
-    debug_assert!(crossing_values(func, cfg, &Segments::new(func, neutral)).values.is_empty());
+    debug_assert!(
+        crossing_values(func, cfg, &Segments::new(func, neutral))
+            .values
+            .is_empty()
+    );
     Ok(clones)
 }
 
@@ -67,9 +72,10 @@ fn passes_values_on(func: &Function, inst: Inst) -> bool {
         _ => return false,
     };
     let targets = func.dfg.exception_tables[exception].all_branches();
-    targets
-        .iter()
-        .any(|call| call.args(&func.dfg.value_lists).any(|arg| matches!(arg, BlockArg::Value(_))))
+    targets.iter().any(|call| {
+        call.args(&func.dfg.value_lists)
+            .any(|arg| matches!(arg, BlockArg::Value(_)))
+    })
 }
 
 /// Where values are defined, in terms of (block, number of calls before in that block).
@@ -131,7 +137,9 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Cro
         for i in func.layout.block_insts(b) {
             for v in func.dfg.inst_values(i) {
                 let v = func.dfg.resolve_aliases(v);
-                let Some((def_block, def_seg)) = s.defs[v] else { continue };
+                let Some((def_block, def_seg)) = s.defs[v] else {
+                    continue;
+                };
                 if (def_block, def_seg) == (b, seg) {
                     continue;
                 }
@@ -141,7 +149,8 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Cro
                 if def_block == b {
                     crossing.insert(v);
                 } else {
-                    // A stack slot's address costs nothing to compute anew (it becomes part of an addressing mode), whether it must be or not.
+                    // A stack slot's address costs nothing to compute anew (it becomes part of an addressing mode),
+                    // whether it must be or not.
                     if seg > 0 || is_stack_addr(func, v) {
                         crossing.insert(v);
                     } else if last[v] != b.into() {
@@ -163,7 +172,9 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Cro
     let mut todo: Vec<Block> = vec![];
     for group in into.chunk_by(|a, b| a.0 == b.0) {
         let v = group[0].0;
-        let Some((def_block, def_seg)) = s.defs[v] else { continue };
+        let Some((def_block, def_seg)) = s.defs[v] else {
+            continue;
+        };
         generation += 1;
         todo.clear();
         for &(_, b) in group {
@@ -187,7 +198,10 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Cro
             }
         }
     }
-    Crossing { values: crossing, users }
+    Crossing {
+        values: crossing,
+        users,
+    }
 }
 
 fn is_stack_addr(func: &Function, v: Value) -> bool {
@@ -207,8 +221,8 @@ fn is_leaf(op: Opcode) -> bool {
     )
 }
 
-/// Can the value be computed anew anywhere: is it a constant, or a pure expression over constants? Of any depth: the optimiser
-/// folds no vectors, so it may find whole expressions equal on both sides of a call.
+/// Can the value be computed anew anywhere: is it a constant, or a pure expression over constants? Of any depth: the
+/// optimiser folds no vectors, so it may find whole expressions equal on both sides of a call.
 fn is_constant(func: &Function, v: Value, known: &mut HashMap<Value, bool>) -> bool {
     let mut todo = vec![func.dfg.resolve_aliases(v)];
     while let Some(&v) = todo.last() {
@@ -235,7 +249,11 @@ fn is_constant(func: &Function, v: Value, known: &mut HashMap<Value, bool>) -> b
 /// Does an instruction's one result depend on its arguments alone?
 fn is_pure(func: &Function, inst: Inst) -> bool {
     let op = func.dfg.insts[inst].opcode();
-    !op.is_call() && !op.can_load() && !op.can_trap() && !op.other_side_effects() && func.dfg.inst_results(inst).len() == 1
+    !op.is_call()
+        && !op.can_load()
+        && !op.can_trap()
+        && !op.other_side_effects()
+        && func.dfg.inst_results(inst).len() == 1
 }
 
 /// Clones of the segment that is being looked at: of each value, the clone and the segment's number.
@@ -268,8 +286,16 @@ fn rematerialise(func: &mut Function, crossing: &Crossing, s: &Segments) -> usiz
     clones
 }
 
-/// Clones a constant expression before an instruction, but for those parts of which the segment has clones; counts the clones.
-fn clone_before(func: &mut Function, v: Value, before: Inst, here: &mut Clones, number: u32, clones: &mut usize) -> Value {
+/// Clones a constant expression before an instruction, but for those parts of which the segment has clones; counts the
+/// clones.
+fn clone_before(
+    func: &mut Function,
+    v: Value,
+    before: Inst,
+    here: &mut Clones,
+    number: u32,
+    clones: &mut usize,
+) -> Value {
     let find = |here: &Clones, v: Value| here[v].filter(|&(_, n)| n == number).map(|(clone, _)| clone);
     if let Some(clone) = find(here, v) {
         return clone;
@@ -313,7 +339,8 @@ mod tests {
     use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
     use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
-    /// A constant that a block uses before its call, and that lives on through that block, crosses the call all the same.
+    /// A constant that a block uses before its call, and that lives on through that block, crosses the call all the
+    /// same.
     #[test]
     fn a_value_used_before_a_call_may_cross_it_too() {
         let mut sig = Signature::new(CallConv::SystemV);
@@ -346,6 +373,10 @@ mod tests {
         let crossing = crossing_values(&func, &cfg, &Segments::new(&func, &[]));
         assert_eq!(crossing.values.iter().collect::<Vec<_>>(), [zero]);
         assert_eq!(apply(&mut func, &cfg, &[], 0).unwrap(), 2);
-        assert!(crossing_values(&func, &cfg, &Segments::new(&func, &[])).values.is_empty());
+        assert!(
+            crossing_values(&func, &cfg, &Segments::new(&func, &[]))
+                .values
+                .is_empty()
+        );
     }
 }

@@ -30,14 +30,15 @@ pub struct Settings {
     pub opt_level: OptLevel,
     /// Emit migration points. Without them the same code can't be checkpointed: the honest baseline.
     pub migration: bool,
-    /// Make every NaN that arithmetic produces the canonical one, so that results are equal, bit for bit, on every architecture.
+    /// Make every NaN that arithmetic produces the canonical one, so that results are equal, bit for bit, on every
+    /// architecture.
     pub deterministic: bool,
     /// Keep the optimised CLIF's text (`--emit clif`).
     pub want_clif: bool,
     /// Keep the assembly's text (`--emit asm`).
     pub want_asm: bool,
-    /// Variables of a function that may be alive at once; in one with more, half as many stay in registers as far as those go, the
-    /// others are in memory. Changes neither migration points nor snapshots.
+    /// Variables of a function that may be alive at once; in one with more, half as many stay in registers as far as
+    /// those go, the others are in memory. Changes neither migration points nor snapshots.
     pub max_alive: usize,
     /// Threads to compile on; by default all cores.
     pub threads: Option<usize>,

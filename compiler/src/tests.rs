@@ -59,7 +59,9 @@ fn what_was_asked_for_is_there() {
     let compiled = compile(PROGRAM.as_bytes(), &options(2)).unwrap();
     assert_eq!(compiled.images.iter().map(|i| i.arch).collect::<Vec<_>>(), Arch::ALL);
     assert!(
-        compiled.clif.contains("; 1: even\nfunction u0:1(i64, i32) -> i32 tail {"),
+        compiled
+            .clif
+            .contains("; 1: even\nfunction u0:1(i64, i32) -> i32 tail {"),
         "{}",
         compiled.clif
     );

@@ -15,8 +15,8 @@ pub fn val_type(ty: wasmparser::ValType) -> Option<ValType> {
     })
 }
 
-/// Dunlin's type for a validated reference type. All references to functions are funcrefs: what they refer to is checked where
-/// it matters, so that nothing a snapshot says of them has to be believed.
+/// Dunlin's type for a validated reference type. All references to functions are funcrefs: what they refer to is
+/// checked where it matters, so that nothing a snapshot says of them has to be believed.
 fn ref_type(ty: wasmparser::RefType) -> Option<ValType> {
     use wasmparser::{AbstractHeapType, HeapType};
     Some(match ty.heap_type() {

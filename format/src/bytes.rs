@@ -79,7 +79,8 @@ impl<'a> Reader<'a> {
         Some((n >> 1) as i64 ^ -((n & 1) as i64))
     }
 
-    /// A count of things that take at least one byte each: never more than the bytes left, so it may size an allocation.
+    /// A count of things that take at least one byte each: never more than the bytes left, so it may size an
+    /// allocation.
     pub fn count(&mut self) -> Option<usize> {
         let n = usize::try_from(self.leb()?).ok()?;
         (n <= self.left()).then_some(n)

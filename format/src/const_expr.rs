@@ -116,7 +116,11 @@ mod tests {
     #[test]
     fn one_operator_is_itself_and_nonsense_has_no_value() {
         assert_eq!(ConstExpr::new(vec![ConstOp::RefFunc(2)]), ConstExpr::RefFunc(2));
-        let mixed = vec![ConstOp::Value(Value::I32(1)), ConstOp::Value(Value::I64(1)), ConstOp::Add];
+        let mixed = vec![
+            ConstOp::Value(Value::I32(1)),
+            ConstOp::Value(Value::I64(1)),
+            ConstOp::Add,
+        ];
         assert_eq!(ConstExpr::new(mixed).value(|_| None), None);
         assert_eq!(ConstExpr::new(vec![ConstOp::Add]).value(|_| None), None);
         assert_eq!(ConstExpr::new(vec![]).value(|_| None), None);

@@ -1,7 +1,7 @@
 //! The context: the one structure in memory that generated code may touch.
 //!
-//! Generated code gets one pointer, equal to the base address of linear memory 0. Everything else lies *below* it, at negative
-//! offsets known at compile time:
+//! Generated code gets one pointer, equal to the base address of linear memory 0. Everything else lies *below* it, at
+//! negative offsets known at compile time:
 //!
 //! ```text
 //!   base - size()            slots: 16 bytes each, arguments and results of host calls and of entry from the host
@@ -12,8 +12,8 @@
 //!   base                     linear memory 0
 //! ```
 //!
-//! The layout is a function of the module alone, hence equal on every architecture. Nothing in it is part of the uniform state
-//! as bytes: globals and tables are saved as WebAssembly values and written anew on resume.
+//! The layout is a function of the module alone, hence equal on every architecture. Nothing in it is part of the
+//! uniform state as bytes: globals and tables are saved as WebAssembly values and written anew on resume.
 
 use crate::module::ModuleInfo;
 use std::mem::{offset_of, size_of};
@@ -28,15 +28,17 @@ pub struct ContextHeader {
     pub host_sp: u64,
     /// Frame pointer of the leave thunk's frame on the WebAssembly stack while the host runs.
     pub wasm_fp: u64,
-    /// Address of the leave thunk: `extern "C" fn(ctx, call_id: u32)`. Calling it switches to the host stack and runs the host
-    /// call named by `call_id` (see [`crate::hostcalls`]); arguments and results are in the slots.
+    /// Address of the leave thunk: `extern "C" fn(ctx, call_id: u32)`. Calling it switches to the host stack and runs
+    /// the host call named by `call_id` (see [`crate::hostcalls`]); arguments and results are in the slots.
     pub leave: u64,
-    /// Address of a `memmove`: `extern "C" fn(dst, src, len) -> dst`. Runs on the WebAssembly stack; not a migration point.
+    /// Address of a `memmove`: `extern "C" fn(dst, src, len) -> dst`. Runs on the WebAssembly stack; not a migration
+    /// point.
     pub memmove: u64,
     /// Address of a `memset`: `extern "C" fn(dst, byte: i32, len) -> dst`. As `memmove`.
     pub memset: u64,
-    /// Address of the function table: a [`TableEntry`] per function, and before the first the null entry, so that a function
-    /// reference, sign-extended, is an index. 0 if the module needs none ([`crate::module::Needs::function_table`]).
+    /// Address of the function table: a [`TableEntry`] per function, and before the first the null entry, so that a
+    /// function reference, sign-extended, is an index. 0 if the module needs none
+    /// ([`crate::module::Needs::function_table`]).
     pub functions: u64,
     /// Keeps the header's size a multiple of 16.
     pub reserved64: u64,

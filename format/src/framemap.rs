@@ -2,14 +2,16 @@
 //!
 //! Two halves, two image sections:
 //!
-//! - [`Points`] (section `points`, equal on every architecture): per function the homes of its record and its migration points,
-//!   each with the list of homes that are live there.
-//! - [`Code`] (section `code`, one per architecture): per function its place in the text, its frame layout, and its sites: the
-//!   text offsets (return addresses of calls, addresses of trapping instructions) with the WebAssembly offset of each.
+//! - [`Points`] (section `points`, equal on every architecture): per function the homes of its record and its migration
+//!   points, each with the list of homes that are live there.
+//! - [`Code`] (section `code`, one per architecture): per function its place in the text, its frame layout, and its
+//!   sites: the text offsets (return addresses of calls, addresses of trapping instructions) with the WebAssembly
+//!   offset of each.
 //!
-//! A migration point has exactly one site of kind [`SiteKind::Call`] on each architecture, found by (function, WebAssembly
-//! offset), unless the optimiser proved it unreachable. Both halves are indexed by *code index*: every function of the module
-//! (an imported function's is its wrapper), then one entry trampoline per type index of the module (`num_funcs + type`).
+//! A migration point has exactly one site of kind [`SiteKind::Call`] on each architecture, found by (function,
+//! WebAssembly offset), unless the optimiser proved it unreachable. Both halves are indexed by *code index*: every
+//! function of the module (an imported function's is its wrapper), then one entry trampoline per type index of the
+//! module (`num_funcs + type`).
 //!
 //! Both are decoded one function at a time, when that function is asked for: starting a program costs nothing.
 
@@ -39,7 +41,8 @@ pub enum HomeKind {
 pub struct Home {
     /// What it holds.
     pub kind: HomeKind,
-    /// The value's type ([`ValType::I64`] for the context pointer). A slot used with several types has one home per type.
+    /// The value's type ([`ValType::I64`] for the context pointer). A slot used with several types has one home per
+    /// type.
     pub ty: ValType,
     /// Byte offset in the record, aligned to the type's size.
     pub offset: u32,
@@ -135,7 +138,8 @@ impl FunctionPoints {
         }
     }
 
-    /// Appends a point, of a greater offset than the one before it, and the indices of the homes that are live there, ascending.
+    /// Appends a point, of a greater offset than the one before it, and the indices of the homes that are live there,
+    /// ascending.
     pub fn push(&mut self, point: Point, live: &[u32]) {
         self.points.push(point);
         self.live.push_members(live);
@@ -204,8 +208,8 @@ impl FunctionCode {
         self.sites[..self.sites.partition_point(|s| s.text <= text)].last()
     }
 
-    /// The text offset a call at a byte offset of the module's binary returns to, from the function's first instruction.
-    /// Searches linearly; `dunlin_migrate::frames::FrameMaps` keeps an index.
+    /// The text offset a call at a byte offset of the module's binary returns to, from the function's first
+    /// instruction. Searches linearly; `dunlin_migrate::frames::FrameMaps` keeps an index.
     pub fn call_site_of(&self, wasm_offset: u32) -> Option<u32> {
         self.sites
             .iter()

@@ -1,7 +1,7 @@
 //! The calls that leave generated code through the leave thunk, by number.
 //!
-//! Arguments are read from, and results written to, the context's slots from slot 0 on, in WebAssembly order, one value each
-//! (integers and floats in the low bytes). Trapping calls don't return.
+//! Arguments are read from, and results written to, the context's slots from slot 0 on, in WebAssembly order, one value
+//! each (integers and floats in the low bytes). Trapping calls don't return.
 
 /// A poll found its flag set: serve whatever is pending (a migration point of kind loop or entry).
 pub const POLL: u32 = 0;
@@ -37,8 +37,8 @@ pub const TAG_SLOT: u32 = 1;
 /// First of the slots in which a handler finds what the exception carries.
 pub const PAYLOAD_SLOT: u32 = 2;
 
-/// The call of imported function `i` is `IMPORT_BASE + i`. Its one call site is in the import's own wrapper function, whose
-/// frame is a migration point of kind host: an undone call leaves the arguments in the wrapper's record.
+/// The call of imported function `i` is `IMPORT_BASE + i`. Its one call site is in the import's own wrapper function,
+/// whose frame is a migration point of kind host: an undone call leaves the arguments in the wrapper's record.
 pub const IMPORT_BASE: u32 = 0x1000;
 
 /// Slots the runtime's own calls need at most.

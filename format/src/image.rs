@@ -1,4 +1,5 @@
-//! The image: one module's metadata for one architecture, as it lies in an executable's metadata segment beside the text.
+//! The image: one module's metadata for one architecture, as it lies in an executable's metadata segment beside the
+//! text.
 //!
 //! ```text
 //!   0    Header, 80 bytes, readable alone     magic, version, architecture, module, flags, lengths, checksum
@@ -6,13 +7,14 @@
 //!        sections, 16-byte aligned            module, data, names, points, code, seal
 //! ```
 //!
-//! All numbers are little-endian. Sections are read in place: opening an image costs the header's checksum and the section table.
-//! The two segments have fixed addresses ([`META_ADDR`], [`TEXT_ADDR`]) in every executable; the runtime is linked with
-//! placeholders there, and `dunlin build` points their program headers at the image.
+//! All numbers are little-endian. Sections are read in place: opening an image costs the header's checksum and the
+//! section table. The two segments have fixed addresses ([`META_ADDR`], [`TEXT_ADDR`]) in every executable; the runtime
+//! is linked with placeholders there, and `dunlin build` points their program headers at the image.
 //!
-//! The seal is a SHA-256 over the other sections, the text, and what the header says of them ([`seal`]): by it `dunlin` finds out before it
-//! starts an executable that the header's module hash stands for other contents. It is no signature: who can forge an image can seal it,
-//! too. Images of earlier builds have none; readers that don't know it skip it.
+//! The seal is a SHA-256 over the other sections, the text, and what the header says of them ([`seal`]): by it `dunlin`
+//! finds out before it starts an executable that the header's module hash stands for other contents. It is no
+//! signature: who can forge an image can seal it, too. Images of earlier builds have none; readers that don't know it
+//! skip it.
 
 mod elf;
 mod names;
@@ -63,7 +65,13 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Section; 5] = [Section::Module, Section::Data, Section::Names, Section::Points, Section::Code];
+    const ALL: [Section; 5] = [
+        Section::Module,
+        Section::Data,
+        Section::Names,
+        Section::Points,
+        Section::Code,
+    ];
 }
 
 /// Why an image can't be read.
@@ -73,7 +81,9 @@ pub enum ImageError {
     #[error("this executable carries no program: build one with `dunlin build`")]
     NoImage,
     /// Written by another version of Dunlin.
-    #[error("the image has format version {found}, this runtime reads {VERSION}: build the executable again with `dunlin build`")]
+    #[error(
+        "the image has format version {found}, this runtime reads {VERSION}: build the executable again with `dunlin build`"
+    )]
     Version {
         /// The image's version.
         found: u32,
@@ -230,7 +240,8 @@ pub struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Reads the header and the section table. `bytes` may go on behind the image (a mapped segment ends at a page's end).
+    /// Reads the header and the section table. `bytes` may go on behind the image (a mapped segment ends at a page's
+    /// end).
     pub fn parse(bytes: &'a [u8]) -> Result<Image<'a>, ImageError> {
         let header = Header::parse(bytes)?;
         let len = usize::try_from(header.total_len).ok();
@@ -241,15 +252,16 @@ impl<'a> Image<'a> {
         let mut sections = [None; 5];
         let mut seal = None;
         for _ in 0..header.sections {
-            let (id, body) = section_entry(&mut table, bytes).ok_or(ImageError::Damaged("a section lies outside of it"))?;
+            let (id, body) =
+                section_entry(&mut table, bytes).ok_or(ImageError::Damaged("a section lies outside of it"))?;
             if let Some(n) = Section::ALL.iter().position(|&s| s as u32 == id)
                 && sections[n].replace(body).is_some()
             {
                 return Err(ImageError::Damaged("a section occurs twice"));
             }
             if id == SEAL {
-                let body =
-                    <[u8; SEAL_LEN]>::try_from(body).map_err(|_| ImageError::Damaged("its seal has an impossible length"))?;
+                let body = <[u8; SEAL_LEN]>::try_from(body)
+                    .map_err(|_| ImageError::Damaged("its seal has an impossible length"))?;
                 if seal.replace(body).is_some() {
                     return Err(ImageError::Damaged("a section occurs twice"));
                 }
@@ -394,7 +406,10 @@ mod tests {
         );
         assert_eq!((image.text_len(), image.data()), (28, &b"hello"[..]));
         let module = image.module().unwrap();
-        assert_eq!((module.name.as_str(), module.exported_func("_start")), ("sample", Some(0)));
+        assert_eq!(
+            (module.name.as_str(), module.exported_func("_start")),
+            ("sample", Some(0))
+        );
         assert_eq!(image.names().unwrap().get(0), Some("main"));
         assert_eq!(image.points().unwrap().len(), 2);
         assert_eq!(image.code().unwrap().find(20), Some(1));

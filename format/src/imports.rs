@@ -1,15 +1,16 @@
 //! What a program may import: the functions the runtime provides, with their types. The compiler refuses anything else.
 //!
-//! Source of the WASI types: the witx files of `wasi_snapshot_preview1` and `wasi_unstable`, lowered to core WebAssembly
-//! (handles, sizes, pointers, enums and flags of up to 32 bits are `i32`; results other than the errno go through pointers).
+//! Source of the WASI types: the witx files of `wasi_snapshot_preview1` and `wasi_unstable`, lowered to core
+//! WebAssembly (handles, sizes, pointers, enums and flags of up to 32 bits are `i32`; results other than the errno go
+//! through pointers).
 
 use crate::types::{FuncType, ValType};
 
 /// The module name of WASI preview1.
 pub const PREVIEW1: &str = "wasi_snapshot_preview1";
 
-/// The module name of its predecessor: same functions and numbers but for `sock_accept` (absent), the numbering of `whence`, and
-/// the layouts of `filestat` and `subscription`.
+/// The module name of its predecessor: same functions and numbers but for `sock_accept` (absent), the numbering of
+/// `whence`, and the layouts of `filestat` and `subscription`.
 pub const UNSTABLE: &str = "wasi_unstable";
 
 /// The module name the specification's test suite imports its print functions from.

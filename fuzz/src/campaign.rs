@@ -175,7 +175,11 @@ impl fmt::Display for Campaign {
                     "; {} judged by the interpreter, the rest by wasmtime, of which {} against the interpreter",
                     c.interpreted, c.outvoted
                 )?,
-                Mode::Forced => write!(f, "; {} migrations, {} modules pass too few points", c.points, c.skipped)?,
+                Mode::Forced => write!(
+                    f,
+                    "; {} migrations, {} modules pass too few points",
+                    c.points, c.skipped
+                )?,
                 Mode::Away | Mode::Home => write!(f, "; {} modules pass no point", c.skipped)?,
                 Mode::Emulated | Mode::EmulatedForced => {}
             }

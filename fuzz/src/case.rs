@@ -59,7 +59,9 @@ impl Case {
             Profile::Exceptions | Profile::Legacy => rng.pick(&[20, 100, 300, 4000]),
             _ => rng.pick(&[20, 100, 300, 1000]),
         };
-        let index = module.ensure_termination(fuel).map_err(|e| NoCase::Smith(e.to_string()))?;
+        let index = module
+            .ensure_termination(fuel)
+            .map_err(|e| NoCase::Smith(e.to_string()))?;
         let mut wasm = module.to_bytes();
         if roomy {
             wasm = roomy::with_busy_memories(&wasm, &mut rng)?;
@@ -220,7 +222,11 @@ mod tests {
                 other => other.unwrap_or_else(|e| panic!("seed {seed}: {e}")),
             };
             let again = Case::of(seed).unwrap();
-            assert_eq!((&case.wasm, &case.commands), (&again.wasm, &again.commands), "seed {seed}");
+            assert_eq!(
+                (&case.wasm, &case.commands),
+                (&again.wasm, &again.commands),
+                "seed {seed}"
+            );
             assert!(case.commands.len() > 1, "seed {seed}");
         }
     }

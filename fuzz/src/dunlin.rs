@@ -54,7 +54,8 @@ impl Runtimes {
     }
 }
 
-/// A directory, in memory if possible, for one executable per architecture and what passes through its runs. One worker's.
+/// A directory, in memory if possible, for one executable per architecture and what passes through its runs. One
+/// worker's.
 #[derive(Debug)]
 pub struct Workshop {
     dir: PathBuf,
@@ -157,7 +158,10 @@ impl Workshop {
             &max_alive,
             "-o",
         ]);
-        command.arg(self.dir.join("crash")).arg(&module).env("RUST_BACKTRACE", "0");
+        command
+            .arg(self.dir.join("crash"))
+            .arg(&module)
+            .env("RUST_BACKTRACE", "0");
         command.stderr(File::create(&errors).map_err(system(&errors))?);
         let status = command.status().map_err(system(&dunlin))?;
         let text = fs::read_to_string(&errors).map_err(system(&errors))?;
@@ -192,7 +196,9 @@ impl Workshop {
             command
         };
         command.env("DUNLIN_OPTS", options);
-        command.env_remove("DUNLIN_FORCE_MIGRATE").env_remove("DUNLIN_CHECKPOINT_AT");
+        command
+            .env_remove("DUNLIN_FORCE_MIGRATE")
+            .env_remove("DUNLIN_CHECKPOINT_AT");
         if let Some(n) = twist.force {
             command.env("DUNLIN_FORCE_MIGRATE", n.to_string());
         }
@@ -234,7 +240,8 @@ fn replies(output: &str) -> (Vec<String>, String) {
     (replies, calls)
 }
 
-/// Starts a child. A child of another thread's that hasn't reached its program yet may hold our executable open for writing.
+/// Starts a child. A child of another thread's that hasn't reached its program yet may hold our executable open for
+/// writing.
 fn spawn(command: &mut Command) -> std::io::Result<Child> {
     for _ in 0..200 {
         match command.spawn() {
@@ -266,7 +273,8 @@ fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
 /// Processor time that a process has used.
 fn processor_seconds(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // What comes after the name, which is in parentheses; user and system time are the 12th and 13th, in hundredths of a second.
+    // What comes after the name, which is in parentheses; user and system time are the 12th and 13th, in hundredths of
+    // a second.
     let (_, rest) = stat.rsplit_once(')')?;
     let ticks: u64 = rest
         .split_whitespace()

@@ -1,5 +1,5 @@
-//! Host functions: what modules may import, and calls of them at many places. A call of the host is a migration point, and what it is
-//! given is compared, in order: so a value that is printed is missed if it is lost.
+//! Host functions: what modules may import, and calls of them at many places. A call of the host is a migration point,
+//! and what it is given is compared, in order: so a value that is printed is missed if it is lost.
 
 use crate::rewrite::{Locals, bodies, with_bodies};
 use crate::rng::Rng;
@@ -124,7 +124,10 @@ struct Printer<'a> {
 
 impl Printer<'_> {
     fn host(&self, ty: ValType) -> Option<u32> {
-        self.hosts.iter().find(|(_, params)| *params == [ty]).map(|&(index, _)| index)
+        self.hosts
+            .iter()
+            .find(|(_, params)| *params == [ty])
+            .map(|&(index, _)| index)
     }
 
     /// Can a value of the type be printed?
@@ -204,7 +207,8 @@ fn number(ty: ValType) -> ValType {
     if ty == ValType::V128 { ValType::I64 } else { ty }
 }
 
-/// For each function and instruction, the type of what is on top of the operand stack before it, if that is known and no reference.
+/// For each function and instruction, the type of what is on top of the operand stack before it, if that is known and
+/// no reference.
 fn stack_tops(wasm: &[u8]) -> Result<Vec<Vec<Option<ValType>>>, BinaryReaderError> {
     let mut all = Vec::new();
     let mut validator = Validator::new_with_features(WasmFeatures::all());

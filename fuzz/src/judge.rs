@@ -13,7 +13,8 @@ const THERE: Arch = Arch::Aarch64;
 /// Exit code of a program that has written a snapshot and ended.
 const CHECKPOINTED: i32 = 85;
 
-/// What is compared with what. All but the first are compared, reply by reply and to the last bit, with a plain run on x86_64.
+/// What is compared with what. All but the first are compared, reply by reply and to the last bit, with a plain run on
+/// x86_64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {
     /// A run on x86_64 and the reference.
@@ -43,7 +44,10 @@ impl Mode {
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        Mode::ALL.iter().find(|(mode, _)| *mode == self).map_or("", |(_, name)| name)
+        Mode::ALL
+            .iter()
+            .find(|(mode, _)| *mode == self)
+            .map_or("", |(_, name)| name)
     }
 
     fn is_emulated(self) -> bool {
@@ -96,7 +100,12 @@ pub struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     /// Builds a case and makes the plain run.
-    pub fn new(runtimes: &Runtimes, workshop: &'a Workshop, case: &'a Case, modes: &[Mode]) -> Result<Judge<'a>, JudgeError> {
+    pub fn new(
+        runtimes: &Runtimes,
+        workshop: &'a Workshop,
+        case: &'a Case,
+        modes: &[Mode],
+    ) -> Result<Judge<'a>, JudgeError> {
         let both = [HERE, THERE];
         let targets = if modes.iter().any(|m| m.is_emulated()) {
             &both[..]
@@ -288,7 +297,10 @@ mod tests {
         assert_eq!(compare(&a, &a, None).traps, 1);
         let b = lines(&["ready", "ok i32:2", "trap integer overflow"]);
         let difference = compare(&a, &b, None).difference.unwrap();
-        assert!(difference.contains("reply 1") && difference.contains("i32:2"), "{difference}");
+        assert!(
+            difference.contains("reply 1") && difference.contains("i32:2"),
+            "{difference}"
+        );
         assert!(compare(&a, &a[..2], None).difference.unwrap().contains("nothing"));
         assert!(compare(&a, &a, Some("exit code 87".into())).difference.is_some());
     }

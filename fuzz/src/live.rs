@@ -1,6 +1,7 @@
-//! Locals that are alive throughout a function: wasm-smith keeps few values alive across migration points, and a value that is not
-//! needed is not missed. Each function gets some locals of its own, which change now and then, and whose values go into a global: one of
-//! them now and then, and all where the function is left. (Random code leaves its functions in many ways and places.)
+//! Locals that are alive throughout a function: wasm-smith keeps few values alive across migration points, and a value
+//! that is not needed is not missed. Each function gets some locals of its own, which change now and then, and whose
+//! values go into a global: one of them now and then, and all where the function is left. (Random code leaves its
+//! functions in many ways and places.)
 
 use crate::rewrite::{Locals, bodies, with_bodies, with_global};
 use crate::rng::Rng;

@@ -50,7 +50,10 @@ impl Profile {
 
     /// Do its modules use v128?
     pub fn has_vectors(self) -> bool {
-        matches!(self, Profile::Simd | Profile::Mixed | Profile::Memories | Profile::Exceptions)
+        matches!(
+            self,
+            Profile::Simd | Profile::Mixed | Profile::Memories | Profile::Exceptions
+        )
     }
 
     /// A configuration for wasm-smith.
@@ -103,18 +106,21 @@ impl Profile {
                 config.allow_floats = rng.one_in(4);
                 config.allowed_instructions = InstructionKinds::new(&[Numeric, Parametric, Variable, Control]);
                 if rng.one_in(2) {
-                    config.allowed_instructions = InstructionKinds::new(&[Numeric, Parametric, Variable, Control, Memory]);
+                    config.allowed_instructions =
+                        InstructionKinds::new(&[Numeric, Parametric, Variable, Control, Memory]);
                 }
             }
             Profile::Simd => {
                 if rng.one_in(2) {
-                    config.allowed_instructions = InstructionKinds::new(&[Vector, Numeric, Parametric, Variable, Control, Memory]);
+                    config.allowed_instructions =
+                        InstructionKinds::new(&[Vector, Numeric, Parametric, Variable, Control, Memory]);
                 }
             }
             Profile::Exceptions | Profile::Legacy => {
                 config.min_tags = 1;
                 if rng.one_in(2) {
-                    config.allowed_instructions = InstructionKinds::new(&[NumericInt, Parametric, Variable, Control, Reference]);
+                    config.allowed_instructions =
+                        InstructionKinds::new(&[NumericInt, Parametric, Variable, Control, Reference]);
                 }
             }
             Profile::Memories => {

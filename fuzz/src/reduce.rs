@@ -1,4 +1,5 @@
-//! Makes a module that shows a difference smaller, for as long as it shows one: fewer commands, emptied functions, fewer instructions.
+//! Makes a module that shows a difference smaller, for as long as it shows one: fewer commands, emptied functions,
+//! fewer instructions.
 //!
 //! Without modes, what is to be shown is that `dunlin build` crashes.
 

@@ -87,7 +87,8 @@ impl Locals {
     }
 }
 
-/// The module with one more global, a mutable i64 that begins as 0; returns its index, too. The module must define a global already.
+/// The module with one more global, a mutable i64 that begins as 0; returns its index, too. The module must define a
+/// global already.
 pub fn with_global(wasm: &[u8]) -> Result<(Vec<u8>, u32), BinaryReaderError> {
     let (mut module, mut index) = (Module::new(), 0);
     for payload in Parser::new(0).parse_all(wasm) {
@@ -136,7 +137,8 @@ fn copy(module: &mut Module, wasm: &[u8], section: Option<(u8, Range<usize>)>) {
     }
 }
 
-/// The module with every global exported: the one of index `fuel` as `name`, others that aren't yet under names made of theirs.
+/// The module with every global exported: the one of index `fuel` as `name`, others that aren't yet under names made of
+/// theirs.
 pub fn with_globals_exported(wasm: &[u8], name: &str, fuel: u32) -> Result<Vec<u8>, BinaryReaderError> {
     let mut module = Module::new();
     let mut globals = 0;

@@ -1,4 +1,5 @@
-//! Random numbers that depend on a seed alone: SplitMix64 (Steele, Lea, Flood 2014), so that a seed means the same module for ever.
+//! Random numbers that depend on a seed alone: SplitMix64 (Steele, Lea, Flood 2014), so that a seed means the same
+//! module for ever.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
@@ -52,6 +53,9 @@ mod tests {
     #[test]
     fn a_seed_means_the_same_numbers_for_ever() {
         let mut rng = Rng::new(1);
-        assert_eq!([rng.number(), rng.number()], [0x910a_2dec_8902_5cc1, 0xbeeb_8da1_658e_ec67]);
+        assert_eq!(
+            [rng.number(), rng.number()],
+            [0x910a_2dec_8902_5cc1, 0xbeeb_8da1_658e_ec67]
+        );
     }
 }

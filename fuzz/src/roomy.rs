@@ -1,4 +1,5 @@
-//! Memories of more than a few pages: wasm-smith rarely grows one, and seldom hits any but its first pages. Functions get code that does.
+//! Memories of more than a few pages: wasm-smith rarely grows one, and seldom hits any but its first pages. Functions
+//! get code that does.
 
 use crate::rewrite::{Locals, bodies, with_bodies};
 use crate::rng::Rng;

@@ -1,4 +1,5 @@
-//! What is done with a module, in the words of the runtime's `--commands` mode, and replies in a form that engines can be compared in.
+//! What is done with a module, in the words of the runtime's `--commands` mode, and replies in a form that engines can
+//! be compared in.
 
 use crate::rng::Rng;
 use dunlin_format::hostcalls::Trap;
@@ -70,7 +71,17 @@ pub fn argument(ty: ValType, rng: &mut Rng) -> Value {
             })
         }
         ValType::F64 => {
-            let floats = [0.0f64, -0.0, 1.5, -7.25, 1e300, f64::MAX, f64::INFINITY, f64::NAN, 1e-310];
+            let floats = [
+                0.0f64,
+                -0.0,
+                1.5,
+                -7.25,
+                1e300,
+                f64::MAX,
+                f64::INFINITY,
+                f64::NAN,
+                1e-310,
+            ];
             Value::F64(match low % 3 {
                 0 => floats[(low / 3) as usize % floats.len()].to_bits(),
                 1 => nan(64, high),
@@ -84,7 +95,11 @@ pub fn argument(ty: ValType, rng: &mut Rng) -> Value {
         ValType::ExternRef if high & 1 == 0 => Value::ExternRef(Some(low as u32 % 100)),
         ValType::FuncRef | ValType::ExternRef | ValType::ExnRef => Value::zero(ty),
         ValType::I32 | ValType::I64 => {
-            let mask = if ty == ValType::I32 { u64::from(u32::MAX) } else { u64::MAX };
+            let mask = if ty == ValType::I32 {
+                u64::from(u32::MAX)
+            } else {
+                u64::MAX
+            };
             Value::from_bits(ty, u128::from(low & mask))
         }
     }

@@ -33,7 +33,10 @@ impl Slice {
         };
         Ok(Slice {
             native: run(NATIVE, &[Mode::Native, Mode::Forced])?,
-            emulated: run(EMULATED, &[Mode::Emulated, Mode::EmulatedForced, Mode::Away, Mode::Home])?,
+            emulated: run(
+                EMULATED,
+                &[Mode::Emulated, Mode::EmulatedForced, Mode::Away, Mode::Home],
+            )?,
         })
     }
 

@@ -85,8 +85,8 @@ impl Typed {
     }
 }
 
-/// Some direct calls become calls through a typed reference, which may pass through a local; and some references to functions are
-/// made in roundabout ways. Every function must be exported, which declares it for `ref.func`.
+/// Some direct calls become calls through a typed reference, which may pass through a local; and some references to
+/// functions are made in roundabout ways. Every function must be exported, which declares it for `ref.func`.
 pub fn with_typed_references(wasm: &[u8], rng: &mut Rng) -> Result<Vec<u8>, BinaryReaderError> {
     let functions = Functions::of(wasm)?;
     let mut rewritten = Vec::new();
@@ -158,8 +158,8 @@ fn roundabout(bytes: &[u8], rng: &mut Rng, out: &mut Vec<u8>) {
     Instruction::End.encode(out);
 }
 
-/// Without the clauses that take references to exceptions, which legacy exceptions can't express; and without what follows a
-/// `catch_all`, which never matches.
+/// Without the clauses that take references to exceptions, which legacy exceptions can't express; and without what
+/// follows a `catch_all`, which never matches.
 pub fn without_exception_references(wasm: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
     let mut rewritten = Vec::new();
     for body in bodies(wasm)? {
@@ -193,8 +193,8 @@ fn block_type(ty: wasmparser::BlockType) -> BlockType {
         .expect("a block type is encodable as it was")
 }
 
-/// `try_table` becomes `try`, and each clause a handler that branches to where the clause does; some handlers throw again and catch
-/// that. The module must be one of [`without_exception_references`].
+/// `try_table` becomes `try`, and each clause a handler that branches to where the clause does; some handlers throw
+/// again and catch that. The module must be one of [`without_exception_references`].
 pub fn with_legacy_exceptions(wasm: &[u8], rng: &mut Rng) -> Result<Vec<u8>, BinaryReaderError> {
     let mut rewritten = Vec::new();
     for body in bodies(wasm)? {

@@ -110,7 +110,9 @@ mod tests {
 
     /// The rows of a document's table of exit codes: its cells, without the quotes of code.
     fn rows(document: &str) -> Vec<Vec<String>> {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("..")
+            .join(document);
         let text = std::fs::read_to_string(&path).unwrap();
         let lines = text.lines().skip_while(|line| !line.starts_with("| Code | Meaning |"));
         let table = lines.take_while(|line| line.starts_with('|')).skip(2);

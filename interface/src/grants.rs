@@ -76,7 +76,10 @@ mod tests {
     fn grants_are_read_and_written() {
         for mode in [GrantMode::Shared, GrantMode::Carry, GrantMode::CarryAll] {
             let grant = Grant::parse(mode, OsStr::new("/a b::/x")).unwrap();
-            assert_eq!((grant.host.as_os_str(), grant.guest.as_str()), (OsStr::new("/a b"), "/x"));
+            assert_eq!(
+                (grant.host.as_os_str(), grant.guest.as_str()),
+                (OsStr::new("/a b"), "/x")
+            );
             assert_eq!(Grant::parse(mode, &grant.value()), Ok(grant));
             let error = Grant::parse(mode, OsStr::new("::/x")).unwrap_err().to_string();
             assert!(error.contains(&format!("--{}", mode.option())), "{error}");

@@ -7,8 +7,8 @@ use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::path::Path;
 
-/// Memory that can be had in bytes, as far as the kernel tells: what is free or can be made free, and swap (proc_meminfo(5)), but no
-/// more than the control group allows (Documentation/admin-guide/cgroup-v2.rst).
+/// Memory that can be had in bytes, as far as the kernel tells: what is free or can be made free, and swap
+/// (proc_meminfo(5)), but no more than the control group allows (Documentation/admin-guide/cgroup-v2.rst).
 pub fn memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let machine = meminfo(&text)?;
@@ -18,7 +18,13 @@ pub fn memory() -> Option<u64> {
 fn meminfo(text: &str) -> Option<u64> {
     let field = |name: &str| {
         let line = text.lines().find_map(|l| l.strip_prefix(name))?;
-        let kib: u64 = line.trim_start_matches(':').trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        let kib: u64 = line
+            .trim_start_matches(':')
+            .trim()
+            .strip_suffix(" kB")?
+            .trim()
+            .parse()
+            .ok()?;
         kib.checked_mul(1024)
     };
     field("MemAvailable")?.checked_add(field("SwapFree").unwrap_or(0))

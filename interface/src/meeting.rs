@@ -1,12 +1,14 @@
 //! Where programs and the `dunlin` command meet: the directories of control sockets, and the sockets' names.
 //!
-//! A socket's name is `PID-NAMESPACE.sock`: the process id means something in its PID namespace only, and two containers that share a
-//! directory may both have a process 7. (Earlier programs had `PID.sock`; without /proc nobody knows the namespace, and it is 0.) The socket
-//! is bound under another name and gets its own when it listens already: who is refused there knows that nobody is left.
+//! A socket's name is `PID-NAMESPACE.sock`: the process id means something in its PID namespace only, and two
+//! containers that share a directory may both have a process 7. (Earlier programs had `PID.sock`; without /proc nobody
+//! knows the namespace, and it is 0.) The socket is bound under another name and gets its own when it listens already:
+//! who is refused there knows that nobody is left.
 //!
-//! The directory is `$XDG_RUNTIME_DIR/dunlin` or `/tmp/dunlin-UID`, private to the user. In /tmp anyone may have taken that name before;
-//! then it is `/tmp/dunlin-UID-` and something else, made by the first program that needs it and found by its owner. Programs that
-//! start at the same moment may make one each: whoever looks for programs looks into all of them.
+//! The directory is `$XDG_RUNTIME_DIR/dunlin` or `/tmp/dunlin-UID`, private to the user. In /tmp anyone may have taken
+//! that name before; then it is `/tmp/dunlin-UID-` and something else, made by the first program that needs it and
+//! found by its owner. Programs that start at the same moment may make one each: whoever looks for programs looks into
+//! all of them.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -58,7 +60,8 @@ fn is_private(directory: &Path) -> bool {
     fs::symlink_metadata(directory).is_ok_and(|m| m.is_dir() && m.uid() == user() && m.mode() & 0o077 == 0)
 }
 
-/// The directories in which programs of this user may listen, and those among them that can't be used because they are another's.
+/// The directories in which programs of this user may listen, and those among them that can't be used because they are
+/// another's.
 pub fn directories() -> (Vec<PathBuf>, Vec<Foreign>) {
     let (mut own, mut foreign) = (Vec::new(), Vec::new());
     for path in wanted() {
@@ -253,6 +256,11 @@ mod tests {
         // Two that were made at the same moment: programs are looked for in both.
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
         let both = substitutes(dir.path());
-        assert!(both.len() == 2 && [&first, &third].iter().all(|s| both.iter().any(|d| s.parent() == Some(d))));
+        assert!(
+            both.len() == 2
+                && [&first, &third]
+                    .iter()
+                    .all(|s| both.iter().any(|d| s.parent() == Some(d)))
+        );
     }
 }

@@ -42,7 +42,8 @@ pub struct WasiConfig {
     pub grants: Vec<Grant>,
     /// On resuming, take a shared file as it is, though it isn't as it was.
     pub accept_changed: bool,
-    /// The files were taken back to the snapshot that the program goes on from: what isn't as it says was changed by others.
+    /// The files were taken back to the snapshot that the program goes on from: what isn't as it says was changed by
+    /// others.
     pub back: bool,
     /// Where the program's own snapshots go, and whether that is a directory: the program itself shall not find it.
     pub snapshots: Option<(PathBuf, bool)>,
@@ -78,8 +79,8 @@ pub struct Options {
     pub checkpoint_on: Vec<Signal>,
     /// `--checkpoint-every DURATION`: how often the program writes a snapshot into `checkpoint_to`, and runs on.
     pub checkpoint_every: Option<Duration>,
-    /// `--checkpoint-to FILE`: the snapshot to write, and to go on from if it exists at start. With `--checkpoint-every`: the
-    /// directory of the snapshots.
+    /// `--checkpoint-to FILE`: the snapshot to write, and to go on from if it exists at start. With
+    /// `--checkpoint-every`: the directory of the snapshots.
     pub checkpoint_to: Option<PathBuf>,
     /// `--keep N`: how many snapshots stay in the directory.
     pub keep: Option<u32>,
@@ -198,7 +199,9 @@ impl Options {
                 Long("dir") => o
                     .dirs
                     .push(Grant::parse(GrantMode::Shared, &parser.value().map_err(syntax)?)?),
-                Long("carry") => o.dirs.push(Grant::parse(GrantMode::Carry, &parser.value().map_err(syntax)?)?),
+                Long("carry") => o
+                    .dirs
+                    .push(Grant::parse(GrantMode::Carry, &parser.value().map_err(syntax)?)?),
                 Long("carry-all") => o
                     .dirs
                     .push(Grant::parse(GrantMode::CarryAll, &parser.value().map_err(syntax)?)?),
@@ -224,7 +227,9 @@ impl Options {
                         }
                     }
                 }
-                Long("checkpoint-to") => o.checkpoint_to = Some(parse_path("checkpoint-to", parser.value().map_err(syntax)?)?),
+                Long("checkpoint-to") => {
+                    o.checkpoint_to = Some(parse_path("checkpoint-to", parser.value().map_err(syntax)?)?)
+                }
                 Long("checkpoint-every") => {
                     o.checkpoint_every = Some(parse_duration("checkpoint-every", &parser.value().map_err(syntax)?)?);
                 }
@@ -272,7 +277,12 @@ impl Options {
         let every = self.checkpoint_every.is_some();
         let from = self.resume.is_some() || self.resume_latest.is_some();
         let needs = [
-            ("checkpoint-on", !self.checkpoint_on.is_empty(), "checkpoint-to FILE", to),
+            (
+                "checkpoint-on",
+                !self.checkpoint_on.is_empty(),
+                "checkpoint-to FILE",
+                to,
+            ),
             ("checkpoint-every", every, "checkpoint-to DIR", to),
             ("keep", self.keep.is_some(), "checkpoint-every TIME", every),
             ("check", self.check, "resume FILE", from),
@@ -284,7 +294,12 @@ impl Options {
         let conflicts = [
             ("commands", self.commands, "resume-latest", self.resume_latest.is_some()),
             ("commands", self.commands, "invoke", self.invoke.is_some()),
-            ("resume", self.resume.is_some(), "resume-latest", self.resume_latest.is_some()),
+            (
+                "resume",
+                self.resume.is_some(),
+                "resume-latest",
+                self.resume_latest.is_some(),
+            ),
             ("no-rollback", self.no_rollback, "durable", self.durable),
         ];
         match conflicts.iter().find(|(_, this, _, other)| *this && *other) {
@@ -293,7 +308,8 @@ impl Options {
         }
     }
 
-    /// The same options as one string for `DUNLIN_OPTS`; [`Options::parse_opts`] is the inverse. Empty for the defaults.
+    /// The same options as one string for `DUNLIN_OPTS`; [`Options::parse_opts`] is the inverse. Empty for the
+    /// defaults.
     pub fn to_opts_string(&self) -> OsString {
         let mut words: Vec<Vec<u8>> = Vec::new();
         let mut put = |name: &str, value: &[u8]| words.push([b"--", name.as_bytes(), b"=", value].concat());
@@ -369,7 +385,10 @@ impl Options {
             grants: self.dirs.clone(),
             // Whoever wants files to stay as they are takes them as they are.
             accept_changed: self.accept_changed || self.no_rollback,
-            snapshots: self.checkpoint_to.clone().map(|to| (to, self.checkpoint_every.is_some())),
+            snapshots: self
+                .checkpoint_to
+                .clone()
+                .map(|to| (to, self.checkpoint_every.is_some())),
             ..WasiConfig::default()
         };
         config.args.push(self.argv0.clone().unwrap_or_else(|| name.to_owned()));
@@ -380,7 +399,8 @@ impl Options {
             let value = match &var.value {
                 Some(value) => value.clone(),
                 None => {
-                    let value = std::env::var_os(&var.name).ok_or_else(|| OptionError::NoSuchVariable(var.name.clone()))?;
+                    let value =
+                        std::env::var_os(&var.name).ok_or_else(|| OptionError::NoSuchVariable(var.name.clone()))?;
                     utf8("an environment variable's value", value)?
                 }
             };
@@ -430,9 +450,13 @@ fn parse_size(option: &'static str, value: &OsStr) -> Result<u64, OptionError> {
         .parse::<u64>()
         .ok()
         .filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
-    number
-        .and_then(|n| n.checked_mul(1 << shift))
-        .ok_or_else(|| bad(option, value, "is not a number of bytes (such as 1048576, 1024K, 1M or 4G)"))
+    number.and_then(|n| n.checked_mul(1 << shift)).ok_or_else(|| {
+        bad(
+            option,
+            value,
+            "is not a number of bytes (such as 1048576, 1024K, 1M or 4G)",
+        )
+    })
 }
 
 /// A time such as `500ms`, `30s`, `5m` or `1h`.
@@ -447,10 +471,16 @@ fn parse_duration(option: &'static str, value: &OsStr) -> Result<Duration, Optio
         "h" => Some(3_600_000),
         _ => None,
     };
-    let millis = number.parse::<u64>().ok().zip(unit).and_then(|(n, unit)| n.checked_mul(unit));
+    let millis = number
+        .parse::<u64>()
+        .ok()
+        .zip(unit)
+        .and_then(|(n, unit)| n.checked_mul(unit));
     match millis {
         None => Err(bad(option, value, "is not a time (such as 500ms, 30s, 5m or 1h)")),
-        Some(n) if !(MIN_EVERY_MS..=MAX_EVERY_MS).contains(&n) => Err(bad(option, value, "is out of range: from 10ms to 8760h")),
+        Some(n) if !(MIN_EVERY_MS..=MAX_EVERY_MS).contains(&n) => {
+            Err(bad(option, value, "is out of range: from 10ms to 8760h"))
+        }
         Some(n) => Ok(Duration::from_millis(n)),
     }
 }

@@ -141,7 +141,10 @@ fn what_is_missing_is_named_with_what_it_takes() {
 fn leading_options_stop_at_the_program() {
     let words = ["--dir", "/a", "prog", "--dir", "x"].map(OsString::from);
     let (o, rest) = Options::parse_leading(words).unwrap();
-    assert_eq!((o.dirs.len(), rest), (1, ["prog", "--dir", "x"].map(OsString::from).to_vec()));
+    assert_eq!(
+        (o.dirs.len(), rest),
+        (1, ["prog", "--dir", "x"].map(OsString::from).to_vec())
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The messages between the `dunlin` command and a running executable, over a private unix socket: one JSON object a line, one
-//! request and one reply per connection.
+//! The messages between the `dunlin` command and a running executable, over a private unix socket: one JSON object a
+//! line, one request and one reply per connection.
 
 use crate::preflight::{Finding, Needs};
 use serde::{Deserialize, Serialize};

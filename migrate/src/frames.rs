@@ -1,7 +1,7 @@
 //! Frame translation: native stack bytes to uniform frames and back, with the frame maps of this architecture.
 //!
-//! Everything here works on a slice of bytes and numbers that are addresses in it; nothing is dereferenced. The shape of a stack
-//! is the same on every architecture (it grows downwards; `fp` is a frame pointer):
+//! Everything here works on a slice of bytes and numbers that are addresses in it; nothing is dereferenced. The shape
+//! of a stack is the same on every architecture (it grows downwards; `fp` is a frame pointer):
 //!
 //! ```text
 //!   top                    16-byte aligned
@@ -155,8 +155,8 @@ pub struct FrameMaps<'a> {
 }
 
 impl<'a> FrameMaps<'a> {
-    /// The maps of an image whose text lies at `text_base`, for a module with `num_funcs` functions (imported ones included)
-    /// and `num_types` types.
+    /// The maps of an image whose text lies at `text_base`, for a module with `num_funcs` functions (imported ones
+    /// included) and `num_types` types.
     pub fn new(
         points: dunlin_format::framemap::Points<'a>,
         code: Code<'a>,
@@ -253,8 +253,8 @@ impl<'a> FrameMaps<'a> {
         Some((found, offset - self.code.range(found)?.0))
     }
 
-    /// The function that a return address leads into, and its offset there. A call may be a function's last instruction, so the
-    /// address may be one past its code.
+    /// The function that a return address leads into, and its offset there. A call may be a function's last
+    /// instruction, so the address may be one past its code.
     pub fn find_return(&self, pc: u64) -> Option<(u32, u32)> {
         self.find(pc.checked_sub(1)?).map(|(found, offset)| (found, offset + 1))
     }

@@ -1,7 +1,7 @@
 //! A snapshot shown to a person (text) or to a program (JSON).
 //!
-//! Everything a snapshot says is shown escaped: its bytes may come from anywhere, and a terminal obeys control characters. Values
-//! of environment variables are left out, because they are often secrets.
+//! Everything a snapshot says is shown escaped: its bytes may come from anywhere, and a terminal obeys control
+//! characters. Values of environment variables are left out, because they are often secrets.
 
 mod json;
 
@@ -72,7 +72,12 @@ fn write_bases<R>(out: &mut String, snapshot: &Snapshot<R>) -> std::fmt::Result 
 
 fn write_text<R>(out: &mut String, snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> std::fmt::Result {
     let (header, state) = (snapshot.header(), snapshot.state());
-    writeln!(out, "snapshot     format {}, {}", header.version, bytes(header.total_len))?;
+    writeln!(
+        out,
+        "snapshot     format {}, {}",
+        header.version,
+        bytes(header.total_len)
+    )?;
     write_sections(out, snapshot)?;
     write_bases(out, snapshot)?;
     writeln!(out, "module       {}", header.module)?;
@@ -109,7 +114,12 @@ fn write_frame(out: &mut String, depth: usize, frame: &Frame, names: Option<&Nam
         writeln!(
             out,
             "        {}",
-            list(frame.values.iter().map(|(slot, value)| format!("{slot} = {}", shown(*value))))
+            list(
+                frame
+                    .values
+                    .iter()
+                    .map(|(slot, value)| format!("{slot} = {}", shown(*value)))
+            )
         )?;
     }
     Ok(())
@@ -160,15 +170,25 @@ fn write_instance(out: &mut String, state: &State, stored: &[(u64, u64)]) -> std
     }
     let dropped = |segments: &[bool]| format!("{} of {}", segments.iter().filter(|d| **d).count(), segments.len());
     let (elements, data) = (dropped(dropped_elements), dropped(dropped_data));
-    writeln!(out, "  segments   {elements} element segments dropped, {data} data segments")?;
+    writeln!(
+        out,
+        "  segments   {elements} element segments dropped, {data} data segments"
+    )?;
     write_exceptions(out, exceptions)
 }
 
 /// Exceptions that references refer to; nothing of those that were forgotten but their number.
 fn write_exceptions(out: &mut String, exceptions: &[Option<Exception>]) -> std::fmt::Result {
-    let there = exceptions.iter().enumerate().filter_map(|(n, e)| Some((n, e.as_ref()?)));
+    let there = exceptions
+        .iter()
+        .enumerate()
+        .filter_map(|(n, e)| Some((n, e.as_ref()?)));
     for (n, exception) in there.clone().take(SHOWN_VALUES) {
-        let Exception { tag, values, referenced } = exception;
+        let Exception {
+            tag,
+            values,
+            referenced,
+        } = exception;
         let thrown = if *referenced { " by reference" } else { "" };
         let values = match values.is_empty() {
             true => "nothing".into(),
@@ -184,7 +204,11 @@ fn write_exceptions(out: &mut String, exceptions: &[Option<Exception>]) -> std::
 
 fn write_wasi(out: &mut String, wasi: &WasiState) -> std::fmt::Result {
     writeln!(out, "\nhost")?;
-    writeln!(out, "  arguments    {}", list(wasi.args.iter().map(|a| format!("{a:?}"))))?;
+    writeln!(
+        out,
+        "  arguments    {}",
+        list(wasi.args.iter().map(|a| format!("{a:?}")))
+    )?;
     let env = list(wasi.env.iter().map(|(name, _)| escaped(name)));
     writeln!(
         out,
@@ -195,7 +219,11 @@ fn write_wasi(out: &mut String, wasi: &WasiState) -> std::fmt::Result {
             format!("{env} (values not shown)")
         }
     )?;
-    writeln!(out, "  directories  {}", list(wasi.grants.iter().map(|g| format!("{g:?}"))))?;
+    writeln!(
+        out,
+        "  directories  {}",
+        list(wasi.grants.iter().map(|g| format!("{g:?}")))
+    )?;
     writeln!(out, "  clock        {:.3} s", wasi.times.monotonic as f64 / 1e9)?;
     if wasi.files.modes.iter().any(|m| m.carries()) {
         let files = &wasi.files;
@@ -223,7 +251,10 @@ fn write_wasi(out: &mut String, wasi: &WasiState) -> std::fmt::Result {
                     Stdio::Stdout => "standard output",
                     Stdio::Stderr => "standard error",
                 };
-                format!("{stream}{}", offset.map_or(String::new(), |o| format!(", {o} bytes read")))
+                format!(
+                    "{stream}{}",
+                    offset.map_or(String::new(), |o| format!(", {o} bytes read"))
+                )
             }
             Resource::Directory {
                 grant,
@@ -361,7 +392,9 @@ mod tests {
 
     fn names() -> Vec<u8> {
         let mut names = NamesBuilder::new();
-        [None, Some("main"), Some("rec\u{7}")].iter().for_each(|n| names.push(*n));
+        [None, Some("main"), Some("rec\u{7}")]
+            .iter()
+            .for_each(|n| names.push(*n));
         names.finish()
     }
 
@@ -462,7 +495,15 @@ mod tests {
         let mut make = |earlier: &snapshot::Earlier| {
             let mut out = Vec::new();
             memory[0] += 1;
-            snapshot::write_incremental(&mut out, &state(), &[&memory], &|_, _| true, &snapshot::NoContents, earlier).unwrap();
+            snapshot::write_incremental(
+                &mut out,
+                &state(),
+                &[&memory],
+                &|_, _| true,
+                &snapshot::NoContents,
+                earlier,
+            )
+            .unwrap();
             Cursor::new(out)
         };
         let first = make(&snapshot::Earlier::default());
@@ -515,7 +556,10 @@ mod tests {
             (&json!("local"), &json!(2))
         );
         assert_eq!(json["frames"][3]["name"], "main");
-        assert_eq!(json["memories"], json!([{ "pages": 5, "stored_pages": 1, "base_pages": 0 }]));
+        assert_eq!(
+            json["memories"],
+            json!([{ "pages": 5, "stored_pages": 1, "base_pages": 0 }])
+        );
         assert_eq!(json["tables"][0]["not_null"], 2);
         assert_eq!(json["wasi"]["env"], json!(["TOKEN"]));
         assert_eq!(json["wasi"]["descriptors"][2]["fd"], 4);

@@ -1,5 +1,5 @@
-//! What stands in the way of a move, found out before anything is paused: what a program needs, what a machine has, and what
-//! is missing. Both descriptions are plain JSON, so that they can be sent ahead.
+//! What stands in the way of a move, found out before anything is paused: what a program needs, what a machine has, and
+//! what is missing. Both descriptions are plain JSON, so that they can be sent ahead.
 
 use crate::snapshot::{PAGE_SIZE, SectionKind, Snapshot, SnapshotError, VERSION};
 use crate::state::State;
@@ -13,8 +13,8 @@ const MAX_PAGE: u64 = 64 << 10;
 /// One thing that stands in the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What kind of thing, for scripts: `grant`, `file`, `memory`, `disk`, `module`, `executable`, `descriptor`, `listener`, `format`,
-    /// `damage`, `arguments`, `limit`, `page-size` or `state`.
+    /// What kind of thing, for scripts: `grant`, `file`, `memory`, `disk`, `module`, `executable`, `descriptor`,
+    /// `listener`, `format`, `damage`, `arguments`, `limit`, `page-size` or `state`.
     pub kind: String,
     /// What it is, for a person.
     pub what: String,
@@ -162,7 +162,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Parses a description: a JSON object, or `KEY=VALUE` separated by commas (numbers with K, M or G; grants separated by `:`).
+    /// Parses a description: a JSON object, or `KEY=VALUE` separated by commas (numbers with K, M or G; grants
+    /// separated by `:`).
     pub fn parse(text: &str) -> Result<Target, String> {
         let text = text.trim();
         if text.starts_with('{') {
@@ -170,7 +171,9 @@ impl Target {
         }
         let mut target = Target::default();
         for pair in text.split(',').filter(|p| !p.is_empty()) {
-            let (key, value) = pair.split_once('=').ok_or_else(|| format!("'{pair}' is not KEY=VALUE"))?;
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("'{pair}' is not KEY=VALUE"))?;
             let number = || size(value).ok_or_else(|| format!("'{value}' is not a number (such as 65536, 512M or 4G)"));
             match key {
                 "arch" => target.arch = Some(value.into()),
@@ -178,10 +181,15 @@ impl Target {
                 "max-memory" => target.max_memory = Some(number()?),
                 "disk" => target.disk_bytes = Some(number()?),
                 "page-size" => target.page_size = Some(number()?),
-                "grants" => target.grants = Some(value.split(':').filter(|g| !g.is_empty()).map(String::from).collect()),
-                "listeners" => target.listeners = Some(u32::try_from(number()?).map_err(|_| format!("'{value}' is too great"))?),
+                "grants" => {
+                    target.grants = Some(value.split(':').filter(|g| !g.is_empty()).map(String::from).collect())
+                }
+                "listeners" => {
+                    target.listeners = Some(u32::try_from(number()?).map_err(|_| format!("'{value}' is too great"))?)
+                }
                 "snapshot-format" => {
-                    target.snapshot_format = Some(u32::try_from(number()?).map_err(|_| format!("'{value}' is too great"))?);
+                    target.snapshot_format =
+                        Some(u32::try_from(number()?).map_err(|_| format!("'{value}' is too great"))?);
                 }
                 _ => {
                     let keys = "arch, memory, max-memory, disk, page-size, grants, listeners, snapshot-format";
@@ -228,7 +236,11 @@ impl Target {
         );
         if let Some(size) = self.page_size.filter(|&size| size > MAX_PAGE) {
             let what = format!("the machine's pages of {size} bytes are larger than WebAssembly's");
-            found.push(Finding::new("page-size", what, "use a kernel with pages of at most 64 KiB"));
+            found.push(Finding::new(
+                "page-size",
+                what,
+                "use a kernel with pages of at most 64 KiB",
+            ));
         }
         if let Some(grants) = &self.grants {
             for missing in needs.grants.iter().filter(|g| !grants.contains(g)) {
@@ -242,7 +254,10 @@ impl Target {
             }
         }
         if self.listeners.is_some_and(|have| have < needs.listeners) {
-            let what = format!("the program listens on {} addresses, and fewer are given", needs.listeners);
+            let what = format!(
+                "the program listens on {} addresses, and fewer are given",
+                needs.listeners
+            );
             found.push(Finding::new("listener", what, "listen there with --tcplisten"));
         }
         let newer = self.snapshot_format.is_some_and(|v| v < needs.snapshot_format)
@@ -290,10 +305,14 @@ mod tests {
 
     #[test]
     fn everything_that_is_missing_is_found_at_once() {
-        let poor = "arch=aarch64,memory=1M,max-memory=9M,disk=5M,page-size=128K,grants=/b:/c,listeners=1,snapshot-format=0";
+        let poor =
+            "arch=aarch64,memory=1M,max-memory=9M,disk=5M,page-size=128K,grants=/b:/c,listeners=1,snapshot-format=0";
         let found = Target::parse(poor).unwrap().obstacles(&needs());
         let kinds: Vec<&str> = found.iter().map(|f| f.kind.as_str()).collect();
-        assert_eq!(kinds, ["memory", "limit", "disk", "page-size", "grant", "listener", "format"]);
+        assert_eq!(
+            kinds,
+            ["memory", "limit", "disk", "page-size", "grant", "listener", "format"]
+        );
         assert!(found[4].what.contains("'/a'") && found[4].fix.contains("--carry-all HOST::/a"));
         let old = Target::parse(r#"{"sections": [1, 2, 3]}"#).unwrap().obstacles(&needs());
         assert_eq!((old.len(), old[0].kind.as_str()), (1, "format"));

@@ -1,13 +1,15 @@
-//! Text from outside (names, arguments, paths, another machine's words) made safe for a terminal, which obeys control characters.
+//! Text from outside (names, arguments, paths, another machine's words) made safe for a terminal, which obeys control
+//! characters.
 //!
-//! Everything that is printed goes through here once, where it is written ([`lines`], [`json`]); what comes from outside goes through
-//! [`line`] before it becomes part of a message, so that it can't look like a line of its own.
+//! Everything that is printed goes through here once, where it is written ([`lines`], [`json`]); what comes from
+//! outside goes through [`line`] before it becomes part of a message, so that it can't look like a line of its own.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::io;
 
-/// Is it a character that a terminal obeys, or one that is not seen and changes what the others look like (text direction, tags)?
+/// Is it a character that a terminal obeys, or one that is not seen and changes what the others look like (text
+/// direction, tags)?
 fn obeyed(c: char) -> bool {
     let hidden = matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}'
         | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
@@ -33,7 +35,11 @@ pub fn line(text: &str) -> Cow<'_, str> {
 
 /// The same of a text of several lines: ends of lines and tabs stay.
 pub fn lines(text: &str) -> Cow<'_, str> {
-    escape(text, |c| matches!(c, '\n' | '\t'), |out, c| out.extend(c.escape_default()))
+    escape(
+        text,
+        |c| matches!(c, '\n' | '\t'),
+        |out, c| out.extend(c.escape_default()),
+    )
 }
 
 /// The same of JSON, which stays the same JSON.

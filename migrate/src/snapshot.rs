@@ -17,20 +17,20 @@
 //!   ...    section 5 `contents`: the chunks of carried contents one after another, in the order of `files`, those that are stored
 //! ```
 //!
-//! An incremental snapshot has two more sections before the data: 16 `bases`, the pages that are taken from earlier snapshots in the
-//! same directory, and 17 `digests` (which readers may skip), 16 bytes for each page, by which the next one finds what has changed
-//! (version 2: XXH3; version 1, of another function, is not used any more).
+//! An incremental snapshot has two more sections before the data: 16 `bases`, the pages that are taken from earlier
+//! snapshots in the same directory, and 17 `digests` (which readers may skip), 16 bytes for each page, by which the
+//! next one finds what has changed (version 2: XXH3; version 1, of another function, is not used any more).
 //!
-//! All numbers are little-endian; bytes between sections are zero. A page that holds only zeros is not stored. Equal states
-//! give equal bytes: nothing else (time, host, path, architecture) is written.
+//! All numbers are little-endian; bytes between sections are zero. A page that holds only zeros is not stored. Equal
+//! states give equal bytes: nothing else (time, host, path, architecture) is written.
 //!
-//! Flags: bit 0: readers that don't know the section may skip it (any other unknown section makes the file unreadable). Bit 1:
-//! the section's own CRC-32 is 0, another section has finer ones (`data`: `pages` has one per page; `contents`: `files` has
-//! the SHA-256 of each chunk). The format version changes
-//! when this layout does; a section's version when its encoding does. Readers know every older version.
+//! Flags: bit 0: readers that don't know the section may skip it (any other unknown section makes the file unreadable).
+//! Bit 1: the section's own CRC-32 is 0, another section has finer ones (`data`: `pages` has one per page; `contents`:
+//! `files` has the SHA-256 of each chunk). The format version changes when this layout does; a section's version when
+//! its encoding does. Readers know every older version.
 //!
-//! A reader treats every byte as hostile; see [`Snapshot::open`] for what it has checked. What the state *says* is checked
-//! against a module by [`crate::validate`].
+//! A reader treats every byte as hostile; see [`Snapshot::open`] for what it has checked. What the state *says* is
+//! checked against a module by [`crate::validate`].
 
 mod atomic;
 mod bases;
@@ -190,8 +190,8 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
-    /// Is the file (or one that it needs) damaged or missing, so that an earlier one may do? Otherwise it is sound, but this Dunlin
-    /// can't use it.
+    /// Is the file (or one that it needs) damaged or missing, so that an earlier one may do? Otherwise it is sound, but
+    /// this Dunlin can't use it.
     pub fn is_damage(&self) -> bool {
         !matches!(
             self,

@@ -1,7 +1,7 @@
 //! The uniform state: all that must move for a program to go on elsewhere, at the WebAssembly level and nowhere else.
 //!
-//! No native address, register, frame or host descriptor is ever part of it. The bytes of linear memories are kept apart (see
-//! [`crate::snapshot`]), because they are large and mapped, not copied.
+//! No native address, register, frame or host descriptor is ever part of it. The bytes of linear memories are kept
+//! apart (see [`crate::snapshot`]), because they are large and mapped, not copied.
 
 pub mod chunks;
 pub mod files;
@@ -63,8 +63,8 @@ pub enum Invocation {
 pub struct Frame {
     /// Function index.
     pub func: u32,
-    /// Byte offset in the module's binary of the instruction the frame stands at. For an `entry` point: of the function's body.
-    /// For a `host` point (an imported function's frame): 0.
+    /// Byte offset in the module's binary of the instruction the frame stands at. For an `entry` point: of the
+    /// function's body. For a `host` point (an imported function's frame): 0.
     pub offset: u32,
     /// The kind of point.
     pub kind: PointKind,

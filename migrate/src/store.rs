@@ -1,8 +1,9 @@
 //! A directory of snapshots of one program, of which the last few are kept: where periodic checkpoints go.
 //!
-//! Files are named `0000000001.snap` and so on; the greatest number is the newest. Each is written aside, synced and renamed, so
-//! that a name always means a whole file. Beside each lies the undo journal that leads back to it (`.undo`, with `.seen` and `.keep/`;
-//! the runtime writes them), which is removed when no snapshot of its number or an earlier one is kept. All but the first are incremental where that pays: they take pages and files from earlier ones
+//! Files are named `0000000001.snap` and so on; the greatest number is the newest. Each is written aside, synced and
+//! renamed, so that a name always means a whole file. Beside each lies the undo journal that leads back to it (`.undo`,
+//! with `.seen` and `.keep/`; the runtime writes them), which is removed when no snapshot of its number or an earlier
+//! one is kept. All but the first are incremental where that pays: they take pages and files from earlier ones
 //! ([`crate::snapshot`], bases). `.lock` is held by the program that writes here.
 
 use crate::snapshot::{Contents, Earlier, FirstOf, Snapshot, SnapshotError, WriteStats};
@@ -23,8 +24,8 @@ pub const DEFAULT_KEEP: u32 = 3;
 /// Name of the file whose lock the writer holds.
 const LOCK: &str = ".lock";
 
-/// There while what a program that has ended leaves is removed: the module's hash. Where there was no room for that, one of the files that
-/// are to be removed, renamed.
+/// There while what a program that has ended leaves is removed: the module's hash. Where there was no room for that,
+/// one of the files that are to be removed, renamed.
 const ENDED: &str = ".ended";
 
 /// The endings of the files and directories that belong to an undo journal.
@@ -63,8 +64,8 @@ pub struct Written {
     pub name: String,
     /// What is in it.
     pub stats: WriteStats,
-    /// Number of the oldest of the newest usable snapshots that are kept, or 0 if there are fewer: to those before it, which are only
-    /// needed for their pages, nobody goes back, so their undo journals are not needed.
+    /// Number of the oldest of the newest usable snapshots that are kept, or 0 if there are fewer: to those before it,
+    /// which are only needed for their pages, nobody goes back, so their undo journals are not needed.
     pub oldest: u64,
 }
 
@@ -99,7 +100,8 @@ pub fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 }
 
 impl Store {
-    /// Takes the directory, which is made (private to its owner) if its parent is there. What a killed writer has left is removed.
+    /// Takes the directory, which is made (private to its owner) if its parent is there. What a killed writer has left
+    /// is removed.
     pub fn open(directory: &Path, keep: u32) -> Result<Store, StoreError> {
         let failed = |e| StoreError::Directory(directory.to_owned(), e);
         match DirBuilder::new().mode(0o700).create(directory) {
@@ -113,7 +115,9 @@ impl Store {
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(10))
+                }
                 Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(directory.to_owned())),
                 Err(TryLockError::Error(e)) => return Err(failed(e)),
             }
@@ -158,9 +162,9 @@ impl Store {
         Ok(list(&self.directory)?.first().map_or(1, |(n, _)| n.saturating_add(1)))
     }
 
-    /// Writes a snapshot, then removes those that are not to be kept any longer. `base` is the name of an earlier one here, which
-    /// was written or read whole by this program; pages that haven't changed since are taken from there. If it has become unusable,
-    /// or without it, everything is written.
+    /// Writes a snapshot, then removes those that are not to be kept any longer. `base` is the name of an earlier one
+    /// here, which was written or read whole by this program; pages that haven't changed since are taken from there. If
+    /// it has become unusable, or without it, everything is written.
     pub fn write(
         &self,
         number: u64,
@@ -227,8 +231,8 @@ impl Store {
         Ok(if usable == self.keep { oldest } else { 0 })
     }
 
-    /// Removes every snapshot of this program, and what would take its files back: it has ended, and begins anew when it is started
-    /// again. If this is interrupted, [`Store::open`] goes on with it.
+    /// Removes every snapshot of this program, and what would take its files back: it has ended, and begins anew when
+    /// it is started again. If this is interrupted, [`Store::open`] goes on with it.
     pub fn clear(&self, module: ModuleHash) -> io::Result<()> {
         // Of the copy that was writing when the program ended.
         self.remove_leftovers();

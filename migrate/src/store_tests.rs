@@ -17,7 +17,10 @@ impl Toy {
         let mut state = testing::state();
         state.memories = vec![MemoryState { pages: pages as u64 }];
         let mut memory = vec![0; pages * PAGE_SIZE];
-        memory.iter_mut().enumerate().for_each(|(n, b)| *b = (n / 251) as u8 ^ 0x55);
+        memory
+            .iter_mut()
+            .enumerate()
+            .for_each(|(n, b)| *b = (n / 251) as u8 ^ 0x55);
         Toy { state, memory }
     }
 
@@ -123,11 +126,19 @@ fn a_base_that_is_damaged_missing_or_another_is_not_used() {
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(&first_path, &damaged).unwrap();
     let error = open_file(&second_path).unwrap().verify_pages().unwrap_err();
-    assert!(matches!(error, SnapshotError::PageChecksum { memory: 0, page: 7 }), "{error}");
+    assert!(
+        matches!(error, SnapshotError::PageChecksum { memory: 0, page: 7 }),
+        "{error}"
+    );
     // A byte of the header, a cut, another snapshot, none at all: found at once.
     let mut header = whole.clone();
     header[60] ^= 1;
-    for bad in [&header[..], &whole[..whole.len() - 1], &fs::read(&second_path).unwrap(), &[]] {
+    for bad in [
+        &header[..],
+        &whole[..whole.len() - 1],
+        &fs::read(&second_path).unwrap(),
+        &[],
+    ] {
         fs::write(&first_path, bad).unwrap();
         let error = open_file(&second_path).unwrap_err();
         assert!(
@@ -362,7 +373,10 @@ fn what_dead_writers_left_is_removed() {
         .iter()
         .for_each(|&pid| fs::write(left(pid), "").unwrap());
     let store = Store::open(dir.path(), 1).unwrap();
-    assert_eq!([ended.id(), own, none].map(|pid| left(pid).exists()), [false, true, false]);
+    assert_eq!(
+        [ended.id(), own, none].map(|pid| left(pid).exists()),
+        [false, true, false]
+    );
     fs::write(left(ended.id()), "").unwrap();
     store.clear(Toy::new(1).state.module).unwrap();
     assert_eq!([ended.id(), own].map(|pid| left(pid).exists()), [false, true]);

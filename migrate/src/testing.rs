@@ -3,7 +3,8 @@
 use crate::frames::FrameMaps;
 use crate::state::{Frame, Invocation, MemoryState, State, TableState};
 use dunlin_format::framemap::{
-    Callee, Code, CodeBuilder, FunctionCode, FunctionPoints, Home, HomeKind, Point, Points, PointsBuilder, Site, SiteKind,
+    Callee, Code, CodeBuilder, FunctionCode, FunctionPoints, Home, HomeKind, Point, Points, PointsBuilder, Site,
+    SiteKind,
 };
 use dunlin_format::hostcalls::Trap;
 use dunlin_format::module::{

@@ -1,8 +1,8 @@
 //! Checks a state against a module: everything that a hostile snapshot could lie about, before anything of it is used.
 //!
-//! After [`validate`], the runtime may index by every number in the state. Not checked here: the WASI part (it is checked where
-//! it is restored, against the machine's own grants), and whether this architecture has code at every point (the optimiser may
-//! have proved one unreachable: [`crate::frames::rebuild`] then refuses it).
+//! After [`validate`], the runtime may index by every number in the state. Not checked here: the WASI part (it is
+//! checked where it is restored, against the machine's own grants), and whether this architecture has code at every
+//! point (the optimiser may have proved one unreachable: [`crate::frames::rebuild`] then refuses it).
 
 use crate::frames::{FrameError, FrameMaps};
 use crate::state::{Exception, Frame, Invocation, MemoryState, State, TableState};
@@ -101,8 +101,8 @@ pub enum StateError {
     },
 }
 
-/// Checks `state` against the module it claims to be of, and normalises it: values that aren't live at their frame's point are
-/// dropped, so that every frame has exactly the live ones, ascending by slot.
+/// Checks `state` against the module it claims to be of, and normalises it: values that aren't live at their frame's
+/// point are dropped, so that every frame has exactly the live ones, ascending by slot.
 pub fn validate(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Result<(), StateError> {
     exceptions(state, module)?;
     frames(state, module, maps)?;
@@ -222,7 +222,10 @@ fn exceptions(state: &State, module: &ModuleInfo) -> Result<(), StateError> {
             values,
             referenced: _, // Either may be.
         } = exception;
-        let ty = module.tags.get(*tag as usize).and_then(|&ty| module.types.get(ty as usize));
+        let ty = module
+            .tags
+            .get(*tag as usize)
+            .and_then(|&ty| module.types.get(ty as usize));
         let Some(ty) = ty else {
             return wrong("its tag doesn't exist");
         };
@@ -278,8 +281,11 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
         }
         let function = maps.function(func)?;
         let point = function.points.point_at(offset).filter(|p| p.kind == kind);
-        let no_point =
-            || format!("there is no migration point of kind {kind} there (other versions of dunlin may put some elsewhere)");
+        let no_point = || {
+            format!(
+                "there is no migration point of kind {kind} there (other versions of dunlin may put some elsewhere)"
+            )
+        };
         let point = point.ok_or_else(|| wrong(no_point()))?;
         let innermost = depth + 1 == total;
         if innermost == (point.kind == PointKind::Call) {
@@ -299,14 +305,17 @@ fn frames(state: &mut State, module: &ModuleInfo, maps: &FrameMaps<'_>) -> Resul
     Ok(())
 }
 
-/// Whether a frame of `func` can lie above one that called `callee`: it is what was called, or, in a module with tail calls, what
-/// took its place, which returns values of the same types.
+/// Whether a frame of `func` can lie above one that called `callee`: it is what was called, or, in a module with tail
+/// calls, what took its place, which returns values of the same types.
 fn may_run(module: &ModuleInfo, callee: Callee, func: u32) -> bool {
     let own = module.funcs.get(func as usize).copied();
     let (same, ty) = match callee {
         Callee::Func(called) => (called == func, module.funcs.get(called as usize).copied()),
         // What `call_indirect` compares: equal types, whatever their indices.
-        Callee::Type(called) => (own.is_some_and(|own| module.canonical_type(own) == called), Some(called)),
+        Callee::Type(called) => (
+            own.is_some_and(|own| module.canonical_type(own) == called),
+            Some(called),
+        ),
         Callee::None => return false,
     };
     same || module.needs.tail_calls && ty.is_some_and(|ty| module.returns_like(func, ty))

@@ -56,14 +56,20 @@ fn only_references_refer() {
 fn lies_about_frames() {
     says(lie(|s| s.frames.clear()), "0 frames");
     says(lie(|s| s.invocation = Invocation::Start), "the start function");
-    says(lie(|s| s.invocation = Invocation::Export("nothing".into())), "\"nothing\"");
+    says(
+        lie(|s| s.invocation = Invocation::Export("nothing".into())),
+        "\"nothing\"",
+    );
     says(lie(|s| drop(s.frames.remove(0))), "outermost frame is of function 2");
     says(lie(|s| s.frames[1].func = 3), "doesn't exist");
     says(lie(|s| s.frames[1].func = u32::MAX), "doesn't exist");
     says(lie(|s| s.frames[1].func = MAIN), "called a function of type 1");
     says(lie(|s| s.frames[2].func = HOST), "called function 2");
     says(lie(|s| s.frames[2].offset += 1), "no migration point");
-    says(lie(|s| s.frames[2].kind = PointKind::Loop), "no migration point of kind loop");
+    says(
+        lie(|s| s.frames[2].kind = PointKind::Loop),
+        "no migration point of kind loop",
+    );
     says(
         lie(|s| drop(s.frames.pop())),
         "the innermost frame can't be at a point of kind call",
@@ -121,20 +127,29 @@ fn lies_about_values() {
 fn lies_about_the_instance() {
     says(lie(|s| s.globals.truncate(1)), "1 globals, the module has 4");
     says(lie(|s| s.memories.clear()), "0 memories, the module has 1");
-    says(lie(|s| s.tables.push(s.tables[0].clone())), "2 tables, the module has 1");
+    says(
+        lie(|s| s.tables.push(s.tables[0].clone())),
+        "2 tables, the module has 1",
+    );
     says(lie(|s| s.dropped_elements.push(true)), "2 element segments");
     says(lie(|s| s.dropped_data.clear()), "0 data segments, the module has 2");
     says(
         lie(|s| s.globals[0] = Value::F32(1)),
         "global 0 is impossible: it is of type f32, not i32",
     );
-    says(lie(|s| s.globals[1] = Value::FuncRef(Some(3))), "global 1 is impossible");
+    says(
+        lie(|s| s.globals[1] = Value::FuncRef(Some(3))),
+        "global 1 is impossible",
+    );
     says(lie(|s| s.globals[2] = Value::I64(9)), "it is constant");
     says(lie(|s| s.globals[3] = Value::I64(9)), "it is constant");
     says(lie(|s| s.memories[0].pages = 1), "1 pages, possible are 2 to 9");
     says(lie(|s| s.memories[0].pages = 10), "possible are 2 to 9");
     says(lie(|s| s.memories[0].pages = u64::MAX), "possible are 2 to 9");
-    says(lie(|s| s.tables[0].elements.truncate(1)), "1 elements, possible are 2 to 4");
+    says(
+        lie(|s| s.tables[0].elements.truncate(1)),
+        "1 elements, possible are 2 to 4",
+    );
     says(lie(|s| s.tables[0].elements = vec![None; 5]), "possible are 2 to 4");
     says(
         lie(|s| s.tables[0].elements[0] = Some(3)),

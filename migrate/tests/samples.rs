@@ -1,10 +1,13 @@
-//! Old snapshots stay readable: every file in `tests/samples` was written by some version of Dunlin, and must be read by this one.
+//! Old snapshots stay readable: every file in `tests/samples` was written by some version of Dunlin, and must be read
+//! by this one.
 
 use dunlin_format::module::ModuleHash;
 use dunlin_format::point::{PointKind, Slot};
 use dunlin_format::types::Value;
 use dunlin_migrate::snapshot::{self, Contents, PAGE_SIZE, Snapshot};
-use dunlin_migrate::state::files::{Chunk, Content, ContentHash, Files, GrantMode, Identity, Node, NodeKind, Part, Unlinked};
+use dunlin_migrate::state::files::{
+    Chunk, Content, ContentHash, Files, GrantMode, Identity, Node, NodeKind, Part, Unlinked,
+};
 use dunlin_migrate::state::wasi::{Descriptor, FileTimes, Resource, Stdio, Times, WasiState};
 use dunlin_migrate::state::{Frame, Invocation, MemoryState, State, TableState};
 use std::fs::File;
@@ -12,7 +15,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/samples").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/samples")
+        .join(name)
 }
 
 /// What `v1.snap` holds: every kind of thing that a state can say, once.
@@ -199,7 +204,10 @@ fn state_2() -> State {
         .wasi
         .descriptors
         .push(descriptor(5, Resource::Unlinked { file: 0, offset: 3 }));
-    state.wasi.descriptors.push(descriptor(6, Resource::Listener { index: 0 }));
+    state
+        .wasi
+        .descriptors
+        .push(descriptor(6, Resource::Listener { index: 0 }));
     state.wasi.files = Files {
         modes: vec![GrantMode::Shared, GrantMode::CarryAll],
         identities: vec![Identity {

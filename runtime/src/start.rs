@@ -69,7 +69,9 @@ fn run() -> Result<i32, Failure> {
     // A file-size limit is an error of whoever writes too much, not the end of the program.
     signals::handle(libc::SIGXFSZ, libc::SIG_IGN, 0).map_err(system("ignore a signal"))?;
     let store = open_store(&options)?;
-    let own_file = OwnFile::take(&options).map_err(|e| Failure::new(USAGE, e))?.map(Arc::new);
+    let own_file = OwnFile::take(&options)
+        .map_err(|e| Failure::new(USAGE, e))?
+        .map(Arc::new);
     let found = checkpoint_on::find(&options).map_err(|e| no_snapshot(&options, &e))?;
     let checkpoint_to = own_file.clone().map(CheckpointTo::File);
     let setup = Setup { config, limits };
@@ -120,8 +122,9 @@ fn open_store(options: &Options) -> Result<Option<Store>, Failure> {
     }
 }
 
-/// Takes the directory of a snapshot that the program goes on from and that has an undo journal, as one of a program with periodic
-/// snapshots has: files go back to that one, too. `None` if someone else has it: a program that still runs.
+/// Takes the directory of a snapshot that the program goes on from and that has an undo journal, as one of a program
+/// with periodic snapshots has: files go back to that one, too. `None` if someone else has it: a program that still
+/// runs.
 fn journals_beside(options: &Options, found: &Candidates) -> Option<Store> {
     if options.no_rollback || options.check || options.dirs.is_empty() {
         return None;
@@ -149,8 +152,9 @@ fn no_snapshot(options: &Options, why: &std::io::Error) -> Failure {
 /// Refuses options that this program can't be run with.
 fn check(program: &Program, options: &Options, ticks: &Ticks) -> Result<(), Failure> {
     if ticks.every_point() && !program.image().migratable() {
-        let message =
-            format!("{FORCE_VARIABLE}, {STOP_VARIABLE}: the program was built with --no-migration; build it again without");
+        let message = format!(
+            "{FORCE_VARIABLE}, {STOP_VARIABLE}: the program was built with --no-migration; build it again without"
+        );
         return Err(Failure::new(USAGE, message));
     }
     let Some(to) = &options.checkpoint_to else {
@@ -200,9 +204,11 @@ fn refused(path: &Path, why: &ResumeError, all: &[Finding]) -> Failure {
     own.retain(|f| all.iter().all(|other| other.what != f.what));
     let all = &[&own[..], all].concat()[..];
     let message = match all {
-        [_, _, ..] => all.iter().fold(format!("cannot resume from {}:", path.display()), |text, f| {
-            format!("{text}\n  {}; {}", f.what, f.fix)
-        }),
+        [_, _, ..] => all
+            .iter()
+            .fold(format!("cannot resume from {}:", path.display()), |text, f| {
+                format!("{text}\n  {}; {}", f.what, f.fix)
+            }),
         _ => format!("cannot resume from {}: {why}", path.display()),
     };
     Failure::new(code, message)
@@ -269,7 +275,13 @@ impl Run {
         }
         let saver = self.saver(Some(&path), least)?;
         let requests = Box::new(Requests::new(self.shared, self.checkpoint_to, self.ticks));
-        let mut running = Running::new(restored.instance, restored.wasi, self.setup, &self.shared.wake, requests);
+        let mut running = Running::new(
+            restored.instance,
+            restored.wasi,
+            self.setup,
+            &self.shared.wake,
+            requests,
+        );
         running.invocation = restored.invocation;
         if self.options.commands {
             running.host_calls = self.options.host_calls.then(String::new);
@@ -289,7 +301,8 @@ impl Run {
                 Ok((restored, lineage)) => return Ok((path.clone(), restored, lineage)),
                 Err(ResumeError::Back(e)) => {
                     let failure = Failure::new(e.exit_code(), format!("cannot resume from {}: {e}", path.display()));
-                    // Files can't be taken forward: they stand at an earlier snapshot, to which they were taken because this one was damaged.
+                    // Files can't be taken forward: they stand at an earlier snapshot, to which they were taken because
+                    // this one was damaged.
                     let earlier = matches!(e, BackError::Missing(_)) && found.paths.len() > 1;
                     if !earlier {
                         return Err(failure);
@@ -414,7 +427,12 @@ impl Run {
 }
 
 /// Makes the program reachable: by signals, and by the control socket.
-fn serve(options: &Options, running: &Running, shared: &'static Shared, args: Vec<String>) -> Result<Option<Control>, Failure> {
+fn serve(
+    options: &Options,
+    running: &Running,
+    shared: &'static Shared,
+    args: Vec<String>,
+) -> Result<Option<Control>, Failure> {
     let program = running.instance.program;
     let image = program.image();
     shared.set_info(Info {

@@ -1,5 +1,5 @@
-//! Accounts, transfers between them, and a journal on disk that is read back: `ledger SCALE DIR`. Trait objects, closures, hash maps
-//! (whose seeds are random), B-trees, strings, formatting, errors with `?`, files.
+//! Accounts, transfers between them, and a journal on disk that is read back: `ledger SCALE DIR`. Trait objects,
+//! closures, hash maps (whose seeds are random), B-trees, strings, formatting, errors with `?`, files.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::error::Error;

@@ -1,5 +1,6 @@
-//! A real program with its reference: what a build by the machine's own compiler (or another interpreter) prints and writes. However
-//! the program is run and moved here, standard output, exit code and every file written must be the reference's.
+//! A real program with its reference: what a build by the machine's own compiler (or another interpreter) prints and
+//! writes. However the program is run and moved here, standard output, exit code and every file written must be the
+//! reference's.
 
 use crate::moves::{Journey, ping_pong, timed};
 use crate::process::{Input, run};
@@ -101,7 +102,8 @@ impl Case {
         self.check(outcome.code(), &outcome.stdout, &dir, &outcome.to_string());
     }
 
-    /// Moves to the other architecture after about `leg` migration points each time (given by architecture), until the program ends.
+    /// Moves to the other architecture after about `leg` migration points each time (given by architecture), until the
+    /// program ends.
     #[track_caller]
     pub fn moved(&self, first: Arch, leg: impl Fn(Arch) -> u64, at_least: usize, files: Files) {
         // Unequal legs, so that the program is stopped in many kinds of places.
@@ -110,17 +112,26 @@ impl Case {
             let leg = leg(arch);
             leg - leg / 8 + (i * 7919) % (leg / 4)
         });
-        self.journey(first, at_least, files, |run| ping_pong(first, lengths, run, || Input::Empty));
+        self.journey(first, at_least, files, |run| {
+            ping_pong(first, lengths, run, || Input::Empty)
+        });
     }
 
-    /// Moves to the other architecture with `dunlin checkpoint`, each time after `leg` of processor time, until the program ends.
+    /// Moves to the other architecture with `dunlin checkpoint`, each time after `leg` of processor time, until the
+    /// program ends.
     #[track_caller]
     pub fn moved_by_time(&self, first: Arch, leg: impl Fn(Arch) -> Duration, at_least: usize, files: Files) {
         self.journey(first, at_least, files, |run| timed(first, leg, run));
     }
 
     #[track_caller]
-    fn journey(&self, first: Arch, at_least: usize, files: Files, travel: impl FnOnce(&dyn Fn(Arch) -> Run) -> Journey) {
+    fn journey(
+        &self,
+        first: Arch,
+        at_least: usize,
+        files: Files,
+        travel: impl FnOnce(&dyn Fn(Arch) -> Run) -> Journey,
+    ) {
         let dirs = RefCell::new(vec![self.dir()]);
         let begun = RefCell::new(false);
         let journey = travel(&|arch| {

@@ -1,5 +1,5 @@
-//! A folder in which a person uses the `dunlin` command, with a program that says "ready", waits for a line, repeats it and exits with
-//! code 7.
+//! A folder in which a person uses the `dunlin` command, with a program that says "ready", waits for a line, repeats it
+//! and exits with code 7.
 
 use crate::process::{Input, Outcome, Running, run, start};
 use crate::program::{CHECKPOINTED, scratch};

@@ -257,7 +257,9 @@ fn lie(dice: &mut Dice, state: &mut State) {
                     memory.pages = nasty;
                 }
             }
-            12 => state.memories.resize(dice.below(300), MemoryState { pages: nasty % 65_537 }),
+            12 => state
+                .memories
+                .resize(dice.below(300), MemoryState { pages: nasty % 65_537 }),
             13 => state.tables.resize(
                 dice.below(300),
                 TableState {
@@ -306,8 +308,14 @@ fn lie_about_frame(dice: &mut Dice, frame: &mut Frame) {
         2 => frame.kind = [PointKind::Call, PointKind::Loop, PointKind::Entry, PointKind::Host][dice.below(4)],
         3 => frame.values.truncate(value),
         4 => {
-            let slot = if nasty.is_multiple_of(2) { Slot::Local } else { Slot::Stack };
-            frame.values.resize(dice.below(2000), (slot(nasty as u32), dice.value()));
+            let slot = if nasty.is_multiple_of(2) {
+                Slot::Local
+            } else {
+                Slot::Stack
+            };
+            frame
+                .values
+                .resize(dice.below(2000), (slot(nasty as u32), dice.value()));
         }
         _ => {
             if let Some(value) = frame.values.get_mut(value) {

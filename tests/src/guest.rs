@@ -1,8 +1,9 @@
-//! The guests: small programs in `guests/`, one per kind of state. Each sets a state up, passes many migration points, verifies
-//! itself and prints a result that must not depend on where it ran.
+//! The guests: small programs in `guests/`, one per kind of state. Each sets a state up, passes many migration points,
+//! verifies itself and prints a result that must not depend on where it ran.
 //!
-//! A guest begins with a header, lines after `//!` (C) or `;;!` (text format): first what it is about, up to a line that ends
-//! with a full stop, then directives, one a line. A line that is neither is an error: a misspelt directive would assert nothing.
+//! A guest begins with a header, lines after `//!` (C) or `;;!` (text format): first what it is about, up to a line
+//! that ends with a full stop, then directives, one a line. A line that is neither is an error: a misspelt directive
+//! would assert nothing.
 //!
 //! | directive | meaning |
 //! | --- | --- |
@@ -112,7 +113,13 @@ pub fn guest(name: &str) -> Arc<Guest> {
 #[track_caller]
 pub fn clang(sources: &[PathBuf], flags: &[String], module: &Path) {
     let mut command = Command::new(tools::clang());
-    command.args(["--target=wasm32-wasi", "--no-wasm-opt", "-O2", "-Wall", "-Wno-deprecated"]);
+    command.args([
+        "--target=wasm32-wasi",
+        "--no-wasm-opt",
+        "-O2",
+        "-Wall",
+        "-Wno-deprecated",
+    ]);
     // Libraries among the flags belong after what needs them.
     command.args(sources).args(flags).arg("-o").arg(module);
     run(command, Input::Empty, Duration::from_secs(300)).expect_code(0);
@@ -125,14 +132,19 @@ pub fn directives(source: &str, is_c: bool) -> Result<Directives, String> {
         force: 1,
         ..Directives::default()
     };
-    let header = source.lines().map_while(|line| line.strip_prefix(marker)).map(str::trim);
+    let header = source
+        .lines()
+        .map_while(|line| line.strip_prefix(marker))
+        .map(str::trim);
     let mut in_prose = true;
     for line in header.clone() {
         let said = directive(&mut d, line).map_err(|why| format!("`{line}` {why}"));
         if !in_prose {
             said?;
         } else if said.is_ok() || looks_like_directive(line) {
-            return Err(format!("`{line}` comes before what the guest is about ends with a full stop"));
+            return Err(format!(
+                "`{line}` comes before what the guest is about ends with a full stop"
+            ));
         } else {
             in_prose = !line.ends_with('.');
         }
@@ -140,7 +152,10 @@ pub fn directives(source: &str, is_c: bool) -> Result<Directives, String> {
     if in_prose {
         return Err("what the guest is about doesn't end with a full stop".into());
     }
-    let elsewhere = source.lines().skip(header.count()).find(|l| l.trim().starts_with(marker));
+    let elsewhere = source
+        .lines()
+        .skip(header.count())
+        .find(|l| l.trim().starts_with(marker));
     if let Some(line) = elsewhere {
         return Err(format!("`{line}` is not in the header"));
     }

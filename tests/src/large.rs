@@ -65,7 +65,8 @@ const fn shape(name: &'static str, size: usize, make: fn(usize) -> String) -> Sh
     Shape { name, size, make }
 }
 
-/// A module around the body of `$main`, which has a parameter (1, but no compiler can know), locals 1 to `locals`, and leaves a number.
+/// A module around the body of `$main`, which has a parameter (1, but no compiler can know), locals 1 to `locals`, and
+/// leaves a number.
 fn module(body: &str, locals: usize) -> String {
     let locals = "i32 ".repeat(locals);
     format!(
@@ -115,7 +116,9 @@ fn straight(n: usize) -> String {
     let locals = n / 25;
     statements(n / 5, locals, |k| {
         let (a, b, c) = (1 + k * 7 % locals, 1 + k * 3 % locals, 1 + k * 11 % locals);
-        format!("(local.set {a} (i32.add (i32.mul (local.get {b}) (local.get $p)) (i32.add (local.get {c}) (i32.const 1))))")
+        format!(
+            "(local.set {a} (i32.add (i32.mul (local.get {b}) (local.get $p)) (i32.add (local.get {c}) (i32.const 1))))"
+        )
     })
 }
 
@@ -134,7 +137,9 @@ fn if_calls(n: usize) -> String {
     let locals = n / 10;
     statements(n / 8, locals, |k| {
         let (a, b) = (1 + k * 3 % locals, 1 + k * 7 % locals);
-        format!("(if (i32.and (local.get {a}) (i32.const 1)) (then (drop (call $f))) (else (local.set {b} (i32.const {k}))))")
+        format!(
+            "(if (i32.and (local.get {a}) (i32.const 1)) (then (drop (call $f))) (else (local.set {b} (i32.const {k}))))"
+        )
     })
 }
 
@@ -149,8 +154,8 @@ fn loops(n: usize) -> String {
     })
 }
 
-/// `count` blocks around a `br_table` to all of them; behind each of them one of the statements, and then a branch to the loop around
-/// them all as often as `again` says.
+/// `count` blocks around a `br_table` to all of them; behind each of them one of the statements, and then a branch to
+/// the loop around them all as often as `again` says.
 fn switch(count: usize, index: &str, one: impl Fn(usize) -> String) -> String {
     let mut out = "(block\n".repeat(count);
     let targets: Vec<String> = (0..count).map(|k| k.to_string()).collect();
@@ -190,7 +195,8 @@ fn br_table_of_many_locals(n: usize) -> String {
 
 /// Twelve locals get values that no compiler can know.
 fn unknown_values() -> String {
-    let value = |k| format!("(local.set {k} (i32.add (i32.load (i32.const {k})) (i32.mul (local.get $p) (i32.const {k}))))\n");
+    let value =
+        |k| format!("(local.set {k} (i32.add (i32.load (i32.const {k})) (i32.mul (local.get $p) (i32.const {k}))))\n");
     (1..=12).map(value).collect()
 }
 

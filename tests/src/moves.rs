@@ -1,5 +1,5 @@
-//! Ping-pong: a program runs a while on one architecture, is stopped at a migration point, goes on on the other, and so on until it
-//! ends. Standard output of all legs together must be that of an undisturbed run.
+//! Ping-pong: a program runs a while on one architecture, is stopped at a migration point, goes on on the other, and so
+//! on until it ends. Standard output of all legs together must be that of an undisturbed run.
 
 use crate::process::{Input, Outcome};
 use crate::program::{CHECKPOINTED, Run, dunlin, scratch};
@@ -33,8 +33,9 @@ pub fn other(arch: Arch) -> Arch {
     }
 }
 
-/// Moves a program after each of `legs` (numbers of migration points to pass), starting on `first`; after the last of them it
-/// runs to its end. `run` makes a run on an architecture, with grants and arguments; `input` a leg's standard input.
+/// Moves a program after each of `legs` (numbers of migration points to pass), starting on `first`; after the last of
+/// them it runs to its end. `run` makes a run on an architecture, with grants and arguments; `input` a leg's standard
+/// input.
 #[track_caller]
 pub fn ping_pong(
     first: Arch,
@@ -74,16 +75,19 @@ pub fn ping_pong(
     }
 }
 
-/// The processor time a process has taken: unlike the clock, it doesn't run on while a busy machine does something else.
+/// The processor time a process has taken: unlike the clock, it doesn't run on while a busy machine does something
+/// else.
 fn processor_time(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything. Times are fields 14 and 15, in hundredths of a second on every Linux of ours.
+    // The name, in parentheses, may hold anything. Times are fields 14 and 15, in hundredths of a second on every Linux
+    // of ours.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Duration::from_millis(10 * (ticks(14)? + ticks(15)?)))
 }
 
-/// Moves a program with `dunlin checkpoint` after its process has taken `leg` of processor time (by architecture), until it ends.
+/// Moves a program with `dunlin checkpoint` after its process has taken `leg` of processor time (by architecture),
+/// until it ends.
 #[track_caller]
 pub fn timed(first: Arch, leg: impl Fn(Arch) -> Duration, run: impl Fn(Arch) -> Run) -> Journey {
     let dir = scratch();
@@ -105,7 +109,10 @@ pub fn timed(first: Arch, leg: impl Fn(Arch) -> Duration, run: impl Fn(Arch) -> 
         let mut asked = None;
         // It may not listen yet, or end this very moment.
         while running.is_running() && Instant::now() < ends {
-            let outcome = dunlin(&["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()], &[]);
+            let outcome = dunlin(
+                &["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()],
+                &[],
+            );
             let done = outcome.code() == 0;
             asked = Some(outcome);
             if done {

@@ -1,4 +1,5 @@
-//! Children that cannot hang a test: every wait has an end, output is captured as it comes, and a dropped child is killed.
+//! Children that cannot hang a test: every wait has an end, output is captured as it comes, and a dropped child is
+//! killed.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
@@ -41,7 +42,9 @@ pub struct Outcome {
 impl Outcome {
     /// The exit code; 128 + signal number if a signal ended it, as a shell has it.
     pub fn code(&self) -> i32 {
-        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+        self.status
+            .code()
+            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
     /// Standard output as text.
@@ -182,7 +185,9 @@ impl Running {
     /// The same of standard error.
     #[track_caller]
     pub fn wait_for_error(&mut self, needle: &str) {
-        self.wait_in(needle, |running| running.stderr.lock().expect("no reader panics").clone());
+        self.wait_in(needle, |running| {
+            running.stderr.lock().expect("no reader panics").clone()
+        });
     }
 
     #[track_caller]
@@ -211,7 +216,8 @@ impl Running {
         self.child.try_wait().expect("a child can be waited for").is_none()
     }
 
-    /// Waits for its end. A pipe of ours to its standard input stays open meanwhile: take it out of [`Running::stdin`] to close it.
+    /// Waits for its end. A pipe of ours to its standard input stays open meanwhile: take it out of [`Running::stdin`]
+    /// to close it.
     #[track_caller]
     pub fn finish(mut self) -> Outcome {
         let mut pause = Duration::from_micros(200);

@@ -1,5 +1,5 @@
-//! How real programs are built: to WebAssembly, and by the machine's own compiler as a reference. Building them takes a while, so the
-//! results are kept in `target/dunlin-tests`.
+//! How real programs are built: to WebAssembly, and by the machine's own compiler as a reference. Building them takes a
+//! while, so the results are kept in `target/dunlin-tests`.
 
 use crate::guest::clang;
 use crate::process::{Input, run};
@@ -78,7 +78,10 @@ impl Recipe {
                 }
                 Source::Rust => {
                     command = Command::new("rustc");
-                    command.args(["--edition", "2024", "-O", "-o"]).arg(to).args(&self.sources);
+                    command
+                        .args(["--edition", "2024", "-O", "-o"])
+                        .arg(to)
+                        .args(&self.sources);
                 }
             }
             run(command, Input::Empty, BUILD).expect_code(0);

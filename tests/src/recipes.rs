@@ -1,4 +1,5 @@
-//! The real programs: their sources come out of crates and Python packages, drivers and scripts of ours are in `programs/`.
+//! The real programs: their sources come out of crates and Python packages, drivers and scripts of ours are in
+//! `programs/`.
 
 use crate::real::{Recipe, Source, ours};
 use crate::sources;
@@ -171,7 +172,8 @@ pub fn ledger() -> Recipe {
 /// SQLite with the workload of `programs/unison_bank.c`: `unison_bank DIR SEED ROUNDS JOURNAL [PATIENCE]`.
 pub fn unison_bank() -> Recipe {
     let dir = sources::sqlite();
-    let mut flags = words("-DSQLITE_THREADSAFE=0 -DSQLITE_TEMP_STORE=3 -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OS_OTHER=1");
+    let mut flags =
+        words("-DSQLITE_THREADSAFE=0 -DSQLITE_TEMP_STORE=3 -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OS_OTHER=1");
     flags.push(include(&dir));
     Recipe {
         name: "unison_bank",

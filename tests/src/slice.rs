@@ -1,5 +1,6 @@
-//! How much of a suite one run takes: all of it with `DUNLIN_FULL=1` (`ci/test --full`), else a share of it, drawn from a seed that changes
-//! with the commit; so breadth comes with time, and what failed fails again for the same commit. `DUNLIN_SLICE_SEED=N` repeats a seed.
+//! How much of a suite one run takes: all of it with `DUNLIN_FULL=1` (`ci/test --full`), else a share of it, drawn from
+//! a seed that changes with the commit; so breadth comes with time, and what failed fails again for the same commit.
+//! `DUNLIN_SLICE_SEED=N` repeats a seed.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::process::Command;
@@ -21,7 +22,11 @@ pub fn seed() -> u64 {
             .args(["rev-parse", "HEAD"])
             .current_dir(crate::tools::root())
             .output();
-        let head = head.ok().filter(|o| o.status.success()).map(|o| o.stdout).unwrap_or_default();
+        let head = head
+            .ok()
+            .filter(|o| o.status.success())
+            .map(|o| o.stdout)
+            .unwrap_or_default();
         let digits = String::from_utf8_lossy(head.get(..8).unwrap_or(b"0")).into_owned();
         u64::from_str_radix(&digits, 16).unwrap_or(0)
     })

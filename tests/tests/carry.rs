@@ -120,7 +120,13 @@ fn the_resumer_says_where_files_go() {
     let (_dir, data, snapshot) = stopped("open_modes", LATE, "carry-all");
     let guest = guest("open_modes");
     for arch in Arch::ALL {
-        let run = |options: &[&str]| guest.on(arch, None).opts(options.iter().copied()).resume(&snapshot).output();
+        let run = |options: &[&str]| {
+            guest
+                .on(arch, None)
+                .opts(options.iter().copied())
+                .resume(&snapshot)
+                .output()
+        };
         let shared = format!("{}::/data", data.path().display());
         for options in [&[][..], &["--dir", &shared]] {
             let refused = run(options).expect_code(NOT_HERE);
@@ -134,7 +140,10 @@ fn the_resumer_says_where_files_go() {
 fn damaged_contents_are_refused_and_change_nothing() {
     let (dir, _, snapshot) = stopped("open_modes", LATE, "carry-all");
     let good = fs::read(&snapshot).unwrap();
-    let contents: Vec<_> = Snapshot::open(Cursor::new(&good[..])).unwrap().stored_contents().collect();
+    let contents: Vec<_> = Snapshot::open(Cursor::new(&good[..]))
+        .unwrap()
+        .stored_contents()
+        .collect();
     assert!(contents.len() >= 5, "{contents:?}");
     let guest = guest("open_modes");
     for (n, (content, offset)) in contents.iter().filter(|(c, _)| c.len > 0).enumerate() {
@@ -148,7 +157,10 @@ fn damaged_contents_are_refused_and_change_nothing() {
             .output()
             .expect_code(BAD_SNAPSHOT);
         assert!(refused.err().contains("another hash"), "{refused}");
-        assert_eq!((refused.out().as_str(), fs::read_dir(there.path()).unwrap().count()), ("", 0));
+        assert_eq!(
+            (refused.out().as_str(), fs::read_dir(there.path()).unwrap().count()),
+            ("", 0)
+        );
     }
 }
 
@@ -165,15 +177,26 @@ fn forged_lists_of_files_are_refused() {
     files.chunks.iter_mut().for_each(|c| c.stored = false);
     files.nodes.retain(|n| n.kind == NodeKind::Directory);
     let guest = guest("open_modes");
-    for (n, path) in ["../new", "/tmp/new", "up/new", "d/../../new", "..", "new\0", "d//new", ""]
-        .iter()
-        .enumerate()
+    for (n, path) in [
+        "../new",
+        "/tmp/new",
+        "up/new",
+        "d/../../new",
+        "..",
+        "new\0",
+        "d//new",
+        "",
+    ]
+    .iter()
+    .enumerate()
     {
         let mut forged = good.clone();
         forged.state.wasi.files.nodes[0].path = (*path).to_owned();
         let file = dir.path().join("forged.snap");
         forged.store(&file);
-        let refused = carry_all(guest.on(Arch::ALL[n % 2], None), &there).resume(&file).output();
+        let refused = carry_all(guest.on(Arch::ALL[n % 2], None), &there)
+            .resume(&file)
+            .output();
         refused.expect_code(BAD_SNAPSHOT);
         assert_eq!(
             (
@@ -226,7 +249,11 @@ fn shared_files_must_be_as_they_were() {
 fn a_copy_of_a_shared_file_is_the_same_file() {
     let (_dir, data, snapshot) = stopped("open_modes", LATE, "dir");
     let (guest, copy) = (guest("open_modes"), scratch());
-    let script = format!("cp -r --preserve=links {}/. {}", data.path().display(), copy.path().display());
+    let script = format!(
+        "cp -r --preserve=links {}/. {}",
+        data.path().display(),
+        copy.path().display()
+    );
     assert!(
         std::process::Command::new("sh")
             .args(["-c", &script])
@@ -234,7 +261,11 @@ fn a_copy_of_a_shared_file_is_the_same_file() {
             .unwrap()
             .success()
     );
-    guest.on(Arch::Aarch64, Some(&copy)).resume(&snapshot).output().expect_code(0);
+    guest
+        .on(Arch::Aarch64, Some(&copy))
+        .resume(&snapshot)
+        .output()
+        .expect_code(0);
 }
 
 /// Everything below a directory: paths, contents and permissions.
@@ -252,7 +283,10 @@ fn all(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
             } else {
                 Vec::new()
             };
-            found.insert(path.strip_prefix(dir).unwrap().display().to_string(), (meta.mode(), bytes));
+            found.insert(
+                path.strip_prefix(dir).unwrap().display().to_string(),
+                (meta.mode(), bytes),
+            );
         }
     }
     found
@@ -272,9 +306,14 @@ fn a_full_disk_leaves_all_as_it_was() {
     for arch in Arch::ALL {
         let run = || carry_all(guest.on(arch, None), there.path()).resume(&snapshot);
         // In units of 512 or 1024 bytes.
-        let refused = run().through_shell("ulimit -f 100; \"$@\"").output().expect_code(NOT_HERE);
+        let refused = run()
+            .through_shell("ulimit -f 100; \"$@\"")
+            .output()
+            .expect_code(NOT_HERE);
         assert!(
-            refused.err().contains("'large' can't be put into the directory '/data'"),
+            refused
+                .err()
+                .contains("'large' can't be put into the directory '/data'"),
             "{refused}"
         );
         assert_eq!(all(there.path()), before);
@@ -302,7 +341,9 @@ fn a_directory_that_may_not_be_written_is_left_alone() {
     }
     mode(&snapshot, 0o644);
     let run = |arch: Arch| {
-        let mut command = carry_all(guest.on(arch, None), there.path()).resume(&snapshot).command();
+        let mut command = carry_all(guest.on(arch, None), there.path())
+            .resume(&snapshot)
+            .command();
         // Root may write anywhere.
         if rustix::process::geteuid().is_root() {
             std::os::unix::process::CommandExt::uid(&mut command, 65534);

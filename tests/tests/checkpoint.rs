@@ -1,4 +1,5 @@
-//! Checkpoints asked for from outside, at any time: by command and by signal, of programs that compute, call, wait and sleep.
+//! Checkpoints asked for from outside, at any time: by command and by signal, of programs that compute, call, wait and
+//! sleep.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
@@ -34,7 +35,11 @@ const PROMPT: Duration = Duration::from_secs(5);
 fn checkpoint(running: &Running, to: &Path, more: &[&str]) {
     let started = Instant::now();
     let pid = running.pid().to_string();
-    dunlin(&["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()], more).expect_code(0);
+    dunlin(
+        &["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()],
+        more,
+    )
+    .expect_code(0);
     assert!(started.elapsed() < PROMPT, "it took {:?}", started.elapsed());
 }
 
@@ -44,7 +49,8 @@ fn start(arch: Arch, what: &str) -> Running {
     running
 }
 
-/// Checkpoints while the program is in the middle of `what`, resumes elsewhere; `feed` goes to standard input after the move.
+/// Checkpoints while the program is in the middle of `what`, resumes elsewhere; `feed` goes to standard input after the
+/// move.
 #[track_caller]
 fn interrupted(what: &str, feed: &str, expected: &str) {
     for arch in Arch::ALL {
@@ -126,7 +132,10 @@ fn asleep() {
             before + after >= Duration::from_secs(3),
             "slept too short: {before:?} and {after:?}"
         );
-        assert!(after < Duration::from_millis(2950), "slept anew: {before:?} and {after:?}");
+        assert!(
+            after < Duration::from_millis(2950),
+            "slept anew: {before:?} and {after:?}"
+        );
     }
 }
 
@@ -214,7 +223,10 @@ fn many_moves_at_any_time() {
         let to = dir.path().join(format!("{n}.snap"));
         let pid = running.pid().to_string();
         if running.is_running() && moves < 12 {
-            let asked = dunlin(&["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()], &[]);
+            let asked = dunlin(
+                &["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()],
+                &[],
+            );
             moves += usize::from(asked.code() == 0);
         }
         let outcome = running.finish();
@@ -265,7 +277,12 @@ fn killed_while_writing() {
             .opts(options.clone())
             .stdin(Input::Held)
             .start();
-        running.stdin().as_mut().expect("a pipe").write_all(b"a").expect("it reads");
+        running
+            .stdin()
+            .as_mut()
+            .expect("a pipe")
+            .write_all(b"a")
+            .expect("it reads");
         running.wait_for("touched");
         running.signal(Signal::TERM);
         std::thread::sleep(Duration::from_micros(n * n * 500));
@@ -329,8 +346,8 @@ fn what_can_not_move_is_said_and_the_program_goes_on() {
     assert_eq!(running.finish().expect_code(0).out(), "ready\nread on\nit says: x\n");
 }
 
-/// A client that is interrupted while the snapshot is being written has not asked: the program runs on, and nothing is left of it. At
-/// whatever time: either all of that, or the program has ended and the whole snapshot is there.
+/// A client that is interrupted while the snapshot is being written has not asked: the program runs on, and nothing is
+/// left of it. At whatever time: either all of that, or the program has ended and the whole snapshot is there.
 #[test]
 fn an_interrupted_client_has_not_asked() {
     for arch in Arch::ALL {
@@ -345,7 +362,9 @@ fn an_interrupted_client_has_not_asked() {
                     None => drop(std::fs::remove_file(&snapshot)),
                 }
                 let mut command = std::process::Command::new(dunlin_tests::tools::dunlin());
-                command.args(["checkpoint", &running.pid().to_string(), "-o"]).arg(&snapshot);
+                command
+                    .args(["checkpoint", &running.pid().to_string(), "-o"])
+                    .arg(&snapshot);
                 let client = dunlin_tests::process::start(command, Input::Empty, PROMPT);
                 // When the first bytes are there, and somewhat later each time.
                 let begun = Instant::now();
@@ -429,14 +448,20 @@ fn an_answer_that_does_not_arrive() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
-/// Where memory is short, the process that writes a periodic snapshot is ended first: the program runs on, says so, and writes the next.
+/// Where memory is short, the process that writes a periodic snapshot is ended first: the program runs on, says so, and
+/// writes the next.
 #[test]
 fn the_process_that_writes_is_the_first_to_go() {
     for arch in Arch::ALL {
         let dir = scratch();
         let saves = dir.path().join("saves");
         let to = saves.to_str().expect("UTF-8").to_owned();
-        let options = ["--checkpoint-every".to_owned(), "100ms".into(), "--checkpoint-to".into(), to];
+        let options = [
+            "--checkpoint-every".to_owned(),
+            "100ms".into(),
+            "--checkpoint-to".into(),
+            to,
+        ];
         let run = waiter().on(arch).args(["touch"]).opts(options);
         let mut running = run.stdin(Input::Held).start();
         running.wait_for("ready\n");
@@ -445,7 +470,10 @@ fn the_process_that_writes_is_the_first_to_go() {
         let begun = Instant::now();
         let mut killed = false;
         while !killed {
-            assert!(begun.elapsed() < Duration::from_secs(60), "no process that writes was found");
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "no process that writes was found"
+            );
             let found = std::fs::read_to_string(&children).unwrap_or_default();
             for child in found.split_whitespace() {
                 let score = std::fs::read_to_string(format!("/proc/{child}/oom_score_adj"));
@@ -476,7 +504,12 @@ fn the_process_that_writes_is_the_first_to_go() {
             is_temporary(&name) && !name.to_string_lossy().contains(&format!("-{}-", running.pid()))
         });
         assert!(left.count() <= 1, "files of killed writers are left");
-        running.stdin().as_mut().expect("a pipe").write_all(b"a").expect("it reads");
+        running
+            .stdin()
+            .as_mut()
+            .expect("a pipe")
+            .write_all(b"a")
+            .expect("it reads");
         running.wait_for("touched 6773ed6a42a00000\n");
     }
 }

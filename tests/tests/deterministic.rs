@@ -1,4 +1,5 @@
-//! `dunlin build --deterministic`: every NaN that arithmetic produces is the canonical one, whatever the processor makes of it.
+//! `dunlin build --deterministic`: every NaN that arithmetic produces is the canonical one, whatever the processor
+//! makes of it.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::moves::{growing, ping_pong};
@@ -73,7 +74,11 @@ fn nans_are_canonical_at_every_level() {
     for level in ["-O0", "-O1", "-O2"] {
         let program = build(&["--deterministic", level]);
         for arch in Arch::ALL {
-            assert_eq!(program.on(arch).output().expect_code(0).out(), EXPECTED, "{level} on {arch}");
+            assert_eq!(
+                program.on(arch).output().expect_code(0).out(),
+                EXPECTED,
+                "{level} on {arch}"
+            );
         }
     }
 }
@@ -85,7 +90,12 @@ fn and_stay_so_on_the_move() {
         let forced = program.on(arch).forced(1).output();
         assert_eq!(forced.expect_code(0).out(), EXPECTED, "forced on {arch}");
         let journey = ping_pong(arch, growing(12), |arch| program.on(arch), || Input::Empty);
-        assert_eq!(String::from_utf8_lossy(&journey.stdout), EXPECTED, "{} moves", journey.moves);
+        assert_eq!(
+            String::from_utf8_lossy(&journey.stdout),
+            EXPECTED,
+            "{} moves",
+            journey.moves
+        );
     }
 }
 

@@ -1,5 +1,5 @@
-//! Attempts to leave a granted directory, through real executables on both architectures: by every function that takes a path, by
-//! races, and before and after a move. (The same from the runtime's side: `runtime/tests/wasi/escapes.rs`.)
+//! Attempts to leave a granted directory, through real executables on both architectures: by every function that takes
+//! a path, by races, and before and after a move. (The same from the runtime's side: `runtime/tests/wasi/escapes.rs`.)
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
@@ -125,7 +125,11 @@ fn no_race_is_won() {
                     renameat_with(CWD, &real, CWD, &link, RenameFlags::EXCHANGE).unwrap();
                 }
             });
-            let outcome = program().on(arch).dir(&dir.path().join("in"), "/").args(["race"]).output();
+            let outcome = program()
+                .on(arch)
+                .dir(&dir.path().join("in"), "/")
+                .args(["race"])
+                .output();
             stop.store(true, Relaxed);
             assert_eq!(outcome.expect_code(0).out(), "raced, 0 escapes\n");
         });

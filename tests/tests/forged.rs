@@ -1,9 +1,10 @@
-//! Mutated and forged snapshots, from a seed: whatever is in the file, `inspect`, `check` and `resume` end soon, with a sound exit code,
-//! within [`MEMORY`], or [`TIMES`] the room that the file takes on the disk if it is a large one.
+//! Mutated and forged snapshots, from a seed: whatever is in the file, `inspect`, `check` and `resume` end soon, with a
+//! sound exit code, within [`MEMORY`], or [`TIMES`] the room that the file takes on the disk if it is a large one.
 //!
-//! A slice runs with the other tests; its seed is the commit, so that each commit tries others. `DUNLIN_FORGED=100000` runs as many, and
-//! `DUNLIN_FORGED_SEED=7` begins at that one. Each is tried inside this process, under an allocator that counts, and every
-//! `DUNLIN_FORGED_REAL`th (10) by the real executables, too. A failure names its seed; the file is kept in `target/forged/`.
+//! A slice runs with the other tests; its seed is the commit, so that each commit tries others. `DUNLIN_FORGED=100000`
+//! runs as many, and `DUNLIN_FORGED_SEED=7` begins at that one. Each is tried inside this process, under an allocator
+//! that counts, and every `DUNLIN_FORGED_REAL`th (10) by the real executables, too. A failure names its seed; the file
+//! is kept in `target/forged/`.
 
 use dunlin_format::arch::Arch;
 use dunlin_format::image::{Image, find_in_elf};
@@ -31,7 +32,8 @@ use tempfile::TempDir;
 
 /// What one look at a snapshot may take, in bytes.
 const MEMORY: usize = 256 << 20;
-/// What one look at a large snapshot may take, for each byte that it takes on the disk: deep recursion has many small values.
+/// What one look at a large snapshot may take, for each byte that it takes on the disk: deep recursion has many small
+/// values.
 const TIMES: usize = 24;
 /// How long it may take.
 const TIME: Duration = Duration::from_secs(30);
@@ -88,7 +90,9 @@ fn sample(name: &'static str, point: u64) -> Sample {
     assert!(points.into_iter().any(|point| stops(&point)), "{name} has no point");
     let exe = guest.program.exe(Arch::X86_64);
     let mut file = File::open(&exe).expect("an executable");
-    let found = find_in_elf(&mut file).expect("a sound executable").expect("with an image");
+    let found = find_in_elf(&mut file)
+        .expect("a sound executable")
+        .expect("with an image");
     let meta: &'static [u8] = Box::leak(found.read(&mut file).expect("a sound image").into_boxed_slice());
     let image = Image::parse(meta).expect("a sound image");
     let module = image.module().expect("a sound image");
@@ -149,9 +153,11 @@ fn look(sample: &Sample, path: &Path) -> Result<&'static str, String> {
 /// Name of the variable that says what [`run_measured`] runs.
 const RUN: &str = "DUNLIN_FORGED_RUN";
 
-/// Runs a command to its end: how it ended, the most memory that it had, in bytes, and what it said. `None` if it took too long.
+/// Runs a command to its end: how it ended, the most memory that it had, in bytes, and what it said. `None` if it took
+/// too long.
 ///
-/// Another process starts it: what the kernel tells of a process's memory includes that of whoever started it, and this one's is large.
+/// Another process starts it: what the kernel tells of a process's memory includes that of whoever started it, and this
+/// one's is large.
 fn measured(command: &Command) -> Option<(ExitStatus, usize, String)> {
     let error = tempfile::tempfile().expect("scratch space is writable");
     let words = std::iter::once(command.get_program()).chain(command.get_args());
@@ -166,7 +172,9 @@ fn measured(command: &Command) -> Option<(ExitStatus, usize, String)> {
             None => runner.env_remove(name),
         };
     }
-    runner.stdin(Pipe::null()).stderr(error.try_clone().expect("a descriptor"));
+    runner
+        .stdin(Pipe::null())
+        .stderr(error.try_clone().expect("a descriptor"));
     let output = runner.output().expect("it can be started");
     let mut said = vec![0; 2000];
     let n = error.read_at(&mut said, 0).unwrap_or(0);

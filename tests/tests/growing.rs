@@ -1,4 +1,5 @@
-//! Carried files that are large: a snapshot costs what has changed in them, on either architecture, and moving keeps them whole.
+//! Carried files that are large: a snapshot costs what has changed in them, on either architecture, and moving keeps
+//! them whole.
 
 use dunlin_format::arch::Arch;
 use dunlin_migrate::snapshot::open_file;
@@ -15,8 +16,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Opens `log` for appending, prints "ready", and obeys letters on its standard input: `a` appends 1 MiB of which no two chunks are
-/// equal, `l` a line of four bytes, `d` closes the file, makes `d/new` and removes `old`. Each is answered by a line.
+/// Opens `log` for appending, prints "ready", and obeys letters on its standard input: `a` appends 1 MiB of which no
+/// two chunks are equal, `l` a line of four bytes, `d` closes the file, makes `d/new` and removes `old`. Each is
+/// answered by a line.
 const LOGGER: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
@@ -113,7 +115,12 @@ fn next(running: &mut Running) -> serde_json::Value {
 /// Gives a command, and waits until it is done.
 fn tell(running: &mut Running, command: &[u8]) {
     let before = running.stdout_so_far().len();
-    running.stdin().as_mut().expect("held").write_all(command).expect("it reads");
+    running
+        .stdin()
+        .as_mut()
+        .expect("held")
+        .write_all(command)
+        .expect("it reads");
     let begun = Instant::now();
     while running.stdout_so_far().len() < before + 2 * command.len() {
         assert!(begun.elapsed() < Duration::from_secs(60), "it doesn't answer");
@@ -165,7 +172,9 @@ fn a_log_that_grows_costs_what_was_appended() {
         }
         let grant = format!("{}::/", there.path().display());
         let latest = saves.path().display().to_string();
-        let resumed = logger().on(other(arch)).opts([option, &grant, "--resume-latest", &latest]);
+        let resumed = logger()
+            .on(other(arch))
+            .opts([option, &grant, "--resume-latest", &latest]);
         resumed.stdin(Input::Bytes(b"l".to_vec())).output().expect_code(0);
         let found = fs::read(there.path().join("log")).expect("it came along");
         assert!(
@@ -257,7 +266,9 @@ fn the_end_on_a_full_disk_leaves_nothing() {
     for (arch, written) in Arch::ALL.into_iter().flat_map(|arch| [(arch, true), (arch, false)]) {
         let disk = match Disk::new(4) {
             Ok(disk) => disk,
-            Err(why) => return eprintln!("SKIPPED: it needs to mount a small disk, which is not permitted here: {why}"),
+            Err(why) => {
+                return eprintln!("SKIPPED: it needs to mount a small disk, which is not permitted here: {why}");
+            }
         };
         let (data, saves) = (scratch(), disk.path().join("saves"));
         let mut run = periodic(logger().on(arch), "--dir", data.path(), &saves);

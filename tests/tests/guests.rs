@@ -1,5 +1,6 @@
-//! Every guest, four ways on both architectures: undisturbed, with a forced migration at every point, and moved between the
-//! architectures; and once more with the variables in memory (a slice of them). It must print, leave behind and exit with the same each time.
+//! Every guest, four ways on both architectures: undisturbed, with a forced migration at every point, and moved between
+//! the architectures; and once more with the variables in memory (a slice of them). It must print, leave behind and
+//! exit with the same each time.
 
 use dunlin_format::arch::Arch;
 use dunlin_format::imports;
@@ -54,8 +55,9 @@ fn moved<'p>(guest: &Guest, program: impl Fn(Arch) -> &'p Program, first: Arch) 
 /// One guest in so many is built and run again with the variables in memory, unless all are asked for.
 const CROWDED: u64 = 3;
 
-/// With limits so low that on x86_64 all variables, and on aarch64 most of them, are in memory all the time, as otherwise in enormous
-/// functions only. It must make no difference, and as points and homes are the same, a move between such builds and others neither.
+/// With limits so low that on x86_64 all variables, and on aarch64 most of them, are in memory all the time, as
+/// otherwise in enormous functions only. It must make no difference, and as points and homes are the same, a move
+/// between such builds and others neither.
 fn crowded(guest: &Guest) {
     let [all, most] = ["0", "6"].map(|n| guest.rebuilt(&["--max-alive", n]));
     forced(guest, &all, Arch::X86_64);
@@ -101,14 +103,15 @@ macro_rules! guests {
 }
 
 guests! {
-    address_taken all_types append_mode args_env big_frame block_params br_table bulk_memory bulk_trap clocks constructors
-    conversions dead_blocks deep_recursion directory exceptions exit_code file_offset float_math function_pointers globals hash_table
-    indirect_recursion int64_math legacy_exceptions malloc_heavy many_files many_locals many_memories many_params memory_grow
-    merged_constant mixed_results multi_value mutual_recursion nan_bits nested_loops open_modes operand_stack paths poll_stdin
-    printf_floats qsort random read_at ref_values renamed_open sha256 simd_elsewhere simd_globals simd_kernels simd_locals
-    simd_operand_stack simd_params simd_relaxed sleeping slot_types sparse_memory stacked_loop start_section stdin_lines
-    stdio_buffers strings switch table_trap tables tail_calls tight_loop trap_deep tree unstable_files unstable_misc unstable_paths
-    wasi_files wasi_misc wasi_paths
+    address_taken all_types append_mode args_env big_frame block_params br_table bulk_memory bulk_trap clocks
+    constructors conversions dead_blocks deep_recursion directory exceptions exit_code file_offset float_math
+    function_pointers globals hash_table indirect_recursion int64_math legacy_exceptions malloc_heavy
+    many_files many_locals many_memories many_params memory_grow merged_constant mixed_results multi_value
+    mutual_recursion nan_bits nested_loops open_modes operand_stack paths poll_stdin printf_floats qsort
+    random read_at ref_values renamed_open sha256 simd_elsewhere simd_globals simd_kernels simd_locals
+    simd_operand_stack simd_params simd_relaxed sleeping slot_types sparse_memory stacked_loop start_section
+    stdin_lines stdio_buffers strings switch table_trap tables tail_calls tight_loop trap_deep tree
+    unstable_files unstable_misc unstable_paths wasi_files wasi_misc wasi_paths
 }
 
 /// What a guest imports it calls: the linker leaves out the rest.

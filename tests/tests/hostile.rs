@@ -125,7 +125,10 @@ fn truncated_and_extended() {
     }
     let mut more = good.clone();
     more.push(0);
-    refused("a byte too many", &s.resume(Arch::X86_64, &s.variant("long.snap", &more)));
+    refused(
+        "a byte too many",
+        &s.resume(Arch::X86_64, &s.variant("long.snap", &more)),
+    );
     more.extend_from_slice(&good);
     refused("twice", &s.resume(Arch::X86_64, &s.variant("twice.snap", &more)));
     refused(
@@ -135,7 +138,10 @@ fn truncated_and_extended() {
             &s.variant("text.snap", b"this is not a snapshot at all\n".repeat(100).as_slice()),
         ),
     );
-    refused("zeros", &s.resume(Arch::X86_64, &s.variant("zeros.snap", &[0; 100_000])));
+    refused(
+        "zeros",
+        &s.resume(Arch::X86_64, &s.variant("zeros.snap", &[0; 100_000])),
+    );
 }
 
 #[test]
@@ -179,9 +185,18 @@ fn missing_grants_and_files() {
     for arch in Arch::ALL {
         let without = s.guest.program.on(arch).resume(&s.snapshot).output();
         refused("no grant", &without);
-        assert!(without.err().contains("/data"), "the message must name the grant: {without}");
+        assert!(
+            without.err().contains("/data"),
+            "the message must name the grant: {without}"
+        );
         let data = s.data.as_ref().unwrap().path();
-        let elsewhere = s.guest.program.on(arch).dir(data, "/other").resume(&s.snapshot).output();
+        let elsewhere = s
+            .guest
+            .program
+            .on(arch)
+            .dir(data, "/other")
+            .resume(&s.snapshot)
+            .output();
         refused("the grant under another name", &elsewhere);
         let empty = scratch();
         let outcome = s
@@ -192,7 +207,10 @@ fn missing_grants_and_files() {
             .resume(&s.snapshot)
             .output();
         refused("a directory without the file", &outcome);
-        assert!(outcome.err().contains("log"), "the message must name the file: {outcome}");
+        assert!(
+            outcome.err().contains("log"),
+            "the message must name the file: {outcome}"
+        );
         // A symbolic link out of the grant in the file's place must not be followed.
         let trap = scratch();
         std::os::unix::fs::symlink(data.join("log"), trap.path().join("log")).unwrap();
@@ -210,14 +228,20 @@ fn missing_grants_and_files() {
         std::fs::create_dir(dir.path().join("log")).unwrap();
         refused(
             "a directory in its place",
-            &s.guest.program.on(arch).dir(dir.path(), "/data").resume(&s.snapshot).output(),
+            &s.guest
+                .program
+                .on(arch)
+                .dir(dir.path(), "/data")
+                .resume(&s.snapshot)
+                .output(),
         );
     }
     // With everything in place it goes on.
     assert_eq!(s.resume(Arch::Aarch64, &s.snapshot).expect_code(0).out(), s.rest);
 }
 
-/// What is not granted is told before pages are read, of which there may be gigabytes: so nothing is said of one that is damaged.
+/// What is not granted is told before pages are read, of which there may be gigabytes: so nothing is said of one that
+/// is damaged.
 #[test]
 fn grants_come_before_pages() {
     let s = stopped("file_offset", 60);
@@ -338,7 +362,9 @@ fn lies_about_the_instance() {
         l.state.memories[0].pages = 1;
         l.memories[0].truncate(1 << 16);
     });
-    lie("a table entry out of range", &|l| l.state.tables[0].elements[1] = Some(1000));
+    lie("a table entry out of range", &|l| {
+        l.state.tables[0].elements[1] = Some(1000)
+    });
     lie("the greatest table entry", &|l| {
         l.state.tables[0].elements[1] = Some(u32::MAX - 1)
     });
@@ -353,7 +379,9 @@ fn lies_about_the_instance() {
         let more = l.state.tables[0].clone();
         l.state.tables.push(more);
     });
-    lie("dropped segments of another number", &|l| l.state.dropped_elements.push(true));
+    lie("dropped segments of another number", &|l| {
+        l.state.dropped_elements.push(true)
+    });
     lie("dropped data of another number", &|l| l.state.dropped_data.push(true));
     lie("an export that isn't there", &|l| {
         l.state.invocation = Invocation::Export("nothing".into())
@@ -399,13 +427,20 @@ fn forge_state(good: &[u8], forged: &Loaded, path: &Path) -> bool {
     );
     // What follows up to the aligned data has room to move in the padding.
     let after: Vec<usize> = (0..sections).filter(|&i| i != first).collect();
-    let data = after.iter().map(|&i| u64_at(good, entry(i) + 16) as usize).max().unwrap_or(0);
+    let data = after
+        .iter()
+        .map(|&i| u64_at(good, entry(i) + 16) as usize)
+        .max()
+        .unwrap_or(0);
     let grow = state.len() as isize - old as isize;
     let mut end = offset + state.len();
     bytes[offset..data].fill(0);
     bytes[offset..end].copy_from_slice(&state);
     for &i in &after {
-        let (at, len) = (u64_at(good, entry(i) + 16) as usize, u64_at(good, entry(i) + 24) as usize);
+        let (at, len) = (
+            u64_at(good, entry(i) + 16) as usize,
+            u64_at(good, entry(i) + 24) as usize,
+        );
         if at == data {
             continue;
         }
@@ -550,8 +585,8 @@ fn a_disk_that_fills_up_leaves_the_old_snapshot() {
             .output()
             .expect_code(CHECKPOINTED);
         let before = std::fs::read(&snapshot).unwrap();
-        // Files may grow to 8 blocks only; the signal for more is ignored, so that writing fails as on a full disk. The snapshot
-        // is given as a target to write to and as the one to go on from.
+        // Files may grow to 8 blocks only; the signal for more is ignored, so that writing fails as on a full disk. The
+        // snapshot is given as a target to write to and as the one to go on from.
         let outcome = guest
             .on(arch, None)
             .resume(&snapshot)

@@ -1,4 +1,5 @@
-//! Others on the same machine: their executables, their directories, their names; and two programs that are told the same file.
+//! Others on the same machine: their executables, their directories, their names; and two programs that are told the
+//! same file.
 
 use dunlin_format::image::{HEADER_LEN, find_in_elf};
 use dunlin_tests::desk::{Desk, ECHO, host, need_root};
@@ -42,7 +43,8 @@ fn foreign_executables_are_not_run() {
     let there = desk.path("shared").join(exe.file_name().unwrap());
     desk.snapshot(desk.command(&["run", "echo"]), "shared/x.snap");
     fs::rename(&exe, &there).unwrap();
-    let resume = |more: &[&str]| desk.with_line(desk.command(&[&["resume", "shared/x.snap"], more].concat()), "hello\n");
+    let resume =
+        |more: &[&str]| desk.with_line(desk.command(&[&["resume", "shared/x.snap"], more].concat()), "hello\n");
     let check = || desk.dunlin(&["check", "shared/x.snap"]);
     let refused = |why: &str| {
         says(&resume(&[]), 1, &[why, "--exe"]);
@@ -116,7 +118,8 @@ fn a_taken_directory_does_not_hide_programs() {
     let desk = Desk::new();
     let taken = Path::new("/tmp").join(format!("dunlin-{STRANGER}"));
     let clean = || {
-        let ours = |name: &str| name == format!("dunlin-{STRANGER}") || name.starts_with(&format!("dunlin-{STRANGER}-"));
+        let ours =
+            |name: &str| name == format!("dunlin-{STRANGER}") || name.starts_with(&format!("dunlin-{STRANGER}-"));
         for entry in fs::read_dir("/tmp").unwrap().filter_map(Result::ok) {
             if entry.file_name().to_str().is_some_and(ours) {
                 fs::remove_dir_all(entry.path()).unwrap();
@@ -153,7 +156,11 @@ fn a_taken_directory_does_not_hide_programs() {
     says(
         &listed,
         0,
-        &[&one.pid().to_string(), &two.pid().to_string(), "belongs to another user"],
+        &[
+            &one.pid().to_string(),
+            &two.pid().to_string(),
+            "belongs to another user",
+        ],
     );
     assert_eq!(fs::read_dir(&taken).unwrap().count(), 0, "nothing is entrusted to it");
     // Both in the same substitute, which is private.
@@ -191,7 +198,14 @@ fn namespaces_leave_each_others_sockets() {
     let desk = Desk::new();
     let contained = |arg: &str| {
         let exe = desk.exe();
-        let words = ["--pid", "--fork", "--mount-proc", "--kill-child", exe.to_str().unwrap(), arg];
+        let words = [
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            exe.to_str().unwrap(),
+            arg,
+        ];
         desk.start(desk.outside("unshare", &words))
     };
     let sockets = |count: usize| {
@@ -242,7 +256,11 @@ fn the_socket_comes_when_there_are_descriptors() {
     while !desk.dunlin(&["ps"]).out().contains(&pid) {
         assert!(Instant::now() < deadline, "the socket never comes");
     }
-    says(&desk.dunlin(&["checkpoint", &pid, "-o", "x.snap"]), 0, &["is checkpointed"]);
+    says(
+        &desk.dunlin(&["checkpoint", &pid, "-o", "x.snap"]),
+        0,
+        &["is checkpointed"],
+    );
     running.finish().expect_code(CHECKPOINTED);
 }
 
@@ -350,7 +368,10 @@ fn a_snapshots_file_is_one_programs() {
     desk.dunlin(&["build", "-q", "other.wat"]).expect_code(0);
     let program = |name: &str, more: &str| {
         let mut command = desk.outside(desk.path(&format!("{name}.{}", host())).to_str().unwrap(), &[]);
-        command.env("DUNLIN_OPTS", format!("--checkpoint-on TERM --checkpoint-to s.snap {more}"));
+        command.env(
+            "DUNLIN_OPTS",
+            format!("--checkpoint-on TERM --checkpoint-to s.snap {more}"),
+        );
         command
     };
     let first = desk.start(program("echo", ""));

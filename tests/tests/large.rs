@@ -15,8 +15,8 @@ const MEMORY: u64 = 2 << 20;
 
 /// Four times the size may take so many times the time: linear is 4, quadratic 16.
 const GROWTH: f64 = 13.0;
-/// Shapes that are measured without migration points, too: those in which paths meet. (Thousands of values that all live across straight
-/// code take the register allocator long then.)
+/// Shapes that are measured without migration points, too: those in which paths meet. (Thousands of values that all
+/// live across straight code take the register allocator long then.)
 const BASELINE: &[&str] = &[
     "loops",
     "an interpreter",
@@ -82,8 +82,8 @@ fn time_and_memory_grow_with_the_size() {
     }
 }
 
-/// What is done differently in large functions is right, too: both architectures agree with a build that has no migration points, and
-/// with runs that migrate all the time.
+/// What is done differently in large functions is right, too: both architectures agree with a build that has no
+/// migration points, and with runs that migrate all the time.
 #[test]
 fn large_programs_run_and_move() {
     for shape in SHAPES {
@@ -111,8 +111,14 @@ fn strange_modules_do_no_harm() {
     let many = |text: &str, n: usize| text.repeat(n);
     let locals = format!("(func (local {}))\n", many("i64 ", 50_000));
     let modules = [
-        ("many functions of many locals", format!("(module {})", many(&locals, 20))),
-        ("too many locals", format!("(module (func (local {})))", many("i64 ", 50_001))),
+        (
+            "many functions of many locals",
+            format!("(module {})", many(&locals, 20)),
+        ),
+        (
+            "too many locals",
+            format!("(module (func (local {})))", many("i64 ", 50_001)),
+        ),
         (
             "a long chain",
             format!(
@@ -153,7 +159,10 @@ fn strange_modules_do_no_harm() {
                 many("0123456789abcdef", 1 << 21)
             ),
         ),
-        ("data out of bounds", "(module (memory 1) (data (i32.const -1) \"x\"))".into()),
+        (
+            "data out of bounds",
+            "(module (memory 1) (data (i32.const -1) \"x\"))".into(),
+        ),
         (
             "many results",
             format!(
@@ -189,7 +198,9 @@ fn strange_modules_do_no_harm() {
             "many exports",
             format!(
                 "(module (func $f) {})",
-                (0..50_000).map(|k| format!("(export \"{k}\" (func $f))")).collect::<String>()
+                (0..50_000)
+                    .map(|k| format!("(export \"{k}\" (func $f))"))
+                    .collect::<String>()
             ),
         ),
     ];

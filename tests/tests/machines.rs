@@ -1,4 +1,5 @@
-//! Machines with larger pages: Linux on aarch64 comes with pages of 4, 16 (a Raspberry Pi 5) and 64 KiB. qemu-user pretends to any.
+//! Machines with larger pages: Linux on aarch64 comes with pages of 4, 16 (a Raspberry Pi 5) and 64 KiB. qemu-user
+//! pretends to any.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::guest::guest;

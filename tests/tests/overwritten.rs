@@ -1,4 +1,5 @@
-//! A running program owes nothing to the file it came from: whoever overwrites, shortens or replaces its snapshot changes nothing for it.
+//! A running program owes nothing to the file it came from: whoever overwrites, shortens or replaces its snapshot
+//! changes nothing for it.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
@@ -34,7 +35,12 @@ const SUM: &str = "touched 6773ed6a42a00000\n";
 fn snapshot() -> (TempDir, PathBuf) {
     let dir = scratch();
     let path = dir.path().join("x.snap");
-    let options = ["--checkpoint-on", "TERM", "--checkpoint-to", path.to_str().expect("UTF-8")];
+    let options = [
+        "--checkpoint-on",
+        "TERM",
+        "--checkpoint-to",
+        path.to_str().expect("UTF-8"),
+    ];
     let run = waiter().on(Arch::X86_64).args(["touch"]).opts(options);
     let mut running = run.stdin(Input::Held).start();
     running.wait_for("ready\n");
@@ -50,7 +56,12 @@ fn resumed(arch: Arch, snapshot: &Path) -> Run {
 /// Lets it add up once more; `n` is how often it will then have done so.
 #[track_caller]
 fn sums(running: &mut Running, n: usize) {
-    running.stdin().as_mut().expect("a pipe").write_all(b"a").expect("it reads");
+    running
+        .stdin()
+        .as_mut()
+        .expect("a pipe")
+        .write_all(b"a")
+        .expect("it reads");
     running.wait_for(&SUM.repeat(n));
 }
 
@@ -65,7 +76,9 @@ fn ends(mut running: Running, times: usize) {
 fn in_place(path: &Path) {
     let file = OpenOptions::new().write(true).open(path).expect("a file");
     let len = file.metadata().expect("a file").len();
-    let noise: Vec<u8> = (0..1 << 20).map(|n: u32| (n.wrapping_mul(0x9E37_79B9) >> 13) as u8).collect();
+    let noise: Vec<u8> = (0..1 << 20)
+        .map(|n: u32| (n.wrapping_mul(0x9E37_79B9) >> 13) as u8)
+        .collect();
     for at in (0..len).step_by(1 << 20) {
         let part = &noise[..noise.len().min((len - at) as usize)];
         file.write_all_at(part, at).expect("it can be written");
@@ -86,7 +99,11 @@ fn shorten(path: &Path) {
 #[test]
 fn the_file_is_overwritten_while_the_program_runs() {
     for arch in Arch::ALL {
-        for (what, overwrite) in [("in place", in_place as fn(&Path)), ("anew", anew), ("shortened", shorten)] {
+        for (what, overwrite) in [
+            ("in place", in_place as fn(&Path)),
+            ("anew", anew),
+            ("shortened", shorten),
+        ] {
             println!("{arch}, {what}");
             let (_dir, path) = snapshot();
             let mut running = resumed(arch, &path).start();
@@ -125,7 +142,8 @@ fn the_file_is_overwritten_while_the_program_starts() {
     assert!(refused < 20, "it never came to run");
 }
 
-/// Where no lease can be had, as while someone has the file open for writing, the program has a copy from the beginning.
+/// Where no lease can be had, as while someone has the file open for writing, the program has a copy from the
+/// beginning.
 #[test]
 fn someone_is_about_to_write() {
     for arch in Arch::ALL {
@@ -158,8 +176,8 @@ fn the_program_is_stopped_meanwhile() {
     ends(running, 2);
 }
 
-/// Incremental snapshots take pages from earlier ones in the same directory; those, too, may be overwritten: while the program runs on,
-/// and while it writes the next one.
+/// Incremental snapshots take pages from earlier ones in the same directory; those, too, may be overwritten: while the
+/// program runs on, and while it writes the next one.
 #[test]
 fn a_base_is_overwritten() {
     for arch in Arch::ALL {
@@ -167,7 +185,12 @@ fn a_base_is_overwritten() {
         let saves = dir.path().join("saves");
         let options = |every: &str| {
             let to = saves.to_str().expect("UTF-8").to_owned();
-            ["--checkpoint-every".into(), every.to_owned(), "--checkpoint-to".into(), to]
+            [
+                "--checkpoint-every".into(),
+                every.to_owned(),
+                "--checkpoint-to".into(),
+                to,
+            ]
         };
         let start = |every: &str| {
             let run = waiter().on(arch).args(["touch"]).opts(options(every));

@@ -1,4 +1,5 @@
-//! `--checkpoint-every`: snapshots while a program runs on, killed programs that go on from the newest, and what damage costs.
+//! `--checkpoint-every`: snapshots while a program runs on, killed programs that go on from the newest, and what damage
+//! costs.
 
 use dunlin_format::arch::Arch;
 use dunlin_migrate::snapshot::open_file;
@@ -11,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Fills 4 MiB, prints "ready", then for `rounds` (its last argument's first digit times 2^24) mixes a few of its pages into a sum; at
-/// the end it adds up all of its memory and prints the sum. Every byte that a snapshot lost would change that.
+/// Fills 4 MiB, prints "ready", then for `rounds` (its last argument's first digit times 2^24) mixes a few of its pages
+/// into a sum; at the end it adds up all of its memory and prints the sum. Every byte that a snapshot lost would change
+/// that.
 const MIXER: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
@@ -67,7 +69,12 @@ fn expected(rounds: &str) -> String {
 }
 
 fn periodic(run: Run, every: &str, dir: &Path) -> Run {
-    run.opts(["--checkpoint-every", every, "--checkpoint-to", &dir.display().to_string()])
+    run.opts([
+        "--checkpoint-every",
+        every,
+        "--checkpoint-to",
+        &dir.display().to_string(),
+    ])
 }
 
 fn numbers(dir: &Path) -> Vec<u64> {
@@ -128,7 +135,10 @@ fn a_program_that_is_killed_again_and_again_goes_on_with_the_same_command() {
     assert!(last.err().is_empty(), "{last}");
     out += &last.out();
     assert_eq!(out, format!("ready\n{want}"));
-    assert!(numbers(&saves).is_empty(), "it has ended: started again, it begins anew");
+    assert!(
+        numbers(&saves).is_empty(),
+        "it has ended: started again, it begins anew"
+    );
     let left: Vec<_> = std::fs::read_dir(&saves)
         .expect("it is there")
         .map(|e| e.expect("an entry").file_name())
@@ -155,7 +165,10 @@ fn the_last_n_are_kept_and_the_program_runs_on() {
             .and_then(|a| a.iter().find(|p| p["pid"] == pid))
             .expect("it is listed");
         let report = &own["periodic"];
-        assert!(report["written"].as_u64() >= Some(5) && report["failed"] == 0, "{report}");
+        assert!(
+            report["written"].as_u64() >= Some(5) && report["failed"] == 0,
+            "{report}"
+        );
         assert!(report["last_pause_us"].as_u64() > Some(0), "{report}");
         let finished = running.finish().expect_code(0);
         assert_eq!(finished.out(), format!("ready\n{want}"));
@@ -240,7 +253,9 @@ fn damage_costs_what_depends_on_it_and_no_more() {
     let resumed = latest().output().expect_code(0);
     assert_eq!(resumed.out(), want);
     assert!(
-        resumed.err().contains("0000000004.snap is skipped: the snapshot is damaged"),
+        resumed
+            .err()
+            .contains("0000000004.snap is skipped: the snapshot is damaged"),
         "{resumed}"
     );
     // Torn, and of another kind altogether.
@@ -283,7 +298,8 @@ fn damage_costs_what_depends_on_it_and_no_more() {
 fn a_full_disk_costs_a_warning_and_no_snapshot() {
     let (dir, want) = (scratch(), expected("9"));
     // Less than the first, complete snapshot needs: `ulimit -f` counts blocks of 512 or 1024 bytes.
-    let run = periodic(mixer().on(Arch::X86_64).args(["9"]), "20ms", dir.path()).through_shell("ulimit -f 1000; \"$@\"");
+    let run =
+        periodic(mixer().on(Arch::X86_64).args(["9"]), "20ms", dir.path()).through_shell("ulimit -f 1000; \"$@\"");
     let ended = run.output().expect_code(0);
     assert_eq!(ended.out(), format!("ready\n{want}"));
     assert_eq!(ended.err().matches("cannot checkpoint to").count(), 1, "{ended}");
@@ -299,7 +315,8 @@ fn a_full_disk_costs_a_warning_and_no_snapshot() {
     running.signal(Signal::KILL);
     drop(running.finish());
     let before = numbers(dir.path());
-    let run = periodic(mixer().on(Arch::X86_64).args(["9"]), "20ms", dir.path()).through_shell("ulimit -f 16; exec \"$@\"");
+    let run =
+        periodic(mixer().on(Arch::X86_64).args(["9"]), "20ms", dir.path()).through_shell("ulimit -f 16; exec \"$@\"");
     let mut running = run.start();
     running.wait_for_error("cannot checkpoint to");
     running.signal(Signal::KILL);
@@ -350,7 +367,8 @@ fn a_directory_is_one_programs() {
     assert!(none.err().contains("no snapshot in it"), "{none}");
 }
 
-/// Carried files are in the first snapshot that has them, and in no other until they change; and whoever goes on gets all of them.
+/// Carried files are in the first snapshot that has them, and in no other until they change; and whoever goes on gets
+/// all of them.
 #[test]
 fn carried_files_are_stored_once() {
     let (saves, want) = (scratch(), expected("2"));

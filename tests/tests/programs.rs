@@ -1,5 +1,6 @@
-//! Real programs, moved many times in one run between the architectures: C, C++ and Rust, interpreters, files, exceptions. Standard
-//! output, exit code and every file written must be those of the machine's own compiler's build (of its Python, for CPython).
+//! Real programs, moved many times in one run between the architectures: C, C++ and Rust, interpreters, files,
+//! exceptions. Standard output, exit code and every file written must be those of the machine's own compiler's build
+//! (of its Python, for CPython).
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::case::{Case, Files};
@@ -37,7 +38,11 @@ macro_rules! case {
 
 case!(
     sqlite,
-    built(&recipes::sqlite(), |dir| vec![format!("{dir}/test.db"), "8".into()], |_| ())
+    built(
+        &recipes::sqlite(),
+        |dir| vec![format!("{dir}/test.db"), "8".into()],
+        |_| ()
+    )
 );
 case!(
     lua,
@@ -65,7 +70,10 @@ case!(
     squeeze,
     built(&recipes::squeeze(), |dir| vec!["2".into(), dir.into()], |_| ())
 );
-case!(ledger, built(&recipes::ledger(), |dir| vec!["6".into(), dir.into()], |_| ()));
+case!(
+    ledger,
+    built(&recipes::ledger(), |dir| vec!["6".into(), dir.into()], |_| ())
+);
 case!(
     cpython,
     python(|dir| vec![format!("{dir}/script.py"), "4".into(), dir.into()])
@@ -97,9 +105,9 @@ fn in_place(case: &Case, every: [u64; 2]) {
     }
 }
 
-/// Moved from each architecture to the other, every `leg` points, with the directory shared, and with it inside the snapshots.
-/// A journey that begins on x86_64 with the files where they are, and one from aarch64 that brings all of them; one of the two, unless all
-/// is asked for.
+/// Moved from each architecture to the other, every `leg` points, with the directory shared, and with it inside the
+/// snapshots. A journey that begins on x86_64 with the files where they are, and one from aarch64 that brings all of
+/// them; one of the two, unless all is asked for.
 fn to_and_fro(name: &str, case: &Case, leg: u64) {
     for way in slice::variants(name, 2) {
         match way {

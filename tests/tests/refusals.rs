@@ -1,5 +1,5 @@
-//! What `dunlin build` must refuse: bad modules, features it doesn't have yet, unknown imports. Never a panic, never a hang, never
-//! half an executable.
+//! What `dunlin build` must refuse: bad modules, features it doesn't have yet, unknown imports. Never a panic, never a
+//! hang, never half an executable.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
@@ -13,7 +13,11 @@ use std::time::Duration;
 
 fn build(module: &Path) -> Outcome {
     let mut command = Command::new(tools::dunlin());
-    command.arg("build").arg(module).arg("-o").arg(module.with_extension(""));
+    command
+        .arg("build")
+        .arg(module)
+        .arg("-o")
+        .arg(module.with_extension(""));
     run(command, Input::Empty, Duration::from_secs(60))
 }
 
@@ -82,7 +86,10 @@ fn invalid_modules() {
             "a type mismatch",
             "(module (func (export \"_start\") (result i32) (i64.const 1)))",
         ),
-        ("an unknown local", "(module (func (export \"_start\") (drop (local.get 3))))"),
+        (
+            "an unknown local",
+            "(module (func (export \"_start\") (drop (local.get 3))))",
+        ),
         ("an empty stack", "(module (func (export \"_start\") drop))"),
         (
             "a store without memory",
@@ -131,7 +138,10 @@ fn not_a_module() {
     ] {
         refused(&build_bytes(dir.path(), name, bytes), &dir.path().join(name));
     }
-    refused(&build(&dir.path().join("missing.wasm")), &dir.path().join("missing.wasm"));
+    refused(
+        &build(&dir.path().join("missing.wasm")),
+        &dir.path().join("missing.wasm"),
+    );
     refused(&build(dir.path()), dir.path());
 }
 
@@ -155,7 +165,8 @@ fn damaged_modules() {
         if outcome.code() == 0 {
             built += 1;
             for arch in Arch::ALL {
-                std::fs::remove_file(dir.path().join(format!("damaged.{arch}"))).expect("a module that builds leaves executables");
+                std::fs::remove_file(dir.path().join(format!("damaged.{arch}")))
+                    .expect("a module that builds leaves executables");
             }
         } else {
             refused(&outcome, &dir.path().join("damaged.wasm"));

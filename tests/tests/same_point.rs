@@ -1,5 +1,6 @@
-//! The same program stopped at the same migration point on either architecture yields the same snapshot, byte for byte, but for
-//! clock readings and what the host's file system chose: all of `WasiState::times`, and when and where an open file was found.
+//! The same program stopped at the same migration point on either architecture yields the same snapshot, byte for byte,
+//! but for clock readings and what the host's file system chose: all of `WasiState::times`, and when and where an open
+//! file was found.
 
 use dunlin_format::arch::Arch;
 use dunlin_migrate::state::wasi::Times;
@@ -11,7 +12,11 @@ use std::path::Path;
 /// Stops a guest at a point; `None` if it ends before.
 fn stopped(guest: &Guest, arch: Arch, point: u64, to: &Path) -> Option<Loaded> {
     let data = guest.data();
-    let outcome = guest.on(arch, data.as_ref()).stdin(guest.input()).stop_at(point, to).output();
+    let outcome = guest
+        .on(arch, data.as_ref())
+        .stdin(guest.input())
+        .stop_at(point, to)
+        .output();
     if outcome.code() != CHECKPOINTED {
         guest.check(&outcome, data.as_ref());
         return None;

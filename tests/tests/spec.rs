@@ -1,11 +1,13 @@
-//! The official test suite, through real executables: WebAssembly 1.0, 2.0 and 3.0, and all proposals. Each case is run on x86_64, on
-//! aarch64 under qemu-user, and on both with forced migration. What is left out is listed one by one in `spec-skips.txt`.
+//! The official test suite, through real executables: WebAssembly 1.0, 2.0 and 3.0, and all proposals. Each case is run
+//! on x86_64, on aarch64 under qemu-user, and on both with forced migration. What is left out is listed one by one in
+//! `spec-skips.txt`.
 //!
-//! Most scripts have few points of their own. So each case is run once more as a *dense* one, with a host call before every operator.
+//! Most scripts have few points of their own. So each case is run once more as a *dense* one, with a host call before
+//! every operator.
 //!
-//! Forced mode migrates at every point, but for a few cases that loop a million times: those migrate at every nth, unless
-//! `DUNLIN_SPEC_FULL=1` wants every point of them, too. `DUNLIN_SPEC_ONLY=text` takes only scripts whose paths contain the text,
-//! `DUNLIN_SPEC_ARCH=x86_64` leaves out the other architecture.
+//! Forced mode migrates at every point, but for a few cases that loop a million times: those migrate at every nth,
+//! unless `DUNLIN_SPEC_FULL=1` wants every point of them, too. `DUNLIN_SPEC_ONLY=text` takes only scripts whose paths
+//! contain the text, `DUNLIN_SPEC_ARCH=x86_64` leaves out the other architecture.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::slice;
@@ -34,7 +36,8 @@ const AFFORDABLE: u64 = 100_000;
 const AFFORDABLE_DENSE: u64 = 5_000;
 /// Under qemu-user a migration takes far longer: so many times fewer of them are affordable.
 const EMULATED: u64 = 5;
-/// And one case in so many runs there at all, unless all are asked for (`DUNLIN_FULL=1`); all run on this machine's own architecture.
+/// And one case in so many runs there at all, unless all are asked for (`DUNLIN_FULL=1`); all run on this machine's own
+/// architecture.
 const ELSEWHERE: u64 = 4;
 
 /// All scripts: (folder, file), without those that are equal to earlier ones.
@@ -127,7 +130,15 @@ fn run(folder: &str, case: &Case, results: &Mutex<Results>) {
     // Where nothing is done, nothing moves; what loops for long would take forever.
     if points.is_some_and(|points| points <= AFFORDABLE) && !case.dense.steps.is_empty() {
         let affordable = if full { AFFORDABLE } else { AFFORDABLE_DENSE };
-        run_code(folder, case, &Instantiation::Instance, &case.dense, affordable, true, results);
+        run_code(
+            folder,
+            case,
+            &Instantiation::Instance,
+            &case.dense,
+            affordable,
+            true,
+            results,
+        );
     }
 }
 
@@ -145,7 +156,11 @@ fn run_code(
     let program = match build(&code.wasm) {
         Built::Program(program) => program,
         Built::Refused(reason) => {
-            results.lock().unwrap().wrong.push(format!("{}: refused: {reason}", case.id));
+            results
+                .lock()
+                .unwrap()
+                .wrong
+                .push(format!("{}: refused: {reason}", case.id));
             return None;
         }
     };
@@ -218,7 +233,9 @@ fn refuse(folder: &str, module: &Refused, results: &Mutex<Results>) {
         results.row(folder).refused.0 += 1;
     } else {
         results.row(folder).refused.1 += 1;
-        results.wrong.push(format!("{}: accepted: {}", module.id, module.message));
+        results
+            .wrong
+            .push(format!("{}: accepted: {}", module.id, module.message));
     }
 }
 

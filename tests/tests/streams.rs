@@ -1,5 +1,5 @@
-//! Sockets, closed pipes and too many files, through real executables on both architectures; undisturbed, with forced migration where
-//! what is open can move, and with requests where it can't.
+//! Sockets, closed pipes and too many files, through real executables on both architectures; undisturbed, with forced
+//! migration where what is open can move, and with requests where it can't.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
@@ -19,7 +19,11 @@ fn program() -> &'static Program {
     PROGRAM.get_or_init(|| {
         let dir = scratch();
         let module = dir.path().join("streams.wasm");
-        clang(&[dunlin_tests::tools::root().join("tests/programs/streams.c")], &[], &module);
+        clang(
+            &[dunlin_tests::tools::root().join("tests/programs/streams.c")],
+            &[],
+            &module,
+        );
         Program::build(&module)
     })
 }
@@ -147,7 +151,10 @@ fn requests_in_the_middle_of_a_send_lose_and_double_nothing() {
             // It fills the connection, and waits.
             std::thread::sleep(Duration::from_millis(100));
             let pid = running.pid().to_string();
-            let asked = dunlin(&["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()], &[]);
+            let asked = dunlin(
+                &["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), to.as_os_str()],
+                &[],
+            );
             assert!(asked.err().contains("is a connected socket"), "{asked}");
             let asked = dunlin(&["check".as_ref(), pid.as_ref()], &[]).expect_code(3);
             assert!(asked.out().contains("is a connected socket"), "{asked}");

@@ -1,4 +1,5 @@
-//! What the tools of the trade see in an executable: the program's own function names, and a backtrace through its frames.
+//! What the tools of the trade see in an executable: the program's own function names, and a backtrace through its
+//! frames.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
@@ -59,7 +60,10 @@ fn symbols_have_their_sizes() {
                 .unwrap_or_else(|| panic!("{arch}: no {function}"))
                 .split_whitespace()
                 .collect();
-            assert!(words.len() == 4 && words[2].eq_ignore_ascii_case("t"), "{arch}: {words:?}");
+            assert!(
+                words.len() == 4 && words[2].eq_ignore_ascii_case("t"),
+                "{arch}: {words:?}"
+            );
             assert!(
                 u64::from_str_radix(words[1], 16).is_ok_and(|size| size > 8),
                 "{arch}: {words:?}"
@@ -89,5 +93,8 @@ fn gdb_walks_through_the_frames() {
         assert!(line.contains(function), "frame {frame} is not of {function}:\n{text}");
     }
     let last = frames.last().copied().unwrap_or("");
-    assert!(frames.len() > 4 && last.contains("dunlin_enter"), "not to the end:\n{text}");
+    assert!(
+        frames.len() > 4 && last.contains("dunlin_enter"),
+        "not to the end:\n{text}"
+    );
 }

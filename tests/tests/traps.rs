@@ -1,4 +1,5 @@
-//! Traps are exact: the right name, a backtrace with function names, exit code 134, on both architectures, and after moves too.
+//! Traps are exact: the right name, a backtrace with function names, exit code 134, on both architectures, and after
+//! moves too.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::guest::guest;
@@ -103,7 +104,10 @@ fn division() {
 fn conversions() {
     traps("(drop (i32.trunc_f64_s (f64.const 2147483648)))", "integer overflow");
     traps("(drop (i64.trunc_f32_u (f32.const -1)))", "integer overflow");
-    traps("(drop (i32.trunc_f32_u (f32.const nan)))", "invalid conversion to integer");
+    traps(
+        "(drop (i32.trunc_f32_u (f32.const nan)))",
+        "invalid conversion to integer",
+    );
     traps(
         "(drop (i64.trunc_f64_s (f64.div (local.get $f) (local.get $f))))",
         "invalid conversion to integer",
@@ -112,8 +116,14 @@ fn conversions() {
 
 #[test]
 fn tables() {
-    traps("(call_indirect (type $none) (i32.const 3))", "out of bounds table access");
-    traps("(call_indirect (type $none) (i32.const -1))", "out of bounds table access");
+    traps(
+        "(call_indirect (type $none) (i32.const 3))",
+        "out of bounds table access",
+    );
+    traps(
+        "(call_indirect (type $none) (i32.const -1))",
+        "out of bounds table access",
+    );
     traps("(call_indirect (type $none) (i32.const 1))", "uninitialized element");
     traps(
         "(call_indirect (type $one) (i32.const 1) (i32.const 0))",
@@ -177,7 +187,11 @@ fn in_the_start_function_and_segments() {
         "(module (table 1 funcref) (elem (i32.const 1) $f) (func $f (export \"_start\")))",
     );
     for arch in Arch::ALL {
-        is_trap(&start.on(arch).output(), "wasm `unreachable` instruction executed", &["boom"]);
+        is_trap(
+            &start.on(arch).output(),
+            "wasm `unreachable` instruction executed",
+            &["boom"],
+        );
         is_trap(&data.on(arch).output(), "out of bounds memory access", &[]);
         is_trap(&elem.on(arch).output(), "out of bounds table access", &[]);
     }

@@ -1,5 +1,6 @@
-//! The program and its files are one: killed at any instant and started again with the same command, a program goes on with its files
-//! as they were at the newest snapshot. So in the end both are as if nothing had happened, whatever was killed when.
+//! The program and its files are one: killed at any instant and started again with the same command, a program goes on
+//! with its files as they were at the newest snapshot. So in the end both are as if nothing had happened, whatever was
+//! killed when.
 //!
 //! - `DUNLIN_UNISON_KILLS=2000`: so many kills per test, instead of a slice;
 //! - `DUNLIN_UNISON_SEED=N`: other kills; without it, they change with the commit;

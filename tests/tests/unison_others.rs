@@ -1,5 +1,5 @@
-//! Going back, step by step: what a program did to its files since the newest snapshot is undone when it is started again after a kill,
-//! exactly; and what others did to these files meanwhile is never lost.
+//! Going back, step by step: what a program did to its files since the newest snapshot is undone when it is started
+//! again after a kill, exactly; and what others did to these files meanwhile is never lost.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::process::{Input, Outcome, Running};
@@ -114,7 +114,11 @@ impl Scene {
     fn is_as_then(&self, what: &str, running: &mut Running) {
         let changed = compare(&self.then, &look_closely(&self.data()));
         assert!(changed.is_empty(), "{what}: {changed:#?}\n{}", running.errors_so_far());
-        assert!(running.is_running(), "{what}: it has ended\n{}", running.errors_so_far());
+        assert!(
+            running.is_running(),
+            "{what}: it has ended\n{}",
+            running.errors_so_far()
+        );
     }
 
     /// Starting it again must be refused, twice; the message names `what`, and nothing changes.
@@ -131,7 +135,8 @@ impl Scene {
         }
     }
 
-    /// Starts it again with `--accept-changed`. The other's contents must be told on standard error by the name of a file that has them.
+    /// Starts it again with `--accept-changed`. The other's contents must be told on standard error by the name of a
+    /// file that has them.
     #[track_caller]
     fn is_accepted(&self, contents: &str, last: &[&str]) -> Outcome {
         let accepted = self.again(Arch::X86_64, &["--accept-changed"], last).expect_code(0);
@@ -145,7 +150,10 @@ impl Scene {
         };
         let found: Vec<&PathBuf> = aside.iter().filter(|p| has(p)).collect();
         assert!(!found.is_empty(), "{contents:?} is lost: {aside:?}\n{accepted}");
-        assert!(found.iter().any(told), "its name, one of {found:?}, is told: {accepted}");
+        assert!(
+            found.iter().any(told),
+            "its name, one of {found:?}, is told: {accepted}"
+        );
         accepted
     }
 }
@@ -174,7 +182,11 @@ fn end(mut running: Running, signal: Signal, code: i32) {
 /// Has the program take steps; ends early if the program does.
 #[track_caller]
 fn take(running: &mut Running, lines: &[&str]) {
-    let answers = |running: &Running| String::from_utf8_lossy(&running.stdout_so_far()).matches("ok\n").count();
+    let answers = |running: &Running| {
+        String::from_utf8_lossy(&running.stdout_so_far())
+            .matches("ok\n")
+            .count()
+    };
     for line in lines {
         let before = answers(running);
         send(running, line);
@@ -217,7 +229,11 @@ const CHANGES: &[&[&str]] = &[
     &["unlink box/b", "unlink box/b-again"],
     &["rename report moved"],
     &["rename report other"],
-    &["rename box elsewhere", "write elsewhere/new something", "unlink elsewhere/a"],
+    &[
+        "rename box elsewhere",
+        "write elsewhere/new something",
+        "unlink elsewhere/a",
+    ],
     &["rename box/a empty/a"],
     &["rename box empty"],
     &["link report again", "append again second"],
@@ -258,7 +274,8 @@ fn each_step_is_undone_exactly() {
     }
 }
 
-/// A snapshot that `dunlin checkpoint` wrote elsewhere, and the periodic ones: files go back to each of them, with the same directory.
+/// A snapshot that `dunlin checkpoint` wrote elsewhere, and the periodic ones: files go back to each of them, with the
+/// same directory.
 #[test]
 fn files_go_back_to_a_snapshot_elsewhere() {
     for (grant, stops) in Grant::ALL.into_iter().flat_map(|grant| [(grant, true), (grant, false)]) {
@@ -268,7 +285,12 @@ fn files_go_back_to_a_snapshot_elsewhere() {
         let mut running = scene.run(Arch::X86_64, &[]).start();
         take(&mut running, &["write report second", "unlink other", "more two"]);
         let pid = running.pid().to_string();
-        let mut words = vec!["checkpoint".as_ref(), pid.as_ref(), "-o".as_ref(), elsewhere.as_os_str()];
+        let mut words = vec![
+            "checkpoint".as_ref(),
+            pid.as_ref(),
+            "-o".as_ref(),
+            elsewhere.as_os_str(),
+        ];
         if !stops {
             words.push("--leave-running".as_ref());
         }
@@ -277,7 +299,10 @@ fn files_go_back_to_a_snapshot_elsewhere() {
         if stops {
             running.finish().expect_code(CHECKPOINTED);
         } else {
-            take(&mut running, &["append report third", "write other again", "more three"]);
+            take(
+                &mut running,
+                &["append report third", "write other again", "more three"],
+            );
             end(running, Signal::KILL, KILLED);
         }
         let resume = ["--resume", &elsewhere.display().to_string()];
@@ -285,7 +310,11 @@ fn files_go_back_to_a_snapshot_elsewhere() {
             let mut running = scene.run(Arch::X86_64, &resume).start();
             take(&mut running, &["show report"]);
             let changed = compare(&then, &look_closely(&scene.data()));
-            assert!(changed.is_empty(), "{what}: {changed:#?}\n{}{asked}", running.errors_so_far());
+            assert!(
+                changed.is_empty(),
+                "{what}: {changed:#?}\n{}{asked}",
+                running.errors_so_far()
+            );
             take(&mut running, &["append report fourth", "unlink log", "mkdir sub"]);
             end(running, Signal::KILL, KILLED);
         }
@@ -317,7 +346,8 @@ fn a_second_life_is_undone_like_the_first() {
     }
 }
 
-/// What somebody else does: the program's steps since the snapshot, the other's deed, the file that is in question, and what it holds then.
+/// What somebody else does: the program's steps since the snapshot, the other's deed, the file that is in question, and
+/// what it holds then.
 type Deed = (&'static [&'static str], fn(&Scene), &'static str, &'static str);
 
 const DEEDS: &[Deed] = &[
@@ -355,7 +385,12 @@ const DEEDS: &[Deed] = &[
     // Writes where the program has removed something,
     (&["unlink report"], |s| s.write("report", FOREIGN), "report", FOREIGN),
     // or moved it away from.
-    (&["rename report moved"], |s| s.write("report", FOREIGN), "report", FOREIGN),
+    (
+        &["rename report moved"],
+        |s| s.write("report", FOREIGN),
+        "report",
+        FOREIGN,
+    ),
     // Adds to what was renamed.
     (
         &["rename report moved"],
@@ -430,7 +465,8 @@ fn what_others_do_elsewhere_is_left_alone() {
     }
 }
 
-/// A carried file that others have changed is not replaced before a person says so, though the program hasn't touched it since the snapshot.
+/// A carried file that others have changed is not replaced before a person says so, though the program hasn't touched
+/// it since the snapshot.
 #[test]
 fn carried_files_of_others_are_not_replaced() {
     for grant in [Grant::Carry, Grant::CarryAll] {
@@ -459,7 +495,10 @@ fn without_rollback_files_stay_as_they_are() {
     end(running, Signal::TERM, CHECKPOINTED);
     for _ in 0..2 {
         let mut running = scene.run(Arch::X86_64, &no_rollback).start();
-        take(&mut running, &["append report second", "more two", "write new something"]);
+        take(
+            &mut running,
+            &["append report second", "more two", "write new something"],
+        );
         end(running, Signal::KILL, KILLED);
     }
     let ended = scene.again(Arch::X86_64, &no_rollback, &["show report", "more three"]);

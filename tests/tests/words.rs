@@ -1,5 +1,5 @@
-//! What `dunlin` and executables say when something is not as it should be: the words must lead to what is wrong. And small things that
-//! people stumble over.
+//! What `dunlin` and executables say when something is not as it should be: the words must lead to what is wrong. And
+//! small things that people stumble over.
 
 use dunlin_tests::desk::{Desk, ECHO, need_root};
 use dunlin_tests::process::{Input, Outcome, run};
@@ -68,21 +68,29 @@ fn a_stopped_program_is_called_stopped() {
     running.signal(Signal::STOP);
     let way = format!("kill -CONT {pid}");
     for who in [pid.as_str(), "echo"] {
-        says(&desk.dunlin(&["checkpoint", who, "-o", "x.snap"]), 1, &["is stopped", &way]);
+        says(
+            &desk.dunlin(&["checkpoint", who, "-o", "x.snap"]),
+            1,
+            &["is stopped", &way],
+        );
         says(&desk.dunlin(&["check", who]), 1, &["is stopped", &way]);
     }
     says(&desk.dunlin(&["ps"]), 0, &["is stopped", &way]);
     running.signal(Signal::CONT);
-    says(&desk.dunlin(&["checkpoint", "echo", "-o", "x.snap"]), 0, &["is checkpointed"]);
+    says(
+        &desk.dunlin(&["checkpoint", "echo", "-o", "x.snap"]),
+        0,
+        &["is checkpointed"],
+    );
     running.finish().expect_code(CHECKPOINTED);
 }
 
 /// Opens "f" in the granted directory, says "ready", and waits for a line.
 fn opener() -> String {
-    let import =
-        "(import \"wasi_snapshot_preview1\" \"path_open\" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))";
+    let import = "(import \"wasi_snapshot_preview1\" \"path_open\" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))";
     let open = "(i32.store8 (i32.const 48) (i32.const 102))
-        (if (call $open (i32.const 3) (i32.const 0) (i32.const 48) (i32.const 1) (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 52))
+        (if (call $open (i32.const 3) (i32.const 0) (i32.const 48) (i32.const 1)
+              (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 52))
           (then unreachable))";
     ECHO.replacen("(module", &format!("(module {import}"), 1).replacen(
         "(export \"_start\")",
@@ -155,11 +163,21 @@ fn pipes_are_not_waited_for() {
     says(&desk.dunlin(&["resume", "--latest", "."]), 1, &["no snapshot in it"]);
     let mut command = desk.outside(desk.exe().to_str().unwrap(), &[]);
     command.env("DUNLIN_OPTS", "--resume pipe");
-    says(&run(command, Input::Empty, Duration::from_secs(10)), 86, &["no regular file"]);
+    says(
+        &run(command, Input::Empty, Duration::from_secs(10)),
+        86,
+        &["no regular file"],
+    );
     // On the PATH and beside the snapshot, too.
     fs::rename(desk.exe(), desk.path("away")).unwrap();
     fs::create_dir(desk.path("bin")).unwrap();
-    assert!(Command::new("mkfifo").arg(desk.path("bin/echo")).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(desk.path("bin/echo"))
+            .status()
+            .unwrap()
+            .success()
+    );
     assert!(Command::new("mkfifo").arg(desk.exe()).status().unwrap().success());
     let mut command = desk.command(&["resume", "x.snap"]);
     command.env("PATH", desk.path("bin"));
@@ -190,7 +208,11 @@ fn a_module_that_was_run_can_be_resumed() {
     let said = desk.snapshot(desk.command(&["run", "echo.wat"]), "i.snap").out();
     let command = said.lines().last().unwrap().trim();
     assert_eq!(command, "dunlin resume i.snap");
-    says(&desk.with_line(desk.command(&["resume", "i.snap"]), "hello\n"), 7, &["hello"]);
+    says(
+        &desk.with_line(desk.command(&["resume", "i.snap"]), "hello\n"),
+        7,
+        &["hello"],
+    );
     // Without the cache it can't be, and that is said beforehand.
     let mut without = desk.command(&["run", "echo.wat"]);
     without.env("XDG_CACHE_HOME", "/proc");

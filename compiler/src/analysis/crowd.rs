@@ -1,13 +1,15 @@
 //! Functions with more variables alive at once than SSA form can hold: which of them are in memory instead.
 //!
-//! A variable costs a block parameter, and an argument on every edge, wherever paths meet while it is alive. Few are alive at once in
-//! ordinary functions, however long they are; but thousands of them times thousands of branches would keep the front end and the
-//! register allocator busy for minutes. In such a function, the variables that are used least for what they cost are *in memory*:
-//! every read loads them, every write stores them, and nothing is to be done where paths meet. The same holds for variables that are
-//! alive at once in straight code, if they are so many that nearly all of them are in memory anyway. They are in their homes if they have
-//! one; those that live across no migration point are in a stack slot that no snapshot knows.
+//! A variable costs a block parameter, and an argument on every edge, wherever paths meet while it is alive. Few are
+//! alive at once in ordinary functions, however long they are; but thousands of them times thousands of branches would
+//! keep the front end and the register allocator busy for minutes. In such a function, the variables that are used
+//! least for what they cost are *in memory*: every read loads them, every write stores them, and nothing is to be done
+//! where paths meet. The same holds for variables that are alive at once in straight code, if they are so many that
+//! nearly all of them are in memory anyway. They are in their homes if they have one; those that live across no
+//! migration point are in a stack slot that no snapshot knows.
 //!
-//! For the policy, what is in memory is never in a register and always clean. Points, homes and live sets don't depend on it.
+//! For the policy, what is in memory is never in a register and always clean. Points, homes and live sets don't depend
+//! on it.
 
 use super::bits::{BitTable, Bits, members};
 use super::liveness::most_alive;
@@ -22,8 +24,9 @@ use std::cmp::Reverse;
 const CHANGED: u64 = 32;
 /// Loops around a merge beyond which it costs as much more as there are more of them.
 const MANY_LOOPS: u64 = 16;
-/// Merges that a `br_table` goes to beyond which an edge from it costs as much more as there are more of them: the register allocator
-/// joins the range of a value with those of the parameters it becomes one by one, each time going through all it has joined.
+/// Merges that a `br_table` goes to beyond which an edge from it costs as much more as there are more of them: the
+/// register allocator joins the range of a value with those of the parameters it becomes one by one, each time going
+/// through all it has joined.
 const MANY_TARGETS: usize = 512;
 /// Costs per edge, on average, that are not too much.
 const MANY_PER_EDGE: u64 = 512;
@@ -110,7 +113,8 @@ pub fn everything(s: &Scan, record: &Record) -> InMemory {
     InMemory::new(s, record, all)
 }
 
-/// Chooses. At a merge all that is live counts, or what the policy has in registers there. `max_alive` is [`crate::Settings`]'.
+/// Chooses. At a merge all that is live counts, or what the policy has in registers there. `max_alive` is
+/// [`crate::Settings`]'.
 pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record, max_alive: usize) -> InMemory {
     let held = |b: BlockId| {
         let reg = policy.at.get(&b).map(|st| st.reg.words());
@@ -125,13 +129,18 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record, ma
     if !too_much(edges(s), arguments * (CHANGED + 1)) && !too_many {
         return InMemory::default();
     }
-    // Whether it is too much depends on what the policy holds; but what it could hold instead counts when variables are chosen.
+    // Whether it is too much depends on what the policy holds; but what it could hold instead counts when variables are
+    // chosen.
     let (mut costs, mut cost) = (0, vec![0u64; s.vars.len()]);
     let mut looked_at = 0;
     let held_by_all: u64 = merges(s, &tables).map(|m| count(m.block)).sum();
     let (step, mut at) = (held_by_all / SAMPLE + 1, 0);
     each_merge(s, &tables, |m, loops, assigned| {
-        let Merge { block: b, edges, weight } = m;
+        let Merge {
+            block: b,
+            edges,
+            weight,
+        } = m;
         let changed_cost = CHANGED * (loops / MANY_LOOPS + 1);
         let changed = held(b)
             .zip(assigned.words())
@@ -143,7 +152,8 @@ pub fn choose(s: &Scan, live_in: &BitTable, policy: &Policy, record: &Record, ma
         if at % step == 0 || weight * held > arguments / LARGE_PART {
             // What they may cost altogether doesn't grow with their weight.
             looked_at += edges;
-            members(live_in.row(b)).for_each(|v| cost[v as usize] += weight * if assigned.has(v) { changed_cost + 1 } else { 1 });
+            members(live_in.row(b))
+                .for_each(|v| cost[v as usize] += weight * if assigned.has(v) { changed_cost + 1 } else { 1 });
         }
     });
     if !too_much(edges(s), costs) && !too_many {
@@ -193,7 +203,8 @@ struct Merge {
     weight: u64,
 }
 
-/// All merges, with the loops around them and the variables that are written within the construct: only those can have several values.
+/// All merges, with the loops around them and the variables that are written within the construct: only those can have
+/// several values.
 fn each_merge(s: &Scan, tables: &HashMap<BlockId, u64>, mut what: impl FnMut(Merge, u64, &Bits)) {
     let mut ranges: Vec<(u32, u32, Merge)> = merges(s, tables)
         .map(|m| {
@@ -230,11 +241,14 @@ fn each_merge(s: &Scan, tables: &HashMap<BlockId, u64>, mut what: impl FnMut(Mer
 /// Blocks where paths meet.
 fn merges<'a>(s: &'a Scan<'_>, tables: &'a HashMap<BlockId, u64>) -> impl Iterator<Item = Merge> + 'a {
     let meet = |b: &Block| b.preds > 1 || b.loop_op.is_some();
-    (0..).zip(&s.blocks).filter(move |(_, b)| meet(b)).map(|(block, b)| Merge {
-        block,
-        edges: u64::from(b.preds),
-        weight: u64::from(b.preds) + tables.get(&block).copied().unwrap_or(0),
-    })
+    (0..)
+        .zip(&s.blocks)
+        .filter(move |(_, b)| meet(b))
+        .map(|(block, b)| Merge {
+            block,
+            edges: u64::from(b.preds),
+            weight: u64::from(b.preds) + tables.get(&block).copied().unwrap_or(0),
+        })
 }
 
 fn edges(s: &Scan) -> u64 {

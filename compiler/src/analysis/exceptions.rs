@@ -1,5 +1,5 @@
-//! The scan's part in exceptions: edges from calls to the pads of `try` constructs, and what becomes of what arrives there.
-//! The translation's part, which makes the same pushes in the same order, is [`crate::translate::exceptions`].
+//! The scan's part in exceptions: edges from calls to the pads of `try` constructs, and what becomes of what arrives
+//! there. The translation's part, which makes the same pushes in the same order, is [`crate::translate::exceptions`].
 
 use super::scan::{Control, Kind, Scanner};
 use super::{BlockId, Event, NONE, Var, VarInfo};
@@ -23,7 +23,8 @@ impl Scanner<'_, '_> {
         }
     }
 
-    /// Throws: a point like a call's, so that what a handler needs is in the record; but nothing stands there when captured.
+    /// Throws: a point like a call's, so that what a handler needs is in the record; but nothing stands there when
+    /// captured.
     pub(super) fn throw(&mut self, offset: u32, index: u32) {
         self.use_ctx();
         if self.rq.migration {
@@ -35,7 +36,8 @@ impl Scanner<'_, '_> {
         self.unreachable_from_here();
     }
 
-    /// Where exceptions that are thrown within the outermost `depth` constructs arrive; [`NONE`] if they leave the function.
+    /// Where exceptions that are thrown within the outermost `depth` constructs arrive; [`NONE`] if they leave the
+    /// function.
     pub(super) fn pad_within(&self, depth: usize) -> BlockId {
         let Some(c) = depth.checked_sub(1).map(|k| &self.ctl[k]) else {
             return NONE;
@@ -43,7 +45,8 @@ impl Scanner<'_, '_> {
         if c.is_handler() { c.pad } else { c.outer_pad }
     }
 
-    /// The end of a construct with handlers: what becomes of exceptions that arrive at its pad. The construct is closed already.
+    /// The end of a construct with handlers: what becomes of exceptions that arrive at its pad. The construct is closed
+    /// already.
     pub(super) fn land(&mut self, c: &Control, delegate: Option<u32>) {
         self.truncate(c.height);
         self.close();

@@ -1,9 +1,10 @@
-//! Fans: merges that the same values go to as to hundreds of others, as behind a large `br_table` or a long chain of `br_if`.
+//! Fans: merges that the same values go to as to hundreds of others, as behind a large `br_table` or a long chain of
+//! `br_if`.
 //!
-//! A value becomes an argument on each edge to a merge if the merge has another value for the variable on another path; for that it is
-//! enough that it was loaded anew after a call there. The register allocator joins the live ranges of an argument and the parameter, and
-//! goes through all that the argument has been joined with for every further one. So in the merges of a fan the policy has what has a
-//! home in the record only.
+//! A value becomes an argument on each edge to a merge if the merge has another value for the variable on another path;
+//! for that it is enough that it was loaded anew after a call there. The register allocator joins the live ranges of an
+//! argument and the parameter, and goes through all that the argument has been joined with for every further one. So in
+//! the merges of a fan the policy has what has a home in the record only.
 
 use super::liveness::events;
 use super::scan::Scan;
@@ -16,8 +17,8 @@ const MANY_MERGES: usize = 512;
 /// The merges in fans.
 pub type Fans = HashSet<BlockId>;
 
-/// Finds them. What lies between calls, and merges with other paths, is a tree, which has a number. A merge that only one tree leads to
-/// is part of it: values only differ there that are assigned in the tree.
+/// Finds them. What lies between calls, and merges with other paths, is a tree, which has a number. A merge that only
+/// one tree leads to is part of it: values only differ there that are assigned in the tree.
 pub fn find(s: &Scan) -> Fans {
     if s.blocks.len() <= MANY_MERGES {
         return Fans::default();

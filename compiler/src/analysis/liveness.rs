@@ -1,5 +1,5 @@
-//! Liveness of variables at blocks and migration points, and which of them are *anticipated*: read on every path before the next
-//! call. Both are backward dataflow problems over the blocks of the scan.
+//! Liveness of variables at blocks and migration points, and which of them are *anticipated*: read on every path before
+//! the next call. Both are backward dataflow problems over the blocks of the scan.
 
 use super::bits::{BitTable, has, members};
 use super::scan::Scan;
@@ -36,8 +36,8 @@ pub fn anticipated_in(s: &Scan) -> BitTable {
     })
 }
 
-/// Computes the row of every block with `transfer` until none changes any more. A block is looked at again only if one of its
-/// successors has changed, last blocks first: structured control is settled by the first sweep but for loops.
+/// Computes the row of every block with `transfer` until none changes any more. A block is looked at again only if one
+/// of its successors has changed, last blocks first: structured control is settled by the first sweep but for loops.
 fn solve(s: &Scan, mut table: BitTable, transfer: impl Fn(&BitTable, BlockId, &mut [u64])) -> BitTable {
     let mut row = vec![0u64; table.width()];
     let mut queue = BinaryHeap::new();
@@ -119,7 +119,8 @@ pub fn at_points(s: &Scan, live_in: &BitTable) -> LiveSets {
     let mut row = vec![0u64; live_in.width()];
     // What is live at the point before the block, at the point just seen (which is later), and at the block's last one.
     let (mut before, mut later, mut last) = (row.clone(), row.clone(), row.clone());
-    // What each of the block's points but the first one differs in from the one before it; the last one's part comes first.
+    // What each of the block's points but the first one differs in from the one before it; the last one's part comes
+    // first.
     let (mut changes, mut ends) = (vec![], vec![]);
     for &b in &s.order {
         let events = events(s, b);

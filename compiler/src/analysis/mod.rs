@@ -1,13 +1,14 @@
 //! What must be known of a function before it is translated.
 //!
-//! One pass over the body ([`scan`]) validates it and turns it into *events* (uses and definitions of variables, migration points)
-//! in basic blocks. Then [`liveness`] tells what is live at every block and point, [`record`] gives every variable that is live
-//! across a point its home, and [`policy`] decides, per merge and loop header, which variables are in registers and which homes
-//! are up to date.
+//! One pass over the body ([`scan`]) validates it and turns it into *events* (uses and definitions of variables,
+//! migration points) in basic blocks. Then [`liveness`] tells what is live at every block and point, [`record`] gives
+//! every variable that is live across a point its home, and [`policy`] decides, per merge and loop header, which
+//! variables are in registers and which homes are up to date.
 //!
-//! **Variables.** Variable 0 is the context pointer, 1.. are the locals, and behind them come operand-stack positions, one per
-//! (depth, type), but only those some value occupies *across a migration point*; every other operand stays a plain SSA value.
-//! All of this depends on the WebAssembly alone, so it is equal on every architecture and at every optimisation level.
+//! **Variables.** Variable 0 is the context pointer, 1.. are the locals, and behind them come operand-stack positions,
+//! one per (depth, type), but only those some value occupies *across a migration point*; every other operand stays a
+//! plain SSA value. All of this depends on the WebAssembly alone, so it is equal on every architecture and at every
+//! optimisation level.
 
 pub mod bits;
 pub mod build;

@@ -1,16 +1,18 @@
 //! Where values are at merges and loop headers: in a register, in the record, or both.
 //!
-//! The translation keeps, per variable, two facts: is its value *in a register* (an SSA value exists), and is its home *clean*
-//! (equal to its value)? A live variable always has at least one of them. A call stores what is not clean before it, and leaves
-//! nothing in registers; afterwards a variable is loaded at its first use. Where several paths meet they must agree, and this pass
-//! decides on what. It only chooses: the translation makes every edge fit what was chosen (loads, stores), so a bad choice here
-//! costs time, never correctness.
+//! The translation keeps, per variable, two facts: is its value *in a register* (an SSA value exists), and is its home
+//! *clean* (equal to its value)? A live variable always has at least one of them. A call stores what is not clean
+//! before it, and leaves nothing in registers; afterwards a variable is loaded at its first use. Where several paths
+//! meet they must agree, and this pass decides on what. It only chooses: the translation makes every edge fit what was
+//! chosen (loads, stores), so a bad choice here costs time, never correctness.
 //!
 //! The choices, each measured in the design's prototype on QuickJS, SQLite, Lua, CoreMark and PolyBench:
-//! - after a merge a variable is in a register if it was on all paths, or on some and it is read on every path before the next
-//!   call, or its home is not clean;
-//! - at the header of a loop with calls, a variable the loop doesn't assign is stored once, before the loop, and stays clean;
-//! - at the header of a very large loop with calls (an interpreter's), what is not read before the next call lives in the record;
+//! - after a merge a variable is in a register if it was on all paths, or on some and it is read on every path before
+//!   the next call, or its home is not clean;
+//! - at the header of a loop with calls, a variable the loop doesn't assign is stored once, before the loop, and stays
+//!   clean;
+//! - at the header of a very large loop with calls (an interpreter's), what is not read before the next call lives in
+//!   the record;
 //! - at the header of a loop that polls, what the loop doesn't touch stays in the record when many values are live;
 //! - where hundreds of branches from the same code meet other paths, what has a home is in the record only (`fans.rs`);
 //! - at the header of a loop with hundreds of branches back, so is the context.
@@ -29,15 +31,16 @@ use dunlin_format::framemap::LiveSets;
 const BIG_LOOP: u32 = 1500;
 /// Live variables beyond which a polled loop doesn't keep what it doesn't touch in registers.
 const MANY_LIVE: usize = 12;
-/// Variables beyond which a merge doesn't have them loaded on one edge just because another has not stored them: a function with
-/// thousands of them would load them all after every call.
+/// Variables beyond which a merge doesn't have them loaded on one edge just because another has not stored them: a
+/// function with thousands of them would load them all after every call.
 const MANY_STALE: u32 = 32;
 /// Edges beyond which that is so for variables that are read soon, too.
 const MANY_PREDS: u32 = 16;
 /// Variables beyond which a loop doesn't keep any more in registers: its poll stores and loads them all.
 const MANY_KEPT: usize = 128;
 
-/// Edges to a loop beyond which the context is not in a register at its header. (Variables are in memory then: `crowd.rs`.)
+/// Edges to a loop beyond which the context is not in a register at its header. (Variables are in memory then:
+/// `crowd.rs`.)
 const MANY_BACK: u32 = 512;
 
 /// What holds of each variable at one place.
@@ -94,7 +97,9 @@ pub fn choose(
     let mut live = live.walk(n);
     let mut homes = Bits::empty(n);
     if !policy.fans.is_empty() {
-        (0..n as Var).filter(|&v| record.home(v).is_some()).for_each(|v| homes.add(v));
+        (0..n as Var)
+            .filter(|&v| record.home(v).is_some())
+            .for_each(|v| homes.add(v));
     }
     let mut incoming: HashMap<BlockId, Meet> = HashMap::default();
     for &b in &s.order {
@@ -103,7 +108,14 @@ pub fn choose(
         let mut st = match (met, block.loop_op) {
             (None, _) => State::entry(n, in_memory),
             (Some(m), Some(op)) => {
-                let mut st = loop_header(m.all, live_in.row(b), anticipated.row(b), &loops[&op], record, in_memory);
+                let mut st = loop_header(
+                    m.all,
+                    live_in.row(b),
+                    anticipated.row(b),
+                    &loops[&op],
+                    record,
+                    in_memory,
+                );
                 // As with one value and many merges (`fans.rs`), so with many values and one merge.
                 if block.preds > MANY_BACK && record.home(CTX).is_some() {
                     st.reg.remove(CTX);
@@ -167,17 +179,26 @@ pub fn choose(
 fn merge(m: Meet, preds: u32, live: &[u64], anticipated: &[u64], record: &Record) -> State {
     let mut st = m.all;
     let count = |set: &dyn Fn(usize) -> u64| -> u32 { (0..live.len()).map(|k| set(k).count_ones()).sum() };
-    // In a register on some path and read soon. One load behind the merge is less than one on every edge, if those are many.
-    let load_each =
-        preds <= MANY_PREDS || count(&|k| live[k] & anticipated[k] & m.any_reg.words()[k] & !st.reg.words()[k]) <= MANY_STALE;
-    let soon = |k: usize| if load_each { m.any_reg.words()[k] & anticipated[k] } else { 0 };
+    // In a register on some path and read soon. One load behind the merge is less than one on every edge, if those are
+    // many.
+    let load_each = preds <= MANY_PREDS
+        || count(&|k| live[k] & anticipated[k] & m.any_reg.words()[k] & !st.reg.words()[k]) <= MANY_STALE;
+    let soon = |k: usize| {
+        if load_each {
+            m.any_reg.words()[k] & anticipated[k]
+        } else {
+            0
+        }
+    };
     // Not stored on some path, and not in a register on another.
     let stale = |st: &State, k: usize| live[k] & !st.clean.words()[k] & !st.reg.words()[k] & !soon(k);
     if count(&|k| stale(&st, k)) > MANY_STALE {
         for k in 0..live.len() {
             let stale = [stale(&st, k)];
             let stored = members(&stale).map(|v| 64 * k as u32 + v);
-            stored.filter(|&v| record.home(v).is_some()).for_each(|v| st.clean.add(v));
+            stored
+                .filter(|&v| record.home(v).is_some())
+                .for_each(|v| st.clean.add(v));
         }
     }
     for k in 0..live.len() {
@@ -186,7 +207,14 @@ fn merge(m: Meet, preds: u32, live: &[u64], anticipated: &[u64], record: &Record
     st
 }
 
-fn loop_header(mut st: State, live: &[u64], anticipated: &[u64], info: &LoopInfo, record: &Record, in_memory: &InMemory) -> State {
+fn loop_header(
+    mut st: State,
+    live: &[u64],
+    anticipated: &[u64],
+    info: &LoopInfo,
+    record: &Record,
+    in_memory: &InMemory,
+) -> State {
     let many = live.iter().map(|w| w.count_ones() as usize).sum::<usize>() > MANY_LIVE;
     let mut kept = 0;
     for v in members(live).filter(|&v| !in_memory.has(v)) {

@@ -15,8 +15,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Gives homes to all `vars` that `needed` names: the context first, then by falling size so that all are aligned, then by
-    /// slot.
+    /// Gives homes to all `vars` that `needed` names: the context first, then by falling size so that all are aligned,
+    /// then by slot.
     pub fn new(vars: &[VarInfo], needed: &[Var]) -> Record {
         let mut offsets = vec![None; vars.len()];
         let mut list: Vec<Var> = needed.to_vec();

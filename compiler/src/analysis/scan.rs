@@ -1,9 +1,9 @@
 //! One pass over a body: validates it, and turns it into events in basic blocks.
 //!
-//! The scan keeps WebAssembly's two stacks. Every push makes an *operand* with an id; an operand that is still on the stack at a
-//! migration point is *marked*: it gets a variable (one per depth and type), and what becomes of it is then a matter of
-//! definitions and uses like any local's. Marks are found after the operand's own push was recorded, so the events name operands
-//! by id until the end of the scan.
+//! The scan keeps WebAssembly's two stacks. Every push makes an *operand* with an id; an operand that is still on the
+//! stack at a migration point is *marked*: it gets a variable (one per depth and type), and what becomes of it is then
+//! a matter of definitions and uses like any local's. Marks are found after the operand's own push was recorded, so the
+//! events name operands by id until the end of the scan.
 
 use super::operators::uses_context;
 use super::{Block, BlockId, CTX, Event, NONE, PointInfo, Var, VarInfo};
@@ -174,7 +174,11 @@ pub fn scan<'a>(
         let offset = reader.original_position();
         let op = reader.read()?;
         // The arity is a matter of the control stack *before* the operator.
-        let arity = if sc.live { wasmparser_arity(&op, validator) } else { (0, 0) };
+        let arity = if sc.live {
+            wasmparser_arity(&op, validator)
+        } else {
+            (0, 0)
+        };
         validator.op(offset, &op)?;
         sc.op(op, offset as u32, arity, validator)?;
     }
@@ -187,18 +191,32 @@ pub fn scan<'a>(
 fn wasmparser_arity(op: &Operator, validator: &FuncValidator<ValidatorResources>) -> (u32, u32) {
     use Operator::*;
     match op {
-        Block { .. } | Loop { .. } | If { .. } | Else | End | Br { .. } | BrIf { .. } | BrTable { .. } | Return | Unreachable => {
-            (0, 0)
-        }
+        Block { .. }
+        | Loop { .. }
+        | If { .. }
+        | Else
+        | End
+        | Br { .. }
+        | BrIf { .. }
+        | BrTable { .. }
+        | Return
+        | Unreachable => (0, 0),
         TryTable { .. } | Try { .. } | Catch { .. } | CatchAll | Delegate { .. } => (0, 0),
         Throw { .. } | ThrowRef | Rethrow { .. } => (0, 0),
-        BrOnNull { .. } | BrOnNonNull { .. } | ReturnCall { .. } | ReturnCallIndirect { .. } | ReturnCallRef { .. } => (0, 0),
+        BrOnNull { .. } | BrOnNonNull { .. } | ReturnCall { .. } | ReturnCallIndirect { .. } | ReturnCallRef { .. } => {
+            (0, 0)
+        }
         _ => op.operator_arity(validator).unwrap_or((0, 0)),
     }
 }
 
 impl<'a> Scanner<'a, '_> {
-    fn begin(&mut self, ty: &FuncType, validator: &FuncValidator<ValidatorResources>, body_offset: u32) -> Result<(), Error> {
+    fn begin(
+        &mut self,
+        ty: &FuncType,
+        validator: &FuncValidator<ValidatorResources>,
+        body_offset: u32,
+    ) -> Result<(), Error> {
         self.s.num_params = ty.params.len() as u32;
         self.s.num_locals = validator.len_locals();
         self.s.vars.push(VarInfo {
@@ -378,9 +396,15 @@ impl<'a> Scanner<'a, '_> {
         self.live = false;
     }
 
-    fn open(&mut self, kind: Kind, ty: wasmparser::BlockType, catches: Vec<wasmparser::Catch>, offset: u32) -> Result<(), Error> {
-        let (params, results) =
-            block_type(ty, &self.rq.module.info.types).ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
+    fn open(
+        &mut self,
+        kind: Kind,
+        ty: wasmparser::BlockType,
+        catches: Vec<wasmparser::Catch>,
+        offset: u32,
+    ) -> Result<(), Error> {
+        let (params, results) = block_type(ty, &self.rq.module.info.types)
+            .ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
         let start_op = self.s.ops.len() as u32 - 1;
         let outer_live = self.live;
         let mut label = NONE;
@@ -544,7 +568,9 @@ impl<'a> Scanner<'a, '_> {
             Block { blockty } => return self.open(Kind::Block, *blockty, vec![], offset),
             Loop { blockty } => return self.open(Kind::Loop, *blockty, vec![], offset),
             If { blockty } => return self.open(Kind::If, *blockty, vec![], offset),
-            TryTable { try_table } => return self.open(Kind::TryTable, try_table.ty, try_table.catches.clone(), offset),
+            TryTable { try_table } => {
+                return self.open(Kind::TryTable, try_table.ty, try_table.catches.clone(), offset);
+            }
             Try { blockty } => return self.open(Kind::Try, *blockty, vec![], offset),
             Catch { tag_index } => self.op_catch(Some(*tag_index)),
             CatchAll => self.op_catch(None),

@@ -1,13 +1,13 @@
-//! The prebuilt runtime, read and checked: it comes with `dunlin`, but a stale or foreign file must give an error, not a
-//! broken executable.
+//! The prebuilt runtime, read and checked: it comes with `dunlin`, but a stale or foreign file must give an error, not
+//! a broken executable.
 
 use crate::error::Error;
 use dunlin_format::arch::Arch;
 use dunlin_format::image::{META_ADDR, META_SECTION, SEGMENT_ALIGN, TEXT_ADDR, TEXT_SECTION};
 use object::LittleEndian as LE;
 use object::elf::{
-    EM_AARCH64, EM_X86_64, ET_EXEC, FileHeader64, PF_R, PF_X, PT_LOAD, ProgramHeader64, SHF_ALLOC, SHF_TLS, SHT_NOBITS, SHT_NULL,
-    SHT_PROGBITS, SectionHeader64,
+    EM_AARCH64, EM_X86_64, ET_EXEC, FileHeader64, PF_R, PF_X, PT_LOAD, ProgramHeader64, SHF_ALLOC, SHF_TLS, SHT_NOBITS,
+    SHT_NULL, SHT_PROGBITS, SectionHeader64,
 };
 use object::read::StringTable;
 use object::read::elf::{FileHeader as _, SectionHeader as _};
@@ -111,7 +111,11 @@ impl<'a> RuntimeFile<'a> {
     /// Ends of everything that must stay where it is in the file.
     fn find_loaded_end(&self) -> Result<usize, Error> {
         let other = |own: fn(Placeholder) -> usize, n: usize| n != own(self.meta) && n != own(self.text);
-        let segments = self.segments.iter().enumerate().filter(|(n, _)| other(|p| p.segment, *n));
+        let segments = self
+            .segments
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| other(|p| p.segment, *n));
         let segments = segments.map(|(_, s)| (s.p_offset.get(LE), s.p_filesz.get(LE)));
         let sections = self
             .sections
@@ -174,7 +178,11 @@ impl<'a> RuntimeFile<'a> {
     }
 }
 
-fn section<'a>(header: &SectionHeader64<LE>, names: StringTable<'a>, file: &'a [u8]) -> Result<Section<'a>, object::read::Error> {
+fn section<'a>(
+    header: &SectionHeader64<LE>,
+    names: StringTable<'a>,
+    file: &'a [u8],
+) -> Result<Section<'a>, object::read::Error> {
     if header.sh_type.get(LE) == SHT_NULL {
         return Ok(Section {
             name: b"",
@@ -189,7 +197,12 @@ fn section<'a>(header: &SectionHeader64<LE>, names: StringTable<'a>, file: &'a [
     })
 }
 
-fn placeholder(segments: &[ProgramHeader64<LE>], sections: &[Section<'_>], addr: u64, name: &str) -> Result<Placeholder, Error> {
+fn placeholder(
+    segments: &[ProgramHeader64<LE>],
+    sections: &[Section<'_>],
+    addr: u64,
+    name: &str,
+) -> Result<Placeholder, Error> {
     let segment = segments
         .iter()
         .position(|s| s.p_type.get(LE) == PT_LOAD && s.p_vaddr.get(LE) == addr);

@@ -1,4 +1,5 @@
-//! The section table of the executable: the runtime's sections under their old numbers, some with new contents, then new ones.
+//! The section table of the executable: the runtime's sections under their old numbers, some with new contents, then
+//! new ones.
 
 use super::pad;
 use super::runtime_file::{RuntimeFile, Section};

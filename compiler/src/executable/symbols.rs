@@ -1,7 +1,7 @@
 //! The symbol table of the executable: the runtime's symbols, and the program's functions.
 //!
-//! The program's symbols are local, below a file symbol with the program's name: they mustn't clash with the runtime's own
-//! `main` or `malloc`, which tools would then mix up.
+//! The program's symbols are local, below a file symbol with the program's name: they mustn't clash with the runtime's
+//! own `main` or `malloc`, which tools would then mix up.
 
 use super::runtime_file::RuntimeFile;
 use crate::error::Error;
@@ -27,7 +27,11 @@ pub(super) fn merge(runtime: &RuntimeFile<'_>, image: &LinkedImage) -> Result<(V
         let old: &[Sym64<LE>] = slice_from_all_bytes(table.data).map_err(|()| damaged())?;
         // The placeholders' own symbols would name the program's first function, or declare it data.
         let placeholders = [runtime.meta.section as u16, runtime.text.section as u16];
-        for symbol in old.iter().skip(1).filter(|s| !placeholders.contains(&s.st_shndx.get(LE))) {
+        for symbol in old
+            .iter()
+            .skip(1)
+            .filter(|s| !placeholders.contains(&s.st_shndx.get(LE)))
+        {
             if symbol.is_local() {
                 symbols.push(*symbol)
             } else {

@@ -65,7 +65,11 @@ fn segments_hold_the_image() {
         let out = write_executable(&fixture::runtime(arch), &image).unwrap();
         let elf = parse(&out);
         for (addr, flags, bytes) in [(META_ADDR, PF_R, &image.meta), (TEXT_ADDR, PF_R | PF_X, &image.text)] {
-            let segment = elf.elf_program_headers().iter().find(|p| p.p_vaddr(LE) == addr).unwrap();
+            let segment = elf
+                .elf_program_headers()
+                .iter()
+                .find(|p| p.p_vaddr(LE) == addr)
+                .unwrap();
             assert_eq!((segment.p_type(LE), segment.p_flags(LE)), (PT_LOAD, flags));
             assert_eq!(segment.data(LE, &out[..]).unwrap(), &bytes[..]);
             assert_eq!(segment.p_memsz(LE), bytes.len() as u64);
@@ -78,7 +82,10 @@ fn segments_hold_the_image() {
         assert_eq!((text.address(), text.data().unwrap()), (TEXT_ADDR, &image.text[..]));
         let meta = elf.section_by_name(".dunlin.meta").unwrap();
         assert_eq!((meta.address(), meta.data().unwrap()), (META_ADDR, &image.meta[..]));
-        assert_eq!(elf.section_by_name(".comment").unwrap().data().unwrap(), b"made by hand\0");
+        assert_eq!(
+            elf.section_by_name(".comment").unwrap().data().unwrap(),
+            b"made by hand\0"
+        );
         let start = &fixture::runtime(arch)[..];
         let start = parse(start).section_by_name(".text").unwrap().data().unwrap().to_vec();
         assert_eq!(elf.section_by_name(".text").unwrap().data().unwrap(), start);
@@ -142,7 +149,10 @@ fn a_stripped_runtime_gets_a_symbol_table() {
     let out = write_executable(&runtime, &image(arch)).unwrap();
     assert!(parse(&out).symbol_by_name("main").is_some());
     runtime[60] = 0; // e_shnum
-    assert!(matches!(write_executable(&runtime, &image(arch)), Err(Error::Runtime(_))));
+    assert!(matches!(
+        write_executable(&runtime, &image(arch)),
+        Err(Error::Runtime(_))
+    ));
 }
 
 #[test]

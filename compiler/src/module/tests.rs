@@ -63,7 +63,8 @@ fn what_llvm_emits_is_accepted() {
 
 #[test]
 fn the_table_index_may_take_five_bytes() {
-    // (module (type (func)) (table 1 funcref) (func i32.const 0 call_indirect)), with the table index padded as by wasm-ld.
+    // (module (type (func)) (table 1 funcref) (func i32.const 0 call_indirect)), with the table index padded as by
+    // wasm-ld.
     let wasm = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x04\x04\x01\x70\0\x01\x0a\x0d\x01\x0b\0\x41\0\x11\0\x80\x80\x80\x80\0\x0b";
     assert_eq!(check(wasm), Ok(()));
 }
@@ -103,7 +104,11 @@ fn other_proposals_are_refused_by_name() {
 
 #[test]
 fn imports_other_than_functions_are_refused() {
-    for (what, text) in [("memory", "memory 1"), ("table", "table 1 funcref"), ("global", "global i32")] {
+    for (what, text) in [
+        ("memory", "memory 1"),
+        ("table", "table 1 funcref"),
+        ("global", "global i32"),
+    ] {
         let feature = format!("imported {what} (\"env\" \"x\")");
         refused(
             &format!("(module (import \"env\" \"x\" ({text})))"),
@@ -203,11 +208,17 @@ fn a_module_is_decoded() {
             init: ConstExpr::Value(Value::FuncRef(None))
         }]
     );
-    assert_eq!(info.globals[0].init, ConstExpr::Value(Value::F64(0x7ff0_0000_0000_1234)));
+    assert_eq!(
+        info.globals[0].init,
+        ConstExpr::Value(Value::F64(0x7ff0_0000_0000_1234))
+    );
     assert!(info.globals[0].mutable && !info.globals[1].mutable);
     assert_eq!(info.start, Some(1));
     assert_eq!(info.elements[0].items, [ConstExpr::RefFunc(1)]);
-    assert_eq!(info.elements[0].mode, SegmentMode::Active(0, ConstExpr::Value(Value::I32(1))));
+    assert_eq!(
+        info.elements[0].mode,
+        SegmentMode::Active(0, ConstExpr::Value(Value::I32(1)))
+    );
     let bytes = |i: usize| &module.data[info.data[i].bytes.start as usize..info.data[i].bytes.end as usize];
     assert_eq!((bytes(0), bytes(1)), (&b"abc"[..], &b"de"[..]));
     assert_eq!(module.address_taken, [false, true, false, false]);

@@ -4,7 +4,8 @@ use super::{SigKey, Translator, trap_code};
 use crate::abi;
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{
-    ExtFuncData, ExternalName, FuncRef, InstBuilder, SigRef, UserExternalName, Value, condcodes::IntCC, types::I32, types::I64,
+    ExtFuncData, ExternalName, FuncRef, InstBuilder, SigRef, UserExternalName, Value, condcodes::IntCC, types::I32,
+    types::I64,
 };
 use dunlin_format::hostcalls::Trap;
 use dunlin_format::types::{FuncType, NULL_REF};
@@ -20,7 +21,10 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
             let callee = t.callee(function_index);
             t.call(ty, Target::Function(callee), &args);
         }
-        CallIndirect { type_index, table_index } => {
+        CallIndirect {
+            type_index,
+            table_index,
+        } => {
             let code = t.pop_entry(table_index, type_index);
             t.call_address(type_index, code);
         }
@@ -34,7 +38,10 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
             t.b.ins().return_call(callee, &args);
             t.live = false;
         }
-        ReturnCallIndirect { type_index, table_index } => {
+        ReturnCallIndirect {
+            type_index,
+            table_index,
+        } => {
             let code = t.pop_entry(table_index, type_index);
             t.tail_call_address(type_index, code);
         }
@@ -57,7 +64,8 @@ pub(super) enum Target {
 }
 
 impl Translator<'_, '_, '_> {
-    /// Pops a call's arguments: those in registers are returned, behind the context; the others are stored in their slots.
+    /// Pops a call's arguments: those in registers are returned, behind the context; the others are stored in their
+    /// slots.
     fn pop_args(&mut self, ty: &FuncType) -> Vec<Value> {
         let args = self.pop_n(ty.params.len());
         let mut all = vec![self.ctx()];
@@ -95,7 +103,9 @@ impl Translator<'_, '_, '_> {
     fn signature(&mut self, type_index: u32) -> SigRef {
         let info = &self.env.module.info;
         let ty = &info.types[type_index as usize];
-        self.sig(SigKey::Wasm(info.canonical_type(type_index)), || abi::wasm_signature(ty))
+        self.sig(SigKey::Wasm(info.canonical_type(type_index)), || {
+            abi::wasm_signature(ty)
+        })
     }
 
     /// A call at the current operator: a migration point.
@@ -152,8 +162,8 @@ impl Translator<'_, '_, '_> {
         self.b.ins().load(I64, flags, entry, 0)
     }
 
-    /// Pops a function reference; the code address of the function. Its type is checked although validation has shown it: a
-    /// snapshot that was tampered with may hold a reference to any function.
+    /// Pops a function reference; the code address of the function. Its type is checked although validation has shown
+    /// it: a snapshot that was tampered with may hold a reference to any function.
     fn pop_reference(&mut self, type_index: u32) -> Value {
         let reference = self.pop();
         let entry = self.function_entry(reference);

@@ -8,7 +8,9 @@ use crate::abi;
 use crate::analysis::{BlockId, NONE};
 use crate::error::Error;
 use crate::wasm_types::{block_type, clif_type};
-use cranelift_codegen::ir::{Block, BlockArg, BlockCall, InstBuilder, JumpTableData, Value, condcodes::IntCC, types::I8};
+use cranelift_codegen::ir::{
+    Block, BlockArg, BlockCall, InstBuilder, JumpTableData, Value, condcodes::IntCC, types::I8,
+};
 use dunlin_format::hostcalls::Trap;
 use dunlin_format::types::{FuncType, ValType};
 use wasmparser::{BlockType, Operator};
@@ -78,13 +80,15 @@ impl Control {
 const MANY_TARGETS: usize = 512;
 /// Entries of such a table that go to one target by way of one block.
 const MANY_ENTRIES: usize = 4;
-/// Returns beyond which each is one by itself: the register allocator goes through all that come to one block for each of them.
+/// Returns beyond which each is one by itself: the register allocator goes through all that come to one block for each
+/// of them.
 const MANY_RETURNS: usize = 512;
-/// What a conditional branch's edge may have to do before it is done on both ways: after the branch it needn't be done again.
+/// What a conditional branch's edge may have to do before it is done on both ways: after the branch it needn't be done
+/// again.
 const MANY_FIXUPS: usize = 64;
 
-/// Nested loops beyond which loops poll at their header: each latch makes two loops of one, and the optimiser's time grows with the
-/// square of the depth for every value that it may move out of them.
+/// Nested loops beyond which loops poll at their header: each latch makes two loops of one, and the optimiser's time
+/// grows with the square of the depth for every value that it may move out of them.
 const MANY_LOOPS: usize = 32;
 
 /// Where an edge goes, and what it must do on its way.
@@ -161,8 +165,8 @@ pub(super) fn args(values: &[Value]) -> Vec<BlockArg> {
 
 impl Translator<'_, '_, '_> {
     fn open(&mut self, kind: Kind, ty: BlockType, offset: u32) -> Result<(), Error> {
-        let (params, results) =
-            block_type(ty, &self.env.module.info.types).ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
+        let (params, results) = block_type(ty, &self.env.module.info.types)
+            .ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
         let outer_live = self.live;
         let mut c = Control {
             kind,
@@ -340,7 +344,11 @@ impl Translator<'_, '_, '_> {
             latch.reached = true;
         }
         let (kind, to, label) = (c.kind, c.target, c.label);
-        let n = if kind == Kind::Loop { c.num_params } else { c.results.len() };
+        let n = if kind == Kind::Loop {
+            c.num_params
+        } else {
+            c.results.len()
+        };
         let mut values = self.peek_n(n);
         let mut slots = vec![];
         if kind == Kind::Func {
@@ -405,8 +413,9 @@ impl Translator<'_, '_, '_> {
         self.state = state;
     }
 
-    /// A conditional branch to `to`, else to `next`. The block named second comes right behind: that should be a loop's latch (`back`),
-    /// since the register allocator takes all that lies between a loop's header and its last branch back for part of the loop.
+    /// A conditional branch to `to`, else to `next`. The block named second comes right behind: that should be a loop's
+    /// latch (`back`), since the register allocator takes all that lies between a loop's header and its last branch
+    /// back for part of the loop.
     fn brif(&mut self, cond: Value, to: Block, args: &[BlockArg], next: Block, back: bool) {
         if back {
             // An i32 of the program's, or the result of a comparison.
@@ -439,8 +448,8 @@ impl Translator<'_, '_, '_> {
         self.b.seal_block(next);
     }
 
-    /// Does an edge to a merge in a fan need a store? Done before the branch, the edges to the others need none. Not in a loop that the
-    /// branch leaves or goes round: there it would be done each time.
+    /// Does an edge to a merge in a fan need a store? Done before the branch, the edges to the others need none. Not in
+    /// a loop that the branch leaves or goes round: there it would be done each time.
     fn must_store(&self, depth: u32, label: BlockId, e: &Edge) -> bool {
         let around = || &self.ctl[self.ctl.len() - 1 - depth as usize..];
         self.an.policy.fans.contains(&label)
@@ -460,18 +469,20 @@ impl Translator<'_, '_, '_> {
         let target = |d: &u32| distinct.binary_search(d).expect("collected above");
         let mut entries = vec![0; distinct.len()];
         depths.iter().for_each(|d| entries[target(d)] += 1);
-        // Arguments are per entry of the table, those too that the front end adds for variables, and whatever looks for a block's
-        // arguments looks through all of it.
+        // Arguments are per entry of the table, those too that the front end adds for variables, and whatever looks for
+        // a block's arguments looks through all of it.
         let arguments: usize = edges.iter().map(|e| e.args.len()).max().unwrap_or(0) * depths.len();
         let split_all = distinct.len() > MANY_TARGETS || arguments > MANY_TARGETS * MANY_TARGETS;
         let split_repeated = depths.len() > MANY_TARGETS;
         let blocks: Vec<Option<Block>> = edges
             .iter()
             .zip(entries)
-            .map(|(e, entries)| match split_all || split_repeated && entries > MANY_ENTRIES {
-                true => Some(self.b.create_block()),
-                false => self.split(e),
-            })
+            .map(
+                |(e, entries)| match split_all || split_repeated && entries > MANY_ENTRIES {
+                    true => Some(self.b.create_block()),
+                    false => self.split(e),
+                },
+            )
             .collect();
         let calls: Vec<BlockCall> = depths
             .iter()

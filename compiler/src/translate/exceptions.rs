@@ -1,10 +1,10 @@
 //! Exceptions: `throw`, and where they arrive.
 //!
-//! Calls within a `try` are Cranelift's `try_call`: a block of their own where the callee's exceptions arrive, the *pad*, shared by
-//! all calls of the construct. The runtime finds the pad through the frame maps, puts exception, tag and payload into slots, and
-//! goes on there with the frame's own stack and frame pointer. As after any call, nothing is in a register at a pad: the function's
-//! state is in its record. A pad compares tags in the order of the clauses, then of those of outer constructs of the function,
-//! and at last passes the exception on.
+//! Calls within a `try` are Cranelift's `try_call`: a block of their own where the callee's exceptions arrive, the
+//! *pad*, shared by all calls of the construct. The runtime finds the pad through the frame maps, puts exception, tag
+//! and payload into slots, and goes on there with the frame's own stack and frame pointer. As after any call, nothing
+//! is in a register at a pad: the function's state is in its record. A pad compares tags in the order of the clauses,
+//! then of those of outer constructs of the function, and at last passes the exception on.
 
 use super::call::Target;
 use super::control::Kind;
@@ -15,8 +15,8 @@ use crate::analysis::policy::State;
 use crate::analysis::{BlockId, NONE};
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{
-    Block, BlockArg, BlockCall, ExceptionTableData, ExceptionTableItem, InstBuilder, Value, condcodes::IntCC, types::I32,
-    types::I64,
+    Block, BlockArg, BlockCall, ExceptionTableData, ExceptionTableItem, InstBuilder, Value, condcodes::IntCC,
+    types::I32, types::I64,
 };
 use dunlin_format::context::OFF_LEAVE;
 use dunlin_format::hostcalls::{self, EXCEPTION_SLOT, PAYLOAD_SLOT, TAG_SLOT, Trap};
@@ -102,7 +102,8 @@ impl Translator<'_, '_, '_> {
         }
     }
 
-    /// Where an edge to a construct's pad goes, with the state as it is now: the pad, or a block that first makes it fit.
+    /// Where an edge to a construct's pad goes, with the state as it is now: the pad, or a block that first makes it
+    /// fit.
     fn edge_to_pad(&mut self, construct: usize) -> Option<Block> {
         let pad = self.ctl[construct].pad.as_mut()?;
         pad.used = true;
@@ -133,8 +134,8 @@ impl Translator<'_, '_, '_> {
         }
     }
 
-    /// Emits a call whose arguments and record are ready; its results in registers. Where a handler is open in this function, the
-    /// call ends its block.
+    /// Emits a call whose arguments and record are ready; its results in registers. Where a handler is open in this
+    /// function, the call ends its block.
     pub(super) fn emit_call(&mut self, target: Target, args: &[Value], is_point: bool) -> Vec<Value> {
         let handler = self.handler_within(self.ctl.len());
         let Some(handler) = handler else {
@@ -155,9 +156,15 @@ impl Translator<'_, '_, '_> {
             Target::Function(f) => self.b.func.dfg.ext_funcs[f].signature,
             Target::Address(sig, _) => sig,
         };
-        let Some(pad) = self.edge_to_pad(handler) else { return vec![] };
+        let Some(pad) = self.edge_to_pad(handler) else {
+            return vec![];
+        };
         let next = self.b.create_block();
-        let returns: Vec<_> = self.b.func.dfg.signatures[sig].returns.iter().map(|r| r.value_type).collect();
+        let returns: Vec<_> = self.b.func.dfg.signatures[sig]
+            .returns
+            .iter()
+            .map(|r| r.value_type)
+            .collect();
         let results: Vec<Value> = returns.iter().map(|&ty| self.b.append_block_param(next, ty)).collect();
         let pool = &mut self.b.func.dfg.value_lists;
         let on_return = BlockCall::new(next, (0..returns.len() as u32).map(BlockArg::TryCallRet), pool);
@@ -194,7 +201,8 @@ impl Translator<'_, '_, '_> {
         self.live = false;
     }
 
-    /// The end of a construct with a pad: what becomes of exceptions that arrive there. The construct is closed already.
+    /// The end of a construct with a pad: what becomes of exceptions that arrive there. The construct is closed
+    /// already.
     pub(super) fn land(&mut self, pad: Pad, height: usize, delegate: Option<u32>) {
         if !self.arrive(&pad, height) {
             return;

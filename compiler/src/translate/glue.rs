@@ -1,11 +1,12 @@
-//! Functions without a WebAssembly body: the wrapper of an imported function, and the trampoline through which the host enters.
+//! Functions without a WebAssembly body: the wrapper of an imported function, and the trampoline through which the host
+//! enters.
 
 use super::{Env, Regions, Translated, make_regions, make_slot};
 use crate::abi;
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{
-    Endianness, Function, InstBuilder, MemFlagsData, SourceLoc, StackSlot, Type, Value, types::F32, types::F64, types::I32,
-    types::I64,
+    Endianness, Function, InstBuilder, MemFlagsData, SourceLoc, StackSlot, Type, Value, types::F32, types::F64,
+    types::I32, types::I64,
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use dunlin_format::context::OFF_LEAVE;
@@ -36,7 +37,11 @@ fn single_point(params: &[ValType], kind: PointKind, callee: Callee, migration: 
     }
     let live: Vec<u32> = (0..homes.len() as u32).collect();
     let mut points = FunctionPoints::new(at.next_multiple_of(16), homes);
-    let point = Point { offset: 0, kind, callee };
+    let point = Point {
+        offset: 0,
+        kind,
+        callee,
+    };
     points.push(point, &live);
     points
 }
@@ -100,7 +105,11 @@ impl Glue<'_> {
     }
 }
 
-fn begin<'b>(func: &'b mut Function, fbc: &'b mut FunctionBuilderContext, points: &FunctionPoints) -> (Glue<'b>, Vec<Value>) {
+fn begin<'b>(
+    func: &'b mut Function,
+    fbc: &'b mut FunctionBuilderContext,
+    points: &FunctionPoints,
+) -> (Glue<'b>, Vec<Value>) {
     let record = make_slot(func, points.record_size, 0);
     let regions = make_regions(func);
     let mut b = FunctionBuilder::new(func, fbc);
@@ -114,8 +123,8 @@ fn begin<'b>(func: &'b mut Function, fbc: &'b mut FunctionBuilderContext, points
     (Glue { b, record, regions }, params)
 }
 
-/// The wrapper of imported function `import`: hands its parameters to the host through the slots. Its one point, of kind host,
-/// stands *before* the host call: what the record holds are the arguments.
+/// The wrapper of imported function `import`: hands its parameters to the host through the slots. Its one point, of
+/// kind host, stands *before* the host call: what the record holds are the arguments.
 pub fn import_wrapper(
     env: Env<'_>,
     func: &mut Function,

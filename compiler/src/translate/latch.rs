@@ -1,6 +1,7 @@
 //! Loops that poll.
 //!
-//! A loop polls where it goes round, not where it begins, and a program that the poll has stopped goes on *from outside the loop*:
+//! A loop polls where it goes round, not where it begins, and a program that the poll has stopped goes on *from outside
+//! the loop*:
 //!
 //! ```text
 //!   outside:  jump header            <- from before the loop, and from stop
@@ -10,11 +11,11 @@
 //! ```
 //!
 //! So the values that are loaded anew meet the others before the loop, and what the loop doesn't change is one value
-//! throughout it, which the optimiser can compute with once, before the loop. (Were they to meet inside the loop, every variable would
-//! change in it.)
+//! throughout it, which the optimiser can compute with once, before the loop. (Were they to meet inside the loop, every
+//! variable would change in it.)
 //!
-//! The `stop` block is not marked cold: behind the latch, it makes the branch back the only one that a round takes, and it is out
-//! of the loop already.
+//! The `stop` block is not marked cold: behind the latch, it makes the branch back the only one that a round takes, and
+//! it is out of the loop already.
 
 use super::control::args;
 use super::{Operand, Translator};
@@ -54,7 +55,14 @@ impl Latch {
 
 impl Translator<'_, '_, '_> {
     /// Goes from before a loop into its `outside` block. `latch` is the block that branches to the loop go to.
-    pub(super) fn open_latch(&mut self, point: u32, offset: u32, latch: Block, types: &[ValType], values: &[Value]) -> Latch {
+    pub(super) fn open_latch(
+        &mut self,
+        point: u32,
+        offset: u32,
+        latch: Block,
+        types: &[ValType],
+        values: &[Value],
+    ) -> Latch {
         let (outside, header) = (self.b.create_block(), self.b.create_block());
         for block in [outside, header] {
             for &ty in types {

@@ -1,8 +1,8 @@
 //! Linear memory instructions.
 //!
-//! Loads and stores of a 32-bit memory need no bounds check: the address is the memory's base (for memory 0 the context pointer)
-//! plus a 32-bit index plus a 32-bit offset, and all 8 GiB of that range are reserved; what lies outside the memory's size faults.
-//! Accesses of 64-bit memories compare their end with the memory's size.
+//! Loads and stores of a 32-bit memory need no bounds check: the address is the memory's base (for memory 0 the context
+//! pointer) plus a 32-bit index plus a 32-bit offset, and all 8 GiB of that range are reserved; what lies outside the
+//! memory's size faults. Accesses of 64-bit memories compare their end with the memory's size.
 
 use super::{SigKey, Translator, trap_code};
 use crate::abi;

@@ -1,18 +1,21 @@
 //! WebAssembly to CLIF: one translation for all architectures.
 //!
-//! The translator walks the operators in order, keeping WebAssembly's operand stack as SSA values. Two rules make frames
-//! restorable; everything else is ordinary:
+//! The translator walks the operators in order, keeping WebAssembly's operand stack as SSA values. Two rules make
+//! frames restorable; everything else is ordinary:
 //!
-//! - **Before a call**, every variable live across it whose home is not clean is stored to the record ([`Translator::flush`]).
+//! - **Before a call**, every variable live across it whose home is not clean is stored to the record
+//!   ([`Translator::flush`]).
 //! - **After a call**, nothing is in a register: a variable's value is loaded from its home where it is first needed
 //!   ([`Translator::get`]).
 //!
-//! So a frame that waits for its callee is its record and nothing else, and the callee may return into a copy of that frame
-//! made on another machine. [`State`] tracks which variables are in registers and which homes are clean; where paths meet,
-//! [`Translator::fixups`] makes each edge fit the state that [`crate::analysis::policy`] chose for the merge.
+//! So a frame that waits for its callee is its record and nothing else, and the callee may return into a copy of that
+//! frame made on another machine. [`State`] tracks which variables are in registers and which homes are clean; where
+//! paths meet, [`Translator::fixups`] makes each edge fit the state that [`crate::analysis::policy`] chose for the
+//! merge.
 //!
-//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`refs`], [`exceptions`], [`memory`], [`numeric`], [`simd`],
-//! [`points`] (polls, flushes, edge fix-ups), [`latch`] (loops that poll), [`glue`] (import wrappers and entry trampolines, which have no WebAssembly body).
+//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`refs`], [`exceptions`], [`memory`], [`numeric`],
+//! [`simd`], [`points`] (polls, flushes, edge fix-ups), [`latch`] (loops that poll), [`glue`] (import wrappers and
+//! entry trampolines, which have no WebAssembly body).
 
 pub mod call;
 pub mod control;
@@ -33,9 +36,9 @@ use crate::hash::HashMap;
 use crate::module::Module;
 use crate::wasm_types::clif_type;
 use cranelift_codegen::ir::{
-    AliasRegion, AliasRegionData, Endianness, FuncRef, Function, InstBuilder, MemFlagsData, SigRef, Signature, SourceLoc,
-    StackSlot, StackSlotData, StackSlotKey, StackSlotKind, TrapCode, Type, Value, types::F32, types::F64, types::I8X16, types::I32,
-    types::I64,
+    AliasRegion, AliasRegionData, Endianness, FuncRef, Function, InstBuilder, MemFlagsData, SigRef, Signature,
+    SourceLoc, StackSlot, StackSlotData, StackSlotKey, StackSlotKind, TrapCode, Type, Value, types::F32, types::F64,
+    types::I8X16, types::I32, types::I64,
 };
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};

@@ -21,8 +21,8 @@ impl Translator<'_, '_, '_> {
         self.context_flags().with_alias_region(Some(self.regions.record))
     }
 
-    /// Address and offset of a variable's home. A variable that is live across a point has one by construction; one without may be
-    /// in memory all the same.
+    /// Address and offset of a variable's home. A variable that is live across a point has one by construction; one
+    /// without may be in memory all the same.
     fn home(&self, v: Var) -> (Value, i32) {
         let (addr, offset) = match self.an.in_memory.offset(v) {
             Some(offset) => (self.memory_addr, Some(offset)),
@@ -77,8 +77,8 @@ impl Translator<'_, '_, '_> {
         self.state.reg.clear();
     }
 
-    /// A poll in its place, as at a function's entry: falls through unless the flag is set. Variables from `constant` on hold
-    /// constants, as locals do before anything is assigned.
+    /// A poll in its place, as at a function's entry: falls through unless the flag is set. Variables from `constant`
+    /// on hold constants, as locals do before anything is assigned.
     pub(super) fn poll(&mut self, point: u32, constant: Var) {
         let (on, cold) = (self.b.create_block(), self.b.create_block());
         self.b.set_cold_block(cold);
@@ -99,10 +99,17 @@ impl Translator<'_, '_, '_> {
         self.b.ins().load(I32, MemFlagsData::trusted(), ctx, OFF_POLL)
     }
 
-    /// What a poll does if its flag is set: stores, calls the runtime, and loads again, but for variables from `constant` on.
+    /// What a poll does if its flag is set: stores, calls the runtime, and loads again, but for variables from
+    /// `constant` on.
     pub(super) fn poll_runtime(&mut self, point: u32, constant: Var) {
         let reg = self.state.reg.words();
-        let lost = collect(self.across.at(point as usize).iter().zip(reg).map(|(live, reg)| live & reg));
+        let lost = collect(
+            self.across
+                .at(point as usize)
+                .iter()
+                .zip(reg)
+                .map(|(live, reg)| live & reg),
+        );
         for &v in &lost {
             if !self.state.clean.has(v) {
                 self.store_home(v);

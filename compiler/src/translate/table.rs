@@ -1,7 +1,8 @@
 //! Tables and element segments.
 //!
-//! A table is an array of [`dunlin_format::context::TableEntry`]; its address and length are in the context. A reference is an
-//! entry's `func`; for function references the rest of the entry is what `call_indirect` needs, copied from the function table.
+//! A table is an array of [`dunlin_format::context::TableEntry`]; its address and length are in the context. A
+//! reference is an entry's `func`; for function references the rest of the entry is what `call_indirect` needs, copied
+//! from the function table.
 
 use super::{SigKey, Translator, trap_code};
 use cranelift_codegen::ir::{InstBuilder, Value, condcodes::IntCC, types::I32, types::I64};

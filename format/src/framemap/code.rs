@@ -9,7 +9,8 @@
 //!                             handler's text offset if kind is 3, WebAssembly offset (difference)
 //! ```
 //!
-//! Kinds: 0 call, 1 memory access out of bounds (nearly all traps are), 2 any other trap, 3 handler of a call's exceptions.
+//! Kinds: 0 call, 1 memory access out of bounds (nearly all traps are), 2 any other trap, 3 handler of a call's
+//! exceptions.
 
 use super::{FunctionCode, MapError, Site, SiteKind};
 use crate::bytes::{Reader, put_leb, put_near, u32_at, u64_at};
@@ -32,13 +33,17 @@ impl CodeBuilder {
         CodeBuilder::default()
     }
 
-    /// Appends the function of the next code index. Its code must lie behind that of the functions before it; a function
-    /// without code (`len` 0) may claim any place, and is given the one behind its predecessor.
+    /// Appends the function of the next code index. Its code must lie behind that of the functions before it; a
+    /// function without code (`len` 0) may claim any place, and is given the one behind its predecessor.
     ///
     /// Panics if functions overlap or sites are not ascending: a bug in the compiler.
     pub fn push(&mut self, function: &FunctionCode) {
         let start = if function.len == 0 { self.end } else { function.start };
-        assert!(start >= self.end, "function {} overlaps the one before it", self.index.len());
+        assert!(
+            start >= self.end,
+            "function {} overlaps the one before it",
+            self.index.len()
+        );
         self.end = start.checked_add(function.len).expect("text is smaller than 4 GiB");
         self.index.push((start, function.len, self.stream.len() as u64));
         let out = &mut self.stream;
@@ -89,11 +94,17 @@ pub struct Code<'a> {
 impl<'a> Code<'a> {
     /// Checks the section's size. Functions are decoded, and checked, when they are asked for.
     pub fn parse(bytes: &'a [u8]) -> Result<Code<'a>, MapError> {
-        let count = u64_at(bytes, 0).ok_or(MapError { section: SECTION, at: 0 })?;
+        let count = u64_at(bytes, 0).ok_or(MapError {
+            section: SECTION,
+            at: 0,
+        })?;
         let index_fits = count <= (bytes.len() as u64 - 8) / ENTRY as u64;
         match u32::try_from(count) {
             Ok(count) if index_fits => Ok(Code { bytes, count }),
-            _ => Err(MapError { section: SECTION, at: 0 }),
+            _ => Err(MapError {
+                section: SECTION,
+                at: 0,
+            }),
         }
     }
 
@@ -129,7 +140,8 @@ impl<'a> Code<'a> {
         (text_offset - start < len).then_some(found)
     }
 
-    /// Decodes one function, and checks what its readers rely on: its sites ascend and lie in its code, its record begins in its frame.
+    /// Decodes one function, and checks what its readers rely on: its sites ascend and lie in its code, its record
+    /// begins in its frame.
     pub fn get(&self, code_index: u32) -> Result<FunctionCode, MapError> {
         let broken = |at| MapError { section: SECTION, at };
         let (start, len) = self.range(code_index).ok_or(broken(0))?;
@@ -286,7 +298,10 @@ mod tests {
         let bytes = section();
         for len in 0..bytes.len() {
             if let Ok(code) = Code::parse(&bytes[..len]) {
-                assert!((0..code.len()).any(|f| code.get(f).is_err()), "cut at {len} went unnoticed");
+                assert!(
+                    (0..code.len()).any(|f| code.get(f).is_err()),
+                    "cut at {len} went unnoticed"
+                );
             }
         }
         for at in 0..bytes.len() {

@@ -1,7 +1,7 @@
 //! What is live at each of a function's points.
 //!
-//! A function may have thousands of points and thousands of homes that are live at most of them. So only what changes from point to
-//! point is kept, and now and then a whole set, from which the sets behind it are found.
+//! A function may have thousands of points and thousands of homes that are live at most of them. So only what changes
+//! from point to point is kept, and now and then a whole set, from which the sets behind it are found.
 
 /// Changes after which a whole set is kept, if there aren't more homes than that.
 const FEWEST: usize = 256;
@@ -29,7 +29,10 @@ impl LiveSets {
         toggle(&mut self.last, changed);
         self.changes.extend_from_slice(changed);
         self.ends.push(self.changes.len() as u32);
-        let at = self.whole.last().map_or(0, |&(set, _)| self.ends[set as usize] as usize);
+        let at = self
+            .whole
+            .last()
+            .map_or(0, |&(set, _)| self.ends[set as usize] as usize);
         if self.changes.len() - at > FEWEST.max(64 * self.last.len()) {
             self.whole.push((self.ends.len() as u32 - 1, self.last.clone()));
         }

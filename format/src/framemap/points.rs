@@ -73,7 +73,11 @@ impl PointsBuilder {
             put_leb(out, changed.len() as u64);
             let mut next = 0;
             for &home in changed {
-                assert!((home as usize) < function.homes.len(), "no such home at {:#x}", point.offset);
+                assert!(
+                    (home as usize) < function.homes.len(),
+                    "no such home at {:#x}",
+                    point.offset
+                );
                 put_leb(out, u64::from(home) - next);
                 next = u64::from(home) + 1;
             }
@@ -103,11 +107,17 @@ pub struct Points<'a> {
 impl<'a> Points<'a> {
     /// Checks the section's size. Functions are decoded, and checked, when they are asked for.
     pub fn parse(bytes: &'a [u8]) -> Result<Points<'a>, MapError> {
-        let count = u64_at(bytes, 0).ok_or(MapError { section: SECTION, at: 0 })?;
+        let count = u64_at(bytes, 0).ok_or(MapError {
+            section: SECTION,
+            at: 0,
+        })?;
         let index_fits = count < (bytes.len() as u64 / 8).saturating_sub(1);
         match u32::try_from(count) {
             Ok(count) if index_fits => Ok(Points { bytes, count }),
-            _ => Err(MapError { section: SECTION, at: 0 }),
+            _ => Err(MapError {
+                section: SECTION,
+                at: 0,
+            }),
         }
     }
 
@@ -121,8 +131,8 @@ impl<'a> Points<'a> {
         self.count == 0
     }
 
-    /// Decodes one function, and checks what its readers rely on: homes lie aligned in the record, points ascend, and live
-    /// lists are ascending indices of homes.
+    /// Decodes one function, and checks what its readers rely on: homes lie aligned in the record, points ascend, and
+    /// live lists are ascending indices of homes.
     pub fn get(&self, code_index: u32) -> Result<FunctionPoints, MapError> {
         let index = 8 + 8 * code_index as usize;
         let broken = |at| MapError { section: SECTION, at };

@@ -1,4 +1,5 @@
-//! Finds the image in an executable file: ELF64 program headers at [`META_ADDR`] and [`TEXT_ADDR`], read without an ELF library.
+//! Finds the image in an executable file: ELF64 program headers at [`META_ADDR`] and [`TEXT_ADDR`], read without an ELF
+//! library.
 
 use super::{HEADER_LEN, Header, Image, ImageError, META_ADDR, TEXT_ADDR};
 use crate::bytes::Reader;
@@ -47,8 +48,8 @@ impl ElfImage {
         Ok(bytes)
     }
 
-    /// Reads all of the image and of the text, and compares them with the seal. An error if they aren't what was sealed, or can't be
-    /// decoded.
+    /// Reads all of the image and of the text, and compares them with the seal. An error if they aren't what was
+    /// sealed, or can't be decoded.
     pub fn verify(&self, file: &mut (impl Read + Seek)) -> Result<Seal, ImageError> {
         let bytes = self.read(file)?;
         let image = Image::parse(&bytes)?;
@@ -81,8 +82,8 @@ impl ElfImage {
     }
 }
 
-/// The image an executable carries: `None` if the file is no 64-bit little-endian ELF file, or has no segment at [`META_ADDR`]
-/// that holds an image; an error if it has one that can't be read.
+/// The image an executable carries: `None` if the file is no 64-bit little-endian ELF file, or has no segment at
+/// [`META_ADDR`] that holds an image; an error if it has one that can't be read.
 pub fn find_in_elf(file: &mut (impl Read + Seek)) -> Result<Option<ElfImage>, ImageError> {
     let Some(ehdr) = read_at::<EHDR_LEN>(file, 0)? else {
         return Ok(None);

@@ -54,8 +54,13 @@ pub struct Names<'a> {
 impl<'a> Names<'a> {
     /// Checks the section's size; names are checked when they are asked for.
     pub fn parse(bytes: &'a [u8]) -> Result<Names<'a>, MapError> {
-        let broken = MapError { section: SECTION, at: 0 };
-        let count = u64_at(bytes, 0).and_then(|n| u32::try_from(n).ok()).ok_or(broken.clone())?;
+        let broken = MapError {
+            section: SECTION,
+            at: 0,
+        };
+        let count = u64_at(bytes, 0)
+            .and_then(|n| u32::try_from(n).ok())
+            .ok_or(broken.clone())?;
         let index = 8 + 4 * (u64::from(count) + 1);
         if index <= bytes.len() as u64 {
             Ok(Names { bytes, count })

@@ -7,7 +7,8 @@ use dunlin_format::hostcalls::Trap;
 use dunlin_format::types::{self, Value};
 use std::sync::LazyLock;
 use wasmi::{
-    Caller, Config, Engine, Error, Extern, ExternRef, FuncType, Linker, Module, Nullable, Ref, Store, TrapCode, Val, ValType,
+    Caller, Config, Engine, Error, Extern, ExternRef, FuncType, Linker, Module, Nullable, Ref, Store, TrapCode, Val,
+    ValType,
 };
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
@@ -123,7 +124,9 @@ impl Instance for Interpreted {
 
     fn set_fuel(&mut self, fuel: u32) -> Result<(), String> {
         let global = self.find(FUEL).and_then(Extern::into_global).ok_or("no fuel")?;
-        global.set(&mut self.store, Val::I32(fuel as i32)).map_err(|e| e.to_string())
+        global
+            .set(&mut self.store, Val::I32(fuel as i32))
+            .map_err(|e| e.to_string())
     }
 
     fn invoke(&mut self, name: &str, args: &[Value]) -> Result<Vec<String>, Stop> {

@@ -139,7 +139,9 @@ impl Instance for Compiled {
 
     fn set_fuel(&mut self, fuel: u32) -> Result<(), String> {
         let global = self.instance.get_global(&mut self.store, FUEL).ok_or("no fuel")?;
-        global.set(&mut self.store, Val::I32(fuel as i32)).map_err(|e| e.to_string())
+        global
+            .set(&mut self.store, Val::I32(fuel as i32))
+            .map_err(|e| e.to_string())
     }
 
     fn invoke(&mut self, name: &str, args: &[Value]) -> Result<Vec<String>, Stop> {

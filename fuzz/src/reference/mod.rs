@@ -1,5 +1,5 @@
-//! The references: engines that say what a module must do. wasmi interprets, so it shares nothing with Dunlin but the specification;
-//! wasmtime does what wasmi can't, with Cranelift's optimiser off and another translator.
+//! The references: engines that say what a module must do. wasmi interprets, so it shares nothing with Dunlin but the
+//! specification; wasmtime does what wasmi can't, with Cranelift's optimiser off and another translator.
 
 #[cfg(feature = "reference")]
 mod interpreter;

@@ -7,9 +7,9 @@ use dunlin_format::types::Value;
 
 /// The uniform frames of a stopped program, outermost first.
 ///
-/// `stack` are the bytes from address `stack_base` up to the stack's top; `leave_fp` is the frame pointer of the leave thunk's
-/// frame. Walks outwards until a trampoline. Every frame must stand at a migration point: the innermost at one of kind loop,
-/// entry or host, all others at calls.
+/// `stack` are the bytes from address `stack_base` up to the stack's top; `leave_fp` is the frame pointer of the leave
+/// thunk's frame. Walks outwards until a trampoline. Every frame must stand at a migration point: the innermost at one
+/// of kind loop, entry or host, all others at calls.
 pub fn capture(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp: u64) -> Result<Vec<Frame>, FrameError> {
     let stack = Stack {
         base: stack_base,
@@ -49,7 +49,10 @@ pub fn capture(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp: u6
             offset: site.wasm,
             wanted,
         })?;
-        let record = stack.bytes(bottom + u64::from(function.code.record), function.points.record_size as usize);
+        let record = stack.bytes(
+            bottom + u64::from(function.code.record),
+            function.points.record_size as usize,
+        );
         frames.push(read_frame(func, function, point, record.ok_or(damaged)?)?);
         fp = caller_fp;
     }

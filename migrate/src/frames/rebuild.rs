@@ -20,8 +20,8 @@ pub struct Entry {
     pub ctx: u64,
 }
 
-/// Bytes of stack, from its top, that [`rebuild`] fills for these frames (`trampoline`: as in [`Entry`]). The program needs room
-/// for its own growth below.
+/// Bytes of stack, from its top, that [`rebuild`] fills for these frames (`trampoline`: as in [`Entry`]). The program
+/// needs room for its own growth below.
 pub fn stack_needed(maps: &FrameMaps<'_>, trampoline: u32, frames: &[Frame]) -> Result<u64, FrameError> {
     // 16 bytes link each frame to its caller: the trampoline's, every function's and the leave thunk's.
     let mut needed = 32 + u64::from(maps.function(trampoline)?.code.frame_to_fp);
@@ -31,11 +31,11 @@ pub fn stack_needed(maps: &FrameMaps<'_>, trampoline: u32, frames: &[Frame]) -> 
     Ok(needed)
 }
 
-/// Builds the native frames of `frames` (outermost first) on a fresh stack whose bytes lie at `stack_base`, and below them the
-/// leave thunk's frame, whose frame pointer it returns: go on there, as if the leave thunk returned.
+/// Builds the native frames of `frames` (outermost first) on a fresh stack whose bytes lie at `stack_base`, and below
+/// them the leave thunk's frame, whose frame pointer it returns: go on there, as if the leave thunk returned.
 ///
-/// Only live homes and context homes are filled; every other byte of the frames is [`POISON`]. Nothing below the leave thunk's
-/// frame is touched.
+/// Only live homes and context homes are filled; every other byte of the frames is [`POISON`]. Nothing below the leave
+/// thunk's frame is touched.
 pub fn rebuild(
     maps: &FrameMaps<'_>,
     stack_base: u64,

@@ -54,7 +54,10 @@ fn the_stack_has_the_documented_shape() {
     let trampoline_fp = ENTRY.top - 16;
     assert_eq!(stack.frame(trampoline_fp), Some((0, 0xabcd)));
     let main_fp = trampoline_fp - 32 - 16;
-    assert_eq!(stack.frame(main_fp), Some((trampoline_fp, arch.text_base + 3 * 0x80 + 8)));
+    assert_eq!(
+        stack.frame(main_fp),
+        Some((trampoline_fp, arch.text_base + 3 * 0x80 + 8))
+    );
     let rec_fp = main_fp - 80 - 16;
     assert_eq!(stack.frame(rec_fp), Some((main_fp, arch.text_base + 0x80 + 12)));
     let host_fp = rec_fp - 48 - 16;
@@ -99,7 +102,10 @@ fn rebuild_refuses_what_it_cannot_do() {
             ..
         }
     ));
-    assert!(matches!(with(&|f| f[1].offset = REC_GROWS), FrameError::NotAPoint { .. }));
+    assert!(matches!(
+        with(&|f| f[1].offset = REC_GROWS),
+        FrameError::NotAPoint { .. }
+    ));
     assert!(
         matches!(with(&|f| drop(f.pop())), FrameError::NotAPoint { .. }),
         "a call without callee"
@@ -174,7 +180,19 @@ fn rebuild_refuses_what_it_cannot_do() {
         )
         .is_err()
     );
-    assert!(rebuild(&maps, BASE, &mut stack, &Entry { trampoline: 77, ..entry }, &good).is_err());
+    assert!(
+        rebuild(
+            &maps,
+            BASE,
+            &mut stack,
+            &Entry {
+                trampoline: 77,
+                ..entry
+            },
+            &good
+        )
+        .is_err()
+    );
 }
 
 #[test]
@@ -189,7 +207,10 @@ fn capture_refuses_other_places() {
         capture(&maps, BASE, &stack, leave_fp).unwrap_err()
     };
     assert!(
-        matches!(with_return(2 * 0x80 + 20), FrameError::NotAPoint { offset: REC_GROWS, .. }),
+        matches!(
+            with_return(2 * 0x80 + 20),
+            FrameError::NotAPoint { offset: REC_GROWS, .. }
+        ),
         "memory.grow is no point"
     );
     assert!(
@@ -201,7 +222,10 @@ fn capture_refuses_other_places() {
         "a trap is no call"
     );
     assert!(matches!(with_return(2 * 0x80 + 9), FrameError::BadReturn { .. }));
-    assert!(matches!(with_return(0x78), FrameError::BadReturn { .. }), "between functions");
+    assert!(
+        matches!(with_return(0x78), FrameError::BadReturn { .. }),
+        "between functions"
+    );
     assert!(matches!(with_return(1 << 40), FrameError::BadReturn { .. }));
     assert!(
         matches!(with_return(3 * 0x80 + 8), FrameError::BadFrame { .. }),
@@ -305,9 +329,21 @@ fn backtraces() {
     );
     assert_eq!((at_trap.elided, at_trap.outermost.len()), (0, 0));
     // Between sites, and before the first.
-    assert_eq!(backtrace(&maps, BASE, &stack, rec_fp, code + 15).innermost[0], rec(REC_LOADS));
+    assert_eq!(
+        backtrace(&maps, BASE, &stack, rec_fp, code + 15).innermost[0],
+        rec(REC_LOADS)
+    );
     let prologue = backtrace(&maps, BASE, &stack, rec_fp, code + 2).innermost;
-    assert_eq!(prologue[..2], [TraceFrame { func: REC, offset: None }, rec(REC_CALLS_REC)]);
+    assert_eq!(
+        prologue[..2],
+        [
+            TraceFrame {
+                func: REC,
+                offset: None
+            },
+            rec(REC_CALLS_REC)
+        ]
+    );
     // Nothing sensible.
     assert_eq!(backtrace(&maps, BASE, &stack, 0, 0), Backtrace::default());
     assert_eq!(backtrace(&maps, BASE, &stack, 7, code + 12).innermost, [rec(REC_LOADS)]);

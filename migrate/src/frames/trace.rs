@@ -27,12 +27,12 @@ pub struct Backtrace {
     pub outermost: Vec<TraceFrame>,
 }
 
-/// The call chain of a program that trapped at `pc` with frame pointer `fp`. `stack` are the bytes of the stack from address
-/// `stack_base` on.
+/// The call chain of a program that trapped at `pc` with frame pointer `fp`. `stack` are the bytes of the stack from
+/// address `stack_base` on.
 ///
-/// The innermost frame may stand at a trapping instruction, at a call, or at neither (a fault in a guard page): then its offset
-/// is that of the nearest site before, if any. If the fault is in a function's prologue, `fp` is still its caller's, so the
-/// caller itself is missing. The chain ends at the trampoline, or where it stops making sense.
+/// The innermost frame may stand at a trapping instruction, at a call, or at neither (a fault in a guard page): then
+/// its offset is that of the nearest site before, if any. If the fault is in a function's prologue, `fp` is still its
+/// caller's, so the caller itself is missing. The chain ends at the trampoline, or where it stops making sense.
 pub fn backtrace(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], fp: u64, pc: u64) -> Backtrace {
     let stack = Stack {
         base: stack_base,

@@ -14,9 +14,15 @@ pub struct Handler {
     pub pc: u64,
 }
 
-/// The innermost handler around the call at which a program stands. `stack` are the bytes of the stack from address `stack_base`
-/// on; `leave_fp` is the frame pointer of the leave thunk's frame. `None` if nothing handles exceptions there.
-pub fn handler(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp: u64) -> Result<Option<Handler>, FrameError> {
+/// The innermost handler around the call at which a program stands. `stack` are the bytes of the stack from address
+/// `stack_base` on; `leave_fp` is the frame pointer of the leave thunk's frame. `None` if nothing handles exceptions
+/// there.
+pub fn handler(
+    maps: &FrameMaps<'_>,
+    stack_base: u64,
+    stack: &[u8],
+    leave_fp: u64,
+) -> Result<Option<Handler>, FrameError> {
     let stack = Stack {
         base: stack_base,
         bytes: stack,
@@ -33,7 +39,8 @@ pub fn handler(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp: u6
     Ok(found.filter(|h| h.sp >= leave_fp + 16))
 }
 
-/// The exceptions that live values of a stack refer to, in no particular order. Every frame must stand at a migration point.
+/// The exceptions that live values of a stack refer to, in no particular order. Every frame must stand at a migration
+/// point.
 pub fn exceptions(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp: u64) -> Result<Vec<u32>, FrameError> {
     let stack = Stack {
         base: stack_base,
@@ -66,8 +73,8 @@ pub fn exceptions(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp:
     }
 }
 
-/// Walks outwards until `visit` (frame pointer, function, return address as an offset in it) returns something, or to the
-/// trampoline.
+/// Walks outwards until `visit` (frame pointer, function, return address as an offset in it) returns something, or to
+/// the trampoline.
 fn walk<T>(
     maps: &FrameMaps<'_>,
     stack: Stack<'_>,

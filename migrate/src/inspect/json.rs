@@ -1,4 +1,5 @@
-//! A snapshot as JSON, written as it is read: no tree of all of it is ever in memory, which would be many times the size of the file.
+//! A snapshot as JSON, written as it is read: no tree of all of it is ever in memory, which would be many times the
+//! size of the file.
 
 use super::{section_name, stored_pages};
 use crate::snapshot::Snapshot;
@@ -14,9 +15,9 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 use std::io;
 
-/// The snapshot as JSON: one object with `format`, `sections`, `module`, `invocation`, `frames` (innermost first), `memories`,
-/// `globals`, `tables`, `dropped`, `exceptions` (null where one was forgotten) and `wasi`. Integers of 64 bits and more, and
-/// floats, are strings; a float comes with its bits.
+/// The snapshot as JSON: one object with `format`, `sections`, `module`, `invocation`, `frames` (innermost first),
+/// `memories`, `globals`, `tables`, `dropped`, `exceptions` (null where one was forgotten) and `wasi`. Integers of 64
+/// bits and more, and floats, are strings; a float comes with its bits.
 pub fn json<R>(snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> Json {
     serde_json::to_value(Document { snapshot, names }).unwrap_or_default()
 }
@@ -137,7 +138,11 @@ struct ShownException<'a>(&'a Exception);
 
 impl Serialize for ShownException<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Exception { tag, values, referenced } = self.0;
+        let Exception {
+            tag,
+            values,
+            referenced,
+        } = self.0;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("tag", tag)?;
         map.serialize_entry("referenced", referenced)?;

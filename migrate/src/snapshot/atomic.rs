@@ -9,17 +9,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Creates or replaces the file at `path` by what `fill` writes.
 ///
-/// `fill` gets a new file in the same directory (readable by its owner only: a snapshot holds a program's memory). When it
-/// succeeds, that file is synced, takes the place of `path`, and the directory is synced; when anything fails, it is removed and
-/// `path` is as before. A symbolic link at `path` is followed. Anything but a regular file there is refused.
-pub fn atomic_write<T>(path: &Path, fill: impl FnOnce(&mut File) -> Result<T, SnapshotError>) -> Result<T, SnapshotError> {
+/// `fill` gets a new file in the same directory (readable by its owner only: a snapshot holds a program's memory). When
+/// it succeeds, that file is synced, takes the place of `path`, and the directory is synced; when anything fails, it is
+/// removed and `path` is as before. A symbolic link at `path` is followed. Anything but a regular file there is
+/// refused.
+pub fn atomic_write<T>(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> Result<T, SnapshotError>,
+) -> Result<T, SnapshotError> {
     let new = New::fill(path, fill)?;
     new.put()?;
     Ok(new.done)
 }
 
-/// As [`atomic_write`], but when the file is in its place, `wanted` has the last word: if nobody wants it, `path` is as it was before
-/// and the error is [`SnapshotError::GivenUp`].
+/// As [`atomic_write`], but when the file is in its place, `wanted` has the last word: if nobody wants it, `path` is as
+/// it was before and the error is [`SnapshotError::GivenUp`].
 pub fn replace<T>(
     path: &Path,
     fill: impl FnOnce(&mut File) -> Result<T, SnapshotError>,
@@ -145,7 +149,13 @@ fn create_in(directory: &Path) -> Result<(File, PathBuf), SnapshotError> {
     loop {
         let temporary = temporary(directory);
         let mut options = OpenOptions::new();
-        match options.read(true).write(true).create_new(true).mode(0o600).open(&temporary) {
+        match options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+        {
             Ok(file) => return Ok((file, temporary)),
             // Left behind by a crashed process of the same number.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,

@@ -14,8 +14,9 @@
 //!   u32 x pages                CRC-32 of every such page, in the order of the runs
 //! ```
 //!
-//! A page is taken from the file that stores it, never through another incremental one: reading needs one step, however long the
-//! history, and a base that nothing is taken from can go. What a base holds is believed only page by page, by the checksums here.
+//! A page is taken from the file that stores it, never through another incremental one: reading needs one step, however
+//! long the history, and a base that nothing is taken from can go. What a base holds is believed only page by page, by
+//! the checksums here.
 
 use super::SnapshotError;
 use super::pages::PageIndex;
@@ -61,7 +62,11 @@ impl Bases {
     pub(super) fn push(&mut self, memory: u32, page: u64, base: u32, at: u64, crc: u32) {
         self.crcs.push(crc);
         match self.runs.last_mut() {
-            Some(run) if (run.memory, run.base) == (memory, base) && run.first + run.count == page && run.at + run.count == at => {
+            Some(run)
+                if (run.memory, run.base) == (memory, base)
+                    && run.first + run.count == page
+                    && run.at + run.count == at =>
+            {
                 run.count += 1;
             }
             _ => self.runs.push(Run {
@@ -95,7 +100,8 @@ impl Bases {
         out
     }
 
-    /// Reads the section, and checks it against the sizes of the memories and the pages that the snapshot stores itself.
+    /// Reads the section, and checks it against the sizes of the memories and the pages that the snapshot stores
+    /// itself.
     pub(super) fn parse(bytes: &[u8], memories: &[MemoryState], own: &PageIndex) -> Result<Bases, SnapshotError> {
         const SHORT: SnapshotError = SnapshotError::Damaged("the list of bases is too short");
         let damaged = |what| Err(SnapshotError::Damaged(what));

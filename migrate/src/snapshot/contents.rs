@@ -12,7 +12,8 @@ use std::os::unix::fs::FileExt;
 
 /// Something that has chunks of contents: a program's files, a snapshot, an earlier snapshot of the same run.
 pub trait Contents {
-    /// Writes the chunk with this hash and length; false, and nothing written, if it is not here. Whoever reads checks it.
+    /// Writes the chunk with this hash and length; false, and nothing written, if it is not here. Whoever reads checks
+    /// it.
     fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool>;
 }
 
@@ -63,7 +64,9 @@ pub fn copy_chunk(from: &(impl Contents + ?Sized), chunk: &Chunk, out: &mut dyn 
             doing: format!("copy the contents {:.16}", chunk.hash.to_string()),
             source,
         }),
-        Ok(false) => Err(wrong("they are missing; an earlier snapshot of the same run may have them")),
+        Ok(false) => Err(wrong(
+            "they are missing; an earlier snapshot of the same run may have them",
+        )),
         Ok(true) if checked.left > 0 => Err(wrong("they are shorter than was said")),
         Ok(true) if checked.hash.finalize()[..] != chunk.hash.0 => Err(wrong("they have another hash")),
         Ok(true) => Ok(()),

@@ -1,7 +1,8 @@
-//! A fast digest of a page, which tells whether the page has changed since an earlier snapshot: XXH3 with 128 bits (Yann Collet, xxHash).
+//! A fast digest of a page, which tells whether the page has changed since an earlier snapshot: XXH3 with 128 bits
+//! (Yann Collet, xxHash).
 //!
-//! It is no protection against forgery, and isn't used as one: whoever could forge a page's digest wrote the program's memory. What a
-//! snapshot stores or refers to is checked by CRC-32 besides.
+//! It is no protection against forgery, and isn't used as one: whoever could forge a page's digest wrote the program's
+//! memory. What a snapshot stores or refers to is checked by CRC-32 besides.
 
 use super::pages::PAGE_SIZE;
 

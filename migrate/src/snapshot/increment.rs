@@ -33,8 +33,8 @@ pub struct Earlier {
 }
 
 impl Earlier {
-    /// What can be taken from the snapshot in the file `name` and from its bases, which must be attached. `None` if it was
-    /// written without digests.
+    /// What can be taken from the snapshot in the file `name` and from its bases, which must be attached. `None` if it
+    /// was written without digests.
     pub fn of<R>(snapshot: &Snapshot<R>, name: &str) -> Option<Earlier> {
         let digests = snapshot.digests()?;
         let mut files = vec![BaseFile {
@@ -101,15 +101,22 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Compares the memories and carried contents with what earlier snapshots hold; chunks that are taken from there are no longer
-    /// `stored`. `may_be_used`: see [`super::write_sparse`].
-    pub fn new(memories: &[&[u8]], may_be_used: &dyn Fn(u32, u64) -> bool, earlier: &Earlier, files: &mut Files) -> Plan {
+    /// Compares the memories and carried contents with what earlier snapshots hold; chunks that are taken from there
+    /// are no longer `stored`. `may_be_used`: see [`super::write_sparse`].
+    pub fn new(
+        memories: &[&[u8]],
+        may_be_used: &dyn Fn(u32, u64) -> bool,
+        earlier: &Earlier,
+        files: &mut Files,
+    ) -> Plan {
         let mut found = Vec::new();
         for (memory, bytes) in (0..).zip(memories) {
             for (page, bytes) in (0..).zip(bytes.chunks_exact(PAGE_SIZE)) {
                 if may_be_used(memory, page) && !is_zero(bytes) {
                     let digest = digest(bytes);
-                    let same = earlier.get(memory as usize, page as usize).filter(|k| k.digest == digest);
+                    let same = earlier
+                        .get(memory as usize, page as usize)
+                        .filter(|k| k.digest == digest);
                     found.push(Found {
                         memory,
                         page,

@@ -70,7 +70,10 @@ fn pages_come_from_where_they_are() {
     let (first, second) = pair();
     let mut snapshot = Snapshot::open(second).unwrap();
     assert_eq!((snapshot.stored_pages(), snapshot.base_pages()), (2, 4));
-    assert_eq!((snapshot.bases()[0].name.as_str(), snapshot.pages_from(0)), ("first", 4));
+    assert_eq!(
+        (snapshot.bases()[0].name.as_str(), snapshot.pages_from(0)),
+        ("first", 4)
+    );
     let error = snapshot.verify_pages().unwrap_err();
     assert!(matches!(error, SnapshotError::Base { .. }), "not attached: {error}");
     snapshot.attach(0, first).unwrap();

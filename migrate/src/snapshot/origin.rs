@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 
-/// Bytes of a sparse file's `state` section that may be holes: zeros that take no room on the disk, but would in memory, many times over.
+/// Bytes of a sparse file's `state` section that may be holes: zeros that take no room on the disk, but would in
+/// memory, many times over.
 const MAX_HOLES_OF_STATE: u64 = 1 << 20;
 /// The same, of other sections.
 const MAX_HOLES: u64 = 64 << 10;
@@ -15,7 +16,8 @@ const BLOCK: usize = 4096;
 
 /// What a snapshot is read from.
 pub trait Origin: Read + Seek {
-    /// Does it take less room than its length says? Then its zeros cost whoever made it nothing, and are not believed in any number.
+    /// Does it take less room than its length says? Then its zeros cost whoever made it nothing, and are not believed
+    /// in any number.
     fn is_sparse(&self) -> bool;
 }
 
@@ -61,8 +63,8 @@ pub(super) fn load(reader: &mut impl Origin, section: &Section, kind: SectionKin
     Ok(bytes)
 }
 
-/// Reads all there is, block by block: a length that is only claimed costs nothing. `None` if more bytes than `holes` allows lie in
-/// blocks of zeros.
+/// Reads all there is, block by block: a length that is only claimed costs nothing. `None` if more bytes than `holes`
+/// allows lie in blocks of zeros.
 fn read_dense(reader: &mut impl Read, holes: Option<u64>) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let Some(most) = holes else {

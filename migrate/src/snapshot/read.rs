@@ -43,7 +43,8 @@ pub fn open_file(path: &Path) -> Result<Snapshot<File>, SnapshotError> {
 
 /// A snapshot whose state and index of pages are read, and whose pages are to be read or mapped.
 ///
-/// An incremental one takes pages from its [`Snapshot::bases`]; they are attached with [`Snapshot::attach`] before any page is read.
+/// An incremental one takes pages from its [`Snapshot::bases`]; they are attached with [`Snapshot::attach`] before any
+/// page is read.
 #[derive(Debug)]
 pub struct Snapshot<R> {
     reader: R,
@@ -64,7 +65,8 @@ pub struct Snapshot<R> {
 struct Attached<R> {
     reader: R,
     data_offset: u64,
-    /// The chunks of carried contents that it stores, and where; only if the snapshot that takes pages from it takes contents too.
+    /// The chunks of carried contents that it stores, and where; only if the snapshot that takes pages from it takes
+    /// contents too.
     contents: Vec<(Chunk, u64)>,
 }
 
@@ -126,11 +128,12 @@ fn data_section(sections: &[Section]) -> Result<&Section, SnapshotError> {
 impl<R: Origin> Snapshot<R> {
     /// Reads everything but the pages themselves.
     ///
-    /// Checked then: the file's length; that sections are known, lie in the file in order and apart; every checksum but the
-    /// pages'; that the state decodes, to its last byte, and is of the module that the header names; that stored pages are unique,
-    /// in order, and lie in the state's memories; that the list of carried files can be ([`crate::state::files::Files::check`]) and their chunks are as
-    /// long. Not checked: what the state says ([`crate::validate`]), the pages' own checksums ([`Snapshot::verify_pages`],
-    /// [`PageRun::verify`]), and the carried chunks' hashes ([`Snapshot::verify_contents`], [`copy_chunk`]).
+    /// Checked then: the file's length; that sections are known, lie in the file in order and apart; every checksum but
+    /// the pages'; that the state decodes, to its last byte, and is of the module that the header names; that stored
+    /// pages are unique, in order, and lie in the state's memories; that the list of carried files can be
+    /// ([`crate::state::files::Files::check`]) and their chunks are as long. Not checked: what the state says
+    /// ([`crate::validate`]), the pages' own checksums ([`Snapshot::verify_pages`], [`PageRun::verify`]), and the
+    /// carried chunks' hashes ([`Snapshot::verify_contents`], [`copy_chunk`]).
     pub fn open(mut reader: R) -> Result<Snapshot<R>, SnapshotError> {
         let Outline {
             header,
@@ -197,7 +200,11 @@ impl<R: Origin> Snapshot<R> {
         }
         let contents_offset = contents.map_or(0, |s| s.offset);
         let bases = match find(&sections, SectionKind::Bases) {
-            Some(section) => Bases::parse(&load(&mut reader, section, SectionKind::Bases)?, &state.memories, &index)?,
+            Some(section) => Bases::parse(
+                &load(&mut reader, section, SectionKind::Bases)?,
+                &state.memories,
+                &index,
+            )?,
             None => Bases::default(),
         };
         let digests = match find(&sections, SectionKind::Digests) {
@@ -255,7 +262,9 @@ impl<R: Origin> Snapshot<R> {
         };
         let outline = outline(&mut reader).map_err(|e| wrong(e.to_string()))?;
         if outline.identity != file.identity {
-            return Err(wrong("it is another snapshot than the one this one was made from".into()));
+            return Err(wrong(
+                "it is another snapshot than the one this one was made from".into(),
+            ));
         }
         let data = data_section(&outline.sections).map_err(|e| wrong(e.to_string()))?;
         if file.pages.checked_mul(PAGE_SIZE as u64) != Some(data.len) {
@@ -355,7 +364,10 @@ impl<R: Origin> Snapshot<R> {
 
 /// The chunks of carried contents that a snapshot stores, and where each begins.
 fn contents_of(reader: &mut impl Origin, sections: &[Section]) -> Result<Vec<(Chunk, u64)>, SnapshotError> {
-    let (list, contents) = (find(sections, SectionKind::Files), find(sections, SectionKind::Contents));
+    let (list, contents) = (
+        find(sections, SectionKind::Files),
+        find(sections, SectionKind::Contents),
+    );
     let (Some(list), Some(contents)) = (list, contents) else {
         return Ok(Vec::new());
     };
@@ -409,8 +421,8 @@ impl<R> Snapshot<R> {
         places(&self.state.wasi.files, self.contents_offset)
     }
 
-    /// The chunks of carried contents that its bases store, as far as they are attached: in which of them, and where. Empty unless it
-    /// takes contents from them.
+    /// The chunks of carried contents that its bases store, as far as they are attached: in which of them, and where.
+    /// Empty unless it takes contents from them.
     pub fn base_contents(&self) -> impl Iterator<Item = (usize, Chunk, u64)> {
         let bases = self.attached.iter().enumerate();
         bases.flat_map(|(nth, base)| {
@@ -431,7 +443,8 @@ impl<R> Snapshot<R> {
         of_bases.chain(own).collect()
     }
 
-    /// The runs of pages that aren't zero: first those that the snapshot stores, by memory and page, then those in its bases.
+    /// The runs of pages that aren't zero: first those that the snapshot stores, by memory and page, then those in its
+    /// bases.
     pub fn runs(&self) -> impl Iterator<Item = PageRun<'_>> {
         let mut before = 0;
         let in_bases = self.bases.runs.iter().map(move |run| {
@@ -448,7 +461,11 @@ impl<R> Snapshot<R> {
                 file: run.base + 1,
                 at: run.at,
                 offset: data_offset + run.at * PAGE_SIZE as u64,
-                crcs: self.bases.crcs.get(start..start + run.count as usize).unwrap_or_default(),
+                crcs: self
+                    .bases
+                    .crcs
+                    .get(start..start + run.count as usize)
+                    .unwrap_or_default(),
             }
         });
         self.index.runs(self.data_offset).chain(in_bases)

@@ -118,7 +118,11 @@ mod tests {
             (17, "digests", 2),
         ];
         assert_eq!(found, format);
-        assert!(SectionKind::ALL.iter().all(|&kind| SectionKind::of(kind.id()) == Some(kind)));
+        assert!(
+            SectionKind::ALL
+                .iter()
+                .all(|&kind| SectionKind::of(kind.id()) == Some(kind))
+        );
         assert_eq!(SectionKind::of(7), None);
     }
 }

@@ -6,7 +6,8 @@ use dunlin_format::module::ModuleHash;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// A file whose section `which` begins with `start`, and goes on with zeros up to `len`, none of which take room. Checksums are right.
+/// A file whose section `which` begins with `start`, and goes on with zeros up to `len`, none of which take room.
+/// Checksums are right.
 fn forged(which: Option<SectionKind>, start: &[u8], len: usize) -> File {
     let file = tempfile::tempfile().unwrap();
     let sound = postcard::to_stdvec(&crate::testing::state()).unwrap();

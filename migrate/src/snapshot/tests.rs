@@ -87,7 +87,10 @@ fn comes_back() {
     assert_eq!(snapshot.stored_pages(), 3);
     snapshot.verify_pages().unwrap();
 
-    let runs: Vec<_> = snapshot.runs().map(|r| (r.memory, r.first, r.count, r.offset)).collect();
+    let runs: Vec<_> = snapshot
+        .runs()
+        .map(|r| (r.memory, r.first, r.count, r.offset))
+        .collect();
     assert_eq!(runs, [(0, 0, 2, 0x1_0000), (0, 4, 1, 0x3_0000)]);
     let mut copy = vec![0; memory.len()];
     for run in snapshot.runs() {
@@ -123,7 +126,11 @@ fn several_memories_and_none() {
     };
     let (bytes, stats) = snapshot(&state, &slices);
     assert_eq!((stats.stored_pages, stats.zero_pages), (3, 11));
-    let runs: Vec<_> = open(&bytes).unwrap().runs().map(|r| (r.memory, r.first, r.count)).collect();
+    let runs: Vec<_> = open(&bytes)
+        .unwrap()
+        .runs()
+        .map(|r| (r.memory, r.first, r.count))
+        .collect();
     assert_eq!(runs, [(0, 2, 1), (3, 0, 2)]);
     open(&bytes).unwrap().verify_pages().unwrap();
 
@@ -316,8 +323,12 @@ fn a_damaged_section_is_named() {
 #[test]
 fn lies_about_pages() {
     let index = offset_of(&sample().2, 1);
-    let put = |at: usize, value: u64| move |b: &mut Bytes| b[index + at..index + at + 8].copy_from_slice(&value.to_le_bytes());
-    let put32 = |at: usize, value: u32| move |b: &mut Bytes| b[index + at..index + at + 4].copy_from_slice(&value.to_le_bytes());
+    let put = |at: usize, value: u64| {
+        move |b: &mut Bytes| b[index + at..index + at + 8].copy_from_slice(&value.to_le_bytes())
+    };
+    let put32 = |at: usize, value: u32| {
+        move |b: &mut Bytes| b[index + at..index + at + 4].copy_from_slice(&value.to_le_bytes())
+    };
     // u32 memories, u32 runs, {first, count} x 2, crc x 3
     says(put32(0, 2), "another number of memories");
     says(put32(4, 3), "too short");
@@ -338,7 +349,8 @@ fn lies_about_pages() {
 
 #[test]
 fn a_claimed_length_costs_no_memory() {
-    // States that end after the claim that a string (invocation 1), or a list of frames (invocation 0), of that length follows.
+    // States that end after the claim that a string (invocation 1), or a list of frames (invocation 0), of that length
+    // follows.
     for (invocation, claim) in [(0, 1 << 60), (1, 1 << 60), (0, 1 << 36), (1, 1 << 36)] {
         let mut bytes = snapshot(
             &State {
@@ -369,14 +381,20 @@ fn atomic_writes_replace_or_leave_alone() {
     let directory = scratch("atomic");
     let path = directory.join("a.snap");
     let fill = |text: &'static [u8]| {
-        move |file: &mut fs::File| file.write_all(text).map(|()| text.len()).map_err(SnapshotError::io("write"))
+        move |file: &mut fs::File| {
+            file.write_all(text)
+                .map(|()| text.len())
+                .map_err(SnapshotError::io("write"))
+        }
     };
     assert_eq!(atomic_write(&path, fill(b"one")).unwrap(), 3);
     assert_eq!(atomic_write(&path, fill(b"two!")).unwrap(), 4);
     assert_eq!(fs::read(&path).unwrap(), b"two!");
     let failing = |file: &mut fs::File| {
         file.write_all(b"half").unwrap();
-        Err::<(), _>(SnapshotError::io("write the snapshot")(io::ErrorKind::StorageFull.into()))
+        Err::<(), _>(SnapshotError::io("write the snapshot")(
+            io::ErrorKind::StorageFull.into(),
+        ))
     };
     assert!(atomic_write(&path, failing).is_err());
     assert_eq!(fs::read(&path).unwrap(), b"two!");
@@ -392,7 +410,10 @@ fn atomic_writes_replace_or_leave_alone() {
     assert!(link.is_symlink());
     assert_eq!(fs::read(&path).unwrap(), b"three");
 
-    assert!(matches!(atomic_write(&directory, fill(b"")), Err(SnapshotError::NotAFile(_))));
+    assert!(matches!(
+        atomic_write(&directory, fill(b"")),
+        Err(SnapshotError::NotAFile(_))
+    ));
     assert!(matches!(
         atomic_write(std::path::Path::new("/dev/null"), fill(b"")),
         Err(SnapshotError::NotAFile(_))
@@ -408,7 +429,8 @@ fn atomic_writes_replace_or_leave_alone() {
 fn a_file_that_nobody_wants_is_as_if_it_had_not_been_written() {
     let directory = scratch("unwanted");
     let path = directory.join("a.snap");
-    let fill = |text: &'static [u8]| move |file: &mut fs::File| file.write_all(text).map_err(SnapshotError::io("write"));
+    let fill =
+        |text: &'static [u8]| move |file: &mut fs::File| file.write_all(text).map_err(SnapshotError::io("write"));
     let names = || fs::read_dir(&directory).unwrap().count();
     assert!(matches!(
         replace(&path, fill(b"one"), |()| false),
@@ -423,7 +445,10 @@ fn a_file_that_nobody_wants_is_as_if_it_had_not_been_written() {
     ));
     assert_eq!(fs::read(&path).unwrap(), b"one");
     let failing = |_: &mut fs::File| Err::<(), _>(SnapshotError::Damaged("no"));
-    assert!(matches!(replace(&path, failing, |()| true), Err(SnapshotError::Damaged(_))));
+    assert!(matches!(
+        replace(&path, failing, |()| true),
+        Err(SnapshotError::Damaged(_))
+    ));
     replace(&path, fill(b"three"), |()| true).unwrap();
     assert_eq!((fs::read(&path).unwrap().as_slice(), names()), (b"three".as_slice(), 1));
     fs::remove_dir_all(directory).unwrap();

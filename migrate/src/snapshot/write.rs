@@ -33,8 +33,8 @@ pub fn write(out: &mut impl Write, state: &State, memories: &[&[u8]]) -> Result<
     write_sparse(out, state, memories, &|_, _| true)
 }
 
-/// As [`write()`], for large memories of which little was touched: where `may_be_used(memory index, page)` is false, the page is
-/// taken for zero without being read. The result is the same if that is true.
+/// As [`write()`], for large memories of which little was touched: where `may_be_used(memory index, page)` is false,
+/// the page is taken for zero without being read. The result is the same if that is true.
 pub fn write_sparse(
     out: &mut impl Write,
     state: &State,
@@ -44,8 +44,8 @@ pub fn write_sparse(
     write_with(out, state, memories, may_be_used, &NoContents)
 }
 
-/// As [`write_sparse`], for a program with carried files: `contents` has what the state says is stored, and is read while it is
-/// written.
+/// As [`write_sparse`], for a program with carried files: `contents` has what the state says is stored, and is read
+/// while it is written.
 pub fn write_with(
     out: &mut impl Write,
     state: &State,
@@ -61,8 +61,8 @@ pub fn write_with(
     write_planned(out, state, &state.wasi.files, memories, &plan, &[], contents)
 }
 
-/// As [`write_with`], but pages and carried contents that are as in `earlier` are taken from there, and a later snapshot can do the same
-/// with this one.
+/// As [`write_with`], but pages and carried contents that are as in `earlier` are taken from there, and a later
+/// snapshot can do the same with this one.
 pub fn write_incremental(
     out: &mut impl Write,
     state: &State,
@@ -226,7 +226,11 @@ fn check_sizes(state: &State, memories: &[&[u8]]) -> Result<(), SnapshotError> {
     for (memory, (state, bytes)) in state.memories.iter().zip(memories).enumerate() {
         let (expected, found) = (state.pages.saturating_mul(PAGE_SIZE as u64), bytes.len() as u64);
         if expected != found {
-            return Err(SnapshotError::MemorySize { memory, expected, found });
+            return Err(SnapshotError::MemorySize {
+                memory,
+                expected,
+                found,
+            });
         }
     }
     Ok(())

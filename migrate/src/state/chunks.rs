@@ -1,7 +1,8 @@
-//! Carried contents by chunk: each file's contents are a sequence of chunks and holes, and each chunk, named by its hash, is there once.
+//! Carried contents by chunk: each file's contents are a sequence of chunks and holes, and each chunk, named by its
+//! hash, is there once.
 //!
-//! Whoever captures cuts files at multiples of [`CHUNK`]; a reader takes chunks of any length. A log that grows by a line costs its last
-//! chunk, and what is all zero (or was never written) costs nothing.
+//! Whoever captures cuts files at multiples of [`CHUNK`]; a reader takes chunks of any length. A log that grows by a
+//! line costs its last chunk, and what is all zero (or was never written) costs nothing.
 
 use super::files::{ContentHash, FilesError, MAX_CONTENTS, MAX_NODES};
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,8 @@ pub struct Chunk {
     pub hash: ContentHash,
     /// Its length in bytes, not zero.
     pub len: u64,
-    /// Whether the bytes are in this snapshot; if not, whoever resumes must have them from an earlier one of the same run.
+    /// Whether the bytes are in this snapshot; if not, whoever resumes must have them from an earlier one of the same
+    /// run.
     pub stored: bool,
 }
 
@@ -73,7 +75,9 @@ impl Content {
         self.parts.iter().flat_map(move |part| {
             at = at.saturating_add(part.hole);
             let first = part.first as usize;
-            let chunks = list.get(first..first.saturating_add(part.count as usize)).unwrap_or_default();
+            let chunks = list
+                .get(first..first.saturating_add(part.count as usize))
+                .unwrap_or_default();
             let mut next = at;
             at = chunks.iter().fold(at, |at, c| at.saturating_add(c.len));
             chunks.iter().map(move |chunk| {
@@ -100,8 +104,8 @@ pub struct ChunkList {
 }
 
 impl ChunkList {
-    /// Adds contents of a length, which consist of chunks: the place, hash and length of each, ascending. Returns their index; `None` if
-    /// there would be more than [`MAX_CHUNKS`] chunks.
+    /// Adds contents of a length, which consist of chunks: the place, hash and length of each, ascending. Returns their
+    /// index; `None` if there would be more than [`MAX_CHUNKS`] chunks.
     pub fn add(&mut self, len: u64, chunks: impl IntoIterator<Item = (u64, ContentHash, u64)>) -> Option<u32> {
         let mut content = Content { len, parts: Vec::new() };
         let mut end = 0;
@@ -115,7 +119,11 @@ impl ChunkList {
                 None => {
                     let index = self.chunks.len() as u32;
                     self.by_hash.insert(hash, index);
-                    self.chunks.push(Chunk { hash, len, stored: true });
+                    self.chunks.push(Chunk {
+                        hash,
+                        len,
+                        stored: true,
+                    });
                     index
                 }
             };
@@ -262,7 +270,10 @@ mod tests {
         assert_eq!(contents[1].parts.len(), 1, "what follows one another is one part");
         let found: Vec<_> = contents[2].chunks(&chunks).map(|(at, c)| (at, c.hash, c.len)).collect();
         assert_eq!(found, sparse);
-        assert_eq!((contents[2].data_len(&chunks), contents[3].data_len(&chunks)), (CHUNK + 5, 0));
+        assert_eq!(
+            (contents[2].data_len(&chunks), contents[3].data_len(&chunks)),
+            (CHUNK + 5, 0)
+        );
     }
 
     #[test]

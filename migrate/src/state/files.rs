@@ -1,12 +1,12 @@
 //! The files that travel with a program, and the identity of those that don't.
 //!
-//! A grant's directory is *shared* (`--dir`: the same files must be at the destination), or *carried* (`--carry`: what the program
-//! has open or has changed goes inside the snapshot; `--carry-all`: the directory's whole tree). A file that is open but no longer has a
-//! name is carried always. Contents consist of chunks ([`super::chunks`]), which are named by their SHA-256, so that equal ones are there
-//! once, and a transport can leave out what the receiver has.
+//! A grant's directory is *shared* (`--dir`: the same files must be at the destination), or *carried* (`--carry`: what
+//! the program has open or has changed goes inside the snapshot; `--carry-all`: the directory's whole tree). A file
+//! that is open but no longer has a name is carried always. Contents consist of chunks ([`super::chunks`]), which are
+//! named by their SHA-256, so that equal ones are there once, and a transport can leave out what the receiver has.
 //!
-//! This is part of the uniform state, in sections of its own: see [`crate::snapshot`]. [`Files::check`] is what a reader has
-//! checked before it believes any of it.
+//! This is part of the uniform state, in sections of its own: see [`crate::snapshot`]. [`Files::check`] is what a
+//! reader has checked before it believes any of it.
 
 pub use super::chunks::{ByHash, CHUNK, Chunk, ChunkList, Content, MAX_CHUNKS, Part};
 
@@ -27,7 +27,8 @@ pub const MAX_LISTENERS: usize = 1 << 10;
 /// Permission bits that are carried: set-user-id and its like are not.
 pub const MODE_MASK: u16 = 0o777;
 
-/// How the files of a granted directory come to the destination. New variants go to the end: the order is part of the format.
+/// How the files of a granted directory come to the destination. New variants go to the end: the order is part of the
+/// format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GrantMode {
     /// `--dir`: they are there already.
@@ -128,15 +129,16 @@ pub struct Unlinked {
     pub modified: u64,
 }
 
-/// What an open file of a shared grant was when the state was captured: a file at the destination is the same if it has the same
-/// size and hash.
+/// What an open file of a shared grant was when the state was captured: a file at the destination is the same if it has
+/// the same size and hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The descriptor's number.
     pub fd: u32,
     /// Size in bytes.
     pub size: u64,
-    /// Hash of the contents; of a large file, of a sample of them. `None` if the file could not be read: then size and time count.
+    /// Hash of the contents; of a large file, of a sample of them. `None` if the file could not be read: then size and
+    /// time count.
     pub hash: Option<ContentHash>,
     /// Last modification, in nanoseconds since 1970.
     pub modified: u64,
@@ -163,7 +165,8 @@ pub struct Files {
     pub removed: Vec<(u32, String)>,
     /// Open files without a name.
     pub unlinked: Vec<Unlinked>,
-    /// Addresses that the program listens on, in the order of its `--tcplisten` options. Descriptors refer to them by index.
+    /// Addresses that the program listens on, in the order of its `--tcplisten` options. Descriptors refer to them by
+    /// index.
     pub listeners: Vec<String>,
 }
 
@@ -198,8 +201,8 @@ pub enum FilesError {
     Invalid(&'static str),
 }
 
-/// Whether a path is in the one form in which a state names what lies below a grant: names joined by `/`, none of them empty, `.` or
-/// `..`. The grant itself is the empty path.
+/// Whether a path is in the one form in which a state names what lies below a grant: names joined by `/`, none of them
+/// empty, `.` or `..`. The grant itself is the empty path.
 pub fn is_below(path: &str) -> bool {
     path.len() <= MAX_PATH
         && (path.is_empty()
@@ -257,7 +260,8 @@ impl Files {
         files
     }
 
-    /// Checks everything that a hostile snapshot could lie about, but for the contents' hashes. `grants` is the number of grants.
+    /// Checks everything that a hostile snapshot could lie about, but for the contents' hashes. `grants` is the number
+    /// of grants.
     pub fn check(&self, grants: usize) -> Result<(), FilesError> {
         let invalid = |what| Err(FilesError::Invalid(what));
         if self.nodes.len() > MAX_NODES || self.removed.len() > MAX_NODES {
@@ -325,11 +329,17 @@ impl Files {
                 return wrong("what it lies in is no carried directory");
             }
             match &n.kind {
-                NodeKind::File { content } if *content as usize >= self.contents.len() => return wrong("it has no contents"),
-                NodeKind::Symlink { target } if target.is_empty() || target.len() > MAX_PATH || target.contains('\0') => {
+                NodeKind::File { content } if *content as usize >= self.contents.len() => {
+                    return wrong("it has no contents");
+                }
+                NodeKind::Symlink { target }
+                    if target.is_empty() || target.len() > MAX_PATH || target.contains('\0') =>
+                {
                     return wrong("it is a link to nothing");
                 }
-                NodeKind::Symlink { target } if target.starts_with('/') => return wrong("it is a link to an absolute path"),
+                NodeKind::Symlink { target } if target.starts_with('/') => {
+                    return wrong("it is a link to an absolute path");
+                }
                 NodeKind::HardLink { to } => {
                     let first = self.nodes[..index].get(*to as usize);
                     if !first.is_some_and(|f| f.grant == n.grant && matches!(f.kind, NodeKind::File { .. })) {

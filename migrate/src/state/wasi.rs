@@ -1,11 +1,12 @@
 //! The state of WASI preview1: what the program knows of its host, without any host resource.
 //!
-//! Nothing here is a descriptor, an address or an absolute path of a host. A file is named by the grant it was opened through and
-//! its path below that grant; the machine that resumes decides which directory of its own the grant means.
+//! Nothing here is a descriptor, an address or an absolute path of a host. A file is named by the grant it was opened
+//! through and its path below that grant; the machine that resumes decides which directory of its own the grant means.
 //!
-//! **Equality.** Two machines that stopped the same program at the same point, with equal arguments, grants and files, have equal
-//! states but for [`WasiState::times`], which gathers everything that can't be equal: clock readings, and what the host's file
-//! system chose (modification times, inode numbers). [`WasiState::without_times`] is what a test of equality compares.
+//! **Equality.** Two machines that stopped the same program at the same point, with equal arguments, grants and files,
+//! have equal states but for [`WasiState::times`], which gathers everything that can't be equal: clock readings, and
+//! what the host's file system chose (modification times, inode numbers). [`WasiState::without_times`] is what a test
+//! of equality compares.
 //!
 //! A reader treats all of it as hostile: see the runtime's `wasi::persist`.
 
@@ -22,8 +23,9 @@ pub struct WasiState {
     pub args: Vec<String>,
     /// The program's environment.
     pub env: Vec<(String, String)>,
-    /// The program's names for its granted directories, in the order in which they were granted. Descriptors refer to them by index.
-    /// A name may occur twice: then the first of the state is the first that the resuming machine grants under it, and so on.
+    /// The program's names for its granted directories, in the order in which they were granted. Descriptors refer to
+    /// them by index. A name may occur twice: then the first of the state is the first that the resuming machine grants
+    /// under it, and so on.
     pub grants: Vec<String>,
     /// Open descriptors, ascending by number.
     pub descriptors: Vec<Descriptor>,
@@ -39,7 +41,8 @@ pub struct WasiState {
 pub struct Descriptor {
     /// Its number, below [`MAX_DESCRIPTORS`].
     pub fd: u32,
-    /// What may be done with it: WASI `rights` (of standard streams: before what the host's stream can't do is masked out).
+    /// What may be done with it: WASI `rights` (of standard streams: before what the host's stream can't do is masked
+    /// out).
     pub rights: u64,
     /// What may be done with descriptors opened through it: WASI `rights`.
     pub inheriting: u64,
@@ -63,12 +66,13 @@ pub enum Resource {
     Directory {
         /// Index into [`WasiState::grants`].
         grant: u32,
-        /// Its path below the grant: components joined by `/`, none of them empty, `.` or `..`. The grant itself is the empty path.
+        /// Its path below the grant: components joined by `/`, none of them empty, `.` or `..`. The grant itself is the
+        /// empty path.
         path: String,
         /// A preopened descriptor: one that `fd_prestat_get` knows. Its path is empty.
         preopened: bool,
-        /// The names of a listing that the program has begun to read and not finished, in the order of its cookies, without `.` and
-        /// `..` (which always have the first two). The cookie itself is the program's, in its memory.
+        /// The names of a listing that the program has begun to read and not finished, in the order of its cookies,
+        /// without `.` and `..` (which always have the first two). The cookie itself is the program's, in its memory.
         listing: Option<Vec<Vec<u8>>>,
     },
     /// A regular file.
@@ -111,14 +115,15 @@ pub enum Stdio {
 /// nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
-    /// The program's monotonic clock, which starts at 0 with the program and stands still from the capture to the resume.
+    /// The program's monotonic clock, which starts at 0 with the program and stands still from the capture to the
+    /// resume.
     pub monotonic: u64,
     /// CPU time the program's processes have used so far.
     pub process_cpu: u64,
     /// CPU time the program's thread has used so far.
     pub thread_cpu: u64,
-    /// If the state was captured inside an undone `poll_oneoff`: the monotonic clock when that call was first issued. Its relative
-    /// timeouts count from there when it is issued again, so that a sleep keeps its deadline.
+    /// If the state was captured inside an undone `poll_oneoff`: the monotonic clock when that call was first issued.
+    /// Its relative timeouts count from there when it is issued again, so that a sleep keeps its deadline.
     pub poll_started: Option<u64>,
     /// The rest of the identity of every open file and directory, ascending by descriptor.
     pub files: Vec<FileTimes>,
@@ -131,8 +136,8 @@ pub struct FileTimes {
     pub fd: u32,
     /// Last modification, in nanoseconds since 1970.
     pub modified: u64,
-    /// The inode number the program sees. It keeps seeing it after the move, for programs (SQLite is one) that compare it with a
-    /// later `stat` to find out whether their file was replaced.
+    /// The inode number the program sees. It keeps seeing it after the move, for programs (SQLite is one) that compare
+    /// it with a later `stat` to find out whether their file was replaced.
     pub inode: u64,
 }
 
@@ -142,7 +147,8 @@ pub struct FileTimes {
 pub struct WasiStateError(pub &'static str);
 
 impl WasiState {
-    /// Checks what no program and no machine is needed for. Descriptors are checked one by one, where they are opened again.
+    /// Checks what no program and no machine is needed for. Descriptors are checked one by one, where they are opened
+    /// again.
     pub fn check(&self) -> Result<(), WasiStateError> {
         let fail = |what| Err(WasiStateError(what));
         let nul = |s: &String| s.contains('\0');

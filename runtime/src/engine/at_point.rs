@@ -2,9 +2,11 @@
 
 use super::running::{Flow, Running};
 
-/// Has its turn wherever the program can be stopped. The program stands still meanwhile: all of it is in the uniform layout.
+/// Has its turn wherever the program can be stopped. The program stands still meanwhile: all of it is in the uniform
+/// layout.
 pub trait AtPoint: std::fmt::Debug {
-    /// Compiled code has reached a migration point, and reports it because a request is pending or every point is to be reported.
+    /// Compiled code has reached a migration point, and reports it because a request is pending or every point is to be
+    /// reported.
     fn at_point(&mut self, running: &mut Running) -> Flow;
 
     /// A request is pending while the program waits in a host call, which was undone.

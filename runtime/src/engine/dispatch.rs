@@ -10,8 +10,8 @@ use crate::instance::stopped::Stopped;
 use crate::program::host::HostFunc;
 use crate::wasi::Outcome;
 use dunlin_format::hostcalls::{
-    CAUGHT, DATA_DROP, ELEM_DROP, IMPORT_BASE, MEMORY_GROW, MEMORY_INIT, PASS_ON, POLL, TABLE_COPY, TABLE_FILL, TABLE_GROW,
-    TABLE_INIT, THROW_BASE, THROW_REF, Trap,
+    CAUGHT, DATA_DROP, ELEM_DROP, IMPORT_BASE, MEMORY_GROW, MEMORY_INIT, PASS_ON, POLL, TABLE_COPY, TABLE_FILL,
+    TABLE_GROW, TABLE_INIT, THROW_BASE, THROW_REF, Trap,
 };
 use dunlin_format::types::{ValType, Value};
 use dunlin_interface::exit::{Ending, FAILED, Failure, NO_PROGRAM};
@@ -20,14 +20,16 @@ use std::ptr::null_mut;
 /// Most parameters of an imported function.
 const MAX_ARGS: usize = 16;
 
-/// Serves a call that came through the leave thunk; returns the context to go on with, or null if the program has ended.
+/// Serves a call that came through the leave thunk; returns the context to go on with, or null if the program has
+/// ended.
 ///
 /// # Safety
 ///
-/// Called by the leave thunk only: `ctx` is the context of the instance that runs, and nothing else refers to its [`Running`].
+/// Called by the leave thunk only: `ctx` is the context of the instance that runs, and nothing else refers to its
+/// [`Running`].
 pub unsafe extern "C" fn dispatch(ctx: *mut u8, call: u32) -> *mut u8 {
-    // SAFETY: the context's header is mapped, and `Running::enter` put the address of the `Running` there that it borrows
-    // exclusively until compiled code returns.
+    // SAFETY: the context's header is mapped, and `Running::enter` put the address of the `Running` there that it
+    // borrows exclusively until compiled code returns.
     let running = unsafe { &mut *((*context::header(ctx)).runtime as *mut Running) };
     match running.serve_call(call) {
         Flow::Go => running.instance.ctx(),
@@ -114,7 +116,10 @@ impl Running {
             Ok(()) => Flow::Go,
             Err(Stopped::Trap(trap)) => self.trap(trap, trap.message()),
             Err(Stopped::Limit(message)) => self.trap(Trap::Unreachable, &message),
-            Err(Stopped::Frames(e)) => self.end(Ending::Failed(Failure::new(FAILED, format!("an exception was thrown: {e}")))),
+            Err(Stopped::Frames(e)) => self.end(Ending::Failed(Failure::new(
+                FAILED,
+                format!("an exception was thrown: {e}"),
+            ))),
         }
     }
 

@@ -1,5 +1,5 @@
-//! What is called in which order: the start function, a reactor's `_initialize`, and the main export; and functions called by name
-//! with arguments given as text.
+//! What is called in which order: the start function, a reactor's `_initialize`, and the main export; and functions
+//! called by name with arguments given as text.
 
 use crate::engine::running::{Enter, Running};
 use dunlin_format::module::ModuleInfo;
@@ -146,7 +146,9 @@ fn parse_args(params: &[ValType], text: &[&str]) -> Result<Vec<Value>, String> {
             text.len()
         ));
     }
-    let parse = |(&ty, &text): (&ValType, &&str)| parse(ty, text).ok_or_else(|| format!("'{text}' is not a value of type {ty}"));
+    let parse = |(&ty, &text): (&ValType, &&str)| {
+        parse(ty, text).ok_or_else(|| format!("'{text}' is not a value of type {ty}"))
+    };
     params.iter().zip(text).map(parse).collect()
 }
 
@@ -218,7 +220,10 @@ mod tests {
             parse(ValType::V128, "0x80000000000000000000000000000001"),
             Some(Value::V128(1 << 127 | 1))
         );
-        assert_eq!(parse(ValType::V128, &u128::MAX.to_string()), Some(Value::V128(u128::MAX)));
+        assert_eq!(
+            parse(ValType::V128, &u128::MAX.to_string()),
+            Some(Value::V128(u128::MAX))
+        );
         for bad in ["-1", "+1", "0x+1", "", "0x", "0x100000000000000000000000000000000"] {
             assert_eq!(parse(ValType::V128, bad), None, "{bad}");
         }

@@ -61,7 +61,13 @@ pub enum Enter {
 
 impl Running {
     /// A program at rest.
-    pub fn new(instance: Instance, wasi: Wasi, setup: Setup, wake: &'static Wake, at_point: Box<dyn AtPoint>) -> Running {
+    pub fn new(
+        instance: Instance,
+        wasi: Wasi,
+        setup: Setup,
+        wake: &'static Wake,
+        at_point: Box<dyn AtPoint>,
+    ) -> Running {
         let mut running = Running {
             instance,
             wasi,
@@ -84,7 +90,8 @@ impl Running {
         }
     }
 
-    /// Runs compiled code until its outermost function returns (then its results are in the slots) or the program ends otherwise.
+    /// Runs compiled code until its outermost function returns (then its results are in the slots) or the program ends
+    /// otherwise.
     pub fn enter(&mut self, how: Enter) -> Result<(), Ending> {
         let program = self.instance.program;
         self.ending = None;
@@ -101,15 +108,17 @@ impl Running {
                     )));
                 };
                 let (ctx, top) = (self.instance.ctx(), self.instance.stack.top());
-                // SAFETY: the context is complete, both addresses are those of compiled code of matching types, and nothing
-                // lives on the stack: no other call is under way. While the code runs, this `Running` is used through `this`.
+                // SAFETY: the context is complete, both addresses are those of compiled code of matching types, and
+                // nothing lives on the stack: no other call is under way. While the code runs, this `Running` is used
+                // through `this`.
                 unsafe { arch::enter(ctx, code, trampoline, top) }
             }
             Enter::Resume(import) => {
                 let flow = import.map_or(Flow::Go, |index| self.call_import(index));
                 match flow {
                     Flow::End => arch::ENDED,
-                    // SAFETY: as above; the stack was rebuilt from validated frames, with the enter thunk's return address.
+                    // SAFETY: as above; the stack was rebuilt from validated frames, with the enter thunk's return
+                    // address.
                     Flow::Go => unsafe { arch::resume(self.instance.ctx()) },
                 }
             }
@@ -136,12 +145,17 @@ impl Running {
         trap::unwatch();
     }
 
-    /// Replaces the instance while the program is stopped in a host call. `make` gets this `Running` without a usable instance and
-    /// must leave a complete one.
+    /// Replaces the instance while the program is stopped in a host call. `make` gets this `Running` without a usable
+    /// instance and must leave a complete one.
     pub(crate) fn replace_instance<E>(&mut self, make: impl FnOnce(&mut Running) -> Result<(), E>) -> Result<(), E> {
         let header = context::header(self.instance.ctx());
         // SAFETY: the header is mapped, and the program is stopped.
-        let (this, host_sp) = unsafe { ((&raw const (*header).runtime).read(), (&raw const (*header).host_sp).read()) };
+        let (this, host_sp) = unsafe {
+            (
+                (&raw const (*header).runtime).read(),
+                (&raw const (*header).host_sp).read(),
+            )
+        };
         self.detach();
         make(self)?;
         // SAFETY: as above, for the new context.

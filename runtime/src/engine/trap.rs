@@ -1,8 +1,8 @@
-//! Traps: hardware signals in compiled code, turned into WebAssembly traps. Anything else keeps its default action, so that a
-//! real bug crashes loudly.
+//! Traps: hardware signals in compiled code, turned into WebAssembly traps. Anything else keeps its default action, so
+//! that a real bug crashes loudly.
 //!
-//! The handler decides with nothing but atomics and the image's site table, notes the fault, and leaves for the end of `enter`
-//! ([`crate::engine::arch`]); the WebAssembly stack keeps its frames for the backtrace.
+//! The handler decides with nothing but atomics and the image's site table, notes the fault, and leaves for the end of
+//! `enter` ([`crate::engine::arch`]); the WebAssembly stack keeps its frames for the backtrace.
 
 use crate::engine::arch::{self, Interrupted};
 use crate::instance::Instance;
@@ -45,7 +45,8 @@ pub struct Fault {
     pub pc: u64,
     /// The frame pointer.
     pub fp: u64,
-    /// A return address that no frame holds yet, because the fault is in a function's first instruction; 0 if there is none.
+    /// A return address that no frame holds yet, because the fault is in a function's first instruction; 0 if there is
+    /// none.
     pub pending_return: u64,
 }
 
@@ -55,7 +56,11 @@ pub fn install(program: &'static Program) -> std::io::Result<()> {
     let _ = PROGRAM.set(program);
     signal_stack()?;
     for signal in SIGNALS {
-        signals::handle(signal, on_fault as *const () as usize, libc::SA_SIGINFO | libc::SA_ONSTACK)?;
+        signals::handle(
+            signal,
+            on_fault as *const () as usize,
+            libc::SA_SIGINFO | libc::SA_ONSTACK,
+        )?;
     }
     Ok(())
 }
@@ -102,12 +107,17 @@ pub fn last_fault() -> Option<Fault> {
 extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: `context` is this handler's third argument.
     let mut interrupted = unsafe { Interrupted::new(context) };
-    // SAFETY: the kernel passes a valid `siginfo_t`; for these signals it holds an address (which is 0 if another process sent it).
+    // SAFETY: the kernel passes a valid `siginfo_t`; for these signals it holds an address (which is 0 if another
+    // process sent it).
     let (address, sent) = unsafe { ((*info).si_addr() as u64, (*info).si_code <= 0) };
-    let fault = if sent { None } else { classify(signal, address, &interrupted) };
+    let fault = if sent {
+        None
+    } else {
+        classify(signal, address, &interrupted)
+    };
     let Some(fault) = fault else {
-        // Not ours. With the default action back, the instruction faults again where it stands; a sent signal must be sent again.
-        // SAFETY: resetting a signal's action and raising it is async-signal-safe.
+        // Not ours. With the default action back, the instruction faults again where it stands; a sent signal must be
+        // sent again. SAFETY: resetting a signal's action and raising it is async-signal-safe.
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
             if sent {
@@ -128,7 +138,11 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut li
 
 /// The trap that a fault means, if it is one of compiled code's.
 fn classify(signal: i32, address: u64, at: &Interrupted<'_>) -> Option<Fault> {
-    let (guard, start, top) = (GUARD_START.load(SeqCst), STACK_START.load(SeqCst), STACK_TOP.load(SeqCst));
+    let (guard, start, top) = (
+        GUARD_START.load(SeqCst),
+        STACK_START.load(SeqCst),
+        STACK_TOP.load(SeqCst),
+    );
     // The stack pointer tells whether WebAssembly runs: all other code has the host's stack.
     if !(guard..=top).contains(&at.sp()) {
         return None;
@@ -137,8 +151,8 @@ fn classify(signal: i32, address: u64, at: &Interrupted<'_>) -> Option<Fault> {
     let found = program.maps.find(at.pc());
     let memory_fault = signal == libc::SIGSEGV || signal == libc::SIGBUS;
     if memory_fault && (guard..start).contains(&address) {
-        // In compiled code, or in the leave thunk. In a function's first instruction, which pushes the frame, the return address
-        // is not in the chain yet.
+        // In compiled code, or in the leave thunk. In a function's first instruction, which pushes the frame, the
+        // return address is not in the chain yet.
         let first = found.is_some_and(|(_, offset)| offset == 0) || arch::first_of_leave(at.pc());
         let pending_return = if first { at.return_address(start..top) } else { 0 };
         let pc = if found.is_some() { at.pc() } else { 0 };
@@ -152,8 +166,8 @@ fn classify(signal: i32, address: u64, at: &Interrupted<'_>) -> Option<Fault> {
     let (function, offset) = found?;
     let (trap, _) = program.maps.function(function).ok()?.code.trap_at(offset)?;
     let plausible = match signal {
-        // Inside the memory a fault can only be a broken mapping, such as of a snapshot cut off meanwhile. A table's null entry
-        // or a null context would fault near address 0.
+        // Inside the memory a fault can only be a broken mapping, such as of a snapshot cut off meanwhile. A table's
+        // null entry or a null context would fault near address 0.
         libc::SIGSEGV | libc::SIGBUS => trap != Trap::MemoryOutOfBounds || in_a_guard(program, address),
         // An explicit trap: bulk memory instructions check their bounds.
         _ => true,

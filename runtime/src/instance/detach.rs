@@ -1,14 +1,15 @@
 //! Memory that is mapped from a snapshot's file never shows what others do to that file.
 //!
-//! A page of a private mapping shows what is written to the file until the page itself is written, and goes away when the file is
-//! shortened, even then: whoever overwrites a snapshot in place would change the memory of a program that goes on from it, or kill the
-//! program. So a file is mapped only under a *read lease* (fcntl(2), `F_SETLEASE`): nobody has it open for writing, and the kernel lets
-//! nobody open it so, or shorten it, before the lease is given back. Someone who wants to waits, and the kernel sends `SIGIO`: then the
-//! program stands still, everything mapped is replaced by a copy, and the lease is given back.
+//! A page of a private mapping shows what is written to the file until the page itself is written, and goes away when
+//! the file is shortened, even then: whoever overwrites a snapshot in place would change the memory of a program that
+//! goes on from it, or kill the program. So a file is mapped only under a *read lease* (fcntl(2), `F_SETLEASE`): nobody
+//! has it open for writing, and the kernel lets nobody open it so, or shorten it, before the lease is given back.
+//! Someone who wants to waits, and the kernel sends `SIGIO`: then the program stands still, everything mapped is
+//! replaced by a copy, and the lease is given back.
 //!
-//! The kernel waits 45 seconds (`/proc/sys/fs/lease-break-time`). If that wasn't enough, the lease can't be given back any more: then
-//! nobody knows what the copy is of, and the program ends with an error. It can't have gone on with a changed memory before that: the
-//! signal comes first, also if the program was stopped or frozen meanwhile.
+//! The kernel waits 45 seconds (`/proc/sys/fs/lease-break-time`). If that wasn't enough, the lease can't be given back
+//! any more: then nobody knows what the copy is of, and the program ends with an error. It can't have gone on with a
+//! changed memory before that: the signal comes first, also if the program was stopped or frozen meanwhile.
 
 use crate::os::fork;
 use crate::os::signals;
@@ -21,8 +22,8 @@ use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
 
-/// File systems on which nobody gets past a lease, by their magic numbers: ext2 to ext4, XFS, Btrfs, tmpfs, F2FS. Files of others
-/// can be changed from elsewhere: by another machine, or below an overlay.
+/// File systems on which nobody gets past a lease, by their magic numbers: ext2 to ext4, XFS, Btrfs, tmpfs, F2FS. Files
+/// of others can be changed from elsewhere: by another machine, or below an overlay.
 const LOCAL: [u64; 5] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0xF2F5_2010];
 
 /// Someone waits for a lease, or has waited.
@@ -53,7 +54,8 @@ impl Leases {
             return Ok(false);
         }
         let file = file.try_clone()?;
-        // Before there is a lease that someone could wait for: by default the signal would end the process. For good: it may come late.
+        // Before there is a lease that someone could wait for: by default the signal would end the process. For good:
+        // it may come late.
         signals::handle(
             libc::SIGIO,
             on_break as *const () as usize,
@@ -66,8 +68,8 @@ impl Leases {
         Ok(true)
     }
 
-    /// Keeps the leases as long as ranges of addresses are mapped from these files: until someone wants one of them, or until
-    /// [`forget`].
+    /// Keeps the leases as long as ranges of addresses are mapped from these files: until someone wants one of them, or
+    /// until [`forget`].
     pub fn keep(self, ranges: Vec<Range<usize>>) {
         if self.0.is_empty() {
             return;
@@ -87,8 +89,8 @@ fn lease(file: &File, kind: i32) -> bool {
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) == 0 }
 }
 
-/// Someone wants to write to a file, and waits. Other threads that live as long as the program block signals: this is the one that runs
-/// it. Everything here is async-signal-safe.
+/// Someone wants to write to a file, and waits. Other threads that live as long as the program block signals: this is
+/// the one that runs it. Everything here is async-signal-safe.
 extern "C" fn on_break(_: i32) {
     // SAFETY: the address of this thread's own `errno`, which the interrupted code may be about to read.
     let errno = unsafe { &mut *libc::__errno_location() };
@@ -103,12 +105,14 @@ fn hand_back() {
     if held.is_null() {
         return;
     }
-    // SAFETY: a pointer in `HELD` is one of a box that was leaked for it, and it is not there any more. The box is not freed: an
-    // allocation may have been interrupted.
+    // SAFETY: a pointer in `HELD` is one of a box that was leaked for it, and it is not there any more. The box is not
+    // freed: an allocation may have been interrupted.
     let held = unsafe { &*held };
     for range in &held.ranges {
         if replace(range.clone()).is_err() {
-            end("the snapshot that the program was resumed from is being overwritten, and there is no memory for a copy of it");
+            end(
+                "the snapshot that the program was resumed from is being overwritten, and there is no memory for a copy of it",
+            );
         }
     }
     // It has the same mappings.

@@ -1,8 +1,8 @@
 //! Exceptions: those that references may refer to, and how a throw finds its handler.
 //!
-//! An exception lives from its throw until it is caught without a reference to it being kept; those to which references were made
-//! are collected when many have gathered. All of this depends on the program alone, so that the state is equal on every
-//! architecture.
+//! An exception lives from its throw until it is caught without a reference to it being kept; those to which references
+//! were made are collected when many have gathered. All of this depends on the program alone, so that the state is
+//! equal on every architecture.
 
 use crate::instance::Instance;
 use crate::instance::stopped::Stopped;
@@ -104,9 +104,14 @@ impl Instance {
     /// `throw`: an exception of this tag, whose payload is in the slots.
     pub fn throw(&mut self, tag: u32) -> Result<(), Stopped> {
         let module = &self.program.module;
-        let ty = module.tags.get(tag as usize).and_then(|&ty| module.types.get(ty as usize));
+        let ty = module
+            .tags
+            .get(tag as usize)
+            .and_then(|&ty| module.types.get(ty as usize));
         let params = ty.map_or(&[][..], |ty| &ty.params);
-        let values = (0..).zip(params).map(|(slot, &ty)| Value::from_bits(ty, self.slot(slot)));
+        let values = (0..)
+            .zip(params)
+            .map(|(slot, &ty)| Value::from_bits(ty, self.slot(slot)));
         let exception = Exception {
             tag,
             values: values.collect(),

@@ -1,4 +1,5 @@
-//! Instantiation (Core 4.5.4): globals, tables, element segments, data segments, in that order. The start function is the caller's.
+//! Instantiation (Core 4.5.4): globals, tables, element segments, data segments, in that order. The start function is
+//! the caller's.
 
 use crate::instance::Instance;
 use dunlin_format::hostcalls::Trap;
@@ -61,7 +62,10 @@ pub fn table_init(instance: &mut Instance, table: u32, segment: u32, dst: u64, s
     let items = range(items.len(), src, len)
         .and_then(|r| items.get(r))
         .ok_or(Trap::TableOutOfBounds)?;
-    let entries: Vec<_> = items.iter().map(|item| program.entry(instance.constant(item))).collect();
+    let entries: Vec<_> = items
+        .iter()
+        .map(|item| program.entry(instance.constant(item)))
+        .collect();
     let table = instance.table_mut(table).ok_or(Trap::TableOutOfBounds)?;
     let place = range(table.len(), dst, len)
         .and_then(|r| table.get_mut(r))
@@ -97,7 +101,14 @@ pub fn table_fill(instance: &mut Instance, table: u32, at: u64, value: Value, le
 }
 
 /// `memory.init`: copies `len` bytes of a data segment from `src` to `dst`.
-pub fn memory_init(instance: &mut Instance, memory: u32, segment: u32, dst: u64, src: u64, len: u64) -> Result<(), Trap> {
+pub fn memory_init(
+    instance: &mut Instance,
+    memory: u32,
+    segment: u32,
+    dst: u64,
+    src: u64,
+    len: u64,
+) -> Result<(), Trap> {
     let program = instance.program;
     let all = program.image().data();
     let bytes: &[u8] = match program.module.data.get(segment as usize) {
@@ -109,7 +120,10 @@ pub fn memory_init(instance: &mut Instance, memory: u32, segment: u32, dst: u64,
     let bytes = range(bytes.len(), src, len)
         .and_then(|r| bytes.get(r))
         .ok_or(Trap::MemoryOutOfBounds)?;
-    let memory = instance.memory_at_mut(memory).ok_or(Trap::MemoryOutOfBounds)?.bytes_mut();
+    let memory = instance
+        .memory_at_mut(memory)
+        .ok_or(Trap::MemoryOutOfBounds)?
+        .bytes_mut();
     let place = range(memory.len(), dst, len)
         .and_then(|r| memory.get_mut(r))
         .ok_or(Trap::MemoryOutOfBounds)?;

@@ -1,4 +1,5 @@
-//! The address space of one linear memory: below memory 0 the context, above any memory enough guard that no bounds check is needed.
+//! The address space of one linear memory: below memory 0 the context, above any memory enough guard that no bounds
+//! check is needed.
 //!
 //! ```text
 //!   start      context, rounded up to pages            read-write (memory 0 only)
@@ -6,8 +7,9 @@
 //!              up to its reservation                   no access: a fault there is an out-of-bounds trap
 //! ```
 //!
-//! A 32-bit index plus a 32-bit constant offset plus the access itself stays below [`RESERVED`], so one reservation bounds every
-//! access. Accesses of 64-bit memories are checked by compiled code; their reservation only bounds their growth. WebAssembly pages are 64 KiB, a multiple of every supported machine's page.
+//! A 32-bit index plus a 32-bit constant offset plus the access itself stays below [`RESERVED`], so one reservation
+//! bounds every access. Accesses of 64-bit memories are checked by compiled code; their reservation only bounds their
+//! growth. WebAssembly pages are 64 KiB, a multiple of every supported machine's page.
 
 use crate::instance::detach;
 use crate::instance::space::Space;
@@ -17,13 +19,15 @@ use std::os::fd::AsFd;
 /// Size of a WebAssembly page in bytes.
 pub const WASM_PAGE: u64 = 64 << 10;
 
-/// Address space from the base of a 32-bit memory on, in bytes: index + offset + the widest access, rounded up to 64 KiB.
+/// Address space from the base of a 32-bit memory on, in bytes: index + offset + the widest access, rounded up to 64
+/// KiB.
 pub const RESERVED: u64 = (8 << 30) + WASM_PAGE;
 
 /// The most pages a 32-bit memory can have.
 pub const MAX_PAGES: u64 = 1 << 16;
 
-/// Address space for a 64-bit memory that may become `max_pages` pages large, in bytes: as much as this machine could ever back.
+/// Address space for a 64-bit memory that may become `max_pages` pages large, in bytes: as much as this machine could
+/// ever back.
 pub fn reservation64(max_pages: Option<u64>) -> u64 {
     // SAFETY: asks for numbers, touches nothing.
     let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
@@ -70,15 +74,17 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Reserves address space for a context of this many bytes and for a memory of size 0 (or without a memory at all), with
-    /// `reserved` bytes, a multiple of [`WASM_PAGE`], from its base on.
+    /// Reserves address space for a context of this many bytes and for a memory of size 0 (or without a memory at all),
+    /// with `reserved` bytes, a multiple of [`WASM_PAGE`], from its base on.
     pub fn reserve(context_size: usize, reserved: u64) -> Result<Memory, MemoryError> {
         let page = rustix::param::page_size();
         let context = context_size.next_multiple_of(page);
         let len = context + reserved as usize;
         let mut space = Space::reserve(len).map_err(|e| MemoryError::Reserve(len as u64, e))?;
         if context > 0 {
-            space.allow(0..context).map_err(|e| MemoryError::Commit(context as u64, e))?;
+            space
+                .allow(0..context)
+                .map_err(|e| MemoryError::Commit(context as u64, e))?;
         }
         Ok(Memory {
             space,
@@ -99,7 +105,8 @@ impl Memory {
         self.size
     }
 
-    /// Makes the memory this many bytes large (a multiple of [`WASM_PAGE`], within its reservation). It never shrinks. New bytes are 0.
+    /// Makes the memory this many bytes large (a multiple of [`WASM_PAGE`], within its reservation). It never shrinks.
+    /// New bytes are 0.
     pub fn grow_to(&mut self, size: u64) -> Result<(), MemoryError> {
         debug_assert!(size.is_multiple_of(WASM_PAGE) && size <= self.reserved);
         if size > self.size {
@@ -141,7 +148,8 @@ impl Memory {
     }
 
     /// Replaces bytes of the memory by a private mapping of a file. `false`, with nothing done, if this machine's pages
-    /// don't allow it; then the bytes must be read. The caller sees to it that nobody writes to the file ([`crate::instance::detach`]).
+    /// don't allow it; then the bytes must be read. The caller sees to it that nobody writes to the file
+    /// ([`crate::instance::detach`]).
     pub fn map_file(&mut self, file: impl AsFd, file_offset: u64, at: u64, len: u64) -> Result<bool, MemoryError> {
         let page = rustix::param::page_size() as u64;
         let inside = at.checked_add(len).is_some_and(|end| end <= self.size);
@@ -160,7 +168,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // Nothing is mapped under these leases any more, and what comes to these addresses next must not be taken for it.
+        // Nothing is mapped under these leases any more, and what comes to these addresses next must not be taken for
+        // it.
         if !self.mapped.is_empty() {
             detach::forget(&self.mapped_addresses());
         }

@@ -74,7 +74,8 @@ pub struct Instance {
     pub more: Vec<Memory>,
     /// Where its frames live.
     pub stack: WasmStack,
-    /// Its tables. The context holds their addresses and lengths: [`Instance::write_table`] after every change of those.
+    /// Its tables. The context holds their addresses and lengths: [`Instance::write_table`] after every change of
+    /// those.
     tables: Vec<Vec<TableEntry>>,
     /// Exceptions that references may refer to.
     pub exceptions: Exceptions,
@@ -89,8 +90,8 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// An instance before instantiation: memory of its least size, everything zero or null. `leave` is the address of the thunk by which
-    /// compiled code calls the runtime.
+    /// An instance before instantiation: memory of its least size, everything zero or null. `leave` is the address of
+    /// the thunk by which compiled code calls the runtime.
     pub fn new(program: &'static Program, limits: &Limits, leave: u64) -> Result<Instance, InstanceError> {
         let module = &program.module;
         let stack = WasmStack::new(limits.stack as usize)?;
@@ -100,7 +101,10 @@ impl Instance {
             true if m.max == Some(0) => 0,
             true => reservation64(m.max),
         };
-        let memory = Memory::reserve(program.layout.size(), module.memories.first().map_or(RESERVED, reserved))?;
+        let memory = Memory::reserve(
+            program.layout.size(),
+            module.memories.first().map_or(RESERVED, reserved),
+        )?;
         let more = module.memories.iter().skip(1).map(|m| Memory::reserve(0, reserved(m)));
         let more = more.collect::<Result<_, _>>()?;
         let mut instance = Instance {
@@ -254,7 +258,10 @@ impl Instance {
     /// The value of a global.
     pub fn global(&self, index: u32) -> Value {
         let ty = self.program.module.globals[index as usize].ty;
-        Value::from_bits(ty, u128::from_le_bytes(self.read_context(self.program.layout.global(index))))
+        Value::from_bits(
+            ty,
+            u128::from_le_bytes(self.read_context(self.program.layout.global(index))),
+        )
     }
 
     /// Sets the value of a global.

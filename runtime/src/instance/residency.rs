@@ -1,7 +1,7 @@
 //! Which pages of a linear memory have ever been touched: the others are zero, and needn't be read to know it.
 //!
-//! The kernel tells in `/proc/self/pagemap`. It is believed only after a probe: where addresses aren't what they seem (emulators),
-//! or the file can't be read, every page counts as touched.
+//! The kernel tells in `/proc/self/pagemap`. It is believed only after a probe: where addresses aren't what they seem
+//! (emulators), or the file can't be read, every page counts as touched.
 
 use crate::instance::memory::{Memory, WASM_PAGE};
 use crate::instance::space::Space;

@@ -1,8 +1,9 @@
 //! Reserved address space: no access at first, parts of it made accessible, given back for reuse.
 //!
-//! Space that is given back loses its contents and its accessibility at once (a stack, whose owner has filled it with garbage,
-//! doesn't), but the range itself is kept for the next reservation of the same size. Only migration in place gives space back often, and it would otherwise wander through the whole address space
-//! (in qemu-user, which describes every page it has ever seen, that costs megabytes each time).
+//! Space that is given back loses its contents and its accessibility at once (a stack, whose owner has filled it with
+//! garbage, doesn't), but the range itself is kept for the next reservation of the same size. Only migration in place
+//! gives space back often, and it would otherwise wander through the whole address space (in qemu-user, which describes
+//! every page it has ever seen, that costs megabytes each time).
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
 use std::ffi::c_void;
@@ -12,8 +13,8 @@ use std::os::fd::AsFd;
 use std::ptr::null_mut;
 use std::sync::Mutex;
 
-/// Ranges of one size that rest before the first of them is used again: an address that should have been forgotten is a fault for
-/// as long.
+/// Ranges of one size that rest before the first of them is used again: an address that should have been forgotten is a
+/// fault for as long.
 const RESTING: usize = 3;
 
 /// Ranges given back, oldest first.
@@ -104,7 +105,16 @@ impl Space {
         let place = self.place(&range);
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         // SAFETY: the range lies in this space, which is borrowed exclusively.
-        unsafe { mmap(place, range.len(), ProtFlags::READ | ProtFlags::WRITE, flags, file, offset) }?;
+        unsafe {
+            mmap(
+                place,
+                range.len(),
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+                file,
+                offset,
+            )
+        }?;
         self.opened(range);
         Ok(())
     }

@@ -4,7 +4,8 @@ use crate::instance::memory::MemoryError;
 use crate::instance::space::Space;
 use std::ops::Range;
 
-/// Size of the guard below a stack, in bytes. No frame of compiled code is larger, so a function that doesn't fit always touches it.
+/// Size of the guard below a stack, in bytes. No frame of compiled code is larger, so a function that doesn't fit
+/// always touches it.
 pub const GUARD: usize = 16 << 20;
 
 /// A stack for compiled code. Grows down from [`WasmStack::top`].
@@ -22,7 +23,9 @@ impl WasmStack {
         let mut space = Space::reserve(len)
             .map_err(|e| MemoryError::Reserve(len as u64, e))?
             .scratch();
-        space.allow(GUARD..len).map_err(|e| MemoryError::Commit(size as u64, e))?;
+        space
+            .allow(GUARD..len)
+            .map_err(|e| MemoryError::Commit(size as u64, e))?;
         Ok(WasmStack { space, size })
     }
 

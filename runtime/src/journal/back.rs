@@ -41,7 +41,8 @@ pub enum BackError {
         /// What is wrong.
         what: &'static str,
     },
-    /// Others have changed what the program has written since the snapshot: what, and whether some of it had been taken back before.
+    /// Others have changed what the program has written since the snapshot: what, and whether some of it had been taken
+    /// back before.
     #[error(
         "going back to the snapshot would overwrite what others have changed: {}; {}. To go on, start the program again with \
          --accept-changed: what they have changed is then kept under another name",
@@ -71,8 +72,8 @@ fn list(texts: &[String]) -> String {
 /// What going back came to.
 #[derive(Debug, Default)]
 pub struct Went {
-    /// The journal that led there and is to be gone on with: its number and what it leads to, and whether another comes before it. `None`
-    /// if there are no journals.
+    /// The journal that led there and is to be gone on with: its number and what it leads to, and whether another comes
+    /// before it. `None` if there are no journals.
     pub journal: Option<(u64, Base, bool)>,
     /// Is every directory that is granted now one of the journal's?
     pub everywhere: bool,
@@ -88,7 +89,8 @@ struct Found {
     read: Read,
 }
 
-/// All journals of a directory, newest first; those that hold nothing, because not even their beginning was written, are removed.
+/// All journals of a directory, newest first; those that hold nothing, because not even their beginning was written,
+/// are removed.
 fn find(directory: &Path, dir: &File) -> Result<Vec<Found>, BackError> {
     let mut found = Vec::new();
     for name in files::names(dir)? {
@@ -197,7 +199,13 @@ pub fn go_back(
     Ok(went)
 }
 
-fn undo_all(dir: &File, found: &[Found], granted: &[Root], accept_changed: bool, durable: bool) -> Result<Vec<String>, BackError> {
+fn undo_all(
+    dir: &File,
+    found: &[Found],
+    granted: &[Root],
+    accept_changed: bool,
+    durable: bool,
+) -> Result<Vec<String>, BackError> {
     let mut world = World::default();
     let mut entries = HashMap::new();
     for journal in found.iter().rev() {
@@ -221,7 +229,10 @@ fn undo_all(dir: &File, found: &[Found], granted: &[Root], accept_changed: bool,
     let last: Vec<_> = match begun {
         None => newest_first.take(2).collect(),
         // The journal is cut behind names only: what came after that one has been undone, and will be again.
-        Some(_) => newest_first.filter(|(_, record)| record.is_of_names()).take(1).collect(),
+        Some(_) => newest_first
+            .filter(|(_, record)| record.is_of_names())
+            .take(1)
+            .collect(),
     };
     let left = Left {
         roots: &roots,
@@ -232,13 +243,17 @@ fn undo_all(dir: &File, found: &[Found], granted: &[Root], accept_changed: bool,
     let conflicting = conflicts(&left, &world, &last)?;
     if !conflicting.is_empty() && !accept_changed {
         let text = |c: &Conflict| format!("'{}' in the directory '{}' {}", c.name, guest(header, c), c.how.text());
-        return Err(BackError::Changed(conflicting.iter().map(text).collect(), begun.is_some()));
+        return Err(BackError::Changed(
+            conflicting.iter().map(text).collect(),
+            begun.is_some(),
+        ));
     }
     // What was torn at the end was not done.
     for journal in found {
         journal.file.set_len(journal.read.end)?;
     }
-    // What others have made is safe before anything is undone: whoever goes on after a kill finds it where it was, or aside.
+    // What others have made is safe before anything is undone: whoever goes on after a kill finds it where it was, or
+    // aside.
     let (marker, anew) = match begun {
         Some((marker, left)) => (Some(marker), left.anew),
         None => (None, HashMap::new()),
@@ -288,8 +303,8 @@ fn guest<'a>(header: &'a Header, conflict: &Conflict) -> &'a str {
         .map_or("", |(guest, _)| guest.as_str())
 }
 
-/// The directories of a journal among those that are granted: of the same name, the first for the first, and the very same directory.
-/// Where that is another one, as on another machine, the snapshot brings the files that are carried.
+/// The directories of a journal among those that are granted: of the same name, the first for the first, and the very
+/// same directory. Where that is another one, as on another machine, the snapshot brings the files that are carried.
 fn roots(header: &Header, world: &World, granted: &[Root]) -> Result<Roots, BackError> {
     let mut taken = vec![false; granted.len()];
     let mut roots: Roots = Vec::new();

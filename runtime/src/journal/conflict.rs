@@ -97,8 +97,9 @@ pub struct Left<'a> {
     pub resumed: Option<&'a HashMap<FileId, FileId>>,
 }
 
-/// Everything that is not as the program left it, or as an interrupted going back did. `last`: the last records, newest first and with
-/// their journal, whose change may not have been made: one, or two if something was about to be renamed in place of something else.
+/// Everything that is not as the program left it, or as an interrupted going back did. `last`: the last records, newest
+/// first and with their journal, whose change may not have been made: one, or two if something was about to be renamed
+/// in place of something else.
 pub fn conflicts(left: &Left<'_>, world: &World, last: &[(u64, &Record)]) -> io::Result<Vec<Conflict>> {
     let mut before = world.clone();
     let mut pending = HashSet::new();
@@ -122,7 +123,8 @@ pub fn conflicts(left: &Left<'_>, world: &World, last: &[(u64, &Record)]) -> io:
             continue;
         };
         if within_pending(name) {
-            // It may be as it was before the last change, which was recorded and not made; or that has been undone in part.
+            // It may be as it was before the last change, which was recorded and not made; or that has been undone in
+            // part.
             let earlier = before.names.get(name).copied().unwrap_or(Expected::Absent);
             if left.resumed.is_some() || left.differs(&before, name, earlier)?.is_none() {
                 continue;
@@ -192,7 +194,8 @@ impl Left<'_> {
             (Expected::This(id), Some(found)) => match (world.places.get(&id), found.is_file()) {
                 (Some(Location::Gone), _) => None,
                 (_, true) => (!self.as_left(world, id, found.len(), changed(&found))).then_some(How::Changed),
-                // Only regular files are tracked, so the number is another's now; unless that one is gone, and it was free.
+                // Only regular files are tracked, so the number is another's now; unless that one is gone, and it was
+                // free.
                 (Some(Location::At(_)), false) if world.known.contains_key(&id) => Some(How::Replaced),
                 (_, false) => None,
             },
@@ -212,9 +215,8 @@ impl Left<'_> {
             };
             let keep = super::files::open_dir(self.dir, &super::files::keep_name(journal));
             let stat = match keep {
-                Ok(keep) => {
-                    rustix::fs::statat(&keep, kept.to_string(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from)
-                }
+                Ok(keep) => rustix::fs::statat(&keep, kept.to_string(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(io::Error::from),
                 Err(e) => Err(e),
             };
             match stat {

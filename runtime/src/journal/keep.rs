@@ -17,8 +17,8 @@ pub(super) enum Keeping {
 }
 
 impl Journal {
-    /// Removes journals before this number, oldest first, and what they kept: nobody goes back that far. The program must not run
-    /// meanwhile: it could see a file's other names go.
+    /// Removes journals before this number, oldest first, and what they kept: nobody goes back that far. The program
+    /// must not run meanwhile: it could see a file's other names go.
     pub fn prune(&mut self, below: u64) -> io::Result<()> {
         /// Longer than that the removal of a name doesn't take, in nanoseconds.
         const SOON: u64 = 1_000_000_000;
@@ -69,7 +69,11 @@ impl Journal {
     /// Another name for what earlier processes have kept.
     pub(super) fn find_kept(&mut self) -> io::Result<()> {
         for name in files::names(&self.dir)? {
-            let Some((name, number)) = name.to_str().ok().and_then(|n| Some((n, files::number_of(n, ".keep")?))) else {
+            let Some((name, number)) = name
+                .to_str()
+                .ok()
+                .and_then(|n| Some((n, files::number_of(n, ".keep")?)))
+            else {
                 continue;
             };
             let keep = files::open_dir(&self.dir, name)?;
@@ -133,8 +137,14 @@ impl Journal {
         Ok(Keeping::Kept(kept, false))
     }
 
-    /// Keeps a file or symbolic link that is about to lose a name by another one; `None` if it can't have one and has none.
-    pub(super) fn keep_link(&mut self, parent: &File, name: &Name, leaving: &Leaving<'_>) -> io::Result<Option<Keeping>> {
+    /// Keeps a file or symbolic link that is about to lose a name by another one; `None` if it can't have one and has
+    /// none.
+    pub(super) fn keep_link(
+        &mut self,
+        parent: &File,
+        name: &Name,
+        leaving: &Leaving<'_>,
+    ) -> io::Result<Option<Keeping>> {
         let (leaf, stat) = (leaving.leaf, leaving.stat);
         let kept = self.next_kept;
         let linked = rustix::fs::linkat(parent, leaf, self.keep()?, kept.to_string(), AtFlags::empty());
@@ -150,7 +160,9 @@ impl Journal {
                     .push((self.lineage.number, kept));
                 return Ok(Some(Keeping::Kept(kept, true)));
             }
-            Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::IO | rustix::io::Errno::NOENT) => {
+            Err(
+                rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::IO | rustix::io::Errno::NOENT,
+            ) => {
                 return Err(linked.map_or_else(Into::into, |()| io::ErrorKind::Other.into()));
             }
             // Another file system, or a file of someone else's.

@@ -1,5 +1,5 @@
-//! `going-back`: there while files are being taken back. It tells whoever goes on after a kill until when changes were its own, and what
-//! was made anew, so that what others have changed meanwhile is still noticed.
+//! `going-back`: there while files are being taken back. It tells whoever goes on after a kill until when changes were
+//! its own, and what was made anew, so that what others have changed meanwhile is still noticed.
 //!
 //! ```text
 //!   0   when the last step was over, u64 nanoseconds since 1970
@@ -18,8 +18,8 @@ use std::os::unix::fs::FileExt;
 /// Its name in the journals' directory.
 pub const GOING_BACK: &str = "going-back";
 
-/// How long a step may have gone on, in nanoseconds, that was under way when going back was killed; what takes longer says so in between.
-/// Others' changes within that time may be taken for our own.
+/// How long a step may have gone on, in nanoseconds, that was under way when going back was killed; what takes longer
+/// says so in between. Others' changes within that time may be taken for our own.
 const LONGEST: u64 = 2_000_000_000;
 
 const HEAD: u64 = 16;
@@ -62,7 +62,9 @@ impl Marker {
         };
         let pairs = rest.as_chunks::<PAIR>().0;
         let id = |dev, ino| FileId { dev, ino };
-        let anew = pairs.iter().map(|p| (id(word(p, 0), word(p, 1)), id(word(p, 2), word(p, 3))));
+        let anew = pairs
+            .iter()
+            .map(|p| (id(word(p, 0), word(p, 1)), id(word(p, 2), word(p, 3))));
         let until = match word(head, 1) {
             0 => word(head, 0),
             begun => begun.saturating_add(LONGEST),

@@ -6,8 +6,8 @@
 //!       then the record's bytes of contents, if it has any
 //! ```
 //!
-//! The first record is the [`Header`]. A record is appended, whole, before what it describes is done. So a file can end in the middle of
-//! a record: then what that one describes was not done. Anything else that can't be read is damage.
+//! The first record is the [`Header`]. A record is appended, whole, before what it describes is done. So a file can end
+//! in the middle of a record: then what that one describes was not done. Anything else that can't be read is damage.
 
 use dunlin_format::module::ModuleHash;
 use dunlin_migrate::store::UNDO_MAGIC as MAGIC;
@@ -166,7 +166,8 @@ pub enum Record {
     File {
         /// Its place in the table of what was last seen.
         index: u32,
-        /// A name of it; `Err` is the number under which it is kept, if it has no name left, and the number of that journal.
+        /// A name of it; `Err` is the number under which it is kept, if it has no name left, and the number of that
+        /// journal.
         place: Result<Name, (u64, u32)>,
         /// Which file.
         id: FileId,
@@ -202,7 +203,8 @@ pub enum Record {
         /// The number under which they are kept.
         kept: u32,
     },
-    /// The entries of a directory, or the times of a directory or symbolic link, are about to change for the first time.
+    /// The entries of a directory, or the times of a directory or symbolic link, are about to change for the first
+    /// time.
     Directory {
         /// Which.
         name: Name,
@@ -236,7 +238,8 @@ pub enum Record {
         /// Its attributes.
         attributes: Attributes,
     },
-    /// A file was changed by the journals themselves, not later than this, in nanoseconds since 1970: a name that one had kept is gone.
+    /// A file was changed by the journals themselves, not later than this, in nanoseconds since 1970: a name that one
+    /// had kept is gone.
     Touched {
         /// Which file.
         id: FileId,
@@ -262,7 +265,10 @@ pub enum Record {
 impl Record {
     /// Does a name come or go with what it is about?
     pub fn is_of_names(&self) -> bool {
-        matches!(self, Record::Created { .. } | Record::Removed { .. } | Record::Renamed { .. })
+        matches!(
+            self,
+            Record::Created { .. } | Record::Removed { .. } | Record::Renamed { .. }
+        )
     }
 }
 
@@ -354,7 +360,9 @@ pub fn read(file: &File) -> io::Result<Option<Read>> {
         };
         let Some(len) = whole else { break };
         let meta = u16::from_le_bytes([buffer[0], buffer[1]]) as usize;
-        let record = buffer.get(2..2 + meta).and_then(|bytes| postcard::from_bytes(bytes).ok());
+        let record = buffer
+            .get(2..2 + meta)
+            .and_then(|bytes| postcard::from_bytes(bytes).ok());
         let record = record.ok_or_else(|| damaged(at))?;
         let next = at + 8 + len as u64;
         match (&mut found, record) {
@@ -413,7 +421,17 @@ mod tests {
         let record = Record::Data { index: 7, at: 4096 };
         bytes.extend(encode(&record, b"earlier").unwrap());
         let first = bytes.len();
-        bytes.extend(encode(&Record::Hole { index: 1, at: 2, len: 3 }, &[]).unwrap());
+        bytes.extend(
+            encode(
+                &Record::Hole {
+                    index: 1,
+                    at: 2,
+                    len: 3,
+                },
+                &[],
+            )
+            .unwrap(),
+        );
         let file = tempfile::tempfile().unwrap();
         for len in 0..=bytes.len() {
             file.set_len(0).unwrap();

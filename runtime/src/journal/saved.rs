@@ -67,7 +67,11 @@ mod tests {
                 saved.add(range.clone());
                 range.for_each(|n| bits[n as usize] = true);
             }
-            let joined = saved.0.iter().zip(saved.0.iter().skip(1)).all(|((_, &e), (&s, _))| e < s);
+            let joined = saved
+                .0
+                .iter()
+                .zip(saved.0.iter().skip(1))
+                .all(|((_, &e), (&s, _))| e < s);
             assert!(joined, "{saved:?}");
         }
     }

@@ -1,7 +1,8 @@
-//! What the program last left of each file that it has changed: by this, what others have changed since is told from what it has.
+//! What the program last left of each file that it has changed: by this, what others have changed since is told from
+//! what it has.
 //!
-//! The table is a file that is mapped, so that noting something after every write costs nothing to speak of, and so that it is there
-//! after the process was killed. An entry is four little-endian `u64`:
+//! The table is a file that is mapped, so that noting something after every write costs nothing to speak of, and so
+//! that it is there after the process was killed. An entry is four little-endian `u64`:
 //!
 //! | what | meaning |
 //! |------|---------|
@@ -41,8 +42,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Is a file that has this size now, and was last changed at this time, still as the program left it? Until `ours` it was changed by
-    /// nobody else.
+    /// Is a file that has this size now, and was last changed at this time, still as the program left it? Until `ours`
+    /// it was changed by nobody else.
     pub fn fits(&self, size: u64, changed: u64, ours: u64) -> bool {
         match self.busy {
             0 => size == self.size && (self.skewed || changed <= self.after.max(ours)),
@@ -68,7 +69,10 @@ pub struct Seen {
 impl Seen {
     /// An empty table in a new file.
     pub fn new(file: File) -> Seen {
-        Seen { file, parts: Vec::new() }
+        Seen {
+            file,
+            parts: Vec::new(),
+        }
     }
 
     /// Makes room for an entry.
@@ -91,8 +95,8 @@ impl Seen {
             index as usize % (STEP / ENTRY) * ENTRY + 8 * word,
         );
         let start: *const u8 = std::ptr::with_exposed_provenance(*self.parts.get(part)?);
-        // SAFETY: `at` and the seven bytes after it lie in the part, which stays mapped as long as `self` lives; it is aligned, and
-        // this process uses it by atomic accesses only.
+        // SAFETY: `at` and the seven bytes after it lie in the part, which stays mapped as long as `self` lives; it is
+        // aligned, and this process uses it by atomic accesses only.
         Some(unsafe { &*start.wrapping_add(at).cast::<AtomicU64>() })
     }
 
@@ -161,7 +165,11 @@ mod tests {
             seen.done(index, 77);
             let entry = read(&file).unwrap()[index as usize];
             assert_eq!((entry.size, entry.busy, entry.skewed), (77, 0, false));
-            assert!(entry.fits(77, entry.after, 0) && !entry.fits(78, entry.after, 0) && !entry.fits(77, entry.after + 1, 0));
+            assert!(
+                entry.fits(77, entry.after, 0)
+                    && !entry.fits(78, entry.after, 0)
+                    && !entry.fits(77, entry.after + 1, 0)
+            );
             assert!(entry.fits(77, entry.after + 1, entry.after + 1));
             seen.skew(index);
             assert!(read(&file).unwrap()[index as usize].fits(77, u64::MAX, 0));

@@ -1,7 +1,8 @@
 //! Undoing records, from the last to the first.
 //!
-//! Each step may be done again: after it, the journal is cut in front of the record, and whoever is killed between the two does it once
-//! more. Contents are put back in any number before the journal is cut, because nothing gets or loses a name meanwhile.
+//! Each step may be done again: after it, the journal is cut in front of the record, and whoever is killed between the
+//! two does it once more. Contents are put back in any number before the journal is cut, because nothing gets or loses
+//! a name meanwhile.
 
 use super::conflict::{Conflict, How, Roots, id_of, look, path, says};
 use super::files::{copy_range, keep_name, open_dir, read_some};
@@ -61,7 +62,14 @@ impl<'a> Undo<'a> {
     }
 
     /// Undoes all records of a journal, which is cut to its header.
-    pub fn journal(&mut self, number: u64, file: &File, begins: u64, records: &[Placed], durable: bool) -> Result<(), UndoError> {
+    pub fn journal(
+        &mut self,
+        number: u64,
+        file: &File,
+        begins: u64,
+        records: &[Placed],
+        durable: bool,
+    ) -> Result<(), UndoError> {
         let cut = |at: u64, undo: &Undo<'_>| {
             if durable {
                 undo.sync();
@@ -97,14 +105,17 @@ impl<'a> Undo<'a> {
 
     fn name_of(&self, journal: u64, record: &Record) -> String {
         match record {
-            Record::Created { name, .. } | Record::Removed { name, .. } | Record::Directory { name, .. } => name.to_string(),
-            Record::Renamed { to, .. } => to.to_string(),
-            Record::File { index, .. } | Record::Data { index, .. } | Record::Hole { index, .. } | Record::Copy { index, .. } => {
-                match self.world.file(journal, *index) {
-                    Some((_, Location::At(name))) => name.to_string(),
-                    _ => "a removed file".into(),
-                }
+            Record::Created { name, .. } | Record::Removed { name, .. } | Record::Directory { name, .. } => {
+                name.to_string()
             }
+            Record::Renamed { to, .. } => to.to_string(),
+            Record::File { index, .. }
+            | Record::Data { index, .. }
+            | Record::Hole { index, .. }
+            | Record::Copy { index, .. } => match self.world.file(journal, *index) {
+                Some((_, Location::At(name))) => name.to_string(),
+                _ => "a removed file".into(),
+            },
             Record::Born { name, .. } => name.to_string(),
             Record::Header(_) | Record::Touched { .. } | Record::Restored { .. } => String::new(),
         }
@@ -142,7 +153,10 @@ impl<'a> Undo<'a> {
                 Ok(())
             }
             Record::File {
-                index, size, attributes, ..
+                index,
+                size,
+                attributes,
+                ..
             } => {
                 // A file that is as it was may be one that can't be written.
                 if !self.fits(journal, *index, *size, *attributes)?
@@ -215,8 +229,14 @@ impl<'a> Undo<'a> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = match location {
             Location::Gone => return Ok(None),
-            Location::Kept(number, kept) => open_dir(self.dir, &keep_name(*number))
-                .and_then(|keep| Ok(File::from(rustix::fs::openat(&keep, kept.to_string(), flags, Mode::empty())?))),
+            Location::Kept(number, kept) => open_dir(self.dir, &keep_name(*number)).and_then(|keep| {
+                Ok(File::from(rustix::fs::openat(
+                    &keep,
+                    kept.to_string(),
+                    flags,
+                    Mode::empty(),
+                )?))
+            }),
             Location::At(name) => {
                 // What others have put there is not ours to change.
                 match look(self.roots, name)? {
@@ -252,7 +272,11 @@ impl<'a> Undo<'a> {
 
     /// Does a file have this size and these attributes? Not asked of one that is open: it was just written.
     fn fits(&self, journal: u64, index: u32, size: u64, attributes: Attributes) -> io::Result<bool> {
-        if self.opened.as_ref().is_some_and(|(which, _)| *which == (journal, index)) {
+        if self
+            .opened
+            .as_ref()
+            .is_some_and(|(which, _)| *which == (journal, index))
+        {
             return Ok(false);
         }
         let stat = match self.world.file(journal, index) {
@@ -276,7 +300,9 @@ impl<'a> Undo<'a> {
 
     fn created(&mut self, name: &Name, kind: Kind) -> io::Result<()> {
         let Some(root) = self.root(name) else { return Ok(()) };
-        let Some(found) = look(self.roots, name)? else { return Ok(()) };
+        let Some(found) = look(self.roots, name)? else {
+            return Ok(());
+        };
         if kind == Kind::Directory && found.is_dir() {
             return match sandbox::remove_dir(root, path(name)) {
                 Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => self.set_aside(name, How::Inside),
@@ -327,7 +353,8 @@ impl<'a> Undo<'a> {
                 let same = match (&there, was) {
                     (None, _) => false,
                     (Some(found), Was::Symlink(target)) => {
-                        found.is_symlink() && sandbox::read_link_contents(root, path(name))?.as_os_str().as_bytes() == *target
+                        found.is_symlink()
+                            && sandbox::read_link_contents(root, path(name))?.as_os_str().as_bytes() == *target
                     }
                     (Some(found), _) => !found.is_file() && !found.is_dir() && !found.is_symlink(),
                 };
@@ -346,13 +373,24 @@ impl<'a> Undo<'a> {
                 self.made(id, &any(root, name)?)?;
                 // Whoever made it may have been killed before this.
                 let times = times(attributes);
-                Ok(rustix::fs::utimensat(&dir, &leaf[..], &times, AtFlags::SYMLINK_NOFOLLOW)?)
+                Ok(rustix::fs::utimensat(
+                    &dir,
+                    &leaf[..],
+                    &times,
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )?)
             }
         }
     }
 
     /// Gives a file that was kept its name back. `id`: which file it was.
-    fn put_back(&mut self, (journal, kept): (u64, u32), name: &Name, id: FileId, attributes: Attributes) -> io::Result<()> {
+    fn put_back(
+        &mut self,
+        (journal, kept): (u64, u32),
+        name: &Name,
+        id: FileId,
+        attributes: Attributes,
+    ) -> io::Result<()> {
         let Some(root) = self.root(name) else { return Ok(()) };
         let kept = kept.to_string();
         let keep = match open_dir(self.dir, &keep_name(journal)) {
@@ -365,7 +403,8 @@ impl<'a> Undo<'a> {
             from => FileId::of(&from?),
         };
         if let Some(found) = look(self.roots, name)? {
-            // The removal was recorded and not made; or the file was put back as a copy right before this was interrupted.
+            // The removal was recorded and not made; or the file was put back as a copy right before this was
+            // interrupted.
             let copy = rustix::fs::statat(&keep, &*kept, AtFlags::SYMLINK_NOFOLLOW)?;
             let same = found.len() == u64::try_from(copy.st_size).unwrap_or(0)
                 && found.mode() == attributes.mode
@@ -462,7 +501,11 @@ impl<'a> Undo<'a> {
 fn parent_of(root: &File, name: &Name) -> io::Result<(File, Vec<u8>)> {
     let parent = name.parent();
     let dir = sandbox::open_dir_nofollow(root, path(&parent))?;
-    let skip = if parent.path.is_empty() { 0 } else { parent.path.len() + 1 };
+    let skip = if parent.path.is_empty() {
+        0
+    } else {
+        parent.path.len() + 1
+    };
     Ok((dir, name.path.get(skip..).unwrap_or_default().to_vec()))
 }
 
@@ -536,7 +579,14 @@ fn clear(file: &File, at: u64, len: u64) -> io::Result<()> {
         return Ok(());
     }
     use rustix::fs::{FallocateFlags, fallocate};
-    if fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, end - at).is_ok() {
+    if fallocate(
+        file,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        at,
+        end - at,
+    )
+    .is_ok()
+    {
         return Ok(());
     }
     let (zeros, mut there) = (vec![0; 64 << 10], vec![0; 64 << 10]);

@@ -1,4 +1,5 @@
-//! Where everything is that journals tell of: worked out forward from the records, and taken back again while they are undone.
+//! Where everything is that journals tell of: worked out forward from the records, and taken back again while they are
+//! undone.
 
 use super::record::{FileId, Kind, Name, Record, Was};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -155,7 +156,11 @@ impl World {
                 self.touched.insert(*id, *until);
             }
             Record::Restored { at } => self.restored = self.restored.max(*at),
-            Record::Header(_) | Record::Data { .. } | Record::Hole { .. } | Record::Copy { .. } | Record::Directory { .. } => {}
+            Record::Header(_)
+            | Record::Data { .. }
+            | Record::Hole { .. }
+            | Record::Copy { .. }
+            | Record::Directory { .. } => {}
         }
     }
 
@@ -330,7 +335,8 @@ mod tests {
         }
     }
 
-    /// Killed between a record and its change, a symbolic link that was to go is there: it has no place, as it is not tracked.
+    /// Killed between a record and its change, a symbolic link that was to go is there: it has no place, as it is not
+    /// tracked.
     #[test]
     fn only_regular_files_have_a_place() {
         let mut world = World::default();
@@ -351,7 +357,8 @@ mod tests {
         assert_eq!(world.places[&id(3)], Location::At(name("x")));
     }
 
-    /// A file with a name that no record tells of is known by what is kept of it, when what it was called meanwhile has been undone.
+    /// A file with a name that no record tells of is known by what is kept of it, when what it was called meanwhile has
+    /// been undone.
     #[test]
     fn a_file_is_where_it_was_kept_once_its_later_names_are_undone() {
         let removed = |path, kept| Record::Removed {

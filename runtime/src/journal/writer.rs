@@ -16,13 +16,15 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
-/// What is saved at once is a multiple of this, in bytes; with `--durable`, where each time costs a `fsync`, of [`DURABLE_BLOCK`].
+/// What is saved at once is a multiple of this, in bytes; with `--durable`, where each time costs a `fsync`, of
+/// [`DURABLE_BLOCK`].
 const BLOCK: u64 = 4 << 10;
 
 /// See [`BLOCK`].
 const DURABLE_BLOCK: u64 = 64 << 10;
 
-/// From this length on, in bytes, contents are kept in a file of their own, which shares them where the file system can.
+/// From this length on, in bytes, contents are kept in a file of their own, which shares them where the file system
+/// can.
 const COPIED: u64 = 8 << 20;
 
 /// Where a journal stands among others, and what it is for.
@@ -119,13 +121,14 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Goes on with a new journal, which continues this one: for a snapshot of this number, which is about to be written.
+    /// Goes on with a new journal, which continues this one: for a snapshot of this number, which is about to be
+    /// written.
     pub fn next(&mut self, number: u64) -> io::Result<()> {
         self.next_to(number, Base::Own)
     }
 
-    /// Goes on with a new journal of this number, which is greater than any before, and continues this one: what comes from now on is undone
-    /// in going back to `base`.
+    /// Goes on with a new journal of this number, which is greater than any before, and continues this one: what comes
+    /// from now on is undone in going back to `base`.
     pub fn next_to(&mut self, number: u64, base: Base) -> io::Result<()> {
         let lineage = Lineage {
             number,
@@ -165,10 +168,13 @@ impl Journal {
         for (record, contents) in records {
             bytes.append(&mut record::encode(record, contents).map_err(io::Error::other)?);
         }
-        let written = self.file.write_all_at(&bytes, self.end).and_then(|()| match self.durable {
-            true => Ok(rustix::fs::fdatasync(&self.file)?),
-            false => Ok(()),
-        });
+        let written = self
+            .file
+            .write_all_at(&bytes, self.end)
+            .and_then(|()| match self.durable {
+                true => Ok(rustix::fs::fdatasync(&self.file)?),
+                false => Ok(()),
+            });
         match written {
             Ok(()) => self.end += bytes.len() as u64,
             // What is half there must not be in front of the next record.
@@ -186,10 +192,14 @@ impl Journal {
         self.seen.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The index of an open file that is about to change; it is recorded if it wasn't. `place` finds a name of it, if the host remembers
-    /// one. `None` for a file that has no name in a granted directory and none of the journals': it goes with the process, and the
-    /// snapshot has its contents.
-    pub fn track(&mut self, file: BorrowedFd<'_>, place: impl FnOnce() -> io::Result<Option<Name>>) -> io::Result<Option<u32>> {
+    /// The index of an open file that is about to change; it is recorded if it wasn't. `place` finds a name of it, if
+    /// the host remembers one. `None` for a file that has no name in a granted directory and none of the journals': it
+    /// goes with the process, and the snapshot has its contents.
+    pub fn track(
+        &mut self,
+        file: BorrowedFd<'_>,
+        place: impl FnOnce() -> io::Result<Option<Name>>,
+    ) -> io::Result<Option<u32>> {
         self.track_stat(&fstat(file)?, place)
     }
 
@@ -412,7 +422,13 @@ impl Journal {
     }
 
     /// A file is about to get another name beside the one that it has: as [`Journal::before_create`].
-    pub fn before_link(&mut self, leaving: &Leaving<'_>, from: &Name, parent: &File, name: &Name) -> io::Result<Ticket> {
+    pub fn before_link(
+        &mut self,
+        leaving: &Leaving<'_>,
+        from: &Name,
+        parent: &File,
+        name: &Name,
+    ) -> io::Result<Ticket> {
         let stat = leaving.stat;
         let index = self.track_stat(stat, || Ok(Some(from.clone())))?;
         let kind = match &leaving.target {
@@ -517,7 +533,13 @@ impl Journal {
         recorded
     }
 
-    fn record_removal(&mut self, parent: &File, name: &Name, leaving: &Leaving<'_>, ticket: &mut Ticket) -> io::Result<()> {
+    fn record_removal(
+        &mut self,
+        parent: &File,
+        name: &Name,
+        leaving: &Leaving<'_>,
+        ticket: &mut Ticket,
+    ) -> io::Result<()> {
         use rustix::fs::FileType;
         let id = FileId::of(leaving.stat);
         let known = self.index_of(id);
@@ -555,8 +577,8 @@ impl Journal {
             seen.done(index, tracked.now);
         }
         if gone && self.own_links(id) == 0 {
-            // Its number may soon be another file's. The copy that was kept needs nothing more from it, and writes through a descriptor
-            // that is not known here yet will not be recorded.
+            // Its number may soon be another file's. The copy that was kept needs nothing more from it, and writes
+            // through a descriptor that is not known here yet will not be recorded.
             self.by_id.remove(&id);
             if let Some(tracked) = self.tracked.get_mut(index as usize) {
                 tracked.size = 0;
@@ -627,7 +649,14 @@ fn begin_file(dir: &File, lineage: Lineage, roots: &[Root], durable: bool) -> io
     file.set_len(0)?;
     let bytes = record::beginning(&header).map_err(io::Error::other)?;
     let begun = file.write_all_at(&bytes, 0);
-    let begun = begun.and_then(|()| Ok(rustix::fs::renameat(dir, &*temporary, dir, journal_name(lineage.number))?));
+    let begun = begun.and_then(|()| {
+        Ok(rustix::fs::renameat(
+            dir,
+            &*temporary,
+            dir,
+            journal_name(lineage.number),
+        )?)
+    });
     if let Err(e) = begun {
         let _ = files::remove(dir, &temporary);
         return Err(e);

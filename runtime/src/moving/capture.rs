@@ -57,7 +57,9 @@ fn state(running: &Running, wasi: WasiState) -> Result<State, CaptureError> {
         module: program.image().module_hash(),
         invocation: running.invocation.clone(),
         frames,
-        globals: (0..program.module.globals.len() as u32).map(|g| instance.global(g)).collect(),
+        globals: (0..program.module.globals.len() as u32)
+            .map(|g| instance.global(g))
+            .collect(),
         memories: instance
             .memories()
             .map(|m| MemoryState {
@@ -72,8 +74,8 @@ fn state(running: &Running, wasi: WasiState) -> Result<State, CaptureError> {
     })
 }
 
-/// All that stands in the way of moving the program now; empty if nothing does. Nothing is paused or read for long: this may be
-/// asked at any migration point, and again.
+/// All that stands in the way of moving the program now; empty if nothing does. Nothing is paused or read for long:
+/// this may be asked at any migration point, and again.
 pub fn obstacles(running: &Running) -> Vec<crate::wasi::Obstacle> {
     running.wasi.obstacles()
 }
@@ -116,8 +118,8 @@ impl Asker for Itself {
     }
 }
 
-/// Writes a snapshot file, and reads it again as a resumer would, before anything is replaced. When anything fails, or when `asker` is
-/// gone before it has heard of it, a file that was there before is as it was.
+/// Writes a snapshot file, and reads it again as a resumer would, before anything is replaced. When anything fails, or
+/// when `asker` is gone before it has heard of it, a file that was there before is as it was.
 pub fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<Captured, CaptureError> {
     let state = capture(running)?;
     let write = |file: &mut File| {
@@ -138,7 +140,8 @@ pub fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<C
     Ok(replace(path, write, |done| asker.told(done))?)
 }
 
-/// Would this program accept the state? Whatever only the receiver knows (its grants, its files, its memory) is not asked.
+/// Would this program accept the state? Whatever only the receiver knows (its grants, its files, its memory) is not
+/// asked.
 pub fn check(running: &Running, mut state: State) -> Result<(), SnapshotError> {
     let program = running.instance.program;
     let validated = validate(&mut state, &program.module, &program.maps);

@@ -10,12 +10,17 @@ use dunlin_interface::machine;
 use dunlin_migrate::preflight::{Finding, Needs, Target};
 use std::path::Path;
 
-/// What keeps a running program from being checkpointed to a file (or, without one, from being moved at all), and what it needs
-/// elsewhere, as far as that can be told.
+/// What keeps a running program from being checkpointed to a file (or, without one, from being moved at all), and what
+/// it needs elsewhere, as far as that can be told.
 pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option<Needs>) {
     let (state, obstacles) = match crate::moving::capture::examine(running) {
         Ok(examined) => examined,
-        Err(e) => return (vec![Finding::new("state", e.to_string(), "the program can't be moved")], None),
+        Err(e) => {
+            return (
+                vec![Finding::new("state", e.to_string(), "the program can't be moved")],
+                None,
+            );
+        }
     };
     let mut found: Vec<Finding> = obstacles.iter().map(of_obstacle).collect();
     let touched = |memory: &Memory| {
@@ -42,7 +47,10 @@ pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option
     if room.is_some_and(|room| room < used.saturating_add(rest)) {
         // Only now is it worth reading all of it: touched pages may be zero again.
         let zero = |page: &&[u8]| page.iter().all(|&b| b == 0);
-        let pages = running.instance.memories().flat_map(|m| m.bytes().chunks(WASM_PAGE as usize));
+        let pages = running
+            .instance
+            .memories()
+            .flat_map(|m| m.bytes().chunks(WASM_PAGE as usize));
         used = pages.filter(|p| !zero(p)).count() as u64 * WASM_PAGE;
     }
     let needs = Needs::of(&state, used, used.saturating_add(rest), false);
@@ -56,9 +64,10 @@ pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option
 
 fn of_obstacle(o: &Obstacle) -> Finding {
     let fix = match o {
-        Obstacle::NotCarriable { .. } | Obstacle::NotUtf8 { .. } | Obstacle::Unreadable { .. } | Obstacle::TooMany { .. } => {
-            "change that, and try again"
-        }
+        Obstacle::NotCarriable { .. }
+        | Obstacle::NotUtf8 { .. }
+        | Obstacle::Unreadable { .. }
+        | Obstacle::TooMany { .. } => "change that, and try again",
         Obstacle::Connection { .. }
         | Obstacle::Special { .. }
         | Obstacle::RemovedDirectory { .. }
@@ -95,19 +104,26 @@ fn of_problem(problem: &RestoreProblem) -> Finding {
     let no_descriptors = |error: &std::io::Error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     let (kind, fix) = match problem {
         RestoreProblem::Descriptors { .. } => ("descriptor", "raise the limit of descriptors (ulimit -n)"),
-        RestoreProblem::Grant(WasiError::Grant { error, .. } | WasiError::Listen { error, .. }) if no_descriptors(error) => {
+        RestoreProblem::Grant(WasiError::Grant { error, .. } | WasiError::Listen { error, .. })
+            if no_descriptors(error) =>
+        {
             ("descriptor", "raise the limit of descriptors (ulimit -n)")
         }
         RestoreProblem::MissingGrant(_) | RestoreProblem::Grant(_) => ("grant", "grant a directory that is there"),
         RestoreProblem::NowhereToPut { .. } => ("grant", "grant a directory for them"),
         RestoreProblem::MissingListener(_) => ("listener", "listen there with --tcplisten"),
         RestoreProblem::Others { .. } => ("file", "accept that with --accept-changed"),
-        RestoreProblem::Changed { .. } => ("file", "put the same file there, or accept this one with --accept-changed"),
+        RestoreProblem::Changed { .. } => (
+            "file",
+            "put the same file there, or accept this one with --accept-changed",
+        ),
         RestoreProblem::Put { .. } => ("file", "make room for it, or grant another directory"),
         RestoreProblem::Room { .. } => ("disk", "make room there, or grant a directory on another disk"),
         RestoreProblem::Open { .. } | RestoreProblem::Kind { .. } => ("file", "copy or share the directory's files"),
         RestoreProblem::Invalid { .. } | RestoreProblem::State(_) => ("state", "use another snapshot"),
-        RestoreProblem::Files(_) | RestoreProblem::Contents(_) => ("damage", "copy the snapshot again, or use an earlier one"),
+        RestoreProblem::Files(_) | RestoreProblem::Contents(_) => {
+            ("damage", "copy the snapshot again, or use an earlier one")
+        }
     };
     Finding::new(kind, problem.to_string(), fix)
 }

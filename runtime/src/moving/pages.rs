@@ -1,4 +1,5 @@
-//! From a snapshot's stored pages to the memories of an instance: large parts are mapped, the rest is read, all of it is checked.
+//! From a snapshot's stored pages to the memories of an instance: large parts are mapped, the rest is read, all of it
+//! is checked.
 
 use crate::instance::Instance;
 use crate::instance::detach::Leases;
@@ -9,7 +10,8 @@ use rustix::fs::{SeekFrom, seek};
 use std::fs::File;
 use std::io;
 
-/// The most parts of a memory that are mapped. A process may have some 65000 mappings; an incremental snapshot can have as many runs.
+/// The most parts of a memory that are mapped. A process may have some 65000 mappings; an incremental snapshot can have
+/// as many runs.
 const MAX_MAPPINGS: usize = 4096;
 
 /// Pages of a snapshot up to which reading takes no longer than mapping: 8 MiB.
@@ -42,8 +44,8 @@ enum Place<'a> {
     Nowhere,
 }
 
-/// Fills the memories of an instance, which have the sizes of the snapshot's state and hold only zeros. Returns the leases on what was
-/// mapped; the pages stay as they were checked as long as those are held.
+/// Fills the memories of an instance, which have the sizes of the snapshot's state and hold only zeros. Returns the
+/// leases on what was mapped; the pages stay as they were checked as long as those are held.
 pub fn fill<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>) -> Result<Leases, SnapshotError> {
     let mut leases = Leases::default();
     let files = files(snapshot)?;
@@ -101,7 +103,11 @@ fn files<R: Source>(snapshot: &Snapshot<R>) -> Result<Vec<Option<(&R, bool)>>, S
     Ok(files)
 }
 
-fn piece<'a, R>(files: &[Option<(&'a R, bool)>], run: PageRun<'a>, place: Place<'a>) -> Result<Piece<'a, R>, SnapshotError> {
+fn piece<'a, R>(
+    files: &[Option<(&'a R, bool)>],
+    run: PageRun<'a>,
+    place: Place<'a>,
+) -> Result<Piece<'a, R>, SnapshotError> {
     let found = files.get(run.file as usize).copied().flatten();
     let (from, sparse) = found.ok_or(SnapshotError::Damaged("a page lies in no file"))?;
     Ok(Piece {

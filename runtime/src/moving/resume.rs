@@ -1,6 +1,6 @@
-//! From a snapshot to a program that can go on, in this order, so that a refusal costs as little as it can: whose it is, its state against
-//! the module and the frame maps, its frames on this architecture, the directories that it needs, its pages; then the files are taken back
-//! to where they were, and opened.
+//! From a snapshot to a program that can go on, in this order, so that a refusal costs as little as it can: whose it
+//! is, its state against the module and the frame maps, its frames on this architecture, the directories that it needs,
+//! its pages; then the files are taken back to where they were, and opened.
 
 use crate::engine::arch;
 use crate::engine::running::Running;
@@ -181,8 +181,8 @@ pub fn check_program(program: &Program, found: ModuleHash) -> Result<(), ResumeE
     Ok(())
 }
 
-/// An instance to be filled from a snapshot. Frame sizes differ between architectures, so its stack is half as large again: what
-/// fitted where the program comes from fits here, however often it moves.
+/// An instance to be filled from a snapshot. Frame sizes differ between architectures, so its stack is half as large
+/// again: what fitted where the program comes from fits here, however often it moves.
 pub fn shell(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
     Instance::new(
         program,
@@ -194,8 +194,8 @@ pub fn shell(program: &'static Program, limits: &Limits) -> Result<Instance, Ins
     )
 }
 
-/// Fills an instance from a snapshot's state, but for its pages. Returns the imported function whose call was undone, if that is where
-/// the program stands; its arguments are in the slots again.
+/// Fills an instance from a snapshot's state, but for its pages. Returns the imported function whose call was undone,
+/// if that is where the program stands; its arguments are in the slots again.
 fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, ResumeError> {
     // Every field by name: a new one must not be left out here.
     let State {
@@ -214,7 +214,8 @@ fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, 
     let Some(outermost) = frames.first() else {
         return Err(FrameError::Empty.into());
     };
-    // That of the function that was called: by a tail call, the outermost frame may be of another one, with other parameters.
+    // That of the function that was called: by a tail call, the outermost frame may be of another one, with other
+    // parameters.
     let invoked = match invocation {
         Invocation::Start => program.module.start,
         Invocation::Export(name) => program.module.exported_func(name),
@@ -272,9 +273,9 @@ pub struct Restored {
     pub args: Vec<String>,
 }
 
-/// Restores a program into a `shell`, from a snapshot of this program (see [`check_program`]).
-/// Before anything of its host side is put back, `before_files` brings the files to where they were, and says whether it has done so for
-/// all of them.
+/// Restores a program into a `shell`, from a snapshot of this program (see [`check_program`]). Before anything of its
+/// host side is put back, `before_files` brings the files to where they were, and says whether it has done so for all
+/// of them.
 pub fn restore<R: Source>(
     shell: Instance,
     snapshot: &Snapshot<R>,
@@ -303,8 +304,8 @@ pub fn restore<R: Source>(
     })
 }
 
-/// Everything for which [`restore`] would refuse a snapshot of this program, not only the first thing. Damaged pages are only found if
-/// `all_pages` are to be read, which takes as long as that takes.
+/// Everything for which [`restore`] would refuse a snapshot of this program, not only the first thing. Damaged pages
+/// are only found if `all_pages` are to be read, which takes as long as that takes.
 pub fn problems<R: Source>(
     program: &'static Program,
     snapshot: &Snapshot<R>,

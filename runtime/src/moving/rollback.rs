@@ -1,4 +1,5 @@
-//! The files go back with the program: when it starts, from the undo journals beside its snapshots; while it runs, by recording in one.
+//! The files go back with the program: when it starts, from the undo journals beside its snapshots; while it runs, by
+//! recording in one.
 
 use crate::journal::{self, BackError, Base, Journal, Lineage, Root};
 use crate::wasi::Wasi;
@@ -58,8 +59,8 @@ fn root(grant: &Grant) -> Root {
 }
 
 impl Rollback {
-    /// Takes the program's files back to where they were at what it goes on from. Returns where its journal then stands, what a person
-    /// should know, and whether the files of all granted directories are back.
+    /// Takes the program's files back to where they were at what it goes on from. Returns where its journal then
+    /// stands, what a person should know, and whether the files of all granted directories are back.
     pub fn go_back(&self, from: From, config: &WasiConfig) -> Result<(Lineage, Vec<String>, bool), BackError> {
         let granted: Vec<Root> = config.grants.iter().map(root).collect();
         let (base, number) = match from {
@@ -88,7 +89,10 @@ impl Rollback {
 
     /// The number of a snapshot that lies in the journals' directory.
     pub fn own_number(&self, path: &Path) -> Option<u64> {
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let same = parent.canonicalize().ok()? == self.directory.canonicalize().ok()?;
         let all = dunlin_migrate::store::list(&self.directory).ok().filter(|_| same)?;
         all.into_iter()
@@ -105,7 +109,14 @@ impl Rollback {
 
     /// Begins to record what the program changes.
     pub fn record(&self, lineage: Lineage, wasi: &mut Wasi) -> Result<(), Failure> {
-        let begin = || Journal::begin(&journal::back::open(&self.directory)?, lineage, wasi.roots(), self.durable);
+        let begin = || {
+            Journal::begin(
+                &journal::back::open(&self.directory)?,
+                lineage,
+                wasi.roots(),
+                self.durable,
+            )
+        };
         let journal = begin().map_err(|e| {
             let directory = self.directory.display();
             Failure::new(FAILED, format!("cannot begin an undo journal in {directory}: {e}"))

@@ -1,10 +1,13 @@
 //! A copy of this process that does one thing and ends: the memory it sees stays as it was, while the program runs on.
 //!
-//! The copy has the calling thread only. What it may use is what the C library promises to keep working in the child of a process
-//! with threads (allocation is: glibc takes its locks around `fork`), and nothing that another thread may have held locked.
+//! The copy has the calling thread only. What it may use is what the C library promises to keep working in the child of
+//! a process with threads (allocation is: glibc takes its locks around `fork`), and nothing that another thread may
+//! have held locked.
 
 use crate::os::signals::with_signals_blocked;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, set_parent_process_death_signal, waitpid};
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, set_parent_process_death_signal, waitpid,
+};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
@@ -13,15 +16,16 @@ use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 /// Process id of the copy that is at work and may be killed by [`kill_copy`], or 0. At most one copy is at work.
 static COPY: AtomicI32 = AtomicI32::new(0);
 
-/// Ends the copy that is at work, if it may be killed (it has memory mapped from a snapshot), and returns when it is dead; its parent finds out as it would of
-/// any other end. For a signal handler.
+/// Ends the copy that is at work, if it may be killed (it has memory mapped from a snapshot), and returns when it is
+/// dead; its parent finds out as it would of any other end. For a signal handler.
 pub fn kill_copy() {
     let pid = COPY.load(SeqCst);
     if pid <= 0 {
         return;
     }
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: the process is a child that has not been reaped (see `reap`); both calls are async-signal-safe, and `info` is written only.
+    // SAFETY: the process is a child that has not been reaped (see `reap`); both calls are async-signal-safe, and
+    // `info` is written only.
     unsafe {
         libc::kill(pid, libc::SIGKILL);
         let options = libc::WEXITED | libc::WNOWAIT;
@@ -40,11 +44,13 @@ pub struct Child {
     result: File,
 }
 
-/// Runs `work` in a copy of this process. What it returns comes from [`Child::result`]. With `killable`, [`kill_copy`] ends it.
+/// Runs `work` in a copy of this process. What it returns comes from [`Child::result`]. With `killable`, [`kill_copy`]
+/// ends it.
 pub fn fork(killable: bool, work: impl FnOnce() -> Vec<u8>) -> io::Result<Child> {
     let (result, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let parent = getpid();
-    // The copy keeps them blocked: signals are its parent's business, and a file that grows too long is an error of the write.
+    // The copy keeps them blocked: signals are its parent's business, and a file that grows too long is an error of the
+    // write.
     let pid = with_signals_blocked(|| {
         // SAFETY: the child uses only what the module's comment allows, and leaves by `_exit`.
         match unsafe { libc::fork() } {
@@ -76,7 +82,8 @@ fn in_child(parent: Pid, work: impl FnOnce() -> Vec<u8>, mut write: File) -> io:
     if getppid() != Some(parent) {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
-    // The program goes first, and where memory is short it is the copy that has to go. (Without `/proc` that can't be said.)
+    // The program goes first, and where memory is short it is the copy that has to go. (Without `/proc` that can't be
+    // said.)
     let _ = rustix::process::nice(5);
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     write.write_all(&work())

@@ -1,8 +1,8 @@
 //! The request to stop at the next migration point, raised from other threads and from signal handlers.
 //!
-//! A request is seen in three places: compiled code sees the context's poll word, blocking host calls see the eventfd, and the
-//! dispatcher sees [`Wake::pending`]. [`Wake::raise`] sets all three with nothing but atomics and one `write`, so that a signal
-//! handler may call it.
+//! A request is seen in three places: compiled code sees the context's poll word, blocking host calls see the eventfd,
+//! and the dispatcher sees [`Wake::pending`]. [`Wake::raise`] sets all three with nothing but atomics and one `write`,
+//! so that a signal handler may call it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -87,7 +87,8 @@ impl Wake {
     ///
     /// # Safety
     ///
-    /// `poll` must stay valid until [`Wake::detach`] or the next `attach`; both must be called on the thread that runs the program.
+    /// `poll` must stay valid until [`Wake::detach`] or the next `attach`; both must be called on the thread that runs
+    /// the program.
     pub unsafe fn attach(&self, poll: *mut u32) {
         let guard = self.guard.lock().unwrap_or_else(|e| e.into_inner());
         self.poll.store(poll.cast(), SeqCst);

@@ -10,14 +10,16 @@ pub fn handle(signal: i32, handler: usize, flags: i32) -> std::io::Result<()> {
     let action_ref = unsafe { action.assume_init_mut() };
     action_ref.sa_sigaction = handler;
     action_ref.sa_flags = flags;
-    // SAFETY: `action` is initialised; the handler is a function of this program that is async-signal-safe where it must be.
+    // SAFETY: `action` is initialised; the handler is a function of this program that is async-signal-safe where it
+    // must be.
     match unsafe { libc::sigaction(signal, action_ref, null_mut()) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
     }
 }
 
-/// Runs `f` with every signal blocked; a thread it starts inherits that, so that all signals go to the program's thread.
+/// Runs `f` with every signal blocked; a thread it starts inherits that, so that all signals go to the program's
+/// thread.
 pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
     let mut all = MaybeUninit::uninit();
     let mut before = MaybeUninit::uninit();

@@ -1,8 +1,9 @@
 //! The image inside this executable: where it lies, and the placeholders that keep its place in the bare runtime.
 //!
-//! `image-sections.ld` places two sections, `.dunlin.meta` and `.dunlin.text`, at fixed addresses, each in a load segment of its
-//! own. In the bare runtime they hold a few placeholder bytes. The compiler's executable writer appends the real bytes to the file
-//! and points the two program headers at them, so an image's size is that of its segment, not of the section.
+//! `image-sections.ld` places two sections, `.dunlin.meta` and `.dunlin.text`, at fixed addresses, each in a load
+//! segment of its own. In the bare runtime they hold a few placeholder bytes. The compiler's executable writer appends
+//! the real bytes to the file and points the two program headers at them, so an image's size is that of its segment,
+//! not of the section.
 
 use dunlin_format::arch::Arch;
 use dunlin_format::image::{Image, ImageError, META_ADDR, TEXT_ADDR};
@@ -95,7 +96,8 @@ pub fn load() -> Result<Embedded, EmbeddedError> {
     let (Some(meta), Some(text)) = (segment(META_ADDR), segment(TEXT_ADDR)) else {
         return Err(ImageError::NoImage.into());
     };
-    // SAFETY: a read-only load segment of this executable covers the range and stays mapped for the life of the process.
+    // SAFETY: a read-only load segment of this executable covers the range and stays mapped for the life of the
+    // process.
     let bytes = unsafe { std::slice::from_raw_parts(meta.start as *const u8, (meta.end - meta.start) as usize) };
     let image = Image::parse(bytes)?;
     if Some(image.arch()) != Arch::host() {
@@ -130,9 +132,12 @@ fn segment(address: u64) -> Option<Range<u64>> {
     if at == 0 || size as usize != size_of::<libc::Elf64_Phdr>() {
         return None;
     }
-    // SAFETY: the kernel says that this many program headers of this size are mapped at `at`; they are never written to.
+    // SAFETY: the kernel says that this many program headers of this size are mapped at `at`; they are never written
+    // to.
     let headers = unsafe { std::slice::from_raw_parts(at as *const libc::Elf64_Phdr, count as usize) };
-    let header = headers.iter().find(|h| h.p_type == libc::PT_LOAD && h.p_vaddr == address)?;
+    let header = headers
+        .iter()
+        .find(|h| h.p_type == libc::PT_LOAD && h.p_vaddr == address)?;
     Some(address..address.checked_add(header.p_memsz)?)
 }
 
@@ -163,7 +168,12 @@ mod tests {
     fn text_offsets() {
         let text = Text { start: 0x1000, len: 16 };
         assert_eq!(
-            (text.address(15), text.offset(0x100f), text.offset(0x1010), text.offset(0xfff)),
+            (
+                text.address(15),
+                text.offset(0x100f),
+                text.offset(0x1010),
+                text.offset(0xfff)
+            ),
             (0x100f, Some(15), None, None)
         );
     }

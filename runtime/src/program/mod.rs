@@ -113,7 +113,9 @@ impl Program {
 
     /// Address of the function table's entry for function 0; 0 if there is none.
     pub fn function_table(&self) -> u64 {
-        self.functions.get(1..).map_or(0, |entries| entries.as_ptr().addr() as u64)
+        self.functions
+            .get(1..)
+            .map_or(0, |entries| entries.as_ptr().addr() as u64)
     }
 
     /// Code index of the trampoline through which a function is entered from the host.

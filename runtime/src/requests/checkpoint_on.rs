@@ -1,5 +1,5 @@
-//! `--checkpoint-on` and `--checkpoint-to`: a program that checkpoints itself when a signal arrives, and goes on from there when
-//! it is started again.
+//! `--checkpoint-on` and `--checkpoint-to`: a program that checkpoints itself when a signal arrives, and goes on from
+//! there when it is started again.
 
 use crate::os::signals;
 use crate::requests::shared::Shared;
@@ -52,7 +52,8 @@ fn regular(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Finds the snapshots to go on from: `--resume`, or `--resume-latest`, or else `--checkpoint-to` if there is something.
+/// Finds the snapshots to go on from: `--resume`, or `--resume-latest`, or else `--checkpoint-to` if there is
+/// something.
 pub fn find(options: &Options) -> io::Result<Option<Candidates>> {
     let one = |path: &Path, own| {
         let paths = vec![path.to_owned()];
@@ -62,7 +63,9 @@ pub fn find(options: &Options) -> io::Result<Option<Candidates>> {
         let paths: Vec<PathBuf> = store::list(directory)?.into_iter().map(|(_, path)| path).collect();
         match (paths.is_empty(), own) {
             (true, true) => Ok(None),
-            (true, false) if !directory.exists() => Err(io::Error::new(io::ErrorKind::NotFound, "there is no such directory")),
+            (true, false) if !directory.exists() => {
+                Err(io::Error::new(io::ErrorKind::NotFound, "there is no such directory"))
+            }
             (true, false) => Err(io::Error::new(io::ErrorKind::NotFound, "there is no snapshot in it")),
             (false, own) => Ok(Some(Candidates { paths, own })),
         }

@@ -1,5 +1,6 @@
-//! The control thread: a private unix socket on which `dunlin ps` and `dunlin checkpoint` talk to this process (messages:
-//! [`dunlin_migrate::control`]). Whatever goes wrong here is never fatal to the program: then it just can't be reached.
+//! The control thread: a private unix socket on which `dunlin ps` and `dunlin checkpoint` talk to this process
+//! (messages: [`dunlin_migrate::control`]). Whatever goes wrong here is never fatal to the program: then it just can't
+//! be reached.
 
 use crate::os::signals::with_signals_blocked;
 use crate::requests::shared::{Job, Shared, Task, send};
@@ -22,8 +23,8 @@ const MAX_REQUEST: u64 = 64 << 10;
 /// How old a program is before it can be reached: those that live shorter don't pay for a socket.
 const AGE: Duration = Duration::from_millis(10);
 
-/// How soon the socket is tried again if it can't be had for the moment (the program may have taken all descriptors), and how long is
-/// waited at most between two attempts.
+/// How soon the socket is tried again if it can't be had for the moment (the program may have taken all descriptors),
+/// and how long is waited at most between two attempts.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
@@ -51,7 +52,8 @@ struct State {
 pub struct Control(Arc<State>);
 
 impl Control {
-    /// Starts the control thread, with every signal blocked. Creating the socket is left to the thread: the program needn't wait.
+    /// Starts the control thread, with every signal blocked. Creating the socket is left to the thread: the program
+    /// needn't wait.
     pub fn start(shared: &'static Shared) -> io::Result<Control> {
         let state = Arc::new(State::default());
         let theirs = state.clone();
@@ -96,7 +98,9 @@ fn create(state: &State) -> Option<UnixListener> {
                 return Some(listener);
             }
             Err(e) if passes(&e) => {
-                let waited = state.gone.wait_timeout_while(socket, pause, |s| matches!(s, Socket::Coming));
+                let waited = state
+                    .gone
+                    .wait_timeout_while(socket, pause, |s| matches!(s, Socket::Coming));
                 (socket, _) = waited.unwrap_or_else(|e| e.into_inner());
                 if !matches!(*socket, Socket::Coming) {
                     return None;
@@ -158,7 +162,9 @@ fn answer(mut stream: UnixStream, shared: &'static Shared) -> io::Result<()> {
             .info()
             .map_or_else(|| failed("the program is still starting"), Reply::Info),
         Ok(Request::Checkpoint { to, leave_running }) => match shared.info() {
-            Some(info) if !info.migratable => failed("the program was built with --no-migration: it can't be checkpointed"),
+            Some(info) if !info.migratable => {
+                failed("the program was built with --no-migration: it can't be checkpointed")
+            }
             _ if !to.is_absolute() => failed("the snapshot's path must be absolute"),
             _ => {
                 let task = Task::Checkpoint { to, leave_running };
@@ -282,7 +288,10 @@ mod tests {
 
     #[test]
     fn a_program_without_migration_points_says_so() {
-        let reply = ask(shared(false), r#"{"request":"checkpoint","to":"/x","leave_running":false}"#);
+        let reply = ask(
+            shared(false),
+            r#"{"request":"checkpoint","to":"/x","leave_running":false}"#,
+        );
         assert!(reply.contains("--no-migration"), "{reply}");
     }
 

@@ -1,8 +1,8 @@
 //! The file of `--checkpoint-to`: one program's alone while it runs, and one run's.
 //!
-//! Beside it lies `FILE.lock`, whose lock the program holds until it ends, so that two programs that are given the same file (by an
-//! exported `DUNLIN_OPTS`, say) don't replace each other's snapshots. What is in the file when the program goes on from somewhere else, or
-//! what someone else has put there since, is another run's, and is not replaced either.
+//! Beside it lies `FILE.lock`, whose lock the program holds until it ends, so that two programs that are given the same
+//! file (by an exported `DUNLIN_OPTS`, say) don't replace each other's snapshots. What is in the file when the program
+//! goes on from somewhere else, or what someone else has put there since, is another run's, and is not replaced either.
 
 use dunlin_interface::options::Options;
 use dunlin_migrate::snapshot::SnapshotError;
@@ -20,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum OwnFileError {
     /// Another process has it.
-    #[error("--checkpoint-to {0}: another process that runs writes its snapshot there; give each program a file of its own")]
+    #[error(
+        "--checkpoint-to {0}: another process that runs writes its snapshot there; give each program a file of its own"
+    )]
     InUse(PathBuf),
     /// It holds a snapshot, and the program goes on from another one.
     #[error(
@@ -184,7 +186,9 @@ fn lock(path: &Path) -> Result<(PathBuf, File), OwnFileError> {
             // Its last holder may have removed it between the two steps.
             Ok(()) if is_at(&file, &lock) => return Ok((lock, file)),
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
             Err(TryLockError::WouldBlock) => return Err(OwnFileError::InUse(path.to_owned())),
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
@@ -216,7 +220,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.snap");
         let first = OwnFile::take(&options(&path)).unwrap().unwrap();
-        let again = dir.path().join("./../").join(dir.path().file_name().unwrap()).join("s.snap");
+        let again = dir
+            .path()
+            .join("./../")
+            .join(dir.path().file_name().unwrap())
+            .join("s.snap");
         assert!(matches!(OwnFile::take(&options(&again)), Err(OwnFileError::InUse(_))));
         drop(first);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -256,7 +264,10 @@ mod tests {
         assert!(OwnFile::take(&resumed(&from)).is_ok(), "there is nothing to replace");
         fs::write(&path, "another run's").unwrap();
         assert!(matches!(OwnFile::take(&resumed(&from)), Err(OwnFileError::OtherRun(_))));
-        assert!(OwnFile::take(&resumed(&path)).is_ok(), "it is the one that is gone on from");
+        assert!(
+            OwnFile::take(&resumed(&path)).is_ok(),
+            "it is the one that is gone on from"
+        );
         assert!(
             OwnFile::take(&options(&path)).is_ok(),
             "as is the one that is there without --resume"

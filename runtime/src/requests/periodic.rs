@@ -1,9 +1,9 @@
 //! `--checkpoint-every`: snapshots in a directory while the program runs on.
 //!
-//! A thread keeps the time. When a snapshot is due it raises a request; at its next migration point the program's thread takes the
-//! state (without the memories' bytes) and forks. The copy finds the pages that have changed, and writes; the program goes on
-//! meanwhile. So the program stands still for as long as `fork` takes. Where the kernel refuses to fork, the program's thread
-//! writes by itself.
+//! A thread keeps the time. When a snapshot is due it raises a request; at its next migration point the program's
+//! thread takes the state (without the memories' bytes) and forks. The copy finds the pages that have changed, and
+//! writes; the program goes on meanwhile. So the program stands still for as long as `fork` takes. Where the kernel
+//! refuses to fork, the program's thread writes by itself.
 
 use crate::engine::running::Running;
 use crate::instance::detach;
@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 /// Stack of the thread that keeps the time, in bytes.
 const THREAD_STACK: usize = 128 << 10;
 
-/// Bytes of carried files that are kept in memory for the copy to write, at most. If more have changed, the program waits until they are
-/// written.
+/// Bytes of carried files that are kept in memory for the copy to write, at most. If more have changed, the program
+/// waits until they are written.
 const KEPT: u64 = 64 << 20;
 
 /// Whose turn it is.
@@ -77,17 +77,28 @@ pub struct Saver {
 impl Saver {
     /// A saver at rest. `resumed`: the snapshot that the program goes on from.
     /// `least`: the least number that its first snapshot may have; journals may have taken those below.
-    pub fn new(store: Store, every: Duration, shared: &'static Shared, resumed: Option<&Path>, least: u64) -> io::Result<Saver> {
+    pub fn new(
+        store: Store,
+        every: Duration,
+        shared: &'static Shared,
+        resumed: Option<&Path>,
+        least: u64,
+    ) -> io::Result<Saver> {
         let next = store.next_number()?.max(least);
         let inside = |path: &&Path| {
-            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let parent = path
+                .parent()
+                .filter(|p| !p.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
             parent
                 .canonicalize()
                 .ok()
                 .zip(store.directory().canonicalize().ok())
                 .is_some_and(|(a, b)| a == b)
         };
-        let base = resumed.filter(inside).and_then(|p| Some(p.file_name()?.to_str()?.to_owned()));
+        let base = resumed
+            .filter(inside)
+            .and_then(|p| Some(p.file_name()?.to_str()?.to_owned()));
         let progress = Progress {
             next,
             base,
@@ -130,7 +141,11 @@ impl Saver {
         while !progress.over {
             let left = due.saturating_duration_since(Instant::now());
             if !left.is_zero() {
-                progress = self.changed.wait_timeout(progress, left).unwrap_or_else(|e| e.into_inner()).0;
+                progress = self
+                    .changed
+                    .wait_timeout(progress, left)
+                    .unwrap_or_else(|e| e.into_inner())
+                    .0;
                 continue;
             }
             due = Instant::now() + self.every;
@@ -170,14 +185,16 @@ impl Saver {
         progress.next += 1;
         let base = progress.base.clone();
         let oldest = progress.oldest;
-        let captured = capture::capture(running).and_then(|state| self.next_journal(running, number, oldest).map(|()| state));
+        let captured =
+            capture::capture(running).and_then(|state| self.next_journal(running, number, oldest).map(|()| state));
         let running = &*running;
         if let Ok(state) = &captured {
             progress.wanted = state.wasi.files.chunks.iter().map(|c| (c.hash, ())).collect();
         }
         progress.turn = match captured {
             Ok(state) => {
-                // Files have no copy on write: contents that no earlier snapshot has are read while the program stands still.
+                // Files have no copy on write: contents that no earlier snapshot has are read while the program stands
+                // still.
                 let new = running.wasi.new_contents(&state.wasi, &progress.known, KEPT);
                 let new = new.ok().flatten();
                 let write = || self.write(running, &state, number, base.as_deref(), new.as_ref());
@@ -225,7 +242,8 @@ impl Saver {
             .write(number, base, state, &memories.bytes, &may_be_used, &contents)
     }
 
-    /// What the program changes from now on is undone in going back to the snapshot of this number, which is about to be written.
+    /// What the program changes from now on is undone in going back to the snapshot of this number, which is about to
+    /// be written.
     fn next_journal(&self, running: &mut Running, number: u64, oldest: u64) -> Result<(), CaptureError> {
         let Some(journal) = running.wasi.journal() else {
             return Ok(());
@@ -236,8 +254,8 @@ impl Saver {
         Ok(())
     }
 
-    /// A snapshot lies elsewhere that the files stand at now: going back to it is undoing what comes from now on. So whoever goes on from it,
-    /// with its own snapshots here as before, finds its journal.
+    /// A snapshot lies elsewhere that the files stand at now: going back to it is undoing what comes from now on. So
+    /// whoever goes on from it, with its own snapshots here as before, finds its journal.
     pub(crate) fn stands_at(&self, running: &mut Running, snapshot: [u8; 32]) -> io::Result<()> {
         let Some(journal) = running.wasi.journal() else {
             return Ok(());
@@ -356,6 +374,9 @@ fn received(bytes: io::Result<Vec<u8>>) -> Result<Written, String> {
                 ..Default::default()
             },
         }),
-        None => Err(message["error"].as_str().unwrap_or("it could not be written").to_owned()),
+        None => Err(message["error"]
+            .as_str()
+            .unwrap_or("it could not be written")
+            .to_owned()),
     }
 }

@@ -84,7 +84,8 @@ impl AtPoint for Requests {
 }
 
 impl Requests {
-    /// Serves what is pending: a `--checkpoint-on` signal, and other processes' requests. The program ends if one of them wants it.
+    /// Serves what is pending: a `--checkpoint-on` signal, and other processes' requests. The program ends if one of
+    /// them wants it.
     fn serve_requests(&self, running: &mut Running) -> Flow {
         self.shared.wake.clear();
         if self.shared.take_tick()
@@ -198,7 +199,9 @@ fn stands_at(running: &mut Running, saver: &'static Saver, snapshot: &Path) {
 /// Writes the program's own snapshot; returns its path.
 fn write_own(running: &mut Running, to: &CheckpointTo) -> Result<PathBuf, CaptureError> {
     match to {
-        CheckpointTo::File(own) => own.write(|path| capture::write_file(running, path, &Itself).map(|_| path.to_owned())),
+        CheckpointTo::File(own) => {
+            own.write(|path| capture::write_file(running, path, &Itself).map(|_| path.to_owned()))
+        }
         CheckpointTo::Directory(saver) => saver.write_now(running),
     }
 }

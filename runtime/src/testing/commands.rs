@@ -1,5 +1,5 @@
-//! `--commands`, for tests: calls exports as told on standard input, so that the specification's test scripts and fuzzed modules run
-//! through real executables. One line each:
+//! `--commands`, for tests: calls exports as told on standard input, so that the specification's test scripts and
+//! fuzzed modules run through real executables. One line each:
 //!
 //! ```text
 //!   ready                               instantiated (or: trap MESSAGE, and that is the end)
@@ -12,12 +12,14 @@
 //!                                       err MESSAGE     not possible
 //! ```
 //!
-//! `NAME` is an export's name as hexadecimal bytes (`-` if empty); `BITS` are hexadecimal digits. `digest` tells the state of all
-//! memories, globals and tables, in CRC-32s: of a memory's bytes, of which of a table's elements are null, and of the elements.
-//! `points` are the migration points passed so far, which only the test modes of [`crate::testing::force`] count.
+//! `NAME` is an export's name as hexadecimal bytes (`-` if empty); `BITS` are hexadecimal digits. `digest` tells the
+//! state of all memories, globals and tables, in CRC-32s: of a memory's bytes, of which of a table's elements are null,
+//! and of the elements. `points` are the migration points passed so far, which only the test modes of
+//! [`crate::testing::force`] count.
 //!
-//! With `--host-calls`, the reply comes after a line `call NAME TYPE:BITS ...` for each call of a host function since the last one, in
-//! order. A call that was undone, because the program was captured at it, is told when it is issued again.
+//! With `--host-calls`, the reply comes after a line `call NAME TYPE:BITS ...` for each call of a host function since
+//! the last one, in order. A call that was undone, because the program was captured at it, is told when it is issued
+//! again.
 //!
 //! With `--resume` the first reply is that of the command during which the snapshot was made.
 
@@ -75,7 +77,12 @@ impl Running {
         self.serve_lines(input, output)
     }
 
-    fn serve_from_a_call(&mut self, import: Option<u32>, input: impl BufRead, output: &mut impl Write) -> Result<(), Stop> {
+    fn serve_from_a_call(
+        &mut self,
+        import: Option<u32>,
+        input: impl BufRead,
+        output: &mut impl Write,
+    ) -> Result<(), Stop> {
         let func = match &self.invocation {
             Invocation::Start => None,
             Invocation::Export(name) => self.instance.program.module.exported_func(name),
@@ -182,7 +189,10 @@ impl Running {
             return "err not a name and a value".into();
         };
         let module = &self.instance.program.module;
-        let found = module.exports.iter().find(|e| e.kind == ExportKind::Global && e.name == name);
+        let found = module
+            .exports
+            .iter()
+            .find(|e| e.kind == ExportKind::Global && e.name == name);
         let declared = found.and_then(|e| Some((e.index, module.globals.get(e.index as usize)?)));
         match declared {
             Some((index, global)) if global.mutable && global.ty == value.ty() => {
@@ -204,7 +214,9 @@ fn caught<T>(ended: Result<T, Ending>) -> Result<Result<T, String>, Stop> {
 }
 
 fn results_line(results: &[Value]) -> String {
-    results.iter().fold("ok".into(), |line, &value| line + " " + &show(value))
+    results
+        .iter()
+        .fold("ok".into(), |line, &value| line + " " + &show(value))
 }
 
 /// Memories, globals and tables.

@@ -1,9 +1,9 @@
-//! The test modes that act on every Nth migration point: migration in place (`DUNLIN_FORCE_MIGRATE`), and a checkpoint at a point
-//! given by number (`DUNLIN_CHECKPOINT_AT`).
+//! The test modes that act on every Nth migration point: migration in place (`DUNLIN_FORCE_MIGRATE`), and a checkpoint
+//! at a point given by number (`DUNLIN_CHECKPOINT_AT`).
 //!
-//! Migration in place is a real one: the state goes through a snapshot's bytes, and before those are read the old native stack is
-//! filled with garbage, the old memory is unmapped, and the host's descriptors are closed. The new instance lies elsewhere,
-//! because its address space is reserved while the old one still has its own.
+//! Migration in place is a real one: the state goes through a snapshot's bytes, and before those are read the old
+//! native stack is filled with garbage, the old memory is unmapped, and the host's descriptors are closed. The new
+//! instance lies elsewhere, because its address space is reserved while the old one still has its own.
 
 use crate::engine::running::{Flow, Running};
 use crate::instance::InstanceError;
@@ -113,7 +113,8 @@ enum ForceError {
     Resume(#[from] ResumeError),
 }
 
-/// Moves the program to a new instance, through the bytes of a snapshot. `point` is the number of the point it stands at.
+/// Moves the program to a new instance, through the bytes of a snapshot. `point` is the number of the point it stands
+/// at.
 pub(crate) fn migrate_in_place(running: &mut Running, point: u64) -> Flow {
     match running.replace_instance(migrate) {
         Ok(()) => Flow::Go,

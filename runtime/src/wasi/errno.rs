@@ -31,8 +31,8 @@ macro_rules! errnos {
     };
 }
 
-// `Success` is never a failure and has no host number. Where the host has two names for one number (EAGAIN and EWOULDBLOCK, ENOTSUP
-// and EOPNOTSUPP, EDEADLK and EDEADLOCK), one is listed.
+// `Success` is never a failure and has no host number. Where the host has two names for one number (EAGAIN and
+// EWOULDBLOCK, ENOTSUP and EOPNOTSUPP, EDEADLK and EDEADLOCK), one is listed.
 errnos! {
     Success = 0;
     TooBig = 1 E2BIG;
@@ -150,7 +150,10 @@ mod tests {
     fn host_errors_keep_their_meaning() {
         assert_eq!(Errno::from(rustix::io::Errno::NOENT), Errno::NoEnt);
         assert_eq!(Errno::from(io::Error::from_raw_os_error(libc::ENOTSUP)), Errno::NotSup);
-        assert_eq!(Errno::from(io::Error::from_raw_os_error(libc::EWOULDBLOCK)), Errno::Again);
+        assert_eq!(
+            Errno::from(io::Error::from_raw_os_error(libc::EWOULDBLOCK)),
+            Errno::Again
+        );
         assert_eq!(Errno::from_host(99_999), Errno::Io);
         assert_eq!(Errno::NotCapable as u16, 76);
     }

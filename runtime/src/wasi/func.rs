@@ -104,7 +104,8 @@ pub fn resolve(module: &str, name: &str) -> Option<WasiFunc> {
     Some(WasiFunc { name, abi })
 }
 
-/// Arguments as the slots hold them. The compiler has checked the import's type, so there are as many as the function has.
+/// Arguments as the slots hold them. The compiler has checked the import's type, so there are as many as the function
+/// has.
 pub(in crate::wasi) struct Args<'a>(&'a [u64]);
 
 impl Args<'_> {
@@ -124,11 +125,12 @@ impl Args<'_> {
 impl Wasi {
     /// Calls a function.
     ///
-    /// `args` are the arguments as the slots hold them, one each; `memory` is linear memory 0 at its present size. Functions that
-    /// block wait for `wake` too.
+    /// `args` are the arguments as the slots hold them, one each; `memory` is linear memory 0 at its present size.
+    /// Functions that block wait for `wake` too.
     pub fn call(&mut self, f: WasiFunc, args: &[u64], memory: &mut [u8], wake: &Wake) -> Outcome {
         let (a, m, abi) = (Args(args), &mut Memory::new(memory), f.abi);
-        // The start of an undone poll belongs to the next poll, if that is the next call; it is, unless someone else is at work.
+        // The start of an undone poll belongs to the next poll, if that is the next call; it is, unless someone else is
+        // at work.
         if f.name != Function::PollOneoff {
             self.poll_started = None;
         }
@@ -225,7 +227,9 @@ mod tests {
 
     #[test]
     fn everything_that_may_be_imported_is_there() {
-        let all: std::collections::HashSet<_> = dunlin_format::imports::all().map(|(m, n)| resolve(m, n).expect(n)).collect();
+        let all: std::collections::HashSet<_> = dunlin_format::imports::all()
+            .map(|(m, n)| resolve(m, n).expect(n))
+            .collect();
         // The seven print functions are one.
         assert_eq!(all.len(), 46 + 45 + 1);
         assert_eq!(resolve(PREVIEW1, "fd_dup"), None);

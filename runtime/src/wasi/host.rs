@@ -19,7 +19,8 @@ pub(in crate::wasi) enum FileType {
 }
 
 impl FileType {
-    /// From the file type bits of a host's `st_mode`. Sockets in a file system can't be told apart; pipes have no name in WASI.
+    /// From the file type bits of a host's `st_mode`. Sockets in a file system can't be told apart; pipes have no name
+    /// in WASI.
     pub(in crate::wasi) fn from_mode(mode: u32) -> FileType {
         match mode & libc::S_IFMT {
             libc::S_IFBLK => FileType::BlockDevice,
@@ -181,8 +182,8 @@ impl Stat {
     }
 }
 
-/// The inode number shown for a host's file. The program sees one device, 1, whatever file systems its grants lie on; so the number
-/// is a mixture of the host's device and inode (two rounds of the finaliser of MurmurHash3).
+/// The inode number shown for a host's file. The program sees one device, 1, whatever file systems its grants lie on;
+/// so the number is a mixture of the host's device and inode (two rounds of the finaliser of MurmurHash3).
 pub(in crate::wasi) fn shown_inode(dev: u64, ino: u64) -> u64 {
     fn mix(mut x: u64) -> u64 {
         x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);

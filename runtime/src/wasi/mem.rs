@@ -1,12 +1,13 @@
 //! The program's memory as the functions of WASI see it: bounds-checked, little-endian, never a panic.
 //!
-//! Anything that lies outside is `EFAULT`. Functions check where their results go before they do anything, so that a bad pointer
-//! never leaves half a call behind.
+//! Anything that lies outside is `EFAULT`. Functions check where their results go before they do anything, so that a
+//! bad pointer never leaves half a call behind.
 
 use crate::wasi::errno::Errno;
 use std::ops::Range;
 
-/// The most buffers one read or write takes (Linux's IOV_MAX); a longer list makes a short transfer, which is always allowed.
+/// The most buffers one read or write takes (Linux's IOV_MAX); a longer list makes a short transfer, which is always
+/// allowed.
 const MAX_BUFFERS: u32 = 1024;
 
 /// Linear memory 0 during one call.
@@ -88,7 +89,8 @@ impl<'a> Memory<'a> {
         self.set(ptr, &value.to_le_bytes())
     }
 
-    /// The buffers of an array of `iovec` or `ciovec`, without empty ones and without those beyond what one transfer takes.
+    /// The buffers of an array of `iovec` or `ciovec`, without empty ones and without those beyond what one transfer
+    /// takes.
     pub(in crate::wasi) fn buffers(&self, ptr: u32, count: u32) -> Result<Vec<Range<usize>>, Errno> {
         self.array(ptr, count, 8)?;
         let mut buffers = Vec::with_capacity(count.min(MAX_BUFFERS) as usize);
@@ -111,8 +113,8 @@ impl<'a> Memory<'a> {
         buffers.iter().filter_map(|range| self.bytes.get(range.clone()))
     }
 
-    /// The bytes of buffers that [`Memory::buffers`] returned, to be written. If any two overlap, only the first buffer: a short
-    /// transfer.
+    /// The bytes of buffers that [`Memory::buffers`] returned, to be written. If any two overlap, only the first
+    /// buffer: a short transfer.
     pub(in crate::wasi) fn slices_mut(&mut self, buffers: &[Range<usize>]) -> Vec<&mut [u8]> {
         // Cut the memory apart in the order of addresses, then put the pieces in the order asked for.
         let mut order: Vec<usize> = (0..buffers.len()).collect();

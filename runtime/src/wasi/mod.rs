@@ -1,8 +1,8 @@
 //! WASI preview1: our own implementation, whose state can be taken out, carried elsewhere and put back.
 //!
-//! Everything of `wasi_snapshot_preview1` is there, and its predecessor `wasi_unstable` with its own layouts. One thread, no async
-//! runtime: a function that blocks polls its descriptor and the migration request at once (see `wait`); a request that comes
-//! first undoes the call, and it is issued again after the move.
+//! Everything of `wasi_snapshot_preview1` is there, and its predecessor `wasi_unstable` with its own layouts. One
+//! thread, no async runtime: a function that blocks polls its descriptor and the migration request at once (see
+//! `wait`); a request that comes first undoes the call, and it is issued again after the move.
 //!
 //! | file | functions |
 //! |------|-----------|
@@ -18,15 +18,16 @@
 //! | `sock` | `sock_accept`, `sock_recv`, `sock_send`, `sock_shutdown` |
 //! | `proc` | `proc_raise`, `sched_yield`; `proc_exit` is in `func` |
 //!
-//! No function returns `ENOSYS`. Limits, all visible to the program as errors: `fd_fdstat_set_flags` can't turn synchronous writes
-//! on after opening (`EINVAL`, as on Linux); `proc_raise` can't stop the program (`ENOTSUP`); `poll_oneoff` knows no CPU clocks
-//! (`ENOTSUP`). What can't move is listed by [`Wasi::obstacles`].
+//! No function returns `ENOSYS`. Limits, all visible to the program as errors: `fd_fdstat_set_flags` can't turn
+//! synchronous writes on after opening (`EINVAL`, as on Linux); `proc_raise` can't stop the program (`ENOTSUP`);
+//! `poll_oneoff` knows no CPU clocks (`ENOTSUP`). What can't move is listed by [`Wasi::obstacles`].
 //!
 //! What changes files or names passes `change`, on its way to the undo journal.
 //!
-//! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are; `touched`,
-//! `writes` and `chunked` know what of them has to be read, because `watch` sees what calls do; `restore` puts it back, with `place`
-//! looking where carried files go, `stage` putting them and `settle` giving them their permissions and times.
+//! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are;
+//! `touched`, `writes` and `chunked` know what of them has to be read, because `watch` sees what calls do; `restore`
+//! puts it back, with `place` looking where carried files go, `stage` putting them and `settle` giving them their
+//! permissions and times.
 
 mod calls;
 mod changes;
@@ -109,7 +110,8 @@ pub struct Wasi {
     aliases: HashMap<(u64, u64), u64>,
     /// Hashes of files already read.
     hashes: Hashes,
-    /// What snapshots of this run have carried so far, by grant and path: what of it is gone when the next one is taken was removed.
+    /// What snapshots of this run have carried so far, by grant and path: what of it is gone when the next one is taken
+    /// was removed.
     carried: Mutex<CarriedNames>,
     /// What the program has written, made and removed.
     touched: Touched,
@@ -171,8 +173,8 @@ impl Wasi {
         }
     }
 
-    /// The host for a program that starts: standard streams as descriptors 0 to 2, from 3 on listening sockets, then granted directories
-    /// (wasmtime's order).
+    /// The host for a program that starts: standard streams as descriptors 0 to 2, from 3 on listening sockets, then
+    /// granted directories (wasmtime's order).
     pub fn new(config: &WasiConfig) -> Result<Wasi, WasiError> {
         let mut wasi = Wasi {
             args: config.args.clone(),

@@ -1,8 +1,9 @@
 //! WASI rights: what a descriptor may be used for.
 //!
-//! A granted directory has every right that makes sense. Opening gives what wasmtime gives: `FD_READ` and `FD_WRITE` (with what
-//! only a writer may do) if they were asked for, and every other right that the directory hands on and that fits what was opened.
-//! From then on rights are kept: `fd_fdstat_set_rights` can only take them away, and every function checks them.
+//! A granted directory has every right that makes sense. Opening gives what wasmtime gives: `FD_READ` and `FD_WRITE`
+//! (with what only a writer may do) if they were asked for, and every other right that the directory hands on and that
+//! fits what was opened. From then on rights are kept: `fd_fdstat_set_rights` can only take them away, and every
+//! function checks them.
 
 pub(in crate::wasi) const FD_DATASYNC: u64 = 1 << 0;
 pub(in crate::wasi) const FD_READ: u64 = 1 << 1;

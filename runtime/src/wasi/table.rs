@@ -188,7 +188,10 @@ impl Table {
     }
 
     pub(in crate::wasi) fn get_mut(&mut self, fd: u32) -> Result<&mut Descriptor, Errno> {
-        self.slots.get_mut(fd as usize).and_then(Option::as_mut).ok_or(Errno::Badf)
+        self.slots
+            .get_mut(fd as usize)
+            .and_then(Option::as_mut)
+            .ok_or(Errno::Badf)
     }
 
     /// Every open descriptor, ascending by number.
@@ -226,7 +229,10 @@ impl Table {
 
     /// Closes a descriptor.
     pub(in crate::wasi) fn remove(&mut self, fd: u32) -> Result<Descriptor, Errno> {
-        self.slots.get_mut(fd as usize).and_then(Option::take).ok_or(Errno::Badf)
+        self.slots
+            .get_mut(fd as usize)
+            .and_then(Option::take)
+            .ok_or(Errno::Badf)
     }
 
     /// Gives the descriptor `from` the number `to`, closing what was there. Both must be open.
@@ -249,7 +255,10 @@ mod tests {
     fn numbers_are_the_lowest_free_ones() {
         let mut t = Table::default();
         let new = || Descriptor::stdio(Stdio::Stdout);
-        assert_eq!((t.insert(new()), t.insert(new()), t.insert(new())), (Ok(0), Ok(1), Ok(2)));
+        assert_eq!(
+            (t.insert(new()), t.insert(new()), t.insert(new())),
+            (Ok(0), Ok(1), Ok(2))
+        );
         t.remove(1).unwrap();
         assert_eq!(t.remove(1).err(), Some(Errno::Badf));
         assert_eq!((t.insert(new()), t.insert(new())), (Ok(1), Ok(3)));

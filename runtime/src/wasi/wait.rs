@@ -1,7 +1,8 @@
 //! Waiting for a host's descriptor and for a migration request at once.
 //!
-//! The rule of every blocking function: wait with [`ready`] before transferring; `Woken` with nothing transferred undoes the call
-//! ([`Stop::Interrupted`]), `Woken` after a partial transfer ends it with a short count. Nothing is lost and nothing happens twice.
+//! The rule of every blocking function: wait with [`ready`] before transferring; `Woken` with nothing transferred
+//! undoes the call ([`Stop::Interrupted`]), `Woken` after a partial transfer ends it with a short count. Nothing is
+//! lost and nothing happens twice.
 
 use crate::os::request::Wake;
 use crate::wasi::errno::Errno;
@@ -28,8 +29,9 @@ impl<E: Into<Errno>> From<E> for Stop {
 const PATIENCE: Duration = Duration::from_millis(10);
 const MOST_DOUBLED: u32 = 12;
 
-/// A call that doesn't wait, but may have work for seconds. It asks in between whether it is to be undone. It begins anew then, so each
-/// time that it has been undone it works on twice as long before it gives way: it comes to its end though snapshots are due all the time.
+/// A call that doesn't wait, but may have work for seconds. It asks in between whether it is to be undone. It begins
+/// anew then, so each time that it has been undone it works on twice as long before it gives way: it comes to its end
+/// though snapshots are due all the time.
 pub(in crate::wasi) struct Work<'a> {
     wake: &'a Wake,
     until: Instant,

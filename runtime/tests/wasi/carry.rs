@@ -194,13 +194,20 @@ fn what_is_there_already_is_kept_or_replaced() {
     let (kept, replaced) = (inode("large"), inode("a/same"));
     let mut g = g.moved(&carrying(there.path(), GrantMode::CarryAll));
     assert_eq!(inode("large"), kept, "the same contents are left alone");
-    assert_ne!(inode("a/same"), replaced, "a new file takes the old one's place at once");
+    assert_ne!(
+        inode("a/same"),
+        replaced,
+        "a new file takes the old one's place at once"
+    );
     let mut now = tree(there.path());
     now.retain(|n| n.0 != "stranger");
     assert_eq!(now, tree(here.path()));
     assert_eq!(fs::read(at("stranger")).unwrap(), b"mine");
     let warnings = g.wasi.warnings();
-    assert!(warnings.len() == 1 && warnings[0].contains("\"stranger\""), "{warnings:?}");
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("\"stranger\""),
+        "{warnings:?}"
+    );
     assert_eq!(g.path_call("path_unlink_file", ROOT, "a/same"), 0);
 }
 
@@ -248,7 +255,10 @@ fn what_can_not_be_carried_is_said_before() {
     );
     assert_eq!(g.wasi.capture().unwrap_err().0, obstacles);
     // What isn't open doesn't matter if only what is open is carried.
-    assert_eq!(Guest::with(&carrying(dir.path(), GrantMode::Carry)).wasi.obstacles(), []);
+    assert_eq!(
+        Guest::with(&carrying(dir.path(), GrantMode::Carry)).wasi.obstacles(),
+        []
+    );
 }
 
 #[test]
@@ -438,7 +448,10 @@ fn a_race_with_a_link_is_never_won() {
             }
         }
         stop.store(true, Relaxed);
-        assert!(put > 0 && refused > 0, "the race was not run: {put} put, {refused} refused");
+        assert!(
+            put > 0 && refused > 0,
+            "the race was not run: {put} put, {refused} refused"
+        );
     });
     assert_eq!(fs::read(dir.path().join("out/secret")).unwrap(), b"secret");
     assert_eq!(fs::read_dir(dir.path().join("out")).unwrap().count(), 1);

@@ -85,15 +85,24 @@ fn linking() {
     assert_eq!(g.call("path_readlink", &[ROOT, p, n, DATA.into(), 2, OUT.into()]), 0);
     assert_eq!(g.u32(OUT), 2);
     assert_eq!(
-        g.call("path_readlink", &[ROOT, p, n, DATA.into(), u64::from(u32::MAX), OUT.into()]),
+        g.call(
+            "path_readlink",
+            &[ROOT, p, n, DATA.into(), u64::from(u32::MAX), OUT.into()]
+        ),
         FAULT
     );
     let [p, n] = g.string(PATH, "f");
-    assert_eq!(g.call("path_readlink", &[ROOT, p, n, DATA.into(), 100, OUT.into()]), INVAL);
+    assert_eq!(
+        g.call("path_readlink", &[ROOT, p, n, DATA.into(), 100, OUT.into()]),
+        INVAL
+    );
     // What a link of the host's own names is none of the program's business.
     symlink("/etc/passwd", dir.path().join("host")).unwrap();
     let [p, n] = g.string(PATH, "host");
-    assert_eq!(g.call("path_readlink", &[ROOT, p, n, DATA.into(), 100, OUT.into()]), PERM);
+    assert_eq!(
+        g.call("path_readlink", &[ROOT, p, n, DATA.into(), 100, OUT.into()]),
+        PERM
+    );
 }
 
 #[test]

@@ -131,9 +131,17 @@ fn no_path_leads_out() {
             }
             assert!(g.stat(base, true, path).is_err(), "{path}");
             let [p, n] = g.string(PATH, path);
-            assert_ne!(g.call("path_filestat_set_times", &[base, 1, p, n, 0, 1, 4]), 0, "{path}");
+            assert_ne!(
+                g.call("path_filestat_set_times", &[base, 1, p, n, 0, 1, 4]),
+                0,
+                "{path}"
+            );
         }
-        assert_ne!(g.path_call("path_create_directory", ROOT, format!("{path}/new")), 0, "{path}");
+        assert_ne!(
+            g.path_call("path_create_directory", ROOT, format!("{path}/new")),
+            0,
+            "{path}"
+        );
         assert_ne!(
             g.path_call("path_unlink_file", ROOT, format!("{path}/../beside")),
             0,
@@ -225,7 +233,9 @@ fn a_race_with_a_link_is_never_won() {
                 }
                 Err(_) => refused += 1,
             }
-            let _ = g.open(ROOT, "race/new", CREAT, WRITE, 0).map(|fd| g.call("fd_close", &[fd]));
+            let _ = g
+                .open(ROOT, "race/new", CREAT, WRITE, 0)
+                .map(|fd| g.call("fd_close", &[fd]));
             let _ = g.path_call("path_unlink_file", ROOT, "race/secret2");
         }
         stop.store(true, Relaxed);
@@ -240,7 +250,8 @@ fn a_race_with_a_link_is_never_won() {
 #[test]
 fn the_proc_file_system_can_not_be_written() {
     let mut g = Guest::with(&config(&[(Path::new("/proc"), "/proc")]));
-    // In a thread's or process's directory of ours; where openat2 is missing, the link `self` is absolute and refused already.
+    // In a thread's or process's directory of ours; where openat2 is missing, the link `self` is absolute and refused
+    // already.
     let pid = std::process::id();
     for path in [format!("{pid}/mem"), format!("{pid}/oom_score_adj")] {
         assert_eq!(g.open(ROOT, &path, 0, READ | WRITE, 0), Err(ACCES), "{path}");

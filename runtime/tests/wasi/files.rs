@@ -109,7 +109,10 @@ fn several_buffers_and_bad_ones() {
     assert_eq!(fs::metadata(dir.path().join("f")).unwrap().len(), 16);
     // A full table is no reason to lose a file, and a bad pointer opens nothing.
     let [p, len] = g.string(PATH, "g");
-    assert_eq!(g.call("path_open", &[ROOT, 0, p, len, CREAT, READ, 0, 0, 0xffff_ffff]), FAULT);
+    assert_eq!(
+        g.call("path_open", &[ROOT, 0, p, len, CREAT, READ, 0, 0, 0xffff_ffff]),
+        FAULT
+    );
     assert!(!dir.path().join("g").exists());
 }
 
@@ -174,7 +177,9 @@ fn opening_as_asked() {
         g.call("fd_close", &[f]);
     }
     for (path, oflags) in [("d", 0), ("d/", 0), ("ld", DIRECTORY), ("ld/", DIRECTORY), (".", 0)] {
-        let d = g.open(ROOT, path, oflags, 0, 0).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let d = g
+            .open(ROOT, path, oflags, 0, 0)
+            .unwrap_or_else(|e| panic!("{path}: {e}"));
         assert_eq!(g.open(d, "x", 0, READ, 0), Err(NOENT));
         assert_eq!(g.read(d, 9), Err(ISDIR));
         assert_eq!(g.write(d, b"x"), Err(ISDIR));
@@ -279,16 +284,25 @@ fn attributes_and_times() {
     let f = g.open(ROOT, "f", 0, READ | WRITE, 0).unwrap();
     assert_eq!(g.call("fd_filestat_get", &[f, OUT.into()]), 0);
     assert_eq!((g.u64(OUT + 8), g.u8(OUT + 16)), (file.0, 4));
-    assert_eq!(g.call("fd_filestat_set_times", &[f, 1_000_000_001, 2_000_000_002, 1 | 4]), 0);
+    assert_eq!(
+        g.call("fd_filestat_set_times", &[f, 1_000_000_001, 2_000_000_002, 1 | 4]),
+        0
+    );
     g.stat(ROOT, false, "f").unwrap();
     assert_eq!((g.u64(OUT + 40), g.u64(OUT + 48)), (1_000_000_001, 2_000_000_002));
     let [p, n] = g.string(PATH, "l");
-    assert_eq!(g.call("path_filestat_set_times", &[ROOT, 1, p, n, 0, 3_000_000_003, 4]), 0);
+    assert_eq!(
+        g.call("path_filestat_set_times", &[ROOT, 1, p, n, 0, 3_000_000_003, 4]),
+        0
+    );
     g.stat(ROOT, false, "f").unwrap();
     assert_eq!((g.u64(OUT + 40), g.u64(OUT + 48)), (1_000_000_001, 3_000_000_003));
     g.stat(ROOT, false, "l").unwrap();
     assert_ne!(g.u64(OUT + 48), 3_000_000_003);
-    assert_eq!(g.call("path_filestat_set_times", &[ROOT, 0, p, n, 0, 4_000_000_004, 4]), 0);
+    assert_eq!(
+        g.call("path_filestat_set_times", &[ROOT, 0, p, n, 0, 4_000_000_004, 4]),
+        0
+    );
     g.stat(ROOT, false, "l").unwrap();
     assert_eq!(g.u64(OUT + 48), 4_000_000_004);
     assert_eq!(g.call("path_filestat_set_times", &[ROOT, 1, p, n, 0, 0, 8]), 0);

@@ -1,5 +1,5 @@
-//! Files that go back: random changes through the program's calls, with an undo journal; then what going back restores, killed at any
-//! moment, and what it refuses because others have changed something.
+//! Files that go back: random changes through the program's calls, with an undo journal; then what going back restores,
+//! killed at any moment, and what it refuses because others have changed something.
 
 use crate::guest::*;
 use dunlin_format::module::ModuleHash;
@@ -154,7 +154,10 @@ fn change(g: &mut Guest, r: &mut Random, open: &mut Vec<u64>) {
             g.call("path_link", &[ROOT, 0, a, b, ROOT, c, d]);
         }
         17 => {
-            let ([a, b], [c, d]) = (g.string(PATH, ["b", "a", "nowhere"][r.next(3) as usize]), g.string(PATH2, &q));
+            let ([a, b], [c, d]) = (
+                g.string(PATH, ["b", "a", "nowhere"][r.next(3) as usize]),
+                g.string(PATH2, &q),
+            );
             g.call("path_symlink", &[a, b, ROOT, c, d]);
         }
         _ => {
@@ -167,8 +170,8 @@ fn change(g: &mut Guest, r: &mut Random, open: &mut Vec<u64>) {
     }
 }
 
-/// Runs a random program for a while; returns the trees at its snapshots, beginning with number 0. `oldest`: the first snapshot to which one
-/// can go back in the end.
+/// Runs a random program for a while; returns the trees at its snapshots, beginning with number 0. `oldest`: the first
+/// snapshot to which one can go back in the end.
 fn random_run(g: &mut Guest, data: &Path, seed: u64, oldest: u64) -> Vec<Tree> {
     let mut r = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let (mut trees, mut open) = (vec![tree(data)], Vec::new());
@@ -215,8 +218,8 @@ fn populate(data: &Path) {
     sparse.set_len(3 << 20).unwrap();
     sparse.write_all_at(b"end", (3 << 20) - 3).unwrap();
     // Its times must come back too, so they must differ from any that are made now.
-    let old =
-        fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_nanos(1_500_000_000_123_456_789));
+    let old = fs::FileTimes::new()
+        .set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_nanos(1_500_000_000_123_456_789));
     for name in ["a", "b", "d/a", "d/c", "d"] {
         fs::File::open(data.join(name)).unwrap().set_times(old).unwrap();
     }
@@ -243,7 +246,11 @@ fn everything_goes_back_to_any_snapshot() {
         let trees = random_run(&mut g, data, seed, if seed % 3 == 0 { seed % 4 } else { 0 });
         drop(g);
         let number = seed % 4;
-        let from = if number == 0 { From::Beginning } else { From::Own(number) };
+        let from = if number == 0 {
+            From::Beginning
+        } else {
+            From::Own(number)
+        };
         let (lineage, told, _) = way
             .go_back(from, &config(&[(data, "/")]))
             .unwrap_or_else(|e| panic!("seed {seed}: {e}"));
@@ -252,11 +259,18 @@ fn everything_goes_back_to_any_snapshot() {
         let linked = true;
         let strip = |t: &Tree| -> Tree {
             let one = |(n, (w, m, t, l)): (&String, &(String, u32, i64, Vec<String>))| {
-                (n.clone(), (w.clone(), *m, *t, if linked { l.clone() } else { Vec::new() }))
+                (
+                    n.clone(),
+                    (w.clone(), *m, *t, if linked { l.clone() } else { Vec::new() }),
+                )
             };
             t.iter().map(one).collect()
         };
-        same(&strip(&trees[number as usize]), &strip(&tree(data)), &format!("seed {seed}"));
+        same(
+            &strip(&trees[number as usize]),
+            &strip(&tree(data)),
+            &format!("seed {seed}"),
+        );
         let own = format!("{number:010}");
         let mut left: Vec<_> = fs::read_dir(saves)
             .unwrap()
@@ -335,7 +349,11 @@ type Meddling = (fn(&Path), &'static str, Option<(&'static str, &'static str)>);
 
 const MEDDLING: [Meddling; 9] = [
     (|d| append(&d.join("a")), "a", None),
-    (|d| append(&d.join("new")), "new", Some(("new.aside-1", "mine, toomore"))),
+    (
+        |d| append(&d.join("new")),
+        "new",
+        Some(("new.aside-1", "mine, toomore")),
+    ),
     (
         |d| fs::write(d.join("d/b"), "other").unwrap(),
         "d/b",
@@ -356,7 +374,11 @@ const MEDDLING: [Meddling; 9] = [
     ),
     (|d| fs::write(d.join("a"), "").unwrap(), "a", Some(("a.aside-1", ""))),
     // Through another name of a file that the program has removed.
-    (|d| append(&d.join("d/keeps")), "d/gone", Some(("d/gone.aside-1", "textmore"))),
+    (
+        |d| append(&d.join("d/keeps")),
+        "d/gone",
+        Some(("d/gone.aside-1", "textmore")),
+    ),
     // A link that the program has made leads elsewhere.
     (
         |d| {
@@ -429,7 +451,10 @@ fn what_was_removed_by_others_cant_come_back() {
     );
     config.accept_changed = true;
     let (_, told, _) = way.go_back(From::Own(1), &config).unwrap();
-    assert!(told.iter().any(|t| t.contains("can't be brought back whole")), "{told:?}");
+    assert!(
+        told.iter().any(|t| t.contains("can't be brought back whole")),
+        "{told:?}"
+    );
 }
 
 /// What others do between an attempt that was killed and the next one is found, too.
@@ -447,7 +472,9 @@ fn others_are_noticed_between_two_attempts() {
         let fd = g.open(ROOT, "a", 0, READ | WRITE, 0).unwrap();
         g.write(fd, b"mine").unwrap();
         for n in 0..2000 {
-            let fd = g.open(ROOT, format!("many{n}").as_str(), CREAT, READ | WRITE, 0).unwrap();
+            let fd = g
+                .open(ROOT, format!("many{n}").as_str(), CREAT, READ | WRITE, 0)
+                .unwrap();
             g.call("fd_close", &[fd]);
         }
         drop(g);
@@ -492,7 +519,8 @@ fn others_are_noticed_between_two_attempts() {
     same(&strip(was), &strip(tree(data)), "gone back");
 }
 
-/// A file that lost its only name before the oldest snapshot is the snapshot's business: what was kept of it is gone, and nothing hinders.
+/// A file that lost its only name before the oldest snapshot is the snapshot's business: what was kept of it is gone,
+/// and nothing hinders.
 #[test]
 fn what_was_kept_may_be_gone_with_its_journal() {
     let (data, saves) = places(false);
@@ -500,7 +528,9 @@ fn what_was_kept_may_be_gone_with_its_journal() {
     populate(data);
     let way = rollback(saves, false);
     let mut g = begin(&way, data);
-    let files: Vec<u64> = ["b", "c/a"].map(|p| g.open(ROOT, p, 0, READ | WRITE, 0).unwrap()).to_vec();
+    let files: Vec<u64> = ["b", "c/a"]
+        .map(|p| g.open(ROOT, p, 0, READ | WRITE, 0).unwrap())
+        .to_vec();
     g.wasi.journal().unwrap().next(1).unwrap();
     for name in ["b", "c/a", "d/b"] {
         assert_eq!(g.path_call("path_unlink_file", ROOT, name), 0);
@@ -547,7 +577,9 @@ fn what_was_kept_must_be_there() {
 fn carried_files_elsewhere_are_not_compared() {
     let (_data, _saves, way, _) = changed();
     let other = tempdir().unwrap();
-    let (_, told, _) = way.go_back(From::Own(1), &carrying(other.path(), GrantMode::Carry)).unwrap();
+    let (_, told, _) = way
+        .go_back(From::Own(1), &carrying(other.path(), GrantMode::Carry))
+        .unwrap();
     assert!(told.is_empty(), "{told:?}");
 }
 
@@ -593,7 +625,11 @@ fn the_program_sees_no_names_of_the_journals() {
     assert_eq!(links(&mut g), 1);
     assert_eq!(g.path_call("path_unlink_file", ROOT, "c/b"), 0);
     assert_eq!(links(&mut g), 0);
-    assert_eq!(g.state().files.unlinked.len(), 1, "a file that has no name travels as one");
+    assert_eq!(
+        g.state().files.unlinked.len(),
+        1,
+        "a file that has no name travels as one"
+    );
     assert_eq!(g.read(fd, 9), Ok(b"text".to_vec()));
 }
 
@@ -644,7 +680,9 @@ fn snapshots_in_a_granted_directory_are_hidden() {
         assert_eq!(rename(&mut g, "d", "e"), BUSY);
         let carried = g.state().files.nodes;
         assert!(
-            !carried.iter().any(|n| n.path.contains("saves") || n.path.contains("restore")),
+            !carried
+                .iter()
+                .any(|n| n.path.contains("saves") || n.path.contains("restore")),
             "{carried:?}"
         );
         assert!(saves.join("0000000001.snap").exists());

@@ -209,7 +209,14 @@ impl Guest {
     }
 
     /// `path_open`, following symbolic links.
-    pub fn open(&mut self, dir: u64, path: impl AsRef<[u8]>, oflags: u64, rights: u64, fdflags: u64) -> Result<u64, u64> {
+    pub fn open(
+        &mut self,
+        dir: u64,
+        path: impl AsRef<[u8]>,
+        oflags: u64,
+        rights: u64,
+        fdflags: u64,
+    ) -> Result<u64, u64> {
         self.open_with(dir, 1, path, oflags, rights, fdflags)
     }
 

@@ -123,7 +123,11 @@ fn paths_can_not_leave_the_grant() {
         .is_ok()
     );
     assert!(restore(&dir, &state(vec![directory(5, "d", true, None)])).is_err());
-    assert_eq!(fs::read_dir(dir.path().join("in")).unwrap().count(), 6, "nothing was created");
+    assert_eq!(
+        fs::read_dir(dir.path().join("in")).unwrap().count(),
+        6,
+        "nothing was created"
+    );
 }
 
 fn stdio(fd: u32, stream: Stdio, rights: u64) -> Descriptor {
@@ -169,7 +173,10 @@ fn rights_beyond_a_fresh_programs_are_refused() {
             let d = &mut forged.descriptors[n];
             if d.inheriting >> bit & 1 == 0 {
                 d.inheriting |= 1 << bit;
-                assert!(restore(&dir, &forged).is_err(), "inherited right {bit} of descriptor {n}");
+                assert!(
+                    restore(&dir, &forged).is_err(),
+                    "inherited right {bit} of descriptor {n}"
+                );
                 refused += 1;
             }
         }

@@ -1,12 +1,13 @@
-//! Calls that don't wait, but have work for long: a migration request undoes them, too, and they come to their end all the same.
+//! Calls that don't wait, but have work for long: a migration request undoes them, too, and they come to their end all
+//! the same.
 
 use crate::guest::*;
 use dunlin_runtime::wasi::Outcome;
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
-/// Makes the call while a request is always pending, as often as it is undone; returns how often that was, and the longest time that the
-/// request had to wait at first.
+/// Makes the call while a request is always pending, as often as it is undone; returns how often that was, and the
+/// longest time that the request had to wait at first.
 fn until_done(g: &mut Guest, name: &str, args: &[u64]) -> (u32, Duration) {
     g.wake.raise();
     let mut first = None;

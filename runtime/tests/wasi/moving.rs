@@ -53,7 +53,10 @@ fn open_files_go_on_where_they_were() {
         _ => None,
     });
     let files = files.collect::<Vec<_>>();
-    assert_eq!(files, [(0, "a/new", 100, 4), (read, "a/b/read", 4, 10), (log, "log", 8, 8)]);
+    assert_eq!(
+        files,
+        [(0, "a/new", 100, 4), (read, "a/b/read", 4, 10), (log, "log", 8, 8)]
+    );
     let text = format!("{state:?}");
     assert!(
         !text.contains(here.path().to_str().unwrap()),
@@ -194,7 +197,10 @@ fn what_is_not_a_file_can_not_move() {
     let mut g = Guest::with(&config(&[(dir.path(), "/"), (Path::new("/dev"), "/dev")]));
     g.open(3, "p", 0, READ, 0).unwrap();
     g.open(4, "null", 0, READ | WRITE, 0).unwrap();
-    assert_eq!(g.wasi.obstacles(), [Obstacle::Special { fd: 5 }, Obstacle::Special { fd: 6 }]);
+    assert_eq!(
+        g.wasi.obstacles(),
+        [Obstacle::Special { fd: 5 }, Obstacle::Special { fd: 6 }]
+    );
 }
 
 #[test]
@@ -304,5 +310,8 @@ fn standard_streams_keep_their_identity_under_any_number() {
         Resource::Stdio { stream, .. } => Some((d.fd, stream)),
         _ => None,
     });
-    assert_eq!(streams.collect::<Vec<_>>(), [(2, Stdio::Stderr), (f as u32, Stdio::Stdout)]);
+    assert_eq!(
+        streams.collect::<Vec<_>>(),
+        [(2, Stdio::Stderr), (f as u32, Stdio::Stdout)]
+    );
 }

@@ -1,4 +1,5 @@
-//! Standard input as a file, a pipe, and nothing. Each test runs itself again as a child whose standard input it chooses.
+//! Standard input as a file, a pipe, and nothing. Each test runs itself again as a child whose standard input it
+//! chooses.
 
 use crate::guest::*;
 use dunlin_migrate::state::wasi::{Resource, Stdio};
@@ -84,7 +85,10 @@ fn a_file_is_read_on_from_where_it_was() {
 
 #[test]
 fn a_blocked_read_of_a_pipe_is_undone_and_loses_nothing() {
-    if let Some(mut child) = spawn("stdio::a_blocked_read_of_a_pipe_is_undone_and_loses_nothing", Host::piped()) {
+    if let Some(mut child) = spawn(
+        "stdio::a_blocked_read_of_a_pipe_is_undone_and_loses_nothing",
+        Host::piped(),
+    ) {
         let mut input = child.stdin.take().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(200));
         input.write_all(b"late").unwrap();
@@ -148,7 +152,10 @@ fn a_connected_socket_can_be_standard_input() {
     let dir = tempdir().unwrap();
     let mut g = Guest::new(dir.path());
     let [iovs, count] = g.buffer(2);
-    assert_eq!(g.call("sock_recv", &[0, iovs, count, 0, OUT.into(), u64::from(OUT + 8)]), 0);
+    assert_eq!(
+        g.call("sock_recv", &[0, iovs, count, 0, OUT.into(), u64::from(OUT + 8)]),
+        0
+    );
     assert_eq!(g.bytes(DATA, g.u32(OUT)), b"he");
     assert_eq!(g.read(0, 10), Ok(b"llo".to_vec()));
     assert_eq!(g.call("sock_shutdown", &[0, 1]), 0);

@@ -1,5 +1,5 @@
-//! What may block: named pipes, sockets, sleeps. A migration request undoes a call that has done nothing, and ends one that has
-//! done something with a short count; either way nothing is lost or doubled.
+//! What may block: named pipes, sockets, sleeps. A migration request undoes a call that has done nothing, and ends one
+//! that has done something with a short count; either way nothing is lost or doubled.
 
 use crate::guest::*;
 use dunlin_runtime::wasi::{Obstacle, Outcome};
@@ -157,7 +157,9 @@ fn a_sleep_keeps_its_deadline_through_a_move() {
             wake.raise();
         });
         let f = dunlin_runtime::wasi::resolve("wasi_snapshot_preview1", "poll_oneoff").unwrap();
-        let outcome = g.wasi.call(f, &[IOV.into(), DATA.into(), 1, OUT.into()], &mut g.memory, wake);
+        let outcome = g
+            .wasi
+            .call(f, &[IOV.into(), DATA.into(), 1, OUT.into()], &mut g.memory, wake);
         assert_eq!(outcome, Outcome::Interrupted);
     });
     let state = g.state();
@@ -181,7 +183,10 @@ fn a_sleep_keeps_its_deadline_through_a_move() {
     let resumed = Instant::now();
     assert_eq!(g.poll(1), Outcome::Return(0));
     let left = resumed.elapsed();
-    assert_eq!((g.u32(OUT), g.u64(DATA), g.u16(DATA + 8), g.u8(DATA + 10)), (1, 77, 0, 0));
+    assert_eq!(
+        (g.u32(OUT), g.u64(DATA), g.u16(DATA + 8), g.u8(DATA + 10)),
+        (1, 77, 0, 0)
+    );
     let slept = g.monotonic() - start;
     assert!(
         left < Duration::from_millis(1400),
@@ -308,7 +313,10 @@ fn sockets_accept_receive_send_and_shut_down() {
         peer.write_all(b"c").unwrap();
         peer
     });
-    assert_eq!(g.call("sock_recv", &[c, iovs, count, 2, OUT.into(), u64::from(OUT + 8)]), 0);
+    assert_eq!(
+        g.call("sock_recv", &[c, iovs, count, 2, OUT.into(), u64::from(OUT + 8)]),
+        0
+    );
     assert_eq!(g.bytes(DATA, g.u32(OUT)), b"abc");
     let mut peer = all.join().unwrap();
     g.set(DATA, b"xyz");

@@ -1,4 +1,5 @@
-//! What the program has made, changed and removed travels with `--carry`, open or not; and nobody's change of a file is missed.
+//! What the program has made, changed and removed travels with `--carry`, open or not; and nobody's change of a file is
+//! missed.
 
 use crate::carry::tree;
 use crate::guest::*;

@@ -110,7 +110,11 @@ fn a_listening_socket_is_made_again() {
     let mut config = config(&[(here.path(), "/")]);
     config.listen = vec![free];
     let mut g = Guest::with(&config);
-    assert_eq!(g.call("fd_prestat_get", &[4, OUT.into()]), 0, "directories come after it");
+    assert_eq!(
+        g.call("fd_prestat_get", &[4, OUT.into()]),
+        0,
+        "directories come after it"
+    );
     assert_eq!(g.call("fd_fdstat_set_flags", &[3, NONBLOCK]), 0);
     let state = g.state();
     assert_eq!(state.files.listeners, [free.to_string()]);

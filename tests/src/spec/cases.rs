@@ -1,5 +1,6 @@
-//! From scripts to cases: a module to compile, and what is done with it. An instance that shares nothing with others is a case as it
-//! stands; instances that import from each other, or what the suite's host module holds beyond functions, are linked into one.
+//! From scripts to cases: a module to compile, and what is done with it. An instance that shares nothing with others is
+//! a case as it stands; instances that import from each other, or what the suite's host module holds beyond functions,
+//! are linked into one.
 
 use super::interface::{Interface, Misfit};
 use super::link::{self, Part};

@@ -3,8 +3,8 @@
 use dunlin_format::types as dunlin;
 use std::collections::HashMap;
 use wasmparser::{
-    AbstractHeapType, CompositeInnerType, ExternalKind, FuncType, GlobalType, HeapType, MemoryType, Parser, Payload, RefType,
-    TableType, TypeRef, UnpackedIndex, ValType,
+    AbstractHeapType, CompositeInnerType, ExternalKind, FuncType, GlobalType, HeapType, MemoryType, Parser, Payload,
+    RefType, TableType, TypeRef, UnpackedIndex, ValType,
 };
 
 /// A module's imports, exports, and the types of everything in it. Index spaces are WebAssembly's: imports first.
@@ -72,10 +72,11 @@ impl Interface {
             match payload? {
                 Payload::TypeSection(section) => {
                     for group in section {
-                        self.types.extend(group?.into_types().map(|ty| match ty.composite_type.inner {
-                            CompositeInnerType::Func(ty) => Some(ty),
-                            _ => None,
-                        }));
+                        self.types
+                            .extend(group?.into_types().map(|ty| match ty.composite_type.inner {
+                                CompositeInnerType::Func(ty) => Some(ty),
+                                _ => None,
+                            }));
                     }
                 }
                 Payload::ImportSection(section) => {
@@ -95,13 +96,17 @@ impl Interface {
                         });
                     }
                 }
-                Payload::FunctionSection(section) => self.funcs.extend(section.into_iter().collect::<Result<Vec<_>, _>>()?),
+                Payload::FunctionSection(section) => {
+                    self.funcs.extend(section.into_iter().collect::<Result<Vec<_>, _>>()?)
+                }
                 Payload::TableSection(section) => {
                     for table in section {
                         self.tables.push(table?.ty);
                     }
                 }
-                Payload::MemorySection(section) => self.memories.extend(section.into_iter().collect::<Result<Vec<_>, _>>()?),
+                Payload::MemorySection(section) => self
+                    .memories
+                    .extend(section.into_iter().collect::<Result<Vec<_>, _>>()?),
                 Payload::TagSection(section) => {
                     for tag in section {
                         self.tags.push(tag?.func_type_idx);
@@ -124,9 +129,15 @@ impl Interface {
         Ok(())
     }
 
-    /// Does it export something under this name that fits an import of `user`'s? With `grown`, sizes are not compared: whoever
-    /// links must compare them when the program runs.
-    pub fn satisfies(&self, name: &str, user: &Interface, wanted: TypeRef, grown: bool) -> Result<(ExternalKind, u32), Misfit> {
+    /// Does it export something under this name that fits an import of `user`'s? With `grown`, sizes are not compared:
+    /// whoever links must compare them when the program runs.
+    pub fn satisfies(
+        &self,
+        name: &str,
+        user: &Interface,
+        wanted: TypeRef,
+        grown: bool,
+    ) -> Result<(ExternalKind, u32), Misfit> {
         let &(kind, index) = self.exports.get(name).ok_or(Misfit::Unknown)?;
         let at = index as usize;
         let fits = match (kind, wanted) {
@@ -135,7 +146,9 @@ impl Interface {
             (ExternalKind::Global, TypeRef::Global(ty)) => {
                 let own = self.globals[at];
                 let (is, wants) = (own.content_type, ty.content_type);
-                own.mutable == ty.mutable && self.subtype(is, user, wants) && (!ty.mutable || user.subtype(wants, self, is))
+                own.mutable == ty.mutable
+                    && self.subtype(is, user, wants)
+                    && (!ty.mutable || user.subtype(wants, self, is))
             }
             (ExternalKind::Table, TypeRef::Table(ty)) => {
                 let own = &self.tables[at];
@@ -156,7 +169,11 @@ impl Interface {
             }
             _ => false,
         };
-        if fits { Ok((kind, index)) } else { Err(Misfit::Incompatible) }
+        if fits {
+            Ok((kind, index))
+        } else {
+            Err(Misfit::Incompatible)
+        }
     }
 
     /// Does a function that the host offers fit an import?
@@ -167,7 +184,9 @@ impl Interface {
         let simple = |types: &[ValType]| types.iter().map(ValType::to_string).collect::<Vec<_>>();
         let shown = |types: &[dunlin::ValType]| types.iter().map(dunlin::ValType::to_string).collect::<Vec<_>>();
         match self.types.get(ty as usize) {
-            Some(Some(ty)) if simple(ty.params()) == shown(&offered.params) && simple(ty.results()) == shown(&offered.results) => {
+            Some(Some(ty))
+                if simple(ty.params()) == shown(&offered.params) && simple(ty.results()) == shown(&offered.results) =>
+            {
                 Ok(())
             }
             _ => Err(Misfit::Incompatible),
@@ -187,8 +206,9 @@ impl Interface {
             return "?".into();
         };
         open.push(index);
-        let list =
-            |types: &[ValType], open: &mut Vec<u32>| types.iter().map(|&t| self.value(t, open)).collect::<Vec<_>>().join(" ");
+        let list = |types: &[ValType], open: &mut Vec<u32>| {
+            types.iter().map(|&t| self.value(t, open)).collect::<Vec<_>>().join(" ")
+        };
         let text = format!("({} -> {})", list(ty.params(), open), list(ty.results(), open));
         open.pop();
         text
@@ -217,8 +237,7 @@ impl Interface {
 
     fn heap_subtype(&self, a: RefType, other: &Interface, b: RefType) -> bool {
         use AbstractHeapType::{Exn, Extern, Func, NoExn, NoExtern, NoFunc};
-        let bottom_of =
-            |ty: HeapType, tops: &[AbstractHeapType]| matches!(ty, HeapType::Abstract { shared: false, ty } if tops.contains(&ty));
+        let bottom_of = |ty: HeapType, tops: &[AbstractHeapType]| matches!(ty, HeapType::Abstract { shared: false, ty } if tops.contains(&ty));
         let (x, y) = (a.heap_type(), b.heap_type());
         let concrete = |ty: HeapType| matches!(ty, HeapType::Concrete(_));
         self.heap(x, &mut Vec::new()) == other.heap(y, &mut Vec::new())
@@ -246,7 +265,9 @@ mod tests {
         };
         let (exporter, importer) = (Interface::of(&binary(exporter)), Interface::of(&binary(importer)));
         let import = &importer.imports[0];
-        exporter.satisfies(&import.name, &importer, import.ty, false).map(|_| ())
+        exporter
+            .satisfies(&import.name, &importer, import.ty, false)
+            .map(|_| ())
     }
 
     #[test]
@@ -254,14 +275,19 @@ mod tests {
         let exporter = r#"(module (type $a (func)) (type $f (func (param (ref null $a))))
             (func (export "f") (type $f)) (global (export "g") (ref $a) (ref.func 1)) (func (type $a)))"#;
         let import = |what: &str| {
-            format!(r#"(module (type (func (result i32))) (type $v (func)) (type $w (func (param i32))) (import "m" {what}))"#)
+            format!(
+                r#"(module (type (func (result i32))) (type $v (func)) (type $w (func (param i32))) (import "m" {what}))"#
+            )
         };
         assert_eq!(fits(exporter, &import(r#""f" (func (param (ref null $v)))"#)), Ok(()));
         assert_eq!(
             fits(exporter, &import(r#""f" (func (param (ref null $w)))"#)),
             Err(Misfit::Incompatible)
         );
-        assert_eq!(fits(exporter, &import(r#""f" (global i32)"#)), Err(Misfit::Incompatible));
+        assert_eq!(
+            fits(exporter, &import(r#""f" (global i32)"#)),
+            Err(Misfit::Incompatible)
+        );
         assert_eq!(fits(exporter, &import(r#""h" (global i32)"#)), Err(Misfit::Unknown));
         for (ty, fit) in [
             ("(ref $v)", true),
@@ -270,7 +296,11 @@ mod tests {
             ("(ref $w)", false),
             ("(mut (ref $v))", false),
         ] {
-            assert_eq!(fits(exporter, &import(&format!(r#""g" (global {ty})"#))).is_ok(), fit, "{ty}");
+            assert_eq!(
+                fits(exporter, &import(&format!(r#""g" (global {ty})"#))).is_ok(),
+                fit,
+                "{ty}"
+            );
         }
     }
 

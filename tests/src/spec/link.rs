@@ -1,8 +1,9 @@
 //! A static linker: one module in place of several instances that import from each other.
 //!
-//! Index spaces are laid end to end, imports become what they stand for. Segments become passive; what instantiation does with them,
-//! and the start function, become an exported function per instance, so that instances come to be one after the other, and what one
-//! did before it trapped stays. So the merged module is valid exactly if the instances are and their imports fit.
+//! Index spaces are laid end to end, imports become what they stand for. Segments become passive; what instantiation
+//! does with them, and the start function, become an exported function per instance, so that instances come to be one
+//! after the other, and what one did before it trapped stays. So the merged module is valid exactly if the instances
+//! are and their imports fit.
 
 use super::interface::Interface;
 use dunlin_format::imports::SPECTEST;
@@ -12,8 +13,9 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use wasm_encoder::reencode::{Error, Reencode};
 use wasm_encoder::{
-    CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection, Encode, EntityType, ExportKind, ExportSection, Function,
-    FunctionSection, GlobalSection, ImportSection, Instruction, MemorySection, Module, TableSection, TagSection, TypeSection,
+    CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection, Encode, EntityType, ExportKind,
+    ExportSection, Function, FunctionSection, GlobalSection, ImportSection, Instruction, MemorySection, Module,
+    TableSection, TagSection, TypeSection,
 };
 use wasmparser::{DataKind, ElementItems, ElementKind, ExternalKind, Parser, Payload, TypeRef};
 
@@ -60,8 +62,8 @@ struct Map {
 impl Reencode for Map {
     type Error = Infallible;
 
-    /// What is read from an imported global becomes the global's own expression: constant expressions may read imported globals
-    /// only, and none is left.
+    /// What is read from an imported global becomes the global's own expression: constant expressions may read imported
+    /// globals only, and none is left.
     fn const_expr(&mut self, expr: wasmparser::ConstExpr<'_>) -> Result<ConstExpr> {
         Ok(ConstExpr::raw(self.constant(expr)?))
     }
@@ -130,7 +132,8 @@ struct Sections {
     elements: ElementSection,
     code: CodeSection,
     data: DataSection,
-    /// The code of each part's functions comes after that of earlier parts, and the functions that instantiate at the end.
+    /// The code of each part's functions comes after that of earlier parts, and the functions that instantiate at the
+    /// end.
     inits: Vec<Function>,
     /// Is [`PRINT`] called before every operator?
     dense: bool,
@@ -139,8 +142,8 @@ struct Sections {
 /// The host function that does nothing.
 const PRINT: &str = "print";
 
-/// Merges parts whose imports were found to fit. With `dense`, a host function that does nothing is called before every operator:
-/// a migration point, at which all that the operators before it left is live.
+/// Merges parts whose imports were found to fit. With `dense`, a host function that does nothing is called before every
+/// operator: a migration point, at which all that the operators before it left is live.
 pub fn link(parts: &[Part<'_>], dense: bool) -> Vec<u8> {
     merge(parts, dense).expect("parts are valid modules")
 }
@@ -170,7 +173,10 @@ fn merge(parts: &[Part<'_>], dense: bool) -> Result<Vec<u8>> {
     if !out.tags.is_empty() {
         module.section(&out.tags);
     }
-    module.section(&out.globals).section(&out.exports).section(&out.elements);
+    module
+        .section(&out.globals)
+        .section(&out.exports)
+        .section(&out.elements);
     module.section(&DataCountSection { count: out.data.len() });
     module.section(&out.code).section(&out.data);
     Ok(module.finish())
@@ -195,7 +201,8 @@ fn index(parts: &[Part<'_>], out: &mut Sections) -> Result<Vec<Map>> {
                 && !host.contains_key(import.name.as_str())
             {
                 host.insert(&import.name, host.len() as u32);
-                out.imports.import(SPECTEST, &import.name, EntityType::Function(types + ty));
+                out.imports
+                    .import(SPECTEST, &import.name, EntityType::Function(types + ty));
             }
         }
         types += part.interface.types.len() as u32;
@@ -310,8 +317,16 @@ fn check_sizes(part: &Part<'_>, map: &Map, init: &mut Function) {
     let (mut memories, mut tables) = (map.memories.iter(), map.tables.iter());
     for import in &part.interface.imports {
         let (size, wide, least) = match import.ty {
-            TypeRef::Memory(ty) => (memories.next().map(|&m| Instruction::MemorySize(m)), ty.memory64, ty.initial),
-            TypeRef::Table(ty) => (tables.next().map(|&t| Instruction::TableSize(t)), ty.table64, ty.initial),
+            TypeRef::Memory(ty) => (
+                memories.next().map(|&m| Instruction::MemorySize(m)),
+                ty.memory64,
+                ty.initial,
+            ),
+            TypeRef::Table(ty) => (
+                tables.next().map(|&t| Instruction::TableSize(t)),
+                ty.table64,
+                ty.initial,
+            ),
             _ => continue,
         };
         init.instruction(&size.expect("every import has an index"));
@@ -323,11 +338,17 @@ fn check_sizes(part: &Part<'_>, map: &Map, init: &mut Function) {
                 .instruction(&Instruction::I32LtU);
         }
         init.instruction(&Instruction::If(wasm_encoder::BlockType::Empty));
-        init.instruction(&Instruction::Unreachable).instruction(&Instruction::End);
+        init.instruction(&Instruction::Unreachable)
+            .instruction(&Instruction::End);
     }
 }
 
-fn elements(section: wasmparser::ElementSectionReader<'_>, map: &mut Map, out: &mut Sections, init: &mut Function) -> Result<()> {
+fn elements(
+    section: wasmparser::ElementSectionReader<'_>,
+    map: &mut Map,
+    out: &mut Sections,
+    init: &mut Function,
+) -> Result<()> {
     for (index, element) in (map.elements..).zip(section) {
         let element = element?;
         let len = match &element.items {
@@ -360,7 +381,12 @@ fn elements(section: wasmparser::ElementSectionReader<'_>, map: &mut Map, out: &
     Ok(())
 }
 
-fn data(section: wasmparser::DataSectionReader<'_>, map: &mut Map, out: &mut Sections, init: &mut Function) -> Result<()> {
+fn data(
+    section: wasmparser::DataSectionReader<'_>,
+    map: &mut Map,
+    out: &mut Sections,
+    init: &mut Function,
+) -> Result<()> {
     for (index, segment) in (map.data..).zip(section) {
         let segment = segment?;
         out.data.passive(segment.data.iter().copied());

@@ -1,6 +1,6 @@
-//! The official test suite's scripts (`.wast`), read ([`script`]), taken apart into cases ([`cases`]), linked where instances share
-//! something ([`link`]), and run through real executables ([`run`]); with the list of what is left out and why ([`skips`]), and a
-//! table of what came of it ([`report`]).
+//! The official test suite's scripts (`.wast`), read ([`script`]), taken apart into cases ([`cases`]), linked where
+//! instances share something ([`link`]), and run through real executables ([`run`]); with the list of what is left out
+//! and why ([`skips`]), and a table of what came of it ([`report`]).
 
 pub mod cases;
 pub mod interface;

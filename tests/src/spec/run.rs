@@ -11,7 +11,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Stack for forced migration, in bytes: every migration copies the whole stack, and some scripts overflow it on purpose.
+/// Stack for forced migration, in bytes: every migration copies the whole stack, and some scripts overflow it on
+/// purpose.
 const SMALL_STACK: &str = "65536";
 
 /// How long a run may take.
@@ -147,7 +148,9 @@ pub fn check(id: &str, start: &Instantiation, code: &Code, program: &Program, mo
             .and_then(|n| n.parse().ok());
         match points {
             Some(points) => out.points = points,
-            None => out.wrong.push(format!("{}: {mode:?}: no number of points: {outcome}", id)),
+            None => out
+                .wrong
+                .push(format!("{}: {mode:?}: no number of points: {outcome}", id)),
         }
     }
     if outcome.code() != 0 {

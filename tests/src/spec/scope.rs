@@ -1,5 +1,5 @@
-//! Which modules of the suite Dunlin must compile: those that are valid with the features it supports. Told independently of the
-//! compiler, so that what it refuses for lack of a feature must be refused for a reason.
+//! Which modules of the suite Dunlin must compile: those that are valid with the features it supports. Told
+//! independently of the compiler, so that what it refuses for lack of a feature must be refused for a reason.
 
 use super::interface::Interface;
 use wasmparser::{TypeRef, Validator, WasmFeatures};

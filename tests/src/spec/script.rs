@@ -114,7 +114,11 @@ pub enum Expect {
 
 /// Reads a script. `folder` names it in ids.
 pub fn read(folder: &str, path: &Path) -> Script {
-    let file = path.file_name().expect("a script has a name").to_string_lossy().into_owned();
+    let file = path
+        .file_name()
+        .expect("a script has a name")
+        .to_string_lossy()
+        .into_owned();
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
     let text = String::from_utf8_lossy(&bytes);
     read_text(&format!("{folder}/{file}"), &text)
@@ -194,15 +198,25 @@ impl Reader<'_> {
                 let wasm = wasm.unwrap_or_else(|| Err("it is an instance of no module".into()));
                 self.instantiate(id, wasm, instance.map(|n| n.name().to_owned()), Instantiation::Instance);
             }
-            WastDirective::AssertMalformed { mut module, message, .. }
-            | WastDirective::AssertInvalid { mut module, message, .. }
-            | WastDirective::AssertMalformedCustom { mut module, message, .. }
-            | WastDirective::AssertInvalidCustom { mut module, message, .. } => self.out.refused.push(Refused {
+            WastDirective::AssertMalformed {
+                mut module, message, ..
+            }
+            | WastDirective::AssertInvalid {
+                mut module, message, ..
+            }
+            | WastDirective::AssertMalformedCustom {
+                mut module, message, ..
+            }
+            | WastDirective::AssertInvalidCustom {
+                mut module, message, ..
+            } => self.out.refused.push(Refused {
                 id,
                 wasm: encode(&mut module).ok(),
                 message: message.to_owned(),
             }),
-            WastDirective::AssertUnlinkable { mut module, message, .. } => {
+            WastDirective::AssertUnlinkable {
+                mut module, message, ..
+            } => {
                 let wasm = module.encode().map_err(|e| e.to_string());
                 self.instantiate(id, wasm, None, Instantiation::Unlinkable(message.to_owned()));
             }
@@ -216,7 +230,9 @@ impl Reader<'_> {
                 let expect = expected.map_or_else(|e| Expect::Inexpressible(e.0), Expect::Return);
                 self.execute(id, line, exec, expect);
             }
-            WastDirective::AssertTrap { exec, message, .. } => self.execute(id, line, exec, Expect::Trap(message.to_owned())),
+            WastDirective::AssertTrap { exec, message, .. } => {
+                self.execute(id, line, exec, Expect::Trap(message.to_owned()))
+            }
             WastDirective::AssertExhaustion { call, message, .. } => {
                 self.invoke(id, line, call, Expect::Trap(message.to_owned()), true);
             }
@@ -231,7 +247,9 @@ impl Reader<'_> {
                 });
                 let assertions = assertions.count();
                 for _ in 0..assertions.max(1) {
-                    self.out.unsupported.push((id.clone(), "threads".into(), assertions > 0));
+                    self.out
+                        .unsupported
+                        .push((id.clone(), "threads".into(), assertions > 0));
                 }
             }
             WastDirective::Wait { .. } => self.out.unsupported.push((id, "threads".into(), false)),
@@ -273,7 +291,9 @@ impl Reader<'_> {
     fn execute(&mut self, id: String, line: usize, exec: WastExecute<'_>, expect: Expect) {
         match exec {
             WastExecute::Invoke(invoke) => self.invoke(id, line, invoke, expect, true),
-            WastExecute::Get { module, global, .. } => self.step(id, line, module, Action::Get(global.to_owned()), expect, true),
+            WastExecute::Get { module, global, .. } => {
+                self.step(id, line, module, Action::Get(global.to_owned()), expect, true)
+            }
             WastExecute::Wat(mut module) => {
                 let wasm = module.encode().map_err(|e| e.to_string());
                 let expect = match expect {

@@ -1,5 +1,5 @@
-//! `spec-skips.txt`: what of the suite is left out, one line each, with the reason. The list must be exact: an entry that isn't
-//! needed fails the tests as surely as one that is missing.
+//! `spec-skips.txt`: what of the suite is left out, one line each, with the reason. The list must be exact: an entry
+//! that isn't needed fails the tests as surely as one that is missing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ pub fn path() -> PathBuf {
     crate::tools::root().join("tests/spec-skips.txt")
 }
 
-/// The list: id to reason. `DUNLIN_SPEC_SKIPS=write` makes the tests write it anew, to be read over before it is committed.
+/// The list: id to reason. `DUNLIN_SPEC_SKIPS=write` makes the tests write it anew, to be read over before it is
+/// committed.
 pub fn read() -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(path()).unwrap_or_default();
     text.lines()
@@ -49,5 +50,9 @@ pub fn check(found: &BTreeMap<String, String>) {
         "left out, but not (so) in spec-skips.txt:\n{}",
         missing.join("\n")
     );
-    assert!(stale.is_empty(), "in spec-skips.txt, but not left out:\n{}", stale.join("\n"));
+    assert!(
+        stale.is_empty(),
+        "in spec-skips.txt, but not left out:\n{}",
+        stale.join("\n")
+    );
 }

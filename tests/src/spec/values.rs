@@ -94,7 +94,11 @@ fn core_pattern(core: &WastRetCore<'_>) -> Result<Pattern, Inexpressible> {
         WastRetCore::RefFunc(_) => Pattern::NotNull("funcref"),
         WastRetCore::V128(lanes) => super::vector::lanes(lanes),
         WastRetCore::Either(cases) => Pattern::Either(cases.iter().map(core_pattern).collect::<Result<_, _>>()?),
-        other => return Err(Inexpressible(format!("a result that needs garbage collection: {other:?}"))),
+        other => {
+            return Err(Inexpressible(format!(
+                "a result that needs garbage collection: {other:?}"
+            )));
+        }
     })
 }
 

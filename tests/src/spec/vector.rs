@@ -47,7 +47,10 @@ mod tests {
         assert!(pattern.accepts("v128", bits));
         assert!(!pattern.accepts("v128", bits ^ 1 << 127));
         assert!(!pattern.accepts("i64", bits));
-        let nans = lanes(&V128Pattern::F64x2([NanPattern::CanonicalNan, NanPattern::ArithmeticNan]));
+        let nans = lanes(&V128Pattern::F64x2([
+            NanPattern::CanonicalNan,
+            NanPattern::ArithmeticNan,
+        ]));
         assert!(nans.accepts("v128", 0x7ff8_0000_0000_0001_fff8_0000_0000_0000));
         assert!(!nans.accepts("v128", 0x7ff8_0000_0000_0000_fff8_0000_0000_0001));
         let either = Pattern::Either(vec![pattern, nans]);

@@ -85,7 +85,11 @@ pub(super) fn is_writing(saves: &Path) -> bool {
 /// The processes that a process has forked.
 fn children(pid: u32) -> Vec<i32> {
     let mut found = Vec::new();
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
         found.extend(text.split_whitespace().filter_map(|p| p.parse::<i32>().ok()));
     }
@@ -119,7 +123,13 @@ pub(super) fn pause(random: &mut Random, arch: Arch, least: u64, most: u64) {
 }
 
 /// Strikes. Returns without waiting for the program's end.
-pub(super) fn strike(blow: Blow, running: &mut Running, arch: Arch, saves: &Path, random: &mut Random) -> Result<(), String> {
+pub(super) fn strike(
+    blow: Blow,
+    running: &mut Running,
+    arch: Arch,
+    saves: &Path,
+    random: &mut Random,
+) -> Result<(), String> {
     let before = newest(saves);
     let advanced = |_: &mut Running| newest(saves) > before;
     match blow {
@@ -130,7 +140,9 @@ pub(super) fn strike(blow: Blow, running: &mut Running, arch: Arch, saves: &Path
             }
         }
         Blow::Writing => {
-            if until(running, "a new snapshot", advanced)? && until(running, "a snapshot being written", |_| is_writing(saves))? {
+            if until(running, "a new snapshot", advanced)?
+                && until(running, "a snapshot being written", |_| is_writing(saves))?
+            {
                 pause(random, arch, 50, 3_000);
             }
         }

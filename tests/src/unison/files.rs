@@ -1,4 +1,5 @@
-//! A directory with all that must come back: names, kinds, contents, permissions, links, and times that a program has set.
+//! A directory with all that must come back: names, kinds, contents, permissions, links, and times that a program has
+//! set.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Metadata, Permissions};
@@ -134,10 +135,16 @@ fn difference(want: &Entry, have: &Entry) -> String {
         what.push("other contents".to_owned());
     }
     if want.same_as != have.same_as {
-        what.push(format!("the same file as {:?} instead of {:?}", have.same_as, want.same_as));
+        what.push(format!(
+            "the same file as {:?} instead of {:?}",
+            have.same_as, want.same_as
+        ));
     }
     if want.modified != have.modified {
-        what.push(format!("modified at {:?} instead of {:?}", have.modified, want.modified));
+        what.push(format!(
+            "modified at {:?} instead of {:?}",
+            have.modified, want.modified
+        ));
     }
     what.join(", ")
 }
@@ -159,8 +166,8 @@ pub fn litter(below: &Path, saves: &Path) -> Vec<String> {
     found
 }
 
-/// Puts into an empty directory what a program may find there: files with various permissions, times in the past and two names,
-/// directories, links.
+/// Puts into an empty directory what a program may find there: files with various permissions, times in the past and
+/// two names, directories, links.
 pub fn furnish(dir: &Path) {
     let write = |name: &str, len: usize, mode: u32| {
         let path = dir.join(name);
@@ -204,7 +211,10 @@ mod tests {
         let changes: [fn(&Path); 9] = [
             |d| fs::write(d.join("old/plain"), "other").expect("a write"),
             |d| {
-                let file = File::options().write(true).open(d.join("old/tool")).expect("it is there");
+                let file = File::options()
+                    .write(true)
+                    .open(d.join("old/tool"))
+                    .expect("it is there");
                 let then = file.metadata().and_then(|m| m.modified()).expect("a time");
                 std::os::unix::fs::FileExt::write_all_at(&file, b"X", 70_000).expect("a write");
                 file.set_modified(then).expect("times can be set");
@@ -213,10 +223,13 @@ mod tests {
             |d| fs::remove_file(d.join("old/twice")).expect("it is there"),
             |d| {
                 let bytes = fs::read(d.join("old/twice")).expect("it is there");
-                let then = fs::metadata(d.join("old/twice")).and_then(|m| m.modified()).expect("a time");
+                let then = fs::metadata(d.join("old/twice"))
+                    .and_then(|m| m.modified())
+                    .expect("a time");
                 fs::remove_file(d.join("old/twice")).expect("it is there");
                 fs::write(d.join("old/twice"), bytes).expect("a write");
-                fs::set_permissions(d.join("old/twice"), Permissions::from_mode(0o640)).expect("permissions can be set");
+                fs::set_permissions(d.join("old/twice"), Permissions::from_mode(0o640))
+                    .expect("permissions can be set");
                 let file = File::open(d.join("old/twice")).expect("it is there");
                 file.set_modified(then).expect("times can be set");
             },

@@ -1,5 +1,5 @@
-//! A journey: a program is started, struck, and started again with the same command, until it has been killed often enough; then it may
-//! end, and is compared with one that nobody disturbed.
+//! A journey: a program is started, struck, and started again with the same command, until it has been killed often
+//! enough; then it may end, and is compared with one that nobody disturbed.
 
 use super::blows::{self, Blow, newest, pause, strike};
 use super::disk::Disk;
@@ -61,7 +61,8 @@ impl Plan {
     }
 }
 
-/// A directory in memory, if there is such a file system: what is synced there costs no time, so that there can be many kills.
+/// A directory in memory, if there is such a file system: what is synced there costs no time, so that there can be many
+/// kills.
 fn fast_scratch() -> TempDir {
     let mut builder = tempfile::Builder::new();
     let builder = builder.prefix("dunlin-test-");
@@ -81,7 +82,12 @@ fn reference(guest: &Guest, args: &[String]) -> Arc<Reference> {
     type Cell = Arc<OnceLock<Arc<Reference>>>;
     static MADE: LazyLock<Mutex<HashMap<Vec<String>, Cell>>> = LazyLock::new(Mutex::default);
     let key = [&[format!("{guest:?}")], args].concat();
-    let cell = MADE.lock().unwrap_or_else(|e| e.into_inner()).entry(key).or_default().clone();
+    let cell = MADE
+        .lock()
+        .unwrap_or_else(|e| e.into_inner())
+        .entry(key)
+        .or_default()
+        .clone();
     let make = || {
         let dir = fast_scratch();
         furnish(dir.path());
@@ -325,7 +331,8 @@ impl Plan {
                     false => Err(format!("{}\n{outcome}", wrong.join("\n"))),
                 }
             }
-            // Its newest snapshot was taken when it had said that it gives up, and not yet ended: it can't get on from there.
+            // Its newest snapshot was taken when it had said that it gives up, and not yet ended: it can't get on from
+            // there.
             GAVE_UP if self.patience <= IMPATIENT && outcome.stderr.is_empty() => Ok(true),
             code if lacked && code != WRONG => Ok(false),
             _ => Err(format!("an exit code that must not be:\n{outcome}")),

@@ -1,5 +1,5 @@
-//! Programs that are killed at any instant, with their files: after "start again" with the same command, again and again, a program
-//! must end as if nothing had happened, and so must its files.
+//! Programs that are killed at any instant, with their files: after "start again" with the same command, again and
+//! again, a program must end as if nothing had happened, and so must its files.
 
 mod blows;
 mod disk;

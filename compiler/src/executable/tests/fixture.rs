@@ -1,12 +1,12 @@
-//! A runtime of a few instructions, with everything the executable writer looks at: placeholders, symbols, a section that isn't
-//! loaded. Written by the `object` crate's own ELF writer.
+//! A runtime of a few instructions, with everything the executable writer looks at: placeholders, symbols, a section
+//! that isn't loaded. Written by the `object` crate's own ELF writer.
 
 use dunlin_format::arch::Arch;
 use dunlin_format::image::{META_ADDR, TEXT_ADDR};
 use object::Endianness;
 use object::elf::{
-    EM_AARCH64, EM_X86_64, ET_EXEC, PF_R, PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, SHT_PROGBITS, STB_GLOBAL, STB_LOCAL, STT_FUNC,
-    STT_NOTYPE,
+    EM_AARCH64, EM_X86_64, ET_EXEC, PF_R, PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, SHT_PROGBITS, STB_GLOBAL, STB_LOCAL,
+    STT_FUNC, STT_NOTYPE,
 };
 use object::write::elf::{FileHeader, ProgramHeader, SectionHeader, Sym, Writer};
 
@@ -19,7 +19,9 @@ pub fn runtime(arch: Arch) -> Vec<u8> {
         // mov eax, TEXT; call rax; mov edi, eax; mov eax, exit; syscall
         Arch::X86_64 => (
             EM_X86_64,
-            vec![0xb8, 0, 0, 0, 0x40, 0xff, 0xd0, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05],
+            vec![
+                0xb8, 0, 0, 0, 0x40, 0xff, 0xd0, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05,
+            ],
         ),
         // movz x1, TEXT >> 16, lsl 16; blr x1; mov x8, exit; svc 0
         Arch::Aarch64 => (
@@ -33,7 +35,8 @@ pub fn runtime(arch: Arch) -> Vec<u8> {
     let mut out = Vec::new();
     let mut w = Writer::new(Endianness::Little, true, &mut out);
 
-    let names = [".text", ".dunlin.meta", ".dunlin.text", ".comment"].map(|name| (w.add_section_name(name.as_bytes()), name));
+    let names =
+        [".text", ".dunlin.meta", ".dunlin.text", ".comment"].map(|name| (w.add_section_name(name.as_bytes()), name));
     w.reserve_null_section_index();
     let indices = names.map(|_| w.reserve_section_index());
     w.reserve_symtab_section_index();
@@ -50,15 +53,18 @@ pub fn runtime(arch: Arch) -> Vec<u8> {
             ("_start", STB_GLOBAL, STT_FUNC, 0, START_ADDR),
         ],
     ];
-    let symbols = symbols.concat().into_iter().map(|(name, bind, kind, section, value)| Sym {
-        name: Some(w.add_string(name.as_bytes())),
-        section: Some(indices[section]),
-        st_info: bind << 4 | kind,
-        st_other: 0,
-        st_shndx: 0,
-        st_value: value,
-        st_size: 0,
-    });
+    let symbols = symbols
+        .concat()
+        .into_iter()
+        .map(|(name, bind, kind, section, value)| Sym {
+            name: Some(w.add_string(name.as_bytes())),
+            section: Some(indices[section]),
+            st_info: bind << 4 | kind,
+            st_other: 0,
+            st_shndx: 0,
+            st_value: value,
+            st_size: 0,
+        });
     let symbols: Vec<Sym> = symbols.collect();
     w.reserve_null_symbol_index();
     for symbol in &symbols {
@@ -68,7 +74,12 @@ pub fn runtime(arch: Arch) -> Vec<u8> {
     w.reserve_file_header();
     w.reserve_program_headers(3);
     let contents: [&[u8]; 4] = [&start, &[0; 16], &[0; 16], b"made by hand\0"];
-    let places = [(START_ADDR, PF_R | PF_X), (META_ADDR, PF_R), (TEXT_ADDR, PF_R | PF_X), (0, 0)];
+    let places = [
+        (START_ADDR, PF_R | PF_X),
+        (META_ADDR, PF_R),
+        (TEXT_ADDR, PF_R | PF_X),
+        (0, 0),
+    ];
     let offsets = [0, 1, 2, 3].map(|n| w.reserve(contents[n].len(), if n < 3 { 0x1000 } else { 1 }));
     w.reserve_symtab();
     w.reserve_strtab();

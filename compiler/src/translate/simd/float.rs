@@ -68,7 +68,8 @@ fn compare(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
 }
 
 impl Translator<'_, '_, '_> {
-    /// `pmin(x, y)`: `y` where `y < x`, else `x`, NaNs' bits included. The code generators know this pattern, in this order.
+    /// `pmin(x, y)`: `y` where `y < x`, else `x`, NaNs' bits included. The code generators know this pattern, in this
+    /// order.
     fn pseudo_min(&mut self, shape: Type) {
         let (x, y) = self.pop_vectors(shape);
         let less = self.b.ins().fcmp(FloatCC::LessThan, y, x);

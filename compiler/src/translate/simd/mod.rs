@@ -1,14 +1,14 @@
 //! Vector instructions (Core 2.4.3).
 //!
-//! A v128 is an I8X16 wherever the translator keeps it: in locals, on the operand stack, as block parameters, in the record, in
-//! slots and globals. An instruction casts it to the shape it works on, and back. Casts are little endian on every
-//! architecture, cost nothing, and leave lane 0 at the lowest address.
+//! A v128 is an I8X16 wherever the translator keeps it: in locals, on the operand stack, as block parameters, in the
+//! record, in slots and globals. An instruction casts it to the shape it works on, and back. Casts are little endian on
+//! every architecture, cost nothing, and leave lane 0 at the lowest address.
 //!
-//! Every operation is one of Cranelift's with the same result, bit for bit, on both architectures, with one exception, which scalar
-//! floats share: the bits of a NaN that arithmetic produces (see `--deterministic`).
+//! Every operation is one of Cranelift's with the same result, bit for bit, on both architectures, with one exception,
+//! which scalar floats share: the bits of a NaN that arithmetic produces (see `--deterministic`).
 //!
-//! Files: [`lanes`] (constants, splats, single lanes, permutations), [`integer`], [`float`], [`convert`] (between shapes),
-//! [`memory`], [`relaxed`].
+//! Files: [`lanes`] (constants, splats, single lanes, permutations), [`integer`], [`float`], [`convert`] (between
+//! shapes), [`memory`], [`relaxed`].
 
 mod convert;
 mod float;

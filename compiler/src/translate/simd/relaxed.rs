@@ -1,8 +1,9 @@
 //! Relaxed vector instructions, in one form for all architectures.
 //!
-//! WebAssembly 3.0 lets an implementation choose among a few results for each of these, once for all. Machines choose differently,
-//! and a program must not see that it has moved; so Dunlin always makes the choice of the specification's deterministic profile
-//! (Core 3.0, section 4.3.6 "Relaxed Operations": every parameter is 0), with and without `--deterministic`:
+//! WebAssembly 3.0 lets an implementation choose among a few results for each of these, once for all. Machines choose
+//! differently, and a program must not see that it has moved; so Dunlin always makes the choice of the specification's
+//! deterministic profile (Core 3.0, section 4.3.6 "Relaxed Operations": every parameter is 0), with and without
+//! `--deterministic`:
 //!
 //! | operator | among | here |
 //! | --- | --- | --- |
@@ -17,8 +18,8 @@
 //! | `i16x8.relaxed_dot_i8x16_i7x16_s` | the second operand's lanes are signed, or unsigned | signed; each pair's sum saturates |
 //! | `i32x4.relaxed_dot_i8x16_i7x16_add_s` | the same | that, then `i32x4.extadd_pairwise_i16x8_s`, then `i32x4.add` |
 //!
-//! Rounding twice is also what x86-64-v2 can do: it has no fused instruction. A pair's sum leaves the range of 16 bits only where
-//! all four lanes are -128: 2 * -128 * -128 = 32768 becomes 32767 (Core 3.0, `ivdotsat`).
+//! Rounding twice is also what x86-64-v2 can do: it has no fused instruction. A pair's sum leaves the range of 16 bits
+//! only where all four lanes are -128: 2 * -128 * -128 = 32768 becomes 32767 (Core 3.0, `ivdotsat`).
 
 use super::{Translator, binary};
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types::*};
@@ -37,7 +38,9 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
         F64x2RelaxedMadd => t.multiply_add(F64X2, false),
         F32x4RelaxedNmadd => t.multiply_add(F32X4, true),
         F64x2RelaxedNmadd => t.multiply_add(F64X2, true),
-        I8x16RelaxedLaneselect | I16x8RelaxedLaneselect | I32x4RelaxedLaneselect | I64x2RelaxedLaneselect => t.bitselect(),
+        I8x16RelaxedLaneselect | I16x8RelaxedLaneselect | I32x4RelaxedLaneselect | I64x2RelaxedLaneselect => {
+            t.bitselect()
+        }
         F32x4RelaxedMin => binary!(t, F32X4, fmin),
         F64x2RelaxedMin => binary!(t, F64X2, fmin),
         F32x4RelaxedMax => binary!(t, F32X4, fmax),

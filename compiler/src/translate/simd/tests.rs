@@ -5,9 +5,13 @@ use crate::module::Module;
 use crate::settings::{OptLevel, Settings};
 
 macro_rules! list {
-    ($(@$proposal:ident $op:ident $({ $($arg:ident: $ty:ty),* })? => $visit:ident (arity $pops:literal -> $pushes:literal))*) => {
+    ($(
+        @$proposal:ident $op:ident $({ $($arg:ident: $ty:ty),* })?
+        => $visit:ident (arity $pops:literal -> $pushes:literal)
+    )*) => {
         /// Proposal, visitor's name, operands, results.
-        const OPERATORS: &[(&str, &str, usize, usize)] = &[$((stringify!($proposal), stringify!($visit), $pops, $pushes)),*];
+        const OPERATORS: &[(&str, &str, usize, usize)] =
+            &[$((stringify!($proposal), stringify!($visit), $pops, $pushes)),*];
     };
 }
 
@@ -61,7 +65,8 @@ fn function(visit: &str, pops: usize, pushes: usize) -> String {
     format!("(func (param {params}) {result} {gets} {shape}.{name} {immediates})\n")
 }
 
-/// With x86-64-v2 and ARMv8.0-A alone, and without any library call (which would be a relocation that the compiler refuses).
+/// With x86-64-v2 and ARMv8.0-A alone, and without any library call (which would be a relocation that the compiler
+/// refuses).
 #[test]
 fn every_operator_compiles_for_both_architectures() {
     let count = |proposal| OPERATORS.iter().filter(|o| o.0 == proposal).count();
@@ -90,8 +95,8 @@ fn every_operator_compiles_for_both_architectures() {
     }
 }
 
-/// The optimiser doesn't fold vectors: an expression over constants, however deep, that it finds on both sides of a call must be
-/// computed anew after it.
+/// The optimiser doesn't fold vectors: an expression over constants, however deep, that it finds on both sides of a
+/// call must be computed anew after it.
 #[test]
 fn constant_expressions_of_any_depth_may_cross_calls() {
     for depth in [1, 5, 2_000] {

@@ -60,8 +60,9 @@ global_asm!(
     ".size dunlin_resume, . - dunlin_resume",
     "",
     ".balign 16",
-    // The leave thunk. Its name is for debuggers: they expect stacks to grow in one direction, except through a function of this
-    // name (which is that of split stacks), and backtraces from host functions are to reach the program's frames.
+    // The leave thunk. Its name is for debuggers: they expect stacks to grow in one direction, except through a
+    // function of this name (which is that of split stacks), and backtraces from host functions are to reach the
+    // program's frames.
     ".globl __morestack",
     ".type __morestack, %function",
     "__morestack:",

@@ -1,16 +1,18 @@
-//! What differs between machines: the thunks that switch between the host's stack and the WebAssembly stack, and how a signal
-//! handler reads and changes the interrupted registers. The only assembly of the runtime.
+//! What differs between machines: the thunks that switch between the host's stack and the WebAssembly stack, and how a
+//! signal handler reads and changes the interrupted registers. The only assembly of the runtime.
 //!
-//! `enter` saves the callee-saved registers on the host stack, notes the host's stack pointer in the context, switches to the
-//! WebAssembly stack and calls the entry trampoline: `trampoline(ctx, code) -> ctx`. The trampoline's return address is the label
-//! `dunlin_enter_return`, which finds the host stack again through the context it is given.
+//! `enter` saves the callee-saved registers on the host stack, notes the host's stack pointer in the context, switches
+//! to the WebAssembly stack and calls the entry trampoline: `trampoline(ctx, code) -> ctx`. The trampoline's return
+//! address is the label `dunlin_enter_return`, which finds the host stack again through the context it is given.
 //!
-//! `leave(ctx, call)` is called by compiled code. It pushes an ordinary frame, notes its frame pointer in the context, switches
-//! back to the host stack and calls [`crate::engine::dispatch::dispatch`]. The context that returns may be another one: after a migration
-//! in place, stack and memory are new. A null context means that the program has ended: `enter` returns [`ENDED`].
+//! `leave(ctx, call)` is called by compiled code. It pushes an ordinary frame, notes its frame pointer in the context,
+//! switches back to the host stack and calls [`crate::engine::dispatch::dispatch`]. The context that returns may be
+//! another one: after a migration in place, stack and memory are new. A null context means that the program has ended:
+//! `enter` returns [`ENDED`].
 //!
-//! `resume(ctx)` saves the callee-saved registers as `enter` does and jumps into the tail of `leave`, as if its host call had just
-//! returned: the stack it finds through the context was rebuilt from a snapshot, and its innermost frame is a leave thunk's.
+//! `resume(ctx)` saves the callee-saved registers as `enter` does and jumps into the tail of `leave`, as if its host
+//! call had just returned: the stack it finds through the context was rebuilt from a snapshot, and its innermost frame
+//! is a leave thunk's.
 //!
 //! Frames have one shape everywhere: `[FP]` is the caller's FP, `[FP + 8]` the return address.
 
@@ -47,8 +49,9 @@ unsafe extern "C" {
 ///
 /// # Safety
 ///
-/// `ctx` is a complete context, `code` the address of a compiled function, `trampoline` that of its type's entry trampoline, and
-/// `stack_top` the top of a WebAssembly stack on which nothing lives. Nothing may hold a reference into any of them.
+/// `ctx` is a complete context, `code` the address of a compiled function, `trampoline` that of its type's entry
+/// trampoline, and `stack_top` the top of a WebAssembly stack on which nothing lives. Nothing may hold a reference into
+/// any of them.
 pub unsafe fn enter(ctx: *mut u8, code: u64, trampoline: u64, stack_top: u64) -> u64 {
     // SAFETY: the caller's promise is the thunk's contract.
     unsafe { dunlin_enter(ctx, code, trampoline, stack_top) }

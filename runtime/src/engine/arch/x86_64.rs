@@ -56,8 +56,9 @@ global_asm!(
     ".size dunlin_resume, . - dunlin_resume",
     "",
     ".balign 16",
-    // The leave thunk. Its name is for debuggers: they expect stacks to grow in one direction, except through a function of this
-    // name (which is that of split stacks), and backtraces from host functions are to reach the program's frames.
+    // The leave thunk. Its name is for debuggers: they expect stacks to grow in one direction, except through a
+    // function of this name (which is that of split stacks), and backtraces from host functions are to reach the
+    // program's frames.
     ".globl __morestack",
     ".type __morestack, @function",
     "__morestack:",
@@ -142,8 +143,8 @@ impl<'a> Interrupted<'a> {
         self.get(libc::REG_RBP)
     }
 
-    /// The return address, if the program counter is at a function's first instruction and the stack pointer points into `stack`,
-    /// whose bytes are readable; else 0.
+    /// The return address, if the program counter is at a function's first instruction and the stack pointer points
+    /// into `stack`, whose bytes are readable; else 0.
     pub fn return_address(&self, stack: Range<u64>) -> u64 {
         let sp = self.sp();
         if !stack.contains(&sp) || !sp.is_multiple_of(8) {

@@ -23,7 +23,9 @@ impl Wasi {
             m,
             pointers,
             bytes,
-            self.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes()),
+            self.env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}").into_bytes()),
         )?)
     }
 
@@ -38,7 +40,12 @@ impl Wasi {
 }
 
 /// Writes strings, each with its NUL, one after the other, and an array of pointers to them.
-fn set_strings(m: &mut Memory<'_>, mut pointers: u32, mut bytes: u32, strings: impl Iterator<Item = Vec<u8>>) -> Result<(), Errno> {
+fn set_strings(
+    m: &mut Memory<'_>,
+    mut pointers: u32,
+    mut bytes: u32,
+    strings: impl Iterator<Item = Vec<u8>>,
+) -> Result<(), Errno> {
     for mut string in strings {
         string.push(0);
         m.set(bytes, &string)?;
@@ -50,7 +57,12 @@ fn set_strings(m: &mut Memory<'_>, mut pointers: u32, mut bytes: u32, strings: i
 }
 
 /// Writes how many strings there are, and how many bytes they take with their NULs.
-fn set_sizes(m: &mut Memory<'_>, count: u32, size: u32, lengths: impl ExactSizeIterator<Item = usize>) -> Result<(), Errno> {
+fn set_sizes(
+    m: &mut Memory<'_>,
+    count: u32,
+    size: u32,
+    lengths: impl ExactSizeIterator<Item = usize>,
+) -> Result<(), Errno> {
     m.range(size, 4)?;
     m.set_u32(count, u32::try_from(lengths.len()).map_err(|_| Errno::Overflow)?)?;
     let total: usize = lengths.map(|len| len + 1).sum();

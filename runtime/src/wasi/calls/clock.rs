@@ -1,7 +1,8 @@
 //! `clock_res_get`, `clock_time_get`, and the clocks that travel.
 //!
-//! Realtime is the host's. The monotonic clock and the CPU clocks are the program's own: they start at 0 with it, and after a move
-//! they go on from where they stood when the state was captured. So they never go back, and no pause is counted.
+//! Realtime is the host's. The monotonic clock and the CPU clocks are the program's own: they start at 0 with it, and
+//! after a move they go on from where they stood when the state was captured. So they never go back, and no pause is
+//! counted.
 
 use crate::wasi::errno::Errno;
 use crate::wasi::mem::Memory;
@@ -65,7 +66,8 @@ impl Continued {
     }
 
     fn now(&self) -> u64 {
-        self.base.saturating_add(host_now(self.clock).saturating_sub(self.origin))
+        self.base
+            .saturating_add(host_now(self.clock).saturating_sub(self.origin))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `fd_readdir`: listings whose cookies stay valid while the directory changes and while the program moves.
 //!
-//! A listing is taken whole when the program begins one (cookie 0), sorted by name so that it is equal on every machine, and kept
-//! until it has been read to its end. A cookie is a position in it. `.` and `..` have the first two.
+//! A listing is taken whole when the program begins one (cookie 0), sorted by name so that it is equal on every
+//! machine, and kept until it has been read to its end. A cookie is a position in it. `.` and `..` have the first two.
 
 use crate::wasi::errno::Errno;
 use crate::wasi::host::{FileType, Stat, shown_inode};
@@ -54,7 +54,9 @@ impl Listing {
 
     /// A listing from its names, if each could be a name in a directory.
     pub(in crate::wasi) fn from_names(names: &[Vec<u8>]) -> Option<Listing> {
-        let valid = |n: &[u8]| !n.is_empty() && n.len() <= 255 && n != b"." && n != b".." && !n.contains(&b'/') && !n.contains(&0);
+        let valid = |n: &[u8]| {
+            !n.is_empty() && n.len() <= 255 && n != b"." && n != b".." && !n.contains(&b'/') && !n.contains(&0)
+        };
         let entries = names.iter().map(|n| {
             valid(n).then(|| Entry {
                 name: n.clone(),
@@ -66,7 +68,15 @@ impl Listing {
 }
 
 impl Wasi {
-    pub(in crate::wasi) fn fd_readdir(&mut self, m: &mut Memory<'_>, fd: u32, buf: u32, len: u32, cookie: u64, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_readdir(
+        &mut self,
+        m: &mut Memory<'_>,
+        fd: u32,
+        buf: u32,
+        len: u32,
+        cookie: u64,
+        out: u32,
+    ) -> Done {
         m.range(out, 4)?;
         let buffer = m.range(buf, len)?;
         let d = self.table.get(fd)?;
@@ -98,12 +108,18 @@ impl Wasi {
             let (name, ty, ino) = match next {
                 // The parent's number would tell of what lies outside the grant.
                 0 => (&b"."[..], FileType::Directory, inode(&self.aliases, here.dev, here.ino)),
-                1 => (&b".."[..], FileType::Directory, inode(&self.aliases, here.dev, here.ino)),
+                1 => (
+                    &b".."[..],
+                    FileType::Directory,
+                    inode(&self.aliases, here.dev, here.ino),
+                ),
                 n => {
                     let entry = &entries[n - 2];
                     let known = match entry.known {
                         Some((ty, ino)) => Some((ty, inode(&self.aliases, here.dev, ino))),
-                        None => look_up(&dir.file, &entry.name).map(|s| (s.file_type, inode(&self.aliases, s.dev, s.ino))),
+                        None => {
+                            look_up(&dir.file, &entry.name).map(|s| (s.file_type, inode(&self.aliases, s.dev, s.ino)))
+                        }
                     };
                     match known {
                         Some((ty, ino)) => (&entry.name[..], ty, ino),
@@ -141,7 +157,10 @@ impl Wasi {
 }
 
 fn inode(aliases: &HashMap<(u64, u64), u64>, dev: u64, ino: u64) -> u64 {
-    aliases.get(&(dev, ino)).copied().unwrap_or_else(|| shown_inode(dev, ino))
+    aliases
+        .get(&(dev, ino))
+        .copied()
+        .unwrap_or_else(|| shown_inode(dev, ino))
 }
 
 /// The attributes of a name in a directory, itself and nothing it links to.

@@ -1,4 +1,5 @@
-//! The `fd_*` functions other than reading, writing and directories: attributes, flags, positions, closing, renumbering.
+//! The `fd_*` functions other than reading, writing and directories: attributes, flags, positions, closing,
+//! renumbering.
 
 use crate::journal::FileId;
 use crate::wasi::calls::io::signed;
@@ -6,8 +7,8 @@ use crate::wasi::errno::Errno;
 use crate::wasi::host::Stat;
 use crate::wasi::mem::Memory;
 use crate::wasi::rights::{
-    FD_ADVISE, FD_ALLOCATE, FD_DATASYNC, FD_FDSTAT_SET_FLAGS, FD_FILESTAT_GET, FD_FILESTAT_SET_SIZE, FD_FILESTAT_SET_TIMES,
-    FD_SEEK, FD_SYNC, FD_TELL,
+    FD_ADVISE, FD_ALLOCATE, FD_DATASYNC, FD_FDSTAT_SET_FLAGS, FD_FILESTAT_GET, FD_FILESTAT_SET_SIZE,
+    FD_FILESTAT_SET_TIMES, FD_SEEK, FD_SYNC, FD_TELL,
 };
 use crate::wasi::table::{ALL_FLAGS, APPEND, DSYNC, Descriptor, RSYNC, Resource, SYNC};
 use crate::wasi::wait::retry;
@@ -148,7 +149,15 @@ impl Wasi {
         Ok(self.table.renumber(from, to)?)
     }
 
-    pub(in crate::wasi) fn fd_seek(&mut self, m: &mut Memory<'_>, abi: Abi, fd: u32, offset: u64, whence: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_seek(
+        &mut self,
+        m: &mut Memory<'_>,
+        abi: Abi,
+        fd: u32,
+        offset: u64,
+        whence: u32,
+        out: u32,
+    ) -> Done {
         let d = self.table.get(fd)?;
         // Preview1 numbers set, cur, end; its predecessor cur, end, set.
         let whence = match (abi, whence) {
@@ -186,7 +195,8 @@ impl Wasi {
         bytes[16] = stat.file_type as u8;
         let (dev, ino) = (stat.dev, stat.ino);
         let links = self.changes.links(FileId { dev, ino }, stat.links);
-        // Preview1's link count has 64 bits and its own place; its predecessor's 32 bits, in the padding after the type.
+        // Preview1's link count has 64 bits and its own place; its predecessor's 32 bits, in the padding after the
+        // type.
         let numbers = [stat.size, stat.accessed, stat.modified, stat.changed];
         let (from, len) = match abi {
             Abi::Preview1 => {
@@ -207,7 +217,10 @@ impl Wasi {
 
 /// Checked `fdflags`.
 pub(in crate::wasi) fn fdflags(flags: u32) -> Result<u16, Errno> {
-    u16::try_from(flags).ok().filter(|f| f & !ALL_FLAGS == 0).ok_or(Errno::Inval)
+    u16::try_from(flags)
+        .ok()
+        .filter(|f| f & !ALL_FLAGS == 0)
+        .ok_or(Errno::Inval)
 }
 
 /// The times to set, from WASI's `fstflags` (1 accessed, 2 accessed now, 4 modified, 8 modified now).

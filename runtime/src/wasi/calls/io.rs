@@ -21,7 +21,15 @@ const CERTAIN: usize = 4096;
 const CERTAIN_TERMINAL: usize = 256;
 
 impl Wasi {
-    pub(in crate::wasi) fn fd_read(&mut self, m: &mut Memory<'_>, wake: &Wake, fd: u32, iovs: u32, count: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_read(
+        &mut self,
+        m: &mut Memory<'_>,
+        wake: &Wake,
+        fd: u32,
+        iovs: u32,
+        count: u32,
+        out: u32,
+    ) -> Done {
         let d = self.table.get(fd)?;
         d.need_io(FD_READ)?;
         m.range(out, 4)?;
@@ -37,7 +45,15 @@ impl Wasi {
         Ok(m.set_u32(out, n as u32)?)
     }
 
-    pub(in crate::wasi) fn fd_pread(&mut self, m: &mut Memory<'_>, fd: u32, iovs: u32, count: u32, offset: u64, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_pread(
+        &mut self,
+        m: &mut Memory<'_>,
+        fd: u32,
+        iovs: u32,
+        count: u32,
+        offset: u64,
+        out: u32,
+    ) -> Done {
         let d = self.table.get(fd)?;
         d.need_io(FD_READ)?;
         d.need_file(FD_SEEK)?;
@@ -48,7 +64,15 @@ impl Wasi {
         Ok(m.set_u32(out, n as u32)?)
     }
 
-    pub(in crate::wasi) fn fd_write(&mut self, m: &mut Memory<'_>, wake: &Wake, fd: u32, iovs: u32, count: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_write(
+        &mut self,
+        m: &mut Memory<'_>,
+        wake: &Wake,
+        fd: u32,
+        iovs: u32,
+        count: u32,
+        out: u32,
+    ) -> Done {
         let d = self.table.get(fd)?;
         d.need_io(FD_WRITE)?;
         m.range(out, 4)?;
@@ -70,7 +94,15 @@ impl Wasi {
         Ok(m.set_u32(out, n as u32)?)
     }
 
-    pub(in crate::wasi) fn fd_pwrite(&mut self, m: &mut Memory<'_>, fd: u32, iovs: u32, count: u32, offset: u64, out: u32) -> Done {
+    pub(in crate::wasi) fn fd_pwrite(
+        &mut self,
+        m: &mut Memory<'_>,
+        fd: u32,
+        iovs: u32,
+        count: u32,
+        offset: u64,
+        out: u32,
+    ) -> Done {
         let d = self.table.get(fd)?;
         d.need_io(FD_WRITE)?;
         d.need_file(FD_SEEK)?;
@@ -136,7 +168,8 @@ fn write_stream(d: &Descriptor, m: &Memory<'_>, buffers: &[Range<usize>], wake: 
         HostKind::Socket => usize::MAX,
         _ => CERTAIN,
     };
-    // Where the host itself doesn't block, any amount may be tried. Its flag is left as it is: other processes share it.
+    // Where the host itself doesn't block, any amount may be tried. Its flag is left as it is: other processes share
+    // it.
     if total > limit && rustix::fs::fcntl_getfl(d.host())?.contains(OFlags::NONBLOCK) {
         limit = usize::MAX;
     }

@@ -132,7 +132,10 @@ impl Wasi {
             }
             let naming = self.changes.create(Some(&place), Kind::File)?;
             let mut options = options(access);
-            options.write(true).create_new(true)._cap_fs_ext_follow(FollowSymlinks::No);
+            options
+                .write(true)
+                .create_new(true)
+                ._cap_fs_ext_follow(FollowSymlinks::No);
             let leaf = Path::new(std::ffi::OsStr::from_bytes(place.leaf.to_bytes()));
             match sandbox::open(&place.parent, leaf, &options).map_err(Errno::from) {
                 Ok(file) => {
@@ -151,7 +154,8 @@ impl Wasi {
     }
 }
 
-/// The descriptor for something that was just opened. `wanted` are the rights among `FD_READ` and `FD_WRITE` that were asked for.
+/// The descriptor for something that was just opened. `wanted` are the rights among `FD_READ` and `FD_WRITE` that were
+/// asked for.
 fn new_descriptor(grant: u32, file: File, wanted: u64, inheriting: u64, flags: u16) -> Result<Descriptor, Errno> {
     let kind = HostKind::of(file.as_fd());
     if kind == HostKind::Directory {
@@ -198,8 +202,8 @@ fn open_file(dir: &File, path: &str, oflags: u32, access: Access) -> Result<File
         }
         return open_directory(dir, path, access.follow);
     }
-    // Linux creates without write access, cap-primitives doesn't: try what exists first, so that `CREAT` on a file that may only
-    // be read works as it does there.
+    // Linux creates without write access, cap-primitives doesn't: try what exists first, so that `CREAT` on a file that
+    // may only be read works as it does there.
     let create = oflags & CREAT != 0;
     if create && oflags & (EXCL | TRUNC) == 0 && !access.write {
         match open_existing(dir, path, access) {
@@ -212,7 +216,10 @@ fn open_file(dir: &File, path: &str, oflags: u32, access: Access) -> Result<File
         return open_existing(dir, path, access);
     }
     let mut options = options(access);
-    options.write(true).create(create).create_new(create && oflags & EXCL != 0);
+    options
+        .write(true)
+        .create(create)
+        .create_new(create && oflags & EXCL != 0);
     // What is new is empty; cap-primitives knows no other combination of the two.
     options.truncate(oflags & TRUNC != 0 && oflags & EXCL == 0);
     checked(sandbox::open(dir, Path::new(path), &options)?, true)
@@ -225,7 +232,8 @@ pub(in crate::wasi) fn open_existing(dir: &File, path: &str, access: Access) -> 
 
 /// The host's flags for a WASI descriptor's.
 pub(in crate::wasi) fn host_flags(fdflags: u16) -> OFlags {
-    // Non-blocking, so that opening a named pipe doesn't hang; files don't care, and other kinds are polled before each transfer.
+    // Non-blocking, so that opening a named pipe doesn't hang; files don't care, and other kinds are polled before each
+    // transfer.
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     for (fdflag, flag) in [
         (APPEND, OFlags::APPEND),

@@ -1,7 +1,8 @@
 //! The `path_*` functions other than `path_open`.
 //!
-//! Every path is resolved by cap-primitives, relative to an open directory: with `openat2` and `RESOLVE_BENEATH` where the kernel
-//! has it, else component by component. Neither `..` nor a symbolic link nor a rename behind our back leads out of that directory.
+//! Every path is resolved by cap-primitives, relative to an open directory: with `openat2` and `RESOLVE_BENEATH` where
+//! the kernel has it, else component by component. Neither `..` nor a symbolic link nor a rename behind our back leads
+//! out of that directory.
 
 use crate::journal::Kind;
 use crate::wasi::calls::fd::timestamps;
@@ -10,8 +11,8 @@ use crate::wasi::errno::Errno;
 use crate::wasi::host::{FileType, Stat};
 use crate::wasi::mem::Memory;
 use crate::wasi::rights::{
-    PATH_CREATE_DIRECTORY, PATH_FILESTAT_GET, PATH_FILESTAT_SET_TIMES, PATH_LINK_SOURCE, PATH_LINK_TARGET, PATH_READLINK,
-    PATH_REMOVE_DIRECTORY, PATH_RENAME_SOURCE, PATH_RENAME_TARGET, PATH_SYMLINK, PATH_UNLINK_FILE,
+    PATH_CREATE_DIRECTORY, PATH_FILESTAT_GET, PATH_FILESTAT_SET_TIMES, PATH_LINK_SOURCE, PATH_LINK_TARGET,
+    PATH_READLINK, PATH_REMOVE_DIRECTORY, PATH_RENAME_SOURCE, PATH_RENAME_TARGET, PATH_SYMLINK, PATH_UNLINK_FILE,
 };
 use crate::wasi::table::{Directory, Resource};
 use crate::wasi::{Abi, Done, Wasi};
@@ -87,7 +88,8 @@ impl Wasi {
         let dir = Dir::of(self.directory(fd, PATH_FILESTAT_SET_TIMES)?);
         let path = m.string(path.0, path.1)?;
         let times = timestamps(times.0, times.1, fstflags)?;
-        // An O_PATH descriptor needs no permission on the file and never blocks; the link to it in /proc leads nowhere else.
+        // An O_PATH descriptor needs no permission on the file and never blocks; the link to it in /proc leads nowhere
+        // else.
         let mut options = OpenOptions::new();
         options
             .read(true)
@@ -150,7 +152,14 @@ impl Wasi {
         Ok(done?)
     }
 
-    pub(in crate::wasi) fn path_rename(&mut self, m: &Memory<'_>, from: u32, old: GuestPath, to: u32, new: GuestPath) -> Done {
+    pub(in crate::wasi) fn path_rename(
+        &mut self,
+        m: &Memory<'_>,
+        from: u32,
+        old: GuestPath,
+        to: u32,
+        new: GuestPath,
+    ) -> Done {
         let source = Dir::of(self.directory(from, PATH_RENAME_SOURCE)?);
         let target = Dir::of(self.directory(to, PATH_RENAME_TARGET)?);
         let (old, new) = (m.string(old.0, old.1)?, m.string(new.0, new.1)?);

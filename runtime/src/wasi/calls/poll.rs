@@ -1,8 +1,8 @@
 //! `poll_oneoff`: waiting for clocks and descriptors.
 //!
-//! A sleep keeps its deadline through a move: when a migration request undoes the call, the time it was first issued stays in the
-//! state, and the relative timeouts of the call that is issued again count from there. The monotonic clock stands still during the
-//! move; so does what is left of the sleep.
+//! A sleep keeps its deadline through a move: when a migration request undoes the call, the time it was first issued
+//! stays in the state, and the relative timeouts of the call that is issued again count from there. The monotonic clock
+//! stands still during the move; so does what is left of the sleep.
 
 use crate::os::request::Wake;
 use crate::wasi::calls::clock::Clock;
@@ -29,10 +29,12 @@ const ABSTIME: u16 = 1;
 /// `eventrwflags`: the other end is closed.
 const HANGUP: u16 = 1;
 
-/// Subscriptions between two looks for a migration request: each of a file takes two calls of the host, so about a millisecond's.
+/// Subscriptions between two looks for a migration request: each of a file takes two calls of the host, so about a
+/// millisecond's.
 const SLICE: u32 = 1024;
 
-/// The longest a wait for a time of the realtime clock goes on without looking at that clock again, which may be set: 1 s.
+/// The longest a wait for a time of the realtime clock goes on without looking at that clock again, which may be set: 1
+/// s.
 const REALTIME_STEP: u64 = 1_000_000_000;
 
 /// A subscription, as read from memory.
@@ -137,7 +139,9 @@ impl Wasi {
         }
         match (Clock::from_number(id)?, flags & ABSTIME != 0) {
             (clock @ (Clock::Realtime | Clock::Monotonic), true) => Ok(What::At(clock, timeout)),
-            (Clock::Realtime | Clock::Monotonic, false) => Ok(What::At(Clock::Monotonic, started.saturating_add(timeout))),
+            (Clock::Realtime | Clock::Monotonic, false) => {
+                Ok(What::At(Clock::Monotonic, started.saturating_add(timeout)))
+            }
             (Clock::ProcessCpu | Clock::ThreadCpu, _) => Err(Errno::NotSup),
         }
     }

@@ -1,4 +1,5 @@
-//! `random_get`: always the host's own source, so that a program and its moved or copied self never draw the same numbers.
+//! `random_get`: always the host's own source, so that a program and its moved or copied self never draw the same
+//! numbers.
 
 use crate::os::request::Wake;
 use crate::wasi::mem::Memory;

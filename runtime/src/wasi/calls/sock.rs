@@ -1,4 +1,5 @@
-//! `sock_accept`, `sock_recv`, `sock_send`, `sock_shutdown`, on sockets the program was given: as standard streams or as listeners.
+//! `sock_accept`, `sock_recv`, `sock_send`, `sock_shutdown`, on sockets the program was given: as standard streams or
+//! as listeners.
 
 use crate::os::request::Wake;
 use crate::wasi::calls::fd::fdflags;
@@ -35,7 +36,14 @@ impl Wasi {
         }
     }
 
-    pub(in crate::wasi) fn sock_accept(&mut self, m: &mut Memory<'_>, wake: &Wake, fd: u32, flags: u32, out: u32) -> Done {
+    pub(in crate::wasi) fn sock_accept(
+        &mut self,
+        m: &mut Memory<'_>,
+        wake: &Wake,
+        fd: u32,
+        flags: u32,
+        out: u32,
+    ) -> Done {
         let d = self.socket(fd)?;
         d.need(SOCK_ACCEPT)?;
         m.range(out, 4)?;

@@ -1,7 +1,8 @@
-//! The names that snapshots of a run have carried: one that is missing from the next was removed, and is to be removed where an earlier
-//! snapshot has put it.
+//! The names that snapshots of a run have carried: one that is missing from the next was removed, and is to be removed
+//! where an earlier snapshot has put it.
 //!
-//! Programs make and remove files without end, so the oldest removed names are forgotten: those that no snapshot had for the longest time.
+//! Programs make and remove files without end, so the oldest removed names are forgotten: those that no snapshot had
+//! for the longest time.
 
 use dunlin_migrate::state::files::MAX_NODES;
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
-//! Every change that the program makes to its files passes here: what was there before goes into the undo journal, if there is one.
+//! Every change that the program makes to its files passes here: what was there before goes into the undo journal, if
+//! there is one.
 //!
-//! Each function is called right before the host's, and tells what to do after it. When it fails, the host's is not called.
+//! Each function is called right before the host's, and tells what to do after it. When it fails, the host's is not
+//! called.
 
 use crate::journal::{FileId, Journal, Kind, Leaving, Name, Ticket};
 use crate::wasi::GrantedDir;
@@ -113,7 +115,9 @@ impl Changes {
         let Resource::File { grant, file, opened } = &d.resource else {
             return Ok(None);
         };
-        let Some(journal) = &mut self.journal else { return Ok(None) };
+        let Some(journal) = &mut self.journal else {
+            return Ok(None);
+        };
         let epoch = journal.number() + 1;
         if let (known, index) = opened.index.get()
             && known == epoch
@@ -136,7 +140,9 @@ impl Changes {
         let Some(index) = self.index(d, grants)? else {
             return Ok(None);
         };
-        let Some(journal) = &mut self.journal else { return Ok(None) };
+        let Some(journal) = &mut self.journal else {
+            return Ok(None);
+        };
         // In append mode even `pwrite` writes to the end, on Linux.
         let at = match (d.flags & APPEND, at) {
             (0, Some(at)) => Some(at),
@@ -144,7 +150,9 @@ impl Changes {
             _ => None,
         };
         match at {
-            Some(at) if journal.needs_saving(index) => journal.before_write(index, d.host(), at..at.saturating_add(len))?,
+            Some(at) if journal.needs_saving(index) => {
+                journal.before_write(index, d.host(), at..at.saturating_add(len))?
+            }
             _ => journal.begin_change(index),
         }
         Ok(Some(Writing { index, at }))
@@ -172,7 +180,9 @@ impl Changes {
         let Some(index) = self.index(d, grants)? else {
             return Ok(None);
         };
-        let Some(journal) = &mut self.journal else { return Ok(None) };
+        let Some(journal) = &mut self.journal else {
+            return Ok(None);
+        };
         match size {
             Some(size) if !at_least => journal.before_resize(index, d.host(), size)?,
             _ => journal.begin_change(index),
@@ -212,7 +222,9 @@ impl Changes {
         file: &File,
         change: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        let Some(journal) = &mut self.journal else { return change() };
+        let Some(journal) = &mut self.journal else {
+            return change();
+        };
         let stat = rustix::fs::fstat(file)?;
         let name = || name_of(grants, grant, file.as_fd());
         match FileType::from_raw_mode(stat.st_mode) {
@@ -237,8 +249,8 @@ impl Changes {
         }
     }
 
-    /// The place of a name that nothing has, and that is about to be taken. `None` if there is nobody to tell, or if the host will refuse
-    /// the name.
+    /// The place of a name that nothing has, and that is about to be taken. `None` if there is nobody to tell, or if
+    /// the host will refuse the name.
     pub(in crate::wasi) fn free_place(&self, grants: &[GrantedDir], dir: &Dir, path: &str) -> Option<Place> {
         if !self.wanted() {
             return None;
@@ -260,7 +272,9 @@ impl Changes {
 
     /// A file was created and opened. When that can't be recorded, it is removed again.
     pub(in crate::wasi) fn created(&mut self, place: &Place, file: &File, naming: Naming) -> Result<(), Errno> {
-        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let Some(journal) = &mut self.journal else {
+            return Ok(());
+        };
         match journal.born(&place.name, file.as_fd()) {
             Ok(_) => Ok(()),
             Err(e) => {
@@ -274,8 +288,10 @@ impl Changes {
     /// A directory was created.
     pub(in crate::wasi) fn made_directory(&mut self, place: Option<&Place>) {
         if let (Some(journal), Some(place)) = (&mut self.journal, place)
-            && let Ok(dir) =
-                sandbox::open_dir_nofollow(&place.parent, Path::new(std::ffi::OsStr::from_bytes(place.leaf.to_bytes())))
+            && let Ok(dir) = sandbox::open_dir_nofollow(
+                &place.parent,
+                Path::new(std::ffi::OsStr::from_bytes(place.leaf.to_bytes())),
+            )
         {
             journal.made(&dir);
         }
@@ -292,13 +308,16 @@ impl Changes {
             ticket: None,
             files: Vec::new(),
         };
-        let Some(journal) = &mut self.journal else { return Ok(naming) };
+        let Some(journal) = &mut self.journal else {
+            return Ok(naming);
+        };
         let (Some(source), Some(place)) = (place(grants, from, old), place(grants, to, new)) else {
             return Ok(naming);
         };
         if let (Some(stat), None) = (source.stat(), place.stat()) {
             naming.files.push((FileId::of(&stat), false));
-            naming.ticket = Some(journal.before_link(&source.leaving(&stat)?, &source.name, &place.parent, &place.name)?);
+            naming.ticket =
+                Some(journal.before_link(&source.leaving(&stat)?, &source.name, &place.parent, &place.name)?);
         }
         Ok(naming)
     }
@@ -315,7 +334,9 @@ impl Changes {
             ticket: None,
             files: Vec::new(),
         };
-        let Some(journal) = &mut self.journal else { return Ok(naming) };
+        let Some(journal) = &mut self.journal else {
+            return Ok(naming);
+        };
         let Some(place) = place(grants, dir, path) else {
             return Ok(naming);
         };
@@ -342,18 +363,28 @@ impl Changes {
             ticket: None,
             files: Vec::new(),
         };
-        let Some(journal) = &mut self.journal else { return Ok(naming) };
+        let Some(journal) = &mut self.journal else {
+            return Ok(naming);
+        };
         let (Some(from), Some(to)) = (place(grants, from, old), place(grants, to, new)) else {
             return Ok(naming);
         };
         let Some(stat) = from.stat() else { return Ok(naming) };
         let there = to.stat();
         // Two names of one file: nothing happens.
-        if there.as_ref().is_some_and(|there| FileId::of(there) == FileId::of(&stat)) {
+        if there
+            .as_ref()
+            .is_some_and(|there| FileId::of(there) == FileId::of(&stat))
+        {
             return Ok(naming);
         }
         let replaced = there.as_ref().map(|there| to.leaving(there)).transpose()?;
-        let ticket = journal.before_rename(&stat, (&from.parent, &from.name), (&to.parent, &to.name), replaced.as_ref())?;
+        let ticket = journal.before_rename(
+            &stat,
+            (&from.parent, &from.name),
+            (&to.parent, &to.name),
+            replaced.as_ref(),
+        )?;
         naming.ticket = Some(ticket);
         naming.files.push((FileId::of(&stat), false));
         if let Some(there) = &there {
@@ -417,8 +448,8 @@ fn name_of(grants: &[GrantedDir], grant: u32, file: BorrowedFd<'_>) -> io::Resul
     }
 }
 
-/// The place that a path names: its directory, opened, and the last component. `None` for paths that name no place, which the host
-/// refuses.
+/// The place that a path names: its directory, opened, and the last component. `None` for paths that name no place,
+/// which the host refuses.
 pub(in crate::wasi) fn place(grants: &[GrantedDir], dir: &Dir, path: &str) -> Option<Place> {
     let trimmed = path.trim_end_matches('/');
     let (parent, leaf) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
@@ -448,14 +479,17 @@ pub(in crate::wasi) fn place(grants: &[GrantedDir], dir: &Dir, path: &str) -> Op
     })
 }
 
-/// The place that a path names once links in its last component are followed; of a link that leads nowhere, where it leads.
+/// The place that a path names once links in its last component are followed; of a link that leads nowhere, where it
+/// leads.
 pub(in crate::wasi) fn followed(grants: &[GrantedDir], dir: &Dir, path: &str, follow: FollowSymlinks) -> Option<Place> {
     /// As Linux.
     const MOST_LINKS: usize = 40;
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
         let place = place(grants, dir, &path)?;
-        let is_link = place.stat().is_some_and(|s| FileType::from_raw_mode(s.st_mode).is_symlink());
+        let is_link = place
+            .stat()
+            .is_some_and(|s| FileType::from_raw_mode(s.st_mode).is_symlink());
         if !is_link || follow == FollowSymlinks::No {
             return Some(place);
         }

@@ -75,8 +75,8 @@ impl List {
         List::default().renewed(file, size, all)
     }
 
-    /// The list of a file that has `size` bytes now and was as in this list before chunks in `dirty` changed. Only those, and what its
-    /// size tells, are read.
+    /// The list of a file that has `size` bytes now and was as in this list before chunks in `dirty` changed. Only
+    /// those, and what its size tells, are read.
     pub(in crate::wasi) fn renewed(&self, file: &File, size: u64, mut dirty: Ranges) -> io::Result<List> {
         if size != self.len {
             dirty.add_from(size.min(self.len));
@@ -158,7 +158,8 @@ fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<Range<u64>>> 
     Ok(Some(start..end.clamp(start + 1, size)))
 }
 
-/// Does a file consist of exactly these chunks and holes? It ends at the first difference. The file's position is moved.
+/// Does a file consist of exactly these chunks and holes? It ends at the first difference. The file's position is
+/// moved.
 pub(in crate::wasi) fn has(file: &File, size: u64, content: &Content, chunks: &[Chunk]) -> io::Result<bool> {
     if size != content.len {
         return Ok(false);
@@ -206,7 +207,10 @@ mod tests {
     #[test]
     fn ranges_are_joined() {
         let all = |r: &Ranges| r.iter().map(|r| (r.start, r.end)).collect::<Vec<_>>();
-        assert_eq!(all(&ranges(&[(0, 0), (5, 1), (CHUNK - 1, 1), (CHUNK - 1, 2)])), [(0, 2)]);
+        assert_eq!(
+            all(&ranges(&[(0, 0), (5, 1), (CHUNK - 1, 1), (CHUNK - 1, 2)])),
+            [(0, 2)]
+        );
         assert_eq!(
             all(&ranges(&[(9 * CHUNK, 1), (0, 1), (4 * CHUNK, CHUNK)])),
             [(0, 1), (4, 5), (9, 10)]

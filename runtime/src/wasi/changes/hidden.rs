@@ -1,6 +1,8 @@
-//! What lies in a granted directory and is not the program's: its own snapshots and undo journals, and what Dunlin has aside.
+//! What lies in a granted directory and is not the program's: its own snapshots and undo journals, and what Dunlin has
+//! aside.
 //!
-//! The program can neither see nor touch it, and it is never carried. Nothing of this costs anything where snapshots lie elsewhere.
+//! The program can neither see nor touch it, and it is never carried. Nothing of this costs anything where snapshots
+//! lie elsewhere.
 
 use crate::journal::Name;
 use crate::wasi::Wasi;
@@ -19,7 +21,9 @@ const OURS: &str = ".dunlin-";
 
 /// Is this a name that Dunlin gives what it has aside: `.dunlin-`, then numbers and `restore`, `back`, `undo` or `tmp`?
 pub(in crate::wasi) fn is_ours(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix(OURS) else { return false };
+    let Some(rest) = name.strip_prefix(OURS) else {
+        return false;
+    };
     let numbers = rest
         .split(['-', '.'])
         .filter(|part| !matches!(*part, "restore" | "back" | "undo" | "tmp"));
@@ -62,7 +66,8 @@ impl Hidden {
 }
 
 impl Wasi {
-    /// Hides where the program's snapshots go, wherever it lies in a granted directory; removes what killed processes have left there.
+    /// Hides where the program's snapshots go, wherever it lies in a granted directory; removes what killed processes
+    /// have left there.
     pub(in crate::wasi) fn hide_snapshots(&mut self, config: &WasiConfig) -> Result<(), NotApart> {
         for granted in self.grants.iter().filter(|g| g.mode.carries()) {
             granted
@@ -186,13 +191,17 @@ impl Wasi {
     pub(in crate::wasi) fn name_of_directory(&self, grant: u32, dir: &File) -> Option<Name> {
         match self.hidden.0.is_empty() {
             true => None,
-            false => below(&self.grants, grant, dir.as_fd()).ok().map(|path| Name { grant, path }),
+            false => below(&self.grants, grant, dir.as_fd())
+                .ok()
+                .map(|path| Name { grant, path }),
         }
     }
 }
 
 fn parent(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! When is a file still the same? By size and contents; and the hashes once taken, so that an unchanged file is not read again.
+//! When is a file still the same? By size and contents; and the hashes once taken, so that an unchanged file is not
+//! read again.
 
 use crate::wasi::calls::path::proc_path;
 use crate::wasi::host::Stat;
@@ -117,7 +118,9 @@ impl Hashes {
         }
         match same_time(was.modified, now.modified) {
             true => None,
-            false => Some("it was modified at another time, and is too large or can't be read to compare all of it".into()),
+            false => {
+                Some("it was modified at another time, and is too large or can't be read to compare all of it".into())
+            }
         }
     }
 }
@@ -128,8 +131,8 @@ fn same_time(a: u64, b: u64) -> bool {
     a == b || ((a.is_multiple_of(SECOND) || b.is_multiple_of(SECOND)) && a / SECOND == b / SECOND)
 }
 
-/// Was the last change long enough ago for the next one to get another time? File systems keep times no finer than a tick of the
-/// kernel (10 ms at most), or whole seconds (two on FAT).
+/// Was the last change long enough ago for the next one to get another time? File systems keep times no finer than a
+/// tick of the kernel (10 ms at most), or whole seconds (two on FAT).
 pub(in crate::wasi) fn settled(stat: &Stat) -> bool {
     let last = stat.changed.max(stat.modified);
     let margin = if last.is_multiple_of(1_000_000_000) {
@@ -150,7 +153,8 @@ pub(in crate::wasi) fn reopen(file: BorrowedFd<'_>) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes reading a file leave no trace in its access time, which the program may look at. Only the file's owner may ask for that.
+/// Makes reading a file leave no trace in its access time, which the program may look at. Only the file's owner may ask
+/// for that.
 pub(in crate::wasi) fn quiet(file: &File) {
     if let Ok(flags) = rustix::fs::fcntl_getfl(file) {
         let _ = rustix::fs::fcntl_setfl(file, flags | OFlags::NOATIME);
@@ -266,7 +270,11 @@ mod tests {
         assert_eq!(hashes.difference(&was, b.as_fd(), &stat(&b)), None);
         assert!(hashes.difference(&was, c.as_fd(), &stat(&c)).is_some());
         b.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(5)).unwrap();
-        assert_eq!(hashes.difference(&was, b.as_fd(), &stat(&b)), None, "whole seconds were kept");
+        assert_eq!(
+            hashes.difference(&was, b.as_fd(), &stat(&b)),
+            None,
+            "whole seconds were kept"
+        );
         b.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(6)).unwrap();
         let said = hashes.difference(&was, b.as_fd(), &stat(&b)).unwrap();
         assert!(said.contains("time"), "{said}");

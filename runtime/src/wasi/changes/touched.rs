@@ -1,8 +1,8 @@
-//! What the program has touched: bytes of files, so that only those are read again, and names, so that what it made, changed or removed
-//! under a `--carry` grant travels with it.
+//! What the program has touched: bytes of files, so that only those are read again, and names, so that what it made,
+//! changed or removed under a `--carry` grant travels with it.
 //!
-//! `watch` tells it what calls do. Nothing of it can fail: what can't be remembered makes a snapshot larger, or is an obstacle when one is
-//! taken.
+//! `watch` tells it what calls do. Nothing of it can fail: what can't be remembered makes a snapshot larger, or is an
+//! obstacle when one is taken.
 
 use crate::wasi::changes::chunked::List;
 pub(in crate::wasi) use crate::wasi::changes::writes::FileId;
@@ -15,7 +15,8 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Removed names that are remembered, at most: with those of directories that are carried whole, a reader must take them.
+/// Removed names that are remembered, at most: with those of directories that are carried whole, a reader must take
+/// them.
 const MOST_GONE: usize = MAX_NODES / 4;
 
 /// What is known of a name.
@@ -139,8 +140,8 @@ impl Touched {
         Some(number)
     }
 
-    /// What a descriptor has open is about to be written to; what the host says of it is asked for only if that is needed. Returns its
-    /// number.
+    /// What a descriptor has open is about to be written to; what the host says of it is asked for only if that is
+    /// needed. Returns its number.
     pub(in crate::wasi) fn begin_write(&mut self, fd: u32, stat: impl FnOnce() -> Option<Stat>) -> Option<u32> {
         let known = self.descriptors.get(fd as usize).copied().flatten();
         if let Some(number) = known
@@ -174,7 +175,8 @@ impl Touched {
         self.writes.resized(number, from, to);
     }
 
-    /// A file was opened. Of an empty one nothing is known: it may be new, in the place of another, or have lost its contents.
+    /// A file was opened. Of an empty one nothing is known: it may be new, in the place of another, or have lost its
+    /// contents.
     pub(in crate::wasi) fn opened(&mut self, stat: &Stat) {
         if stat.size == 0
             && let Some(number) = self.writes.number(FileId::of(stat))
@@ -335,7 +337,15 @@ mod tests {
     use super::*;
 
     fn touched() -> Touched {
-        Touched::new([GrantMode::Carry, GrantMode::Shared, GrantMode::CarryAll, GrantMode::Carry].into_iter())
+        Touched::new(
+            [
+                GrantMode::Carry,
+                GrantMode::Shared,
+                GrantMode::CarryAll,
+                GrantMode::Carry,
+            ]
+            .into_iter(),
+        )
     }
 
     fn there(t: &Touched, grant: u32) -> Vec<String> {

@@ -1,4 +1,5 @@
-//! Tells [`super::touched::Touched`] what each call changes: looked at from outside, before and after it, so that no function need know of that.
+//! Tells [`super::touched::Touched`] what each call changes: looked at from outside, before and after it, so that no
+//! function need know of that.
 //!
 //! Only what a call has really done counts: a snapshot is never taken in the middle of one.
 
@@ -106,7 +107,11 @@ impl Wasi {
     pub(in crate::wasi) fn watched(&mut self, watch: Watch, done: bool, m: &Memory<'_>) {
         match watch {
             // Of what is longer than before the end is read in any case.
-            Watch::Write { file, at: Some(at), out } if done => {
+            Watch::Write {
+                file,
+                at: Some(at),
+                out,
+            } if done => {
                 let n = m.u32(out).unwrap_or(u32::MAX);
                 self.touched.wrote(file, at, n.into());
             }
@@ -141,7 +146,9 @@ impl Wasi {
 
     /// What has a name, no link followed, is about to be changed.
     fn begin_named(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) {
-        let Some((file, _)) = self.open_directory_of(fd) else { return };
+        let Some((file, _)) = self.open_directory_of(fd) else {
+            return;
+        };
         if let Ok(path) = m.string(path.0, path.1)
             && let Ok(stat) = stat(file, &path, FollowSymlinks::No)
             && stat.file_type == FileType::RegularFile
@@ -151,7 +158,9 @@ impl Wasi {
     }
 
     fn watch_write(&mut self, fd: u32, at: Option<u64>, out: u32) -> Watch {
-        let Ok(d) = self.table.get(fd) else { return Watch::Nothing };
+        let Ok(d) = self.table.get(fd) else {
+            return Watch::Nothing;
+        };
         if d.kind != HostKind::Regular {
             return Watch::Nothing;
         }

@@ -1,11 +1,12 @@
-//! What a program has written into its files since their chunks were last looked at, so that a log of a gigabyte that has grown by a line
-//! costs its last chunk.
+//! What a program has written into its files since their chunks were last looked at, so that a log of a gigabyte that
+//! has grown by a line costs its last chunk.
 //!
-//! A list of chunks is trusted, but for the ranges that the program has written, only while nobody else has changed the file: its time
-//! of change, which nobody can set, is what it was when last looked at, or lies between begin and end of the program's own last
-//! changes. They are few: before the first write in a tick of the kernel's clock the file is looked at again ([`Writes::due`]). So
-//! a change by others goes unnoticed only if it comes in the same tick (10 ms at most) as one of the program's own, and behind it, on a
-//! kernel whose file times are no finer than a tick (before Linux 6.13). Everything else costs no more than reading the file anew.
+//! A list of chunks is trusted, but for the ranges that the program has written, only while nobody else has changed the
+//! file: its time of change, which nobody can set, is what it was when last looked at, or lies between begin and end of
+//! the program's own last changes. They are few: before the first write in a tick of the kernel's clock the file is
+//! looked at again ([`Writes::due`]). So a change by others goes unnoticed only if it comes in the same tick (10 ms at
+//! most) as one of the program's own, and behind it, on a kernel whose file times are no finer than a tick (before
+//! Linux 6.13). Everything else costs no more than reading the file anew.
 
 use crate::wasi::changes::chunked::{List, Ranges};
 use crate::wasi::changes::identity::settled;
@@ -101,7 +102,9 @@ impl Files {
 
     /// Forgets files that the last two snapshots didn't ask for: temporary ones, most likely. Numbers change.
     fn forget(&mut self) {
-        let Files { numbers, all, round, .. } = self;
+        let Files {
+            numbers, all, round, ..
+        } = self;
         let mut kept = Vec::new();
         numbers.retain(|_, number| {
             let known = std::mem::take(&mut all[*number as usize]);
@@ -327,7 +330,10 @@ mod tests {
         type Turn = fn(&mut Writes, &File, u8);
         let other: Turn = |_, file, n| file.write_all_at(&[n], CHUNK).unwrap();
         let own: Turn = |writes, file, n| write(writes, file, &[n], 3 * CHUNK);
-        for (n, turns) in [[other, own, own], [own, other, own], [own, own, other]].iter().enumerate() {
+        for (n, turns) in [[other, own, own], [own, other, own], [own, own, other]]
+            .iter()
+            .enumerate()
+        {
             write(&mut writes, &file, b"x", 0);
             tick();
             writes.list(&file, &stat(&file)).unwrap();
@@ -398,7 +404,10 @@ mod tests {
         write(&mut writes, &file, b"end", 3 * CHUNK);
         let list = writes.list(&file, &stat(&file)).unwrap();
         assert!(is_marked(&list), "and what is of use is not");
-        assert_eq!(hashes(&list).last(), hashes(&List::read(&file, 4 * CHUNK).unwrap()).last());
+        assert_eq!(
+            hashes(&list).last(),
+            hashes(&List::read(&file, 4 * CHUNK).unwrap()).last()
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Taking the state out. What is captured names no resource of the host; nothing changes, and the program may go on here.
+//! Taking the state out. What is captured names no resource of the host; nothing changes, and the program may go on
+//! here.
 
 use crate::journal::FileId;
 use crate::wasi::calls::clock::Clock;
@@ -63,8 +64,8 @@ impl Wasi {
         obstacles
     }
 
-    /// The state, the list of carried files included. Their contents are read now for their hashes, and again when they are written:
-    /// see [`Wasi::contents`].
+    /// The state, the list of carried files included. Their contents are read now for their hashes, and again when they
+    /// are written: see [`Wasi::contents`].
     pub fn capture(&self) -> Result<WasiState, CaptureError> {
         let (state, obstacles) = self.examine();
         if !obstacles.is_empty() {
@@ -166,7 +167,13 @@ impl Wasi {
                 let offset = (*stream == Stdio::Stdin && d.kind == HostKind::Regular)
                     .then(position)
                     .transpose()?;
-                Ok(Described::Ready(state::Resource::Stdio { stream: *stream, offset }, None))
+                Ok(Described::Ready(
+                    state::Resource::Stdio {
+                        stream: *stream,
+                        offset,
+                    },
+                    None,
+                ))
             }
             Resource::Directory(dir) => {
                 let (path, stat) = match dir.preopened {
@@ -218,8 +225,8 @@ impl Wasi {
         }
     }
 
-    /// The path below its grant under which an open file or directory can be found again, checked by finding it; or why there is
-    /// none. The kernel knows the path even if the file was renamed since it was opened.
+    /// The path below its grant under which an open file or directory can be found again, checked by finding it; or why
+    /// there is none. The kernel knows the path even if the file was renamed since it was opened.
     fn path_of(&self, fd: u32, grant: u32, file: BorrowedFd<'_>) -> Result<(String, Stat), Obstacle> {
         let (guest, root) = self.root(fd, grant)?;
         let guest = guest.to_owned();

@@ -206,7 +206,13 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    fn list(&mut self, grant: u32, dir: &File, path: &str, pending: &mut Vec<String>) -> Result<(), crate::wasi::errno::Errno> {
+    fn list(
+        &mut self,
+        grant: u32,
+        dir: &File,
+        path: &str,
+        pending: &mut Vec<String>,
+    ) -> Result<(), crate::wasi::errno::Errno> {
         let dir = crate::wasi::calls::open::readable(dir.try_clone()?);
         let here = self.wasi.name_of_directory(grant, &dir);
         for entry in rustix::fs::Dir::read_from(&dir)? {
@@ -261,7 +267,8 @@ impl<'a> Gathered<'a> {
         match stat.file_type {
             FileType::Directory => Ok(NodeKind::Directory),
             FileType::SymbolicLink => {
-                let target = sandbox::read_link_contents(root, Path::new(path)).map_err(|e| unreadable(e.to_string()))?;
+                let target =
+                    sandbox::read_link_contents(root, Path::new(path)).map_err(|e| unreadable(e.to_string()))?;
                 let target = std::str::from_utf8(target.as_os_str().as_bytes()).map_err(|_| Obstacle::NotUtf8 {
                     path: path.to_owned(),
                     guest: guest.clone(),
@@ -333,7 +340,8 @@ impl Wasi {
         self.grants.get(grant as usize).map_or(GrantMode::Shared, |g| g.mode)
     }
 
-    /// What isn't there any more: of directories that are carried whole what was carried before, of others what the program removed.
+    /// What isn't there any more: of directories that are carried whole what was carried before, of others what the
+    /// program removed.
     fn gone_since(&self, nodes: &[Node]) -> Vec<(u32, String)> {
         let carried = self.carried.lock().unwrap_or_else(|e| e.into_inner());
         let there = |known: &(u32, String)| {
@@ -362,7 +370,8 @@ impl Wasi {
         self.touched.brought(files);
     }
 
-    /// The contents of the files that a state of this program carries, to be written into a snapshot while the program is stopped.
+    /// The contents of the files that a state of this program carries, to be written into a snapshot while the program
+    /// is stopped.
     pub fn contents<'a>(&'a self, state: &'a WasiState) -> impl Contents + 'a {
         Carried {
             wasi: self,
@@ -372,9 +381,20 @@ impl Wasi {
         }
     }
 
-    /// The chunks that a state of this program carries and that are not `known`, in memory; `None` if they are more than `most` bytes.
-    pub fn new_contents(&self, state: &WasiState, known: &ByHash<()>, most: u64) -> io::Result<Option<ByHash<Vec<u8>>>> {
-        let new: Vec<&Chunk> = state.files.chunks.iter().filter(|c| !known.contains_key(&c.hash)).collect();
+    /// The chunks that a state of this program carries and that are not `known`, in memory; `None` if they are more
+    /// than `most` bytes.
+    pub fn new_contents(
+        &self,
+        state: &WasiState,
+        known: &ByHash<()>,
+        most: u64,
+    ) -> io::Result<Option<ByHash<Vec<u8>>>> {
+        let new: Vec<&Chunk> = state
+            .files
+            .chunks
+            .iter()
+            .filter(|c| !known.contains_key(&c.hash))
+            .collect();
         if new.iter().fold(0u64, |sum, c| sum.saturating_add(c.len)) > most {
             return Ok(None);
         }

@@ -61,7 +61,9 @@ pub enum Obstacle {
         fd: u32,
     },
     /// Something in a carried directory that is neither file, directory nor symbolic link.
-    #[error("{path:?} in the carried directory '{guest}' is a {what}, which can't be carried; remove it, or grant it with --dir")]
+    #[error(
+        "{path:?} in the carried directory '{guest}' is a {what}, which can't be carried; remove it, or grant it with --dir"
+    )]
     NotCarriable {
         /// Its path below the grant.
         path: String,

@@ -1,8 +1,9 @@
-//! Carried files and the directories granted for them: what is there already, what has to be put, and what is in its way.
+//! Carried files and the directories granted for them: what is there already, what has to be put, and what is in its
+//! way.
 //!
-//! Everything goes through the sandbox that serves the program itself, so that neither a forged path nor a link nor a race leads out
-//! of a grant: whoever forges a snapshot gains nothing that the program's own calls couldn't do. A file that has the right contents
-//! already is left as it is, so that going back costs nothing. `stage` does the putting.
+//! Everything goes through the sandbox that serves the program itself, so that neither a forged path nor a link nor a
+//! race leads out of a grant: whoever forges a snapshot gains nothing that the program's own calls couldn't do. A file
+//! that has the right contents already is left as it is, so that going back costs nothing. `stage` does the putting.
 
 use crate::wasi::calls::open::{Access, open_existing};
 use crate::wasi::calls::path::stat;
@@ -77,8 +78,8 @@ pub(in crate::wasi) fn said(errno: Errno) -> String {
     }
 }
 
-/// Everything that is to be put, its contents written and checked beside its place. Until [`Stage::put`] nothing has its name.
-/// Also returns what a person should know.
+/// Everything that is to be put, its contents written and checked beside its place. Until [`Stage::put`] nothing has
+/// its name. Also returns what a person should know.
 pub(in crate::wasi) fn prepare<'a>(
     state: &'a WasiState,
     grants: &[GrantedDir],
@@ -108,7 +109,8 @@ pub(in crate::wasi) fn prepare<'a>(
     Ok((stage, told))
 }
 
-/// What others have changed where all files should be as the snapshot says: what is there and differs. Directory, its name, and path.
+/// What others have changed where all files should be as the snapshot says: what is there and differs. Directory, its
+/// name, and path.
 fn of_others(items: &[Item<'_>]) -> Vec<(Arc<File>, String, String)> {
     let differing = items
         .iter()
@@ -137,12 +139,19 @@ pub(in crate::wasi) fn obstacles(state: &WasiState, grants: &[GrantedDir], conte
     };
     let files = &state.files;
     let mut problems = hindrances(files, &items);
-    let nameless = files.unlinked.iter().filter_map(|u| files.contents.get(u.content as usize));
+    let nameless = files
+        .unlinked
+        .iter()
+        .filter_map(|u| files.contents.get(u.content as usize));
     let mut seen = HashSet::new();
     let missing = items.iter().filter_map(|i| i.missing(files)).chain(nameless);
     for (_, chunk) in missing.flat_map(|content| content.chunks(&files.chunks)) {
         if seen.insert(chunk.hash) {
-            problems.extend(copy_chunk(contents, chunk, &mut io::sink()).err().map(RestoreProblem::from));
+            problems.extend(
+                copy_chunk(contents, chunk, &mut io::sink())
+                    .err()
+                    .map(RestoreProblem::from),
+            );
         }
     }
     problems
@@ -157,7 +166,8 @@ fn look<'a>(state: &'a WasiState, grants: &[GrantedDir]) -> Result<Vec<Item<'a>>
     // Where a node is among the items.
     let mut places = HashMap::new();
     for (index, node) in (0u32..).zip(&files.nodes) {
-        let (Some(granted), Some(guest)) = (grants.get(node.grant as usize), state.grants.get(node.grant as usize)) else {
+        let (Some(granted), Some(guest)) = (grants.get(node.grant as usize), state.grants.get(node.grant as usize))
+        else {
             continue;
         };
         let Some(root) = granted.dir.clone() else { continue };
@@ -194,7 +204,10 @@ fn look<'a>(state: &'a WasiState, grants: &[GrantedDir]) -> Result<Vec<Item<'a>>
         }
         item.differs = match &node.kind {
             NodeKind::Directory => there.is_none_or(|s| !fits(&s)),
-            NodeKind::File { content } => files.contents.get(*content as usize).is_none_or(|c| !has(&item, c, files)),
+            NodeKind::File { content } => files
+                .contents
+                .get(*content as usize)
+                .is_none_or(|c| !has(&item, c, files)),
             NodeKind::Symlink { target } => there.is_none() || !points_to(&item, target),
             NodeKind::HardLink { to } => {
                 let first = places.get(to).and_then(|&at: &usize| items.get(at));
@@ -241,7 +254,8 @@ fn has(item: &Item<'_>, content: &Content, files: &Files) -> bool {
     same() == Some(true)
 }
 
-/// What keeps files from being put that can be told without trying: directories that may not be written, too little room.
+/// What keeps files from being put that can be told without trying: directories that may not be written, too little
+/// room.
 fn hindrances(files: &Files, items: &[Item<'_>]) -> Problems {
     let mut problems = Vec::new();
     let mut seen = HashSet::new();
@@ -285,7 +299,9 @@ fn unwritable(root: &File, path: &str) -> Option<Errno> {
     let path = if path.is_empty() { "." } else { path };
     let dir = sandbox::open_dir_nofollow(root, Path::new(path)).ok()?;
     let may = Access::WRITE_OK | Access::EXEC_OK;
-    rustix::fs::accessat(&dir, c".", may, AtFlags::empty()).err().map(Errno::from)
+    rustix::fs::accessat(&dir, c".", may, AtFlags::empty())
+        .err()
+        .map(Errno::from)
 }
 
 /// What writing contents into a file came to.
@@ -296,7 +312,8 @@ pub(in crate::wasi) fn write_problem(item: &Item<'_>, e: SnapshotError) -> Resto
     }
 }
 
-/// Warnings about what lies in the top of a directory that should be as it was, and isn't the program's. It is left alone.
+/// Warnings about what lies in the top of a directory that should be as it was, and isn't the program's. It is left
+/// alone.
 pub(in crate::wasi) fn extra(files: &Files, wasi: &Wasi) -> Vec<String> {
     let mut warnings = Vec::new();
     for (grant, granted) in (0u32..).zip(&wasi.grants) {
@@ -307,7 +324,8 @@ pub(in crate::wasi) fn extra(files: &Files, wasi: &Wasi) -> Vec<String> {
             continue;
         };
         let here = wasi.name_of_directory(grant, root);
-        let name = |e: rustix::io::Result<rustix::fs::DirEntry>| Some(e.ok()?.file_name().to_string_lossy().into_owned());
+        let name =
+            |e: rustix::io::Result<rustix::fs::DirEntry>| Some(e.ok()?.file_name().to_string_lossy().into_owned());
         let known = |path: &str| {
             files
                 .nodes

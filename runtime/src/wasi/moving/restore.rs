@@ -1,10 +1,10 @@
 //! Putting a state back on another machine.
 //!
-//! A restored state is hostile: it may name any grant, path, right and number. So a grant is found only among those of the person who
-//! resumes; a path is resolved with the sandbox that serves the program itself, and opening never creates or truncates; what it names
-//! must be a regular file or a directory again, and the same one; rights may be no more than a fresh program could have; numbers are
-//! checked before they are used. Carried files are written (by `place`) only into directories granted for that, and only after all
-//! else that can be checked has been.
+//! A restored state is hostile: it may name any grant, path, right and number. So a grant is found only among those of
+//! the person who resumes; a path is resolved with the sandbox that serves the program itself, and opening never
+//! creates or truncates; what it names must be a regular file or a directory again, and the same one; rights may be no
+//! more than a fresh program could have; numbers are checked before they are used. Carried files are written (by
+//! `place`) only into directories granted for that, and only after all else that can be checked has been.
 
 use crate::wasi::calls::dir::Listing;
 use crate::wasi::calls::open::{Access, open_directory, open_existing};
@@ -40,7 +40,10 @@ impl RestoreError {
         let bad = |p: &RestoreProblem| {
             matches!(
                 p,
-                RestoreProblem::Invalid { .. } | RestoreProblem::State(_) | RestoreProblem::Files(_) | RestoreProblem::Contents(_)
+                RestoreProblem::Invalid { .. }
+                    | RestoreProblem::State(_)
+                    | RestoreProblem::Files(_)
+                    | RestoreProblem::Contents(_)
             )
         };
         if self.0.iter().any(bad) { BAD_SNAPSHOT } else { NOT_HERE }
@@ -48,7 +51,11 @@ impl RestoreError {
 }
 
 fn list(problems: &[RestoreProblem]) -> String {
-    problems.iter().map(RestoreProblem::to_string).collect::<Vec<_>>().join("; ")
+    problems
+        .iter()
+        .map(RestoreProblem::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// One reason why a state can't be put back on this machine.
@@ -173,7 +180,8 @@ impl Wasi {
         Wasi::restore_with(state, config, &NoContents)
     }
 
-    /// Puts a state back: the program's own arguments and environment, the grants of `config`, and carried files with their `contents`.
+    /// Puts a state back: the program's own arguments and environment, the grants of `config`, and carried files with
+    /// their `contents`.
     pub fn restore_with(state: &WasiState, config: &WasiConfig, contents: &dyn Contents) -> Result<Wasi, RestoreError> {
         let files = &state.files;
         let (mut restore, later) = Restore::begin(state, config)?;
@@ -209,8 +217,8 @@ impl Wasi {
         Ok(wasi)
     }
 
-    /// Refuses a state whose directories are not granted here, or that contradicts itself. No file is looked at: until they are taken back to
-    /// where they were, they may be others, and so may a directory that is granted.
+    /// Refuses a state whose directories are not granted here, or that contradicts itself. No file is looked at: until
+    /// they are taken back to where they were, they may be others, and so may a directory that is granted.
     pub fn check_grants(state: &WasiState, config: &WasiConfig) -> Result<(), RestoreError> {
         check(state)?;
         let mut problems = Vec::new();
@@ -322,7 +330,10 @@ struct Restore<'a> {
 
 impl<'a> Restore<'a> {
     /// Opens everything that must be here already. Returns what can only be opened once carried files are there.
-    fn begin(state: &'a WasiState, config: &'a WasiConfig) -> Result<(Restore<'a>, Vec<&'a state::Descriptor>), RestoreError> {
+    fn begin(
+        state: &'a WasiState,
+        config: &'a WasiConfig,
+    ) -> Result<(Restore<'a>, Vec<&'a state::Descriptor>), RestoreError> {
         let files = &state.files;
         check(state)?;
         let mut problems = Vec::new();
@@ -331,7 +342,10 @@ impl<'a> Restore<'a> {
             state,
             config,
             identities: files.identities.iter().map(|i| (i.fd, i)).collect(),
-            wasi: Wasi { grants, ..Wasi::empty() },
+            wasi: Wasi {
+                grants,
+                ..Wasi::empty()
+            },
             unlinked: Vec::new(),
             stdin: None,
             problems,
@@ -488,7 +502,14 @@ impl<'a> Restore<'a> {
     }
 
     /// Refuses a shared file that isn't what it was, unless that is accepted.
-    fn compare(&mut self, fd: u32, grant: u32, path: &str, file: &File, size: u64) -> Result<(), Option<RestoreProblem>> {
+    fn compare(
+        &mut self,
+        fd: u32,
+        grant: u32,
+        path: &str,
+        file: &File,
+        size: u64,
+    ) -> Result<(), Option<RestoreProblem>> {
         if self.state.files.mode(grant).carries() {
             return Ok(());
         }
@@ -535,8 +556,8 @@ impl<'a> Restore<'a> {
     }
 }
 
-/// Standard input that is a file is read on from where the program was, unless whoever started this process has already moved it.
-/// Returns a warning.
+/// Standard input that is a file is read on from where the program was, unless whoever started this process has already
+/// moved it. Returns a warning.
 fn advance_stdin(offset: u64) -> Option<String> {
     let fd = rustix::stdio::stdin();
     let size = Stat::of_fd(fd).map_or(0, |s| s.size);

@@ -50,7 +50,11 @@ impl Wasi {
 }
 
 /// The open files that have no name: new ones, each with its contents, in the grant's file system where that can be.
-pub(in crate::wasi) fn unlinked(files: &Files, grants: &[GrantedDir], contents: &dyn Contents) -> Result<Vec<File>, Problems> {
+pub(in crate::wasi) fn unlinked(
+    files: &Files,
+    grants: &[GrantedDir],
+    contents: &dyn Contents,
+) -> Result<Vec<File>, Problems> {
     let one = |u: &dunlin_migrate::state::files::Unlinked| {
         let granted = grants.get(u.grant as usize);
         let (Some(granted), Some(content)) = (granted, files.contents.get(u.content as usize)) else {
@@ -91,13 +95,18 @@ pub(in crate::wasi) fn reopen_unlinked(file: &File, access: Access) -> Result<Fi
 pub(in crate::wasi) struct Placed {
     /// Directories that were not there before, by index of their node.
     made: HashSet<usize>,
-    /// Nodes whose contents are known: those that were written, and those that were there, with their time of change at that time.
+    /// Nodes whose contents are known: those that were written, and those that were there, with their time of change at
+    /// that time.
     contents: Vec<(u32, Option<u64>)>,
     warnings: Vec<String>,
 }
 
 impl Placed {
-    pub(in crate::wasi) fn new(made: HashSet<usize>, contents: Vec<(u32, Option<u64>)>, warnings: Vec<String>) -> Placed {
+    pub(in crate::wasi) fn new(
+        made: HashSet<usize>,
+        contents: Vec<(u32, Option<u64>)>,
+        warnings: Vec<String>,
+    ) -> Placed {
         Placed {
             made,
             contents,
@@ -109,7 +118,9 @@ impl Placed {
     pub(in crate::wasi) fn known(&self, files: &Files, grants: &[GrantedDir]) -> Vec<(Stat, List)> {
         let known = |&(index, changed): &(u32, Option<u64>)| {
             let node = files.nodes.get(index as usize)?;
-            let NodeKind::File { content } = node.kind else { return None };
+            let NodeKind::File { content } = node.kind else {
+                return None;
+            };
             let root = grants.get(node.grant as usize)?.dir.as_deref()?;
             let now = crate::wasi::calls::path::stat(root, &node.path, FollowSymlinks::No).ok()?;
             // Whoever has changed it since has changed its times.

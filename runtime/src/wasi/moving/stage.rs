@@ -1,8 +1,8 @@
 //! Putting carried files in their places, all of them or none.
 //!
-//! New contents are written and checked beside their place, in a directory of ours at the top of the grant; only when all are there do
-//! they get their names, each by one `rename`. What had a name before is kept in that directory until everything has succeeded: if
-//! anything fails, now or later in the restore, it all goes back.
+//! New contents are written and checked beside their place, in a directory of ours at the top of the grant; only when
+//! all are there do they get their names, each by one `rename`. What had a name before is kept in that directory until
+//! everything has succeeded: if anything fails, now or later in the restore, it all goes back.
 
 use crate::wasi::calls::path::stat;
 use crate::wasi::changes::hidden::is_ours;
@@ -139,7 +139,8 @@ impl<'a> Stage<'a> {
                 .aside(item.node.grant, &item.root)
                 .map_err(|e| vec![item.problem(said(e))])?;
             let name = item.index.to_string();
-            write_new(&aside.opened, &name, content, &state.files, contents).map_err(|e| vec![write_problem(item, e)])?;
+            write_new(&aside.opened, &name, content, &state.files, contents)
+                .map_err(|e| vec![write_problem(item, e)])?;
             stage.waiting.insert(item.index, name);
         }
         stage.items = items;
@@ -153,8 +154,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Removes what is gone, and gives everything its name. `back`: the files were taken back, so what has a name that the program had
-    /// removed is others'.
+    /// Removes what is gone, and gives everything its name. `back`: the files were taken back, so what has a name that
+    /// the program had removed is others'.
     pub(in crate::wasi) fn put(&mut self, grants: &[GrantedDir], back: bool) -> Result<(), Problems> {
         if !back {
             self.remove_gone(grants)?;
@@ -364,7 +365,13 @@ impl Drop for Stage<'_> {
     }
 }
 
-fn write_new(dir: &File, name: &str, content: &Content, files: &Files, contents: &dyn Contents) -> Result<(), SnapshotError> {
+fn write_new(
+    dir: &File,
+    name: &str,
+    content: &Content,
+    files: &Files,
+    contents: &dyn Contents,
+) -> Result<(), SnapshotError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     let file = sandbox::open(dir, Path::new(name), &options).map_err(SnapshotError::io("create a file"))?;
