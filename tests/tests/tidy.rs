@@ -283,7 +283,13 @@ fn levels_are_small() {
 fn what_documents_name_is_there() {
     let files = files();
     let mut wrong = Vec::new();
-    for document in ["ARCHITECTURE.md", "README.md"] {
+    for document in [
+        "ARCHITECTURE.md",
+        "README.md",
+        "bench/README.md",
+        "fuzz/README.md",
+        "tests/README.md",
+    ] {
         let text = fs::read_to_string(root().join(document)).expect("a document");
         for name in text.split('`').skip(1).step_by(2) {
             let plain = name.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c));
