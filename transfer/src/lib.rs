@@ -1,0 +1,36 @@
+//! How a running program travels between two machines' `dunlin`: what is sent, what is kept on disk, and the two sides
+//! that do it. Who has the program at any moment is decided by [`dunlin_handover`]; here is all that has to do with
+//! files, connections and time.
+//!
+//! ```text
+//!   dunlin migrate                                                dunlin receive
+//!   --------------                                                --------------
+//!   Hello                              ------------------------>
+//!                                      <------------------------  Hello
+//!   About: name, module, needs         ------------------------>  what stands in the way? which executable is there?
+//!                                      <------------------------  Terms: architecture, executable or not, findings
+//!   [record: moving]
+//!   Handover(Offer)                    ------------------------>
+//!   File(executable), if it is lacking ------------------------>  the module is compared with its seal
+//!   stops the program: its snapshot
+//!   is durable here
+//!   File(snapshot)                     ------------------------>  checked as `dunlin check` does, made durable
+//!                                      <------------------------  Handover(Prepared)      [record: prepared]
+//!   [record: released]
+//!   Handover(Commit)                   ------------------------>  [record: running], the program runs
+//!                                      <------------------------  Handover(Taken)         [record: taken]
+//!   ends the stopped process
+//!   Handover(Gone)                     ------------------------>  [no record]
+//! ```
+//!
+//! Either side sends [`Frame::Working`] while it is busy, so that silence means that the other one is gone.
+
+pub mod files;
+pub mod link;
+pub mod receiver;
+pub mod records;
+pub mod sender;
+pub mod wire;
+
+pub use link::{Link, LinkError};
+pub use wire::{About, FileKind, Frame, Terms};

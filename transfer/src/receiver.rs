@@ -1,0 +1,436 @@
+//! The receiver's side of a connection.
+
+use crate::files::{self, FileError};
+use crate::link::{Link, LinkError};
+use crate::records::{Place, Shelf, Side, random, remove_if_there, sync_directory, write_durably};
+use crate::wire::{About, FileKind, Frame, MOST_DESCRIPTION, Terms, VERSION};
+use dunlin_handover::{
+    Action, Encoded, Event, Id, Receiver, ReceiverAction, ReceiverRecord, ReceiverStatus, Report, Run, Settle,
+    ToReceiver, ToSender, Transfer,
+};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The receiving machine: what it has and allows, and how it runs programs.
+pub trait Host {
+    /// Under which conditions a program may come.
+    fn terms(&mut self, about: &About) -> Terms;
+
+    /// The executable of a program that is here already and may be run.
+    fn executable(&mut self, about: &About) -> Option<PathBuf>;
+
+    /// Is what has come that program's executable for this machine, and may it be run? If not, why.
+    fn admit(&mut self, about: &About, executable: &Path) -> Result<(), String>;
+
+    /// Would the program go on from this snapshot here? All that stands in the way; nothing is changed.
+    fn check(&mut self, about: &About, executable: &Path, snapshot: &Path) -> Result<(), String>;
+
+    /// Starts the program from its snapshot. It holds a lock on `running` as long as it lives. An error means that not one
+    /// of its instructions ran, and none will.
+    fn start(&mut self, about: &About, executable: &Path, place: &Place) -> Result<Started, String>;
+
+    /// The transfer is over, the program runs from this executable, which is about to be removed: keep it if you like.
+    fn keep(&mut self, about: &About, executable: &Path);
+
+    /// Tells whoever runs this what is going on.
+    fn tell(&mut self, about: &str, report: &str);
+}
+
+/// A program that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its process.
+    pub pid: u32,
+    /// Where its output goes.
+    pub log: PathBuf,
+}
+
+/// What is happening with one transfer.
+struct Open {
+    place: Place,
+    machine: Receiver,
+    about: About,
+    /// A person wants what crashed here to go on from its copy, as `dunlin resume` would.
+    anew: bool,
+}
+
+/// A connection on which programs may come, and who receives them.
+struct Session<'a> {
+    link: &'a Link,
+    shelf: &'a Shelf,
+    host: &'a mut dyn Host,
+    offered: Option<About>,
+    open: Option<Open>,
+}
+
+/// Serves one connection until it ends. An error is one of the connection: of the transfer there is nothing to be lost.
+pub fn serve(link: Link, shelf: &Shelf, host: &mut dyn Host) -> Result<(), LinkError> {
+    link.greet(shelf.store())?;
+    let theirs = match link.receive()? {
+        Frame::Hello {
+            version: VERSION,
+            store,
+        } => Id(store),
+        Frame::Hello { version, .. } => return Err(LinkError::Version(version)),
+        _ => return Err(LinkError::Unexpected),
+    };
+    if let Err(e) = remind(&link, shelf, theirs) {
+        host.tell("", &format!("earlier transfers can't be looked at: {e}"));
+    }
+    let mut session = Session {
+        link: &link,
+        shelf,
+        host,
+        offered: None,
+        open: None,
+    };
+    let ended = session.run();
+    session.handle(Event::Lost);
+    match ended {
+        Err(LinkError::Closed) => {
+            link.finish();
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Says how it stands with what has come earlier from the same sender, and of which it may not have heard the end.
+fn remind(link: &Link, shelf: &Shelf, sender: Id) -> io::Result<()> {
+    for (side, attempt) in shelf.list()? {
+        let Some(place) = (side == Side::In)
+            .then(|| shelf.find_idle(side, attempt))
+            .transpose()?
+            .flatten()
+        else {
+            continue;
+        };
+        match place.record::<ReceiverRecord>()? {
+            None => place.remove()?,
+            Some(record) if record.transfer.store == sender => {
+                for action in Receiver::restart(record).1 {
+                    if let Action::Send(message) = action {
+                        let _ = link.send(&Frame::Handover(message.encode()));
+                    }
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Does what a person wants with a transfer that stands still here, or tries what can be done without the other side
+/// (`Settle::Again`). Returns how far it is then.
+pub fn settle(place: Place, host: &mut dyn Host, settle: Settle) -> io::Result<ReceiverStatus> {
+    let Some(record) = place.record::<ReceiverRecord>()? else {
+        place.remove()?;
+        return Ok(ReceiverStatus::Over);
+    };
+    let about = read_about(&place)?;
+    let (machine, actions) = Receiver::restart(record);
+    let anew = false;
+    let mut open = Open {
+        place,
+        machine,
+        about,
+        anew,
+    };
+    perform(&mut open, None, host, actions);
+    open.anew = settle == Settle::Again;
+    let actions = open.machine.handle(Event::Settle(settle));
+    perform(&mut open, None, host, actions);
+    let status = open.machine.status();
+    if status == ReceiverStatus::Over {
+        open.place.remove()?;
+    }
+    Ok(status)
+}
+
+fn read_about(place: &Place) -> io::Result<About> {
+    let bytes = std::fs::read(place.file("about"))?;
+    postcard::from_bytes(&bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+impl Session<'_> {
+    fn run(&mut self) -> Result<(), LinkError> {
+        loop {
+            match self.link.receive()? {
+                Frame::About(about) => {
+                    let mut terms = self.host.terms(&about);
+                    let bytes = |t: &Terms| postcard::to_stdvec(t).map_or(usize::MAX, |b| b.len());
+                    while bytes(&terms) > MOST_DESCRIPTION && terms.findings.len() > 1 {
+                        terms.findings.pop();
+                    }
+                    self.offered = terms.findings.is_empty().then_some(about);
+                    self.link.send(&Frame::Terms(terms))?;
+                }
+                Frame::Handover(bytes) => {
+                    let message = ToReceiver::decode(&bytes).map_err(|_| LinkError::Unexpected)?;
+                    self.message(message)?;
+                }
+                Frame::File { kind, len } => self.file(kind, len)?,
+                Frame::Error(why) => {
+                    let name = self.open.as_ref().map_or("", |o| &o.about.name).to_owned();
+                    self.host.tell(&name, &format!("the sender gives up: {why}"));
+                }
+                _ => return Err(LinkError::Unexpected),
+            }
+        }
+    }
+
+    fn message(&mut self, message: ToReceiver) -> Result<(), LinkError> {
+        let transfer = message.transfer();
+        if self.open.as_ref().is_none_or(|o| o.machine.transfer() != transfer) {
+            self.handle(Event::Lost);
+            self.open = None;
+            match self.load(transfer, &message) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(e) => {
+                    // Nothing is known of what is on the disk, so nothing is said of the transfer.
+                    return self.link.send(&Frame::Error(format!(
+                        "the receiver can't read or write its records: {e}"
+                    )));
+                }
+            }
+        }
+        self.handle(Event::Message(message));
+        Ok(())
+    }
+
+    /// Opens the transfer that a message is about; false if there is none.
+    fn load(&mut self, transfer: Transfer, message: &ToReceiver) -> io::Result<bool> {
+        if let Some(place) = self.shelf.find(Side::In, transfer.attempt)? {
+            if let Some(record) = place.record::<ReceiverRecord>()? {
+                if record.transfer != transfer {
+                    return Err(io::Error::other("there is another transfer of that name"));
+                }
+                let about = read_about(&place)?;
+                let (machine, actions) = Receiver::restart(record);
+                let anew = false;
+                let mut open = Open {
+                    place,
+                    machine,
+                    about,
+                    anew,
+                };
+                perform(&mut open, Some(self.link), self.host, actions);
+                self.open = Some(open);
+                return Ok(true);
+            }
+            place.remove()?;
+        }
+        let reply = match (message, self.offered.take()) {
+            (ToReceiver::Offer { .. }, Some(about)) => {
+                let place = self.shelf.create(Side::In, transfer.attempt)?;
+                let bytes = postcard::to_stdvec(&about).map_err(io::Error::other)?;
+                write_durably(&place.file("about"), &bytes)?;
+                let machine = Receiver::offered(transfer, random()?);
+                let anew = false;
+                self.open = Some(Open {
+                    place,
+                    machine,
+                    about,
+                    anew,
+                });
+                return Ok(true);
+            }
+            (ToReceiver::Offer { .. }, None) => Some(ToSender::Refused {
+                transfer,
+                receipt: None,
+            }),
+            (other, _) => other.answer_without_record(),
+        };
+        if let Some(reply) = reply {
+            // A lost connection is noticed when it is read from.
+            let _ = self.link.send(&Frame::Handover(reply.encode()));
+        }
+        Ok(false)
+    }
+
+    fn handle(&mut self, event: Event<ToReceiver>) {
+        let Some(open) = &mut self.open else { return };
+        let actions = open.machine.handle(event);
+        perform(open, Some(self.link), self.host, actions);
+        if open.machine.status() == ReceiverStatus::Over
+            && let Some(open) = self.open.take()
+            && let Err(e) = open.place.remove()
+        {
+            self.host.tell(
+                &open.about.name,
+                &format!("what is left of the transfer can't be removed: {e}"),
+            );
+        }
+    }
+
+    /// A file comes in.
+    fn file(&mut self, kind: FileKind, len: u64) -> Result<(), LinkError> {
+        let Some(open) = &mut self.open else {
+            return Err(LinkError::Unexpected);
+        };
+        if open.machine.status() != ReceiverStatus::Receiving {
+            return Err(LinkError::Unexpected);
+        }
+        let came = match kind {
+            FileKind::Executable => executable(self.link, self.host, open, len).map(|()| false),
+            FileKind::Snapshot => snapshot(self.link, self.host, open, len).map(|()| true),
+        };
+        match came {
+            Ok(false) => {}
+            Ok(true) => self.handle(Event::CopyDurable),
+            Err(Refusal::Link(e)) => return Err(e),
+            Err(Refusal::Here(why)) => {
+                self.link.send(&Frame::Error(why))?;
+                self.handle(Event::Cancel);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why something that came is not taken.
+enum Refusal {
+    Link(LinkError),
+    Here(String),
+}
+
+fn received(result: Result<(), FileError>, what: &str) -> Result<(), Refusal> {
+    result.map_err(|e| match e {
+        FileError::Link(e) => Refusal::Link(e),
+        e => Refusal::Here(format!("{what}: {e}")),
+    })
+}
+
+fn executable(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(), Refusal> {
+    let path = open.place.file("exe");
+    received(
+        files::receive(link, len, &path, 0o700),
+        "the executable can't be received",
+    )?;
+    let admitted = host.admit(&open.about, &path);
+    admitted.map_err(|why| Refusal::Here(format!("the executable is refused: {why}")))
+}
+
+fn snapshot(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(), Refusal> {
+    let path = open.place.file("state.snap");
+    received(files::receive(link, len, &path, 0o600), "the state can't be received")?;
+    let executable = executable_of(open, host).map_err(Refusal::Here)?;
+    host.check(&open.about, &executable, &path).map_err(Refusal::Here)?;
+    let synced = sync_directory(open.place.path());
+    synced.map_err(|e| Refusal::Here(format!("the state can't be made durable: {e}")))
+}
+
+/// The executable that came, or the one that is here.
+fn executable_of(open: &Open, host: &mut dyn Host) -> Result<PathBuf, String> {
+    let own = open.place.file("exe");
+    match own.exists() {
+        true => Ok(own),
+        false => host
+            .executable(&open.about)
+            .ok_or_else(|| "the program's executable is not here any more".to_owned()),
+    }
+}
+
+/// Does what a side wants done, and what follows from it.
+fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: Vec<ReceiverAction>) {
+    let mut queue = VecDeque::from(actions);
+    while let Some(action) = queue.pop_front() {
+        let event = match action {
+            Action::Send(message) => {
+                if let Some(link) = link {
+                    // A lost connection is noticed when it is read from.
+                    let _ = link.send(&Frame::Handover(message.encode()));
+                }
+                None
+            }
+            Action::Persist(record) => Some(match open.place.persist(record.map(|r| r.encode())) {
+                Ok(()) => Event::Persisted,
+                Err(e) => {
+                    host.tell(
+                        &open.about.name,
+                        &format!("the transfer's record can't be written: {e}"),
+                    );
+                    Event::PersistFailed
+                }
+            }),
+            Action::Run(how) => run(open, link, host, how),
+            Action::EndProgram => None,
+            Action::DropCopy => {
+                for name in ["state.snap", "exe"] {
+                    if let Err(e) = remove_if_there(&open.place.file(name)) {
+                        host.tell(&open.about.name, &format!("its copy can't be removed: {e}"));
+                    }
+                }
+                None
+            }
+            Action::Report(report) => {
+                host.tell(&open.about.name, &words(report));
+                None
+            }
+        };
+        if let Some(event) = event {
+            // What follows from an event comes before what was to be done after it only where nothing was: an action
+            // that has an event is the last one but for sending.
+            queue.extend(open.machine.handle(event));
+        }
+    }
+    if open.machine.status() == ReceiverStatus::Taken {
+        let own = open.place.file("exe");
+        if own.exists() {
+            host.keep(&open.about, &own);
+        }
+    }
+}
+
+fn run(open: &Open, link: Option<&Link>, host: &mut dyn Host, how: Run) -> Option<Event<ToReceiver>> {
+    if how == Run::Recover {
+        match crate::records::is_locked(&open.place.file("running")) {
+            Ok(true) => return Some(Event::Runs),
+            Ok(false) if open.anew => {}
+            Ok(false) => {
+                let why = "it crashed with this machine after it had come; `dunlin settle` says what can be done";
+                host.tell(&open.about.name, why);
+                return None;
+            }
+            Err(e) => {
+                host.tell(&open.about.name, &format!("whether it runs can't be found out: {e}"));
+                return None;
+            }
+        }
+    }
+    let started = executable_of(open, host).and_then(|exe| host.start(&open.about, &exe, &open.place));
+    Some(match started {
+        Ok(Started { pid, log }) => {
+            if let Some(link) = link {
+                let log = log.display().to_string();
+                let _ = link.send(&Frame::Runs { pid, log });
+            }
+            Event::Runs
+        }
+        Err(why) => {
+            if let Some(link) = link {
+                let _ = link.send(&Frame::Error(format!("it can't be started there: {why}")));
+            }
+            host.tell(&open.about.name, &why);
+            Event::RunFailed
+        }
+    })
+}
+
+/// What a person is told of a report.
+pub fn words(report: Report) -> String {
+    match report {
+        Report::Home => "it goes on where it was".into(),
+        Report::Moved => "it has moved".into(),
+        Report::InDoubt => "whether it has moved is not known; both sides have its state".into(),
+        Report::TooLate => "it is too late to undo the transfer".into(),
+        Report::DiskFails => "the transfer's record can't be written".into(),
+        Report::CannotRun => "it does not start from its state, and stands still".into(),
+        Report::PeerForgot => "the other machine knows nothing of it any more; it stands still".into(),
+        Report::Contradiction { receipt } => format!("the other side contradicts itself (receipt {receipt})"),
+        Report::Crashed => "it crashed with its machine".into(),
+        Report::NothingToSettle => "there is nothing to settle in that way".into(),
+    }
+}

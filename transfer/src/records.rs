@@ -1,0 +1,396 @@
+//! What is kept on disk of transfers: one private directory per user, with a record and the program's state for every
+//! transfer that isn't over.
+//!
+//! ```text
+//!   store                        16 random bytes: whose records these are (see dunlin_handover::Transfer::store)
+//!   out-ATTEMPT/record           how far the transfer is here, at the sender (none: it never began, or is over)
+//!   out-ATTEMPT/state.snap       the stopped program's whole state
+//!   out-ATTEMPT/standing         made and locked by the program's process while it stands still for the transfer, and
+//!                                removed by it before it goes on: there without a lock, the process died
+//!   out-ATTEMPT/peer             where the program goes: what `dunlin migrate` was given
+//!   in-ATTEMPT/record            how far the transfer is here, at the receiver
+//!   in-ATTEMPT/about             the program, as the sender described it
+//!   in-ATTEMPT/exe, state.snap   its executable, unless there was one here, and its state
+//!   in-ATTEMPT/running           locked by the process that was started, as long as it lives
+//! ```
+//!
+//! A record is replaced atomically and synchronised, its directory, too. Whoever works at a transfer holds a lock on its
+//! directory (flock(2)), which ends with the process, however that ends.
+
+use dunlin_handover::{Encoded, Id};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The files of a transfer's directory; the record last, so that what is left after a crash is still known.
+const FILES: [&str; 8] = [
+    "state.snap",
+    "exe",
+    "running",
+    "standing",
+    "peer",
+    "about",
+    "record.new",
+    "record",
+];
+
+/// Which side of a transfer a machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// It had the program.
+    Out,
+    /// It gets the program.
+    In,
+}
+
+impl Side {
+    fn prefix(self) -> &'static str {
+        match self {
+            Side::Out => "out-",
+            Side::In => "in-",
+        }
+    }
+}
+
+/// The directory of all transfers.
+#[derive(Debug)]
+pub struct Shelf {
+    directory: PathBuf,
+    store: Id,
+}
+
+/// A number from the system's random numbers.
+pub fn random() -> io::Result<Id> {
+    let mut bytes = [0; 16];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(Id(bytes))
+}
+
+impl Shelf {
+    /// The user's: `$XDG_STATE_HOME/dunlin`, or `~/.local/state/dunlin`.
+    pub fn of_user() -> io::Result<Shelf> {
+        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+        let base = base.ok_or_else(|| {
+            io::Error::new(
+                ErrorKind::NotFound,
+                "neither XDG_STATE_HOME nor HOME says where state is to be kept",
+            )
+        })?;
+        Shelf::open(&base.join("dunlin"))
+    }
+
+    /// In a directory, which is made if need be and must be private to this user.
+    pub fn open(directory: &Path) -> io::Result<Shelf> {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let found = fs::symlink_metadata(directory)?;
+        if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+            let why = format!(
+                "{} must be a directory of your own that nobody else can use",
+                directory.display()
+            );
+            return Err(io::Error::new(ErrorKind::PermissionDenied, why));
+        }
+        let directory = directory.canonicalize()?;
+        let place = directory.join("store");
+        let store = match fs::read(&place) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                // Two at once: whoever links first names it.
+                let temporary = directory.join(format!(".store.{}", random()?));
+                write_durably(&temporary, &random()?.0)?;
+                let linked = fs::hard_link(&temporary, &place);
+                let _ = fs::remove_file(&temporary);
+                match linked {
+                    Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
+                    _ => sync_directory(&directory)?,
+                }
+                fs::read(&place)?
+            }
+            Err(e) => return Err(e),
+        };
+        let store = store.try_into().map(Id);
+        let store = store.map_err(|_| {
+            io::Error::new(
+                ErrorKind::InvalidData,
+                format!("{} is damaged: it has not 16 bytes", place.display()),
+            )
+        })?;
+        Ok(Shelf { directory, store })
+    }
+
+    /// The name of this store of records.
+    pub fn store(&self) -> Id {
+        self.store
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn path(&self, side: Side, attempt: Id) -> PathBuf {
+        self.directory.join(format!("{}{attempt}", side.prefix()))
+    }
+
+    /// Makes the place of a new transfer, and locks it.
+    pub fn create(&self, side: Side, attempt: Id) -> io::Result<Place> {
+        let path = self.path(side, attempt);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        sync_directory(&self.directory)?;
+        Place::lock(path)
+    }
+
+    /// Locks the place of a transfer, waiting for whoever works at it; `None` if there is none.
+    pub fn find(&self, side: Side, attempt: Id) -> io::Result<Option<Place>> {
+        match Place::lock(self.path(side, attempt)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Is there a directory of the transfer?
+    pub fn has(&self, side: Side, attempt: Id) -> bool {
+        self.path(side, attempt).exists()
+    }
+
+    /// As [`Shelf::find`], but doesn't wait: `None` also if somebody works at it.
+    pub fn find_idle(&self, side: Side, attempt: Id) -> io::Result<Option<Place>> {
+        match Place::try_lock(self.path(side, attempt)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            other => other,
+        }
+    }
+
+    /// The transfers that aren't over, by side and attempt.
+    pub fn list(&self) -> io::Result<Vec<(Side, Id)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            for side in [Side::Out, Side::In] {
+                found.extend(name.strip_prefix(side.prefix()).and_then(parse).map(|id| (side, id)));
+            }
+        }
+        found.sort_by_key(|(side, id)| (*side == Side::In, *id));
+        Ok(found)
+    }
+}
+
+/// Reads an [`Id`] as it is printed.
+pub fn parse(text: &str) -> Option<Id> {
+    let mut id = [0; 16];
+    if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (n, byte) in id.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * n..2 * n + 2], 16).ok()?;
+    }
+    Some(Id(id))
+}
+
+/// The directory of one transfer, locked as long as this lives.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+    lock: File,
+}
+
+impl Place {
+    fn lock(path: PathBuf) -> io::Result<Place> {
+        loop {
+            let lock = File::open(&path)?;
+            flock(&lock, FlockOperation::LockExclusive)?;
+            // While this waited, the other one may have removed it.
+            let (held, there) = (lock.metadata()?, fs::metadata(&path)?);
+            if (held.dev(), held.ino()) == (there.dev(), there.ino()) {
+                return Ok(Place { path, lock });
+            }
+        }
+    }
+
+    fn try_lock(path: PathBuf) -> io::Result<Option<Place>> {
+        let lock = File::open(&path)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
+        let (held, there) = (lock.metadata()?, fs::metadata(&path)?);
+        let same = (held.dev(), held.ino()) == (there.dev(), there.ino());
+        Ok(same.then_some(Place { path, lock }))
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The record; `None` if there is none.
+    pub fn record<R: Encoded>(&self) -> io::Result<Option<R>> {
+        read_record(&self.file("record"))
+    }
+
+    /// Makes the record be this one, or removes it, durably.
+    pub fn persist(&self, record: Option<Vec<u8>>) -> io::Result<()> {
+        let place = self.file("record");
+        match &record {
+            Some(bytes) => {
+                let new = self.file("record.new");
+                write_durably(&new, bytes)?;
+                fs::rename(&new, &place)?;
+            }
+            None => remove_if_there(&place)?,
+        }
+        rustix::fs::fsync(&self.lock)?;
+        // Others act on what is said to be durable: it must be what is there.
+        let there = match fs::read(&place) {
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            other => Some(other?),
+        };
+        match there == record {
+            true => Ok(()),
+            false => Err(io::Error::other("what was written is not what is there")),
+        }
+    }
+
+    /// Removes the directory with all that is in it but files of other names than those of a transfer.
+    pub fn remove(self) -> io::Result<()> {
+        for name in FILES {
+            remove_if_there(&self.file(name))?;
+        }
+        fs::remove_dir(&self.path)
+    }
+}
+
+/// Removes a file that may not be there.
+pub fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Is a file locked by another open description of it: by a process that lives? False if there is no such file.
+pub fn is_locked(path: &Path) -> io::Result<bool> {
+    match File::open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+        Ok(file) => match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(e) => Err(e.into()),
+        },
+    }
+}
+
+/// Reads a record; `None` if there is none.
+pub fn read_record<R: Encoded>(path: &Path) -> io::Result<Option<R>> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(1024).read_to_end(&mut bytes)?,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let damaged = |e| io::Error::new(ErrorKind::InvalidData, format!("{}: {e}", path.display()));
+    R::decode(&bytes).map(Some).map_err(damaged)
+}
+
+/// Writes a new file and synchronises it; not its directory.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes a directory's entries durable.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_handover::{SenderRecord, SenderStage, Transfer};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn record() -> SenderRecord {
+        let transfer = Transfer {
+            program: Id([1; 16]),
+            store: Id([2; 16]),
+            attempt: Id([3; 16]),
+        };
+        let stage = SenderStage::Moving;
+        SenderRecord { transfer, stage }
+    }
+
+    #[test]
+    fn records_stay_until_they_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(&dir.path().join("a/dunlin")).unwrap();
+        let attempt = record().transfer.attempt;
+        let place = shelf.create(Side::Out, attempt).unwrap();
+        assert_eq!(place.record::<SenderRecord>().unwrap(), None);
+        place.persist(Some(record().encode())).unwrap();
+        assert_eq!(place.record().unwrap(), Some(record()));
+        drop(place);
+        let again = Shelf::open(&dir.path().join("a/dunlin")).unwrap();
+        assert_eq!(again.store(), shelf.store());
+        assert_eq!(again.list().unwrap(), [(Side::Out, attempt)]);
+        assert!(again.find(Side::In, attempt).unwrap().is_none());
+        let place = again.find(Side::Out, attempt).unwrap().unwrap();
+        fs::write(place.file("record"), b"nonsense").unwrap();
+        assert_eq!(
+            place.record::<SenderRecord>().unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
+        place.persist(None).unwrap();
+        place.remove().unwrap();
+        assert_eq!(again.list().unwrap(), []);
+    }
+
+    #[test]
+    fn one_works_at_a_transfer_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(&dir.path().join("d")).unwrap();
+        let attempt = random().unwrap();
+        let place = shelf.create(Side::In, attempt).unwrap();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| shelf.find(Side::In, attempt).unwrap().is_none());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!other.is_finished());
+            place.remove().unwrap();
+            assert!(other.join().unwrap(), "what it waited for is gone");
+        });
+    }
+
+    #[test]
+    fn a_directory_that_others_can_use_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(Shelf::open(dir.path()).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn ids_are_read_as_they_are_printed() {
+        let id = random().unwrap();
+        assert_eq!(parse(&id.to_string()), Some(id));
+        assert_eq!(parse("x"), None);
+        assert_eq!(parse(&"é".repeat(16)), None);
+    }
+}

@@ -1,0 +1,524 @@
+//! The sender's side: moves a program over a connection that can be made again.
+
+use crate::files::{self, FileError};
+use crate::link::{Link, LinkError};
+use crate::records::{Place, Shelf, Side, is_locked, random, remove_if_there, sync_directory, write_durably};
+use crate::wire::{About, FileKind, Frame, Terms, VERSION};
+use dunlin_format::arch::Arch;
+use dunlin_handover::{
+    Action, Encoded, Event, Found, Id, Report, Sender, SenderAction, SenderRecord, SenderStatus, Settle, ToReceiver,
+    ToSender, Transfer,
+};
+use dunlin_migrate::preflight::Finding;
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often, and after which pauses, a lost connection is made again while it isn't known where the program is.
+const AGAIN: [Duration; 6] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// How long a stopped process may take to end or to go on once it may.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// The program that is to move, on this machine.
+pub trait Program {
+    /// Stops it at its next migration point, with its state in `state.snap` of the place, durable, and
+    /// `standing` there, locked.
+    fn stop(&mut self, place: &Place) -> Result<(), String>;
+
+    /// Lets it go on, if it was stopped. An error means that its process is gone.
+    fn go_on(&mut self) -> Result<(), String>;
+
+    /// Ends its process, which was stopped, and is sure of that.
+    fn end(&mut self) -> Result<(), String>;
+}
+
+/// What is happening, for whoever shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many bytes of a file have gone, of so many.
+    Sent {
+        /// What it is.
+        kind: FileKind,
+        /// Bytes that have gone.
+        done: u64,
+        /// Its length in bytes.
+        of: u64,
+    },
+    /// The program is asked to stop.
+    Stopping,
+    /// It is known to be whole on the other side.
+    Prepared,
+    /// The connection was lost, and is made again.
+    Reconnecting,
+}
+
+/// What the moving side needs besides the program.
+pub struct Way<'a> {
+    /// Connects to the receiver.
+    pub connect: &'a mut dyn FnMut() -> Result<Link, LinkError>,
+    /// The program's executable for an architecture; else why there is none.
+    pub executable: &'a dyn Fn(Arch) -> Result<PathBuf, String>,
+    /// Hears what is happening; returns false to cancel.
+    pub progress: &'a mut dyn FnMut(Progress) -> bool,
+}
+
+/// How a move ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The program runs there.
+    Moved(Moved),
+    /// It stays, nothing was touched: this stands in the way.
+    Refused(Vec<Finding>),
+    /// It goes on here.
+    Home(String),
+    /// It stands still; both sides have its whole state.
+    InDoubt {
+        /// Which transfer.
+        attempt: Id,
+        /// Why it isn't known.
+        why: String,
+    },
+    /// It stands still here; its state is in this file.
+    Standing {
+        /// The snapshot.
+        state: PathBuf,
+        /// Why it doesn't go on.
+        why: String,
+    },
+}
+
+/// A move that was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Its process there and its output's file, if that was heard.
+    pub runs: Option<(u32, String)>,
+    /// The receiver's architecture.
+    pub arch: String,
+    /// Bytes of the executable that were sent; 0 if it was there.
+    pub executable_bytes: u64,
+    /// Bytes of its state.
+    pub state_bytes: u64,
+    /// How long everything before the stop took.
+    pub before: Duration,
+    /// From the request to the program's stop, with its state durable here.
+    pub stop: Duration,
+    /// Sending the state until it was durable and checked there.
+    pub send: Duration,
+    /// From then until the other side said that it runs.
+    pub start: Duration,
+}
+
+/// Moves a program. `peer` is what a person called the receiver, kept to reach it again.
+pub fn migrate(
+    shelf: &Shelf,
+    peer: &str,
+    about: &About,
+    program: &mut dyn Program,
+    way: &mut Way<'_>,
+) -> io::Result<Outcome> {
+    let begun = Instant::now();
+    let home = |why: String| Ok(Outcome::Home(why));
+    let link = match (way.connect)().and_then(|link| greet(link, shelf.store())) {
+        Ok(link) => link,
+        Err(e) => return home(e.to_string()),
+    };
+    let terms = match ask(&link, shelf, about) {
+        Ok(Ok(terms)) => terms,
+        Ok(Err(why)) => return home(why),
+        Err(e) => return home(e.to_string()),
+    };
+    if !terms.findings.is_empty() {
+        return Ok(Outcome::Refused(terms.findings()));
+    }
+    let executable = match (terms.has_executable, terms.arch()) {
+        (true, _) => None,
+        (false, Some(arch)) => match (way.executable)(arch) {
+            Ok(path) => Some(path),
+            Err(why) => {
+                return Ok(Outcome::Refused(vec![Finding::new(
+                    "executable",
+                    why,
+                    "build it with `dunlin build`",
+                )]));
+            }
+        },
+        (false, None) => {
+            return home(format!(
+                "the other machine is {:?}, which is not known here",
+                terms.arch
+            ));
+        }
+    };
+    let transfer = Transfer {
+        program: random()?,
+        store: shelf.store(),
+        attempt: random()?,
+    };
+    let place = shelf.create(Side::Out, transfer.attempt)?;
+    write_durably(&place.file("peer"), peer.as_bytes())?;
+    write_durably(
+        &place.file("about"),
+        &postcard::to_stdvec(about).map_err(io::Error::other)?,
+    )?;
+    let (machine, actions) = Sender::start(transfer);
+    let mut side = Moving::new(shelf, place, machine, program);
+    side.link = Some(link);
+    side.moved.arch = terms.arch.clone();
+    side.perform(actions);
+    if side.machine.status() == SenderStatus::Moving {
+        if let Err(why) = side.bring(executable.as_deref(), way, begun) {
+            side.why = why;
+            if let Some(link) = &side.link {
+                let _ = link.send(&Frame::Error(side.why.clone()));
+            }
+            side.handle(Event::Cancel);
+        }
+    }
+    side.until_over(way);
+    side.outcome()
+}
+
+/// Goes on with a transfer that a `dunlin` which is no more has begun.
+pub fn settle(
+    shelf: &Shelf,
+    place: Place,
+    program: &mut dyn Program,
+    settle: Settle,
+    connect: &mut dyn FnMut() -> Result<Link, LinkError>,
+) -> io::Result<Option<Outcome>> {
+    let Some(record) = place.record::<SenderRecord>()? else {
+        // It was never offered, or is over.
+        if !is_locked(&place.file("standing"))? {
+            place.remove()?;
+        }
+        return Ok(None);
+    };
+    let found = found(&place)?;
+    let (machine, actions) = Sender::restart(record, found, random()?);
+    let mut side = Moving::new(shelf, place, machine, program);
+    side.perform(actions);
+    let actions = side.machine.handle(Event::Settle(settle));
+    side.perform(actions);
+    let never = &|_| Err("it is not sent again".to_owned());
+    let mut way = Way {
+        connect,
+        executable: never,
+        progress: &mut |_| true,
+    };
+    side.until_over(&mut way);
+    side.outcome().map(Some)
+}
+
+/// What there is of the program whose driver is gone.
+fn found(place: &Place) -> io::Result<Found> {
+    let standing = place.file("standing");
+    // It has never been stopped, or has gone on: then it is as alive as any program.
+    if !standing.exists() || is_locked(&standing)? {
+        return Ok(Found::Process);
+    }
+    let whole = dunlin_migrate::snapshot::open_file(&place.file("state.snap"));
+    let whole = whole.is_ok_and(|mut s| s.verify_pages().is_ok() && s.verify_contents().is_ok());
+    Ok(if whole { Found::Copy } else { Found::Nothing })
+}
+
+fn greet(link: Link, store: Id) -> Result<Link, LinkError> {
+    link.greet(store)?;
+    match link.receive()? {
+        Frame::Hello { version: VERSION, .. } => Ok(link),
+        Frame::Hello { version, .. } => Err(LinkError::Version(version)),
+        _ => Err(LinkError::Unexpected),
+    }
+}
+
+fn ask(link: &Link, shelf: &Shelf, about: &About) -> Result<Result<Terms, String>, LinkError> {
+    link.send(&Frame::About(about.clone()))?;
+    loop {
+        match link.receive()? {
+            Frame::Terms(terms) => return Ok(Ok(terms)),
+            Frame::Error(why) => return Ok(Err(why)),
+            Frame::Handover(bytes) => {
+                let message = ToSender::decode(&bytes).map_err(|_| LinkError::Unexpected)?;
+                answer(link, shelf, message)?;
+            }
+            _ => return Err(LinkError::Unexpected),
+        }
+    }
+}
+
+/// The other side asks about an earlier transfer: if there is no record of it here, it is told so. Of one that isn't
+/// over here, whoever works at it will hear.
+fn answer(link: &Link, shelf: &Shelf, message: ToSender) -> Result<(), LinkError> {
+    let known = shelf.has(Side::Out, message.transfer().attempt);
+    match message.answer_without_record(shelf.store()) {
+        Some(reply) if !known => link.send(&Frame::Handover(reply.encode())),
+        _ => Ok(()),
+    }
+}
+
+/// One transfer at its sender.
+struct Moving<'a> {
+    shelf: &'a Shelf,
+    place: Option<Place>,
+    machine: Sender,
+    program: &'a mut dyn Program,
+    link: Option<Link>,
+    moved: Moved,
+    prepared: Option<Instant>,
+    state_sent: Option<Instant>,
+    /// What was heard last of why it doesn't work.
+    why: String,
+    last: Option<Report>,
+}
+
+impl<'a> Moving<'a> {
+    fn new(shelf: &'a Shelf, place: Place, machine: Sender, program: &'a mut dyn Program) -> Moving<'a> {
+        Moving {
+            shelf,
+            place: Some(place),
+            machine,
+            program,
+            link: None,
+            moved: Moved::default(),
+            prepared: None,
+            state_sent: None,
+            why: String::new(),
+            last: None,
+        }
+    }
+
+    /// Sends what the program needs, stops it, and sends its state.
+    fn bring(&mut self, executable: Option<&Path>, way: &mut Way<'_>, begun: Instant) -> Result<(), String> {
+        if let Some(executable) = executable {
+            self.moved.executable_bytes = self.file(FileKind::Executable, executable, way)?;
+        }
+        // What came may be refused at once.
+        self.refused_yet()?;
+        if !(way.progress)(Progress::Stopping) {
+            return Err("it was cancelled".into());
+        }
+        self.moved.before = begun.elapsed();
+        let stopping = Instant::now();
+        let place = self.place.as_ref().ok_or("the transfer is over")?;
+        let state = place.file("state.snap");
+        self.program.stop(place)?;
+        sync_directory(place.path()).map_err(|e| format!("its state can't be made durable: {e}"))?;
+        self.moved.stop = stopping.elapsed();
+        self.handle(Event::CopyDurable);
+        self.state_sent = Some(Instant::now());
+        self.moved.state_bytes = self.file(FileKind::Snapshot, &state, way)?;
+        Ok(())
+    }
+
+    fn file(&mut self, kind: FileKind, path: &Path, way: &mut Way<'_>) -> Result<u64, String> {
+        let Some(link) = &self.link else {
+            return Err("the connection was lost".into());
+        };
+        let of = fs::metadata(path).map_or(0, |m| m.len());
+        let mut cancelled = false;
+        let sent = files::send(link, kind, path, &mut |done| {
+            cancelled = !(way.progress)(Progress::Sent { kind, done, of });
+            !cancelled
+        });
+        match sent {
+            Ok(len) => Ok(len),
+            Err(_) if cancelled => Err("it was cancelled".into()),
+            Err(FileError::Link(e)) => {
+                // The other side may have said why.
+                while let Ok(frame) = link.receive() {
+                    if let Frame::Error(why) = frame {
+                        return Err(why);
+                    }
+                }
+                Err(e.to_string())
+            }
+            Err(e) => Err(format!("{}: {e}", path.display())),
+        }
+    }
+
+    /// Hears what the other side has said meanwhile.
+    fn refused_yet(&mut self) -> Result<(), String> {
+        while let Some(link) = &self.link {
+            match link.poll() {
+                Ok(None) => break,
+                Ok(Some(frame)) => self.frame(frame),
+                Err(e) => return Err(e.to_string()),
+            }
+            if self.machine.status() != SenderStatus::Moving {
+                return Err(self.why.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on until the transfer is over or stands still.
+    fn until_over(&mut self, way: &mut Way<'_>) {
+        let mut tries = AGAIN.iter();
+        loop {
+            match self.machine.status() {
+                SenderStatus::Over | SenderStatus::Home => return,
+                SenderStatus::Moving | SenderStatus::Released | SenderStatus::Orphaned => {}
+            }
+            // These need somebody to decide.
+            if let Some(Report::PeerForgot | Report::Contradiction { .. }) = self.last {
+                return;
+            }
+            let received = match &self.link {
+                Some(link) => link.receive(),
+                None => Err(LinkError::Closed),
+            };
+            match received {
+                Ok(frame) => self.frame(frame),
+                Err(e) => {
+                    if self.link.take().is_some() && self.why.is_empty() {
+                        self.why = e.to_string();
+                    }
+                    self.handle(Event::Lost);
+                    if matches!(self.machine.status(), SenderStatus::Over | SenderStatus::Home) {
+                        return;
+                    }
+                    let Some(pause) = tries.next() else { return };
+                    thread::sleep(*pause);
+                    (way.progress)(Progress::Reconnecting);
+                    match (way.connect)().and_then(|link| greet(link, self.shelf.store())) {
+                        Ok(link) => {
+                            self.link = Some(link);
+                            self.handle(Event::Contact);
+                        }
+                        Err(e) => self.why = e.to_string(),
+                    }
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self, frame: Frame) {
+        match frame {
+            Frame::Handover(bytes) => match ToSender::decode(&bytes) {
+                Ok(message) => {
+                    let own = message.transfer() == self.machine.transfer();
+                    if own && matches!(message, ToSender::Prepared { .. }) && self.prepared.is_none() {
+                        self.prepared = Some(Instant::now());
+                        if let Some(sent) = self.state_sent {
+                            self.moved.send = sent.elapsed();
+                        }
+                    }
+                    if own {
+                        self.handle(Event::Message(message));
+                    } else if let Some(link) = &self.link {
+                        // A lost connection is noticed when it is read from.
+                        let _ = answer(link, self.shelf, message);
+                    }
+                }
+                Err(_) => self.link = None,
+            },
+            Frame::Error(why) => self.why = why,
+            Frame::Runs { pid, log } => self.moved.runs = Some((pid, log)),
+            _ => self.link = None,
+        }
+    }
+
+    fn handle(&mut self, event: Event<ToSender>) {
+        let actions = self.machine.handle(event);
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<SenderAction>) {
+        let mut queue = VecDeque::from(actions);
+        while let Some(action) = queue.pop_front() {
+            let Some(place) = &self.place else { return };
+            let event = match action {
+                Action::Send(message) => {
+                    if let Some(link) = &self.link {
+                        let _ = link.send(&Frame::Handover(ToReceiver::encode(&message)));
+                    }
+                    None
+                }
+                Action::Persist(record) => Some(match place.persist(record.map(|r| r.encode())) {
+                    Ok(()) => Event::Persisted,
+                    Err(e) => {
+                        self.why = format!("the transfer's record can't be written: {e}");
+                        Event::PersistFailed
+                    }
+                }),
+                Action::Run(_) => Some(match self.program.go_on() {
+                    Ok(()) => Event::Runs,
+                    Err(why) => {
+                        self.why = why;
+                        Event::RunFailed
+                    }
+                }),
+                Action::EndProgram => {
+                    if let Err(why) = self.program.end() {
+                        self.why = why;
+                    }
+                    None
+                }
+                Action::DropCopy => {
+                    let _ = remove_if_there(&place.file("state.snap"));
+                    None
+                }
+                Action::Report(report) => {
+                    if report == Report::Moved
+                        && let Some(prepared) = self.prepared
+                    {
+                        self.moved.start = prepared.elapsed();
+                    }
+                    self.last = Some(report);
+                    None
+                }
+            };
+            if let Some(event) = event {
+                queue.extend(self.machine.handle(event));
+            }
+        }
+    }
+
+    fn outcome(mut self) -> io::Result<Outcome> {
+        let attempt = self.machine.transfer().attempt;
+        let status = self.machine.status();
+        if let Some(link) = self.link.take() {
+            link.finish();
+        }
+        let Some(place) = self.place.take() else {
+            return Err(io::Error::other("the transfer's place is gone"));
+        };
+        let state = place.file("state.snap");
+        let why = std::mem::take(&mut self.why);
+        Ok(match (status, self.last) {
+            (SenderStatus::Over, Some(Report::Moved)) => {
+                place.remove()?;
+                Outcome::Moved(self.moved)
+            }
+            (SenderStatus::Over, _) => {
+                place.remove()?;
+                Outcome::Home(why)
+            }
+            (SenderStatus::Home, Some(Report::CannotRun)) => Outcome::Standing { state, why },
+            (SenderStatus::Home, _) => Outcome::Home(why),
+            _ => Outcome::InDoubt { attempt, why },
+        })
+    }
+}
+
+/// Waits until a process that stands still has gone on or ended; false if it does neither.
+pub fn has_left(place: &Path) -> io::Result<bool> {
+    let deadline = Instant::now() + LEAVING;
+    while is_locked(&place.join("standing"))? {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(true)
+}
