@@ -36,6 +36,7 @@ mod atomic;
 mod bases;
 mod contents;
 mod digest;
+mod fill;
 mod header;
 mod increment;
 mod origin;
@@ -55,14 +56,17 @@ mod tests;
 
 pub use atomic::{atomic_write, replace};
 pub use bases::BaseFile;
-pub use contents::{Contents, FirstOf, NoContents, copy_chunk, write_contents};
+pub use contents::{Stored, copy_chunk, write_contents};
+pub use fill::ReadPages;
 pub use header::{Header, Section, VERSION};
 pub use increment::Earlier;
 pub use origin::Origin;
-pub use pages::{PAGE_SIZE, PageRun};
+pub use pages::PageRun;
 pub use read::{Snapshot, header_only, open_file};
 pub use sections::SectionKind;
-pub use write::{WriteStats, write, write_incremental, write_sparse, write_with};
+pub use write::{SnapshotSink, WriteStats, write};
+
+pub use crate::transfer::{Contents, FirstOf, NoContents, PAGE_SIZE};
 
 use crate::state::files::{ContentHash, FilesError};
 use std::io;

@@ -7,6 +7,7 @@ use crate::instance::instantiate::instantiate;
 use crate::instance::{Instance, InstanceError, Limits};
 use crate::journal::{self, BackError, Lineage};
 use crate::moving::obstacles;
+use crate::moving::pages::{self, FilePages};
 use crate::moving::resume::{self, Restored, ResumeError};
 use crate::moving::rollback::{self, Rollback};
 use crate::os::messages::{complain, warn};
@@ -26,6 +27,7 @@ use dunlin_interface::options::{OptionError, Options};
 use dunlin_migrate::control::Info;
 use dunlin_migrate::preflight::{Finding, Needs, Target};
 use dunlin_migrate::printable;
+use dunlin_migrate::snapshot::Stored;
 use dunlin_migrate::store::{DEFAULT_KEEP, Store};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -323,9 +325,10 @@ impl Run {
         Err(nowhere.unwrap_or_else(|| Failure::new(BAD_SNAPSHOT, message)))
     }
 
-    /// All that stands in the way of going on from a snapshot; see [`resume::problems`] for `all_pages`.
+    /// All that stands in the way of going on from a snapshot; with `all_pages` also what only reading
+    /// every page tells, which takes as long as that takes.
     fn obstacles(&self, path: &Path, own: bool, all_pages: bool) -> Vec<Finding> {
-        let snapshot = match resume::open(path) {
+        let snapshot = match pages::open(path) {
             Ok(snapshot) => snapshot,
             Err(e) => return obstacles::of_refusal(&e),
         };
@@ -342,12 +345,17 @@ impl Run {
             ..Target::default()
         };
         let mut found = here.obstacles(&Needs::of_snapshot(&snapshot));
+        let verify = || match all_pages {
+            true => Ok(pages::verify(&snapshot)?),
+            false => Ok(()),
+        };
         problems.extend(resume::problems(
             self.program,
-            &snapshot,
+            snapshot.state().clone(),
+            &Stored::of(&snapshot),
             &self.setup.limits,
             &self.setup.config,
-            all_pages,
+            verify,
         ));
         found.extend(problems.iter().flat_map(obstacles::of_refusal));
         found
@@ -367,7 +375,7 @@ impl Run {
     }
 
     fn restore_from(&self, path: &Path, own: bool) -> Result<(Restored, Recording), ResumeError> {
-        let snapshot = resume::open(path)?;
+        let snapshot = pages::open(path)?;
         // Whose snapshot it is comes first: another program's arguments don't matter.
         resume::check_program(self.program, snapshot.header().module)?;
         let given = self.setup.config.args.get(1..).unwrap_or_default();
@@ -380,7 +388,9 @@ impl Run {
             None => rollback::From::Other(snapshot.identity()),
         });
         let mut lineage = None;
-        let restored = resume::restore(shell, &snapshot, &self.setup.config, || {
+        let (state, contents) = (snapshot.state().clone(), Stored::of(&snapshot));
+        let pages = FilePages::of(&snapshot);
+        let restored = resume::restore(shell, state, pages, &contents, &self.setup.config, || {
             // Without going back, what journals say is not true any more.
             lineage = self.go_back(from.unwrap_or(rollback::From::Beginning))?;
             Ok(lineage.as_ref().is_some_and(|(_, _, back)| *back))

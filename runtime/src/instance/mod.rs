@@ -18,6 +18,7 @@ use dunlin_format::context::{ContextHeader, TableEntry};
 use dunlin_format::module::{self, ConstExpr};
 use dunlin_format::types::{ValType, Value};
 use dunlin_interface::options::{DEFAULT_STACK_SIZE, Options};
+use dunlin_migrate::transfer::LinearMemories;
 
 /// The most elements a table may have, as in wasmtime.
 pub const MAX_TABLE: u64 = 10_000_000;
@@ -61,6 +62,12 @@ pub enum InstanceError {
         /// Bytes allowed.
         limit: u64,
     },
+}
+
+impl LinearMemories for Instance {
+    fn bytes_mut(&mut self, memory: u32) -> Option<&mut [u8]> {
+        self.memory_at_mut(memory).map(Memory::bytes_mut)
+    }
 }
 
 /// An instance. Compiled code knows it by its context pointer.

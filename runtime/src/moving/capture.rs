@@ -1,13 +1,14 @@
-//! From a stopped program to its uniform state, and to a snapshot.
+//! From a stopped program to its uniform state, and from there to a sink: a snapshot file, or another.
 
 use crate::engine::running::Running;
 use crate::instance::memory::{Memory, WASM_PAGE};
 use crate::instance::residency;
 use dunlin_format::types::NULL_REF;
 use dunlin_migrate::frames::{self, FrameError};
-use dunlin_migrate::snapshot::{self, Snapshot, SnapshotError, WriteStats, replace};
+use dunlin_migrate::snapshot::{Snapshot, SnapshotError, SnapshotSink, WriteStats, replace};
 use dunlin_migrate::state::wasi::WasiState;
 use dunlin_migrate::state::{MemoryState, State, TableState};
+use dunlin_migrate::transfer::{AtRest, Contents, FirstOf, MemoryAtRest, NoContents, Sink};
 use dunlin_migrate::validate::validate;
 use std::fs::File;
 use std::io::{self, Write};
@@ -89,10 +90,30 @@ pub struct Captured {
     pub stats: WriteStats,
 }
 
-/// Writes a snapshot of a program that is stopped at a migration point.
-pub fn write_to(running: &Running, out: &mut impl Write) -> Result<Captured, CaptureError> {
-    let state = capture(running)?;
-    Ok(write_state(running, &state, out)?)
+/// The linear memories of a program at rest, and which of their pages may hold something.
+pub fn memories(running: &Running) -> Vec<MemoryAtRest<'_>> {
+    let at_rest = |memory| MemoryAtRest {
+        bytes: Memory::bytes(memory),
+        touched: residency::touched(memory),
+    };
+    running.instance.memories().map(at_rest).collect()
+}
+
+/// Hands a program that is stopped at a migration point to a sink. `state` is what [`capture`] found there; of its
+/// carried contents, those in `read` were read already.
+pub fn hand_over<S: Sink>(
+    running: &Running,
+    state: &State,
+    read: &dyn Contents,
+    sink: &mut S,
+) -> Result<S::Taken, S::Error> {
+    let own = running.wasi.contents(&state.wasi);
+    let places: [&dyn Contents; 2] = [read, &own];
+    sink.take(&AtRest {
+        state,
+        memories: &memories(running),
+        contents: &FirstOf(&places),
+    })
 }
 
 /// Whoever asked for a snapshot.
@@ -128,14 +149,17 @@ pub fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<C
             asker,
             since: 0,
         };
-        let written = write_state(running, &state, &mut out);
+        let written = hand_over(running, &state, &NoContents, &mut SnapshotSink::whole(&mut out));
         if asker.is_gone() {
             return Err(SnapshotError::GivenUp);
         }
-        let written = written?;
+        let stats = written?;
         let again = Snapshot::open(&*file).map_err(|e| SnapshotError::Unusable(e.to_string()))?;
         check(running, again.into_parts().0)?;
-        Ok(written)
+        Ok(Captured {
+            frames: state.frames.len() as u64,
+            stats,
+        })
     };
     Ok(replace(path, write, |done| asker.told(done))?)
 }
@@ -175,39 +199,4 @@ impl<W: Write> Write for Patient<'_, W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-}
-
-/// The linear memories of a program at rest, and which of their pages may hold something.
-pub struct Memories<'a> {
-    /// Their bytes.
-    pub bytes: Vec<&'a [u8]>,
-    touched: Vec<Option<Vec<bool>>>,
-}
-
-impl<'a> Memories<'a> {
-    /// Those of a program.
-    pub fn of(running: &'a Running) -> Memories<'a> {
-        let all = || running.instance.memories();
-        Memories {
-            bytes: all().map(Memory::bytes).collect(),
-            touched: all().map(residency::touched).collect(),
-        }
-    }
-
-    /// May the page of a memory hold something else than zeros?
-    pub fn may_be_used(&self, memory: u32, page: u64) -> bool {
-        let touched = self.touched.get(memory as usize).and_then(Option::as_ref);
-        touched.and_then(|t| t.get(page as usize)).is_none_or(|&t| t)
-    }
-}
-
-fn write_state(running: &Running, state: &State, out: &mut impl Write) -> Result<Captured, SnapshotError> {
-    let memories = Memories::of(running);
-    let may_be_used = |memory, page| memories.may_be_used(memory, page);
-    let contents = running.wasi.contents(&state.wasi);
-    let stats = snapshot::write_with(out, state, &memories.bytes, &may_be_used, &contents)?;
-    Ok(Captured {
-        frames: state.frames.len() as u64,
-        stats,
-    })
 }

@@ -8,17 +8,17 @@
 use crate::engine::running::Running;
 use crate::instance::detach;
 use crate::journal::Base;
-use crate::moving::capture::{self, CaptureError, Memories};
+use crate::moving::capture::{self, CaptureError};
 use crate::os::fork::{Child, fork};
 use crate::os::messages::complain;
 use crate::os::signals::with_signals_blocked;
 use crate::requests::shared::Shared;
 use dunlin_format::module::ModuleHash;
 use dunlin_migrate::control::Periodic;
-use dunlin_migrate::snapshot::{Contents, FirstOf, SnapshotError};
+use dunlin_migrate::snapshot::{Contents, NoContents, SnapshotError};
 use dunlin_migrate::state::State;
 use dunlin_migrate::state::files::ByHash;
-use dunlin_migrate::store::{Store, Written};
+use dunlin_migrate::store::{Numbered, Store, Written};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value as Json, json};
 use std::io;
@@ -229,17 +229,16 @@ impl Saver {
         new: Option<&ByHash<Vec<u8>>>,
     ) -> Result<Written, SnapshotError> {
         capture::check(running, state.clone())?;
-        let memories = Memories::of(running);
-        let may_be_used = |memory, page| memories.may_be_used(memory, page);
-        let (none, contents) = (ByHash::default(), running.wasi.contents(&state.wasi));
-        let places: [&dyn Contents; 2] = [new.unwrap_or(&none), &contents];
-        let contents = FirstOf(&places);
         if running.wasi.durable() {
             // What the snapshot says of files must not be on the disk before they are.
             running.wasi.sync_files();
         }
-        self.store
-            .write(number, base, state, &memories.bytes, &may_be_used, &contents)
+        let read: &dyn Contents = match new {
+            Some(new) => new,
+            None => &NoContents,
+        };
+        let store = &self.store;
+        capture::hand_over(running, state, read, &mut Numbered { store, number, base })
     }
 
     /// What the program changes from now on is undone in going back to the snapshot of this number, which is about to

@@ -12,7 +12,9 @@ use crate::moving::resume::{self, ResumeError};
 use crate::wasi::{Wasi, WasiError};
 use dunlin_interface::exit::{BAD_SNAPSHOT, Ending, Failure};
 use dunlin_interface::options::{OptionError, WasiConfig};
+use dunlin_migrate::snapshot::{NoContents, ReadPages, Snapshot, SnapshotError, SnapshotSink, Stored};
 use std::ffi::OsString;
+use std::io::Cursor;
 
 /// The environment variable that turns on migration in place.
 pub const FORCE_VARIABLE: &str = "DUNLIN_FORCE_MIGRATE";
@@ -110,6 +112,8 @@ enum ForceError {
     #[error(transparent)]
     Wasi(#[from] WasiError),
     #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
     Resume(#[from] ResumeError),
 }
 
@@ -127,7 +131,8 @@ pub(crate) fn migrate_in_place(running: &mut Running, point: u64) -> Flow {
 
 fn migrate(running: &mut Running) -> Result<(), ForceError> {
     let mut bytes = Vec::new();
-    capture::write_to(running, &mut bytes)?;
+    let state = capture::capture(running)?;
+    capture::hand_over(running, &state, &NoContents, &mut SnapshotSink::whole(&mut bytes))?;
     // The new address space first, so that it can't be the old one.
     let shell = resume::shell(running.instance.program, &running.setup.limits)?;
     let leave_fp = running.instance.leave_fp();
@@ -139,7 +144,9 @@ fn migrate(running: &mut Running) -> Result<(), ForceError> {
     let journal = running.wasi.take_journal();
     // Closes every descriptor of the guest's.
     running.wasi = Wasi::new(&WasiConfig::default())?;
-    resume::refill(running, bytes)?;
+    let snapshot = Snapshot::open(Cursor::new(bytes))?;
+    let (state, contents) = (snapshot.state().clone(), Stored::of(&snapshot));
+    resume::refill(running, state, ReadPages(&snapshot), &contents)?;
     running.wasi.set_journal(journal);
     Ok(())
 }
