@@ -158,12 +158,8 @@ impl Instance {
         let Some(handler) = found else {
             return Err(Trap::UncaughtException.into());
         };
-        // The leave thunk returns through its frame: one below the handler's, as if the call there had left.
-        let link = handler.sp - 16;
-        let at = (link - base) as usize;
-        self.stack.bytes_mut()[at..at + 8].copy_from_slice(&handler.fp.to_le_bytes());
-        self.stack.bytes_mut()[at + 8..at + 16].copy_from_slice(&handler.pc.to_le_bytes());
-        self.set_leave_fp(link);
+        let leave_fp = frames::leave_to(&self.program.maps, base, self.stack.bytes_mut(), handler)?;
+        self.set_leave_fp(leave_fp);
         self.set_slot(EXCEPTION_SLOT, u128::from(n));
         self.set_slot(TAG_SLOT, u128::from(exception.tag));
         for (slot, value) in (PAYLOAD_SLOT..).zip(exception.values) {

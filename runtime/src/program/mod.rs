@@ -55,7 +55,8 @@ impl Program {
         let image = &embedded.image;
         let module = image.module()?;
         let (functions, types) = (module.funcs.len() as u32, module.types.len() as u32);
-        let maps = FrameMaps::new(image.points()?, image.code()?, embedded.text.start(), functions, types)?;
+        let (points, code, shape) = (image.points()?, image.code()?, image.arch().frame_shape());
+        let maps = FrameMaps::new(points, code, shape, embedded.text.start(), functions, types)?;
         let imports = host::resolve(&module)?;
         let layout = ContextLayout::new(&module);
         let is_memory = |e: &&Export| e.kind == ExportKind::Memory && e.name == "memory";
