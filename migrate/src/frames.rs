@@ -1,8 +1,8 @@
 //! Frame translation: native stack bytes to uniform frames and back, with the frame maps of this architecture.
 //!
-//! Everything here works on a slice of bytes and numbers that are addresses in it; nothing is dereferenced. What differs
-//! between architectures is data: [`FrameShape`]. Every stack grows downwards and has this structure (`fp` is a frame
-//! pointer; in brackets the numbers of x86-64 and AArch64):
+//! Everything here works on a slice of bytes and numbers that are addresses in it; nothing is dereferenced. What
+//! differs between architectures is data: [`FrameShape`]. Every stack grows downwards and has this structure (`fp` is a
+//! frame pointer; in brackets the numbers of x86-64 and AArch64):
 //!
 //! ```text
 //!   top                    aligned [16]
@@ -19,7 +19,8 @@
 //!        + return_address  return address into the innermost WebAssembly frame
 //! ```
 //!
-//! So a frame's FP is `caller's FP - frame_to_fp(caller) - link`, and a frame's own FP is what its callee's frame stores.
+//! So a frame's FP is `caller's FP - frame_to_fp(caller) - link`, and a frame's own FP is what its callee's frame
+//! stores.
 
 mod capture;
 mod rebuild;
@@ -160,8 +161,8 @@ pub struct FrameMaps<'a> {
 }
 
 impl<'a> FrameMaps<'a> {
-    /// The maps of an image with frames of this shape, whose text lies at `text_base`, for a module with `num_funcs` functions (imported ones
-    /// included) and `num_types` types.
+    /// The maps of an image with frames of this shape, whose text lies at `text_base`, for a module with `num_funcs`
+    /// functions (imported ones included) and `num_types` types.
     pub fn new(
         points: dunlin_format::framemap::Points<'a>,
         code: Code<'a>,

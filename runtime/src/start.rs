@@ -1,10 +1,9 @@
 //! The order of things: from the process's start to the program's, and from the program's end to the exit code.
 
-use crate::engine::arch;
+use crate::engine;
 use crate::engine::running::{Running, Setup};
-use crate::engine::trap;
 use crate::instance::instantiate::instantiate;
-use crate::instance::{Instance, InstanceError, Limits};
+use crate::instance::{InstanceError, Limits};
 use crate::journal::{self, BackError, Lineage};
 use crate::moving::obstacles;
 use crate::moving::pages::{self, FilePages};
@@ -67,9 +66,8 @@ fn run() -> Result<i32, Failure> {
     let limits = Limits::new(&options);
     let system = |doing: &'static str| move |e: std::io::Error| Failure::new(FAILED, format!("cannot {doing}: {e}"));
     let shared: &'static Shared = Box::leak(Box::new(Shared::new().map_err(system("create an eventfd"))?));
-    trap::install(program).map_err(system("install signal handlers"))?;
-    // A file-size limit is an error of whoever writes too much, not the end of the program.
-    signals::handle(libc::SIGXFSZ, libc::SIG_IGN, 0).map_err(system("ignore a signal"))?;
+    engine::prepare(program).map_err(system("install signal handlers"))?;
+    signals::ignore_file_size_limit().map_err(system("ignore a signal"))?;
     let store = open_store(&options)?;
     let own_file = OwnFile::take(&options)
         .map_err(|e| Failure::new(USAGE, e))?
@@ -243,7 +241,7 @@ impl Run {
         if let Some((rollback, lineage, _)) = lineage {
             rollback.record(lineage, &mut wasi)?;
         }
-        let instance = Instance::new(self.program, &self.setup.limits, arch::leave())?;
+        let instance = engine::new_instance(self.program, &self.setup.limits)?;
         let saver = self.saver(None, 0)?;
         let requests = Box::new(Requests::new(self.shared, self.checkpoint_to, self.ticks));
         let mut running = Running::new(instance, wasi, self.setup, &self.shared.wake, requests);

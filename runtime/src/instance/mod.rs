@@ -1,18 +1,16 @@
 //! One instance of the program: its context, memory, stack and tables. Everything that a migration replaces.
 
 pub mod context;
-pub mod detach;
 pub mod exceptions;
 pub mod instantiate;
 pub mod memory;
-pub mod residency;
-pub mod space;
 pub mod stack;
 pub mod stopped;
 
 use crate::instance::exceptions::Exceptions;
 use crate::instance::memory::{MAX_PAGES, Memory, MemoryError, RESERVED, WASM_PAGE, reservation64};
 use crate::instance::stack::WasmStack;
+use crate::os::machine;
 use crate::program::Program;
 use dunlin_format::context::{ContextHeader, TableEntry};
 use dunlin_format::module::{self, ConstExpr};
@@ -208,6 +206,7 @@ impl Instance {
     }
 
     fn write_header(&mut self, leave: u64) {
+        let (memmove, memset) = machine::memory_routines();
         let header = ContextHeader {
             runtime: 0,
             host_sp: 0,
@@ -215,8 +214,8 @@ impl Instance {
             functions: self.program.function_table(),
             reserved64: 0,
             leave,
-            memmove: libc::memmove as *const () as u64,
-            memset: libc::memset as *const () as u64,
+            memmove,
+            memset,
             memory_size: 0,
             poll: 0,
             reserved: 0,

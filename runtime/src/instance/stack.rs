@@ -1,7 +1,8 @@
 //! The WebAssembly stack: where frames of compiled code live, apart from the host's stack, with a guard below it.
 
 use crate::instance::memory::MemoryError;
-use crate::instance::space::Space;
+use crate::os::machine;
+use crate::os::space::Space;
 use std::ops::Range;
 
 /// Size of the guard below a stack, in bytes. No frame of compiled code is larger, so a function that doesn't fit
@@ -18,7 +19,7 @@ pub struct WasmStack {
 impl WasmStack {
     /// Maps a stack of at least this many usable bytes.
     pub fn new(size: usize) -> Result<WasmStack, MemoryError> {
-        let size = size.next_multiple_of(rustix::param::page_size());
+        let size = size.next_multiple_of(machine::page_size());
         let len = GUARD + size;
         let mut space = Space::reserve(len)
             .map_err(|e| MemoryError::Reserve(len as u64, e))?

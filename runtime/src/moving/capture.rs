@@ -2,7 +2,6 @@
 
 use crate::engine::running::Running;
 use crate::instance::memory::{Memory, WASM_PAGE};
-use crate::instance::residency;
 use dunlin_format::types::NULL_REF;
 use dunlin_migrate::frames::{self, FrameError};
 use dunlin_migrate::snapshot::{Snapshot, SnapshotError, SnapshotSink, WriteStats, replace};
@@ -94,7 +93,7 @@ pub struct Captured {
 pub fn memories(running: &Running) -> Vec<MemoryAtRest<'_>> {
     let at_rest = |memory| MemoryAtRest {
         bytes: Memory::bytes(memory),
-        touched: residency::touched(memory),
+        touched: memory.touched(),
     };
     running.instance.memories().map(at_rest).collect()
 }

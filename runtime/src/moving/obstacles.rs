@@ -5,6 +5,7 @@ use crate::instance::InstanceError;
 use crate::instance::memory::{MemoryError, WASM_PAGE};
 use crate::moving::capture;
 use crate::moving::resume::ResumeError;
+use crate::os::files::no_descriptors;
 use crate::wasi::{Obstacle, RestoreError, RestoreProblem, WasiError};
 use dunlin_interface::machine;
 use dunlin_migrate::preflight::{Finding, Needs, Target};
@@ -94,7 +95,6 @@ pub fn of_refusal(e: &ResumeError) -> Vec<Finding> {
 }
 
 fn of_problem(problem: &RestoreProblem) -> Finding {
-    let no_descriptors = |error: &std::io::Error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     let (kind, fix) = match problem {
         RestoreProblem::Descriptors { .. } => ("descriptor", "raise the limit of descriptors (ulimit -n)"),
         RestoreProblem::Grant(WasiError::Grant { error, .. } | WasiError::Listen { error, .. })

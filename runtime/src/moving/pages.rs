@@ -1,12 +1,12 @@
 //! A snapshot file and its bases as a source of pages: large parts are mapped, the rest is read, all of it is checked.
 
 use crate::instance::Instance;
-use crate::instance::detach::Leases;
 use crate::instance::memory::{Memory, MemoryError};
 use crate::moving::resume::ResumeError;
+use crate::os::files::{is_hole, open_regular};
+use crate::os::lease::Leases;
 use dunlin_migrate::snapshot::{Origin, PAGE_SIZE, PageRun, Snapshot, SnapshotError};
 use dunlin_migrate::transfer::PageSource;
-use rustix::fs::{SeekFrom, seek};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -29,19 +29,9 @@ const ZERO_CRC: u32 = 0xd797_8eeb;
 
 /// Opens a snapshot file, and those beside it that it takes pages from, and reads all of it but the memory's pages.
 pub fn open(path: &Path) -> Result<Snapshot<File>, ResumeError> {
-    let mut snapshot = Snapshot::open(open_file(path).map_err(ResumeError::Open)?)?;
-    snapshot.attach_all(|name| open_file(&path.with_file_name(name)))?;
+    let mut snapshot = Snapshot::open(open_regular(path).map_err(ResumeError::Open)?)?;
+    snapshot.attach_all(|name| open_regular(&path.with_file_name(name)))?;
     Ok(snapshot)
-}
-
-fn open_file(path: &Path) -> io::Result<File> {
-    // Not blocking on a pipe that someone has put there.
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    Ok(file)
 }
 
 /// The stored pages of a snapshot file and its bases; each is compared with its CRC-32.
@@ -244,7 +234,7 @@ impl<'a> Piece<'a> {
         let (from, sparse) = (self.from, self.sparse);
         let read = |run: &PageRun<'_>, bytes: &mut [u8]| {
             // Where the file has a hole, so has the memory.
-            if sparse && is_hole(from, run) {
+            if sparse && is_hole(from, run.offset..run.offset + run.len()) {
                 let wrong = run.crcs.iter().position(|&crc| crc != ZERO_CRC);
                 return wrong.map_or(Ok(()), |n| {
                     Err(SnapshotError::PageChecksum {
@@ -271,15 +261,6 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Is there nothing on the disk of a run's bytes?
-fn is_hole(file: &File, run: &PageRun<'_>) -> bool {
-    match seek(file, SeekFrom::Data(run.offset)) {
-        Ok(data) => data >= run.offset + run.len(),
-        // Nothing behind it either.
-        Err(e) => e == rustix::io::Errno::NXIO,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,8 +280,8 @@ mod tests {
         run.verify(&zeros).unwrap();
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 20).unwrap();
-        assert!(file.is_sparse() && is_hole(&file, &run));
+        assert!(file.is_sparse() && is_hole(&file, 0..run.len()));
         std::os::unix::fs::FileExt::write_all_at(&file, b"x", PAGE_SIZE as u64 - 1).unwrap();
-        assert!(!is_hole(&file, &run));
+        assert!(!is_hole(&file, 0..run.len()));
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Whether all of that lies in a snapshot file or comes otherwise is not known here: see [`dunlin_migrate::transfer`].
 
-use crate::engine::arch;
+use crate::engine;
 use crate::engine::running::Running;
 use crate::instance::exceptions::Exceptions;
 use crate::instance::memory::WASM_PAGE;
@@ -15,7 +15,7 @@ use crate::wasi::{RestoreError, RestoreProblem, Wasi};
 use dunlin_format::module::ModuleHash;
 use dunlin_format::point::{PointKind, Slot};
 use dunlin_interface::options::WasiConfig;
-use dunlin_migrate::frames::{Entry, FrameError, rebuild};
+use dunlin_migrate::frames::{FrameError, rebuild};
 use dunlin_migrate::snapshot::SnapshotError;
 use dunlin_migrate::state::{Invocation, MemoryState, State, TableState};
 use dunlin_migrate::transfer::{Contents, PageSource};
@@ -100,14 +100,11 @@ pub fn check_program(program: &Program, found: ModuleHash) -> Result<(), ResumeE
 /// An instance to be filled from a snapshot. Frame sizes differ between architectures, so its stack is half as large
 /// again: what fitted where the program comes from fits here, however often it moves.
 pub fn shell(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
-    Instance::new(
-        program,
-        &Limits {
-            stack: limits.stack.saturating_add(limits.stack / 2),
-            ..*limits
-        },
-        arch::leave(),
-    )
+    let limits = Limits {
+        stack: limits.stack.saturating_add(limits.stack / 2),
+        ..*limits
+    };
+    engine::new_instance(program, &limits)
 }
 
 /// Accepts a state, and fills an instance from it, but for its pages; see [`fill_instance`].
@@ -147,12 +144,7 @@ fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, 
     let invoked = invoked.unwrap_or(outermost.func);
     let trampoline = program.trampoline(invoked).ok_or(FrameError::NoFunction(invoked))?;
     // The frames first: they are what can fail here and not where the snapshot was made.
-    let entry = Entry {
-        top: instance.stack.top(),
-        enter_return: arch::enter_return(),
-        trampoline,
-        ctx: instance.ctx().addr() as u64,
-    };
+    let entry = engine::entry(instance, trampoline);
     let base = instance.stack.usable().start;
     let leave_fp = rebuild(&program.maps, base, instance.stack.bytes_mut(), &entry, frames)?;
     instance.set_leave_fp(leave_fp);

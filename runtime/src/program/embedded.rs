@@ -5,10 +5,10 @@
 //! the real bytes to the file and points the two program headers at them, so an image's size is that of its segment,
 //! not of the section.
 
+use crate::os::machine::load_segment;
 use dunlin_format::arch::Arch;
 use dunlin_format::image::{Image, ImageError, META_ADDR, TEXT_ADDR};
 use std::arch::global_asm;
-use std::ops::Range;
 
 global_asm!(
     ".pushsection .dunlin.meta, \"aR\", %progbits",
@@ -93,7 +93,7 @@ pub fn load() -> Result<Embedded, EmbeddedError> {
     if !placed {
         return Err(ImageError::NoImage.into());
     }
-    let (Some(meta), Some(text)) = (segment(META_ADDR), segment(TEXT_ADDR)) else {
+    let (Some(meta), Some(text)) = (load_segment(META_ADDR), load_segment(TEXT_ADDR)) else {
         return Err(ImageError::NoImage.into());
     };
     // SAFETY: a read-only load segment of this executable covers the range and stays mapped for the life of the
@@ -117,28 +117,6 @@ pub fn load() -> Result<Embedded, EmbeddedError> {
             len: image.text_len(),
         },
     })
-}
-
-/// The addresses of the load segment that begins at `address`, from the program headers the kernel passed on.
-fn segment(address: u64) -> Option<Range<u64>> {
-    // SAFETY: `getauxval` has no preconditions.
-    let (at, count, size) = unsafe {
-        (
-            libc::getauxval(libc::AT_PHDR),
-            libc::getauxval(libc::AT_PHNUM),
-            libc::getauxval(libc::AT_PHENT),
-        )
-    };
-    if at == 0 || size as usize != size_of::<libc::Elf64_Phdr>() {
-        return None;
-    }
-    // SAFETY: the kernel says that this many program headers of this size are mapped at `at`; they are never written
-    // to.
-    let headers = unsafe { std::slice::from_raw_parts(at as *const libc::Elf64_Phdr, count as usize) };
-    let header = headers
-        .iter()
-        .find(|h| h.p_type == libc::PT_LOAD && h.p_vaddr == address)?;
-    Some(address..address.checked_add(header.p_memsz)?)
 }
 
 #[cfg(test)]

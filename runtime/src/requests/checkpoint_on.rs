@@ -18,11 +18,7 @@ pub fn install(options: &Options, shared: &'static Shared) -> io::Result<()> {
     SHARED.store(std::ptr::from_ref(shared).cast_mut(), SeqCst);
     for signal in &options.checkpoint_on {
         // Blocking calls wait on the request as well, so restarting them is right.
-        signals::handle(
-            signal.number(),
-            on_signal as *const () as usize,
-            libc::SA_ONSTACK | libc::SA_RESTART,
-        )?;
+        signals::handle_and_go_on(signal.number(), on_signal)?;
     }
     Ok(())
 }

@@ -4,11 +4,12 @@
 //! file (by an exported `DUNLIN_OPTS`, say) don't replace each other's snapshots. What is in the file when the program
 //! goes on from somewhere else, or what someone else has put there since, is another run's, and is not replaced either.
 
+use crate::os::files::open_lock;
 use dunlin_interface::options::Options;
 use dunlin_migrate::snapshot::SnapshotError;
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -178,10 +179,7 @@ fn lock(path: &Path) -> Result<(PathBuf, File), OwnFileError> {
     let lock = directory.canonicalize().map_err(failed)?.join(name);
     let begun = Instant::now();
     loop {
-        let mut options = OpenOptions::new();
-        let options = options.create(true).truncate(false).write(true).mode(0o600);
-        let options = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        let file = options.open(&lock).map_err(failed)?;
+        let file = open_lock(&lock).map_err(failed)?;
         match file.try_lock() {
             // Its last holder may have removed it between the two steps.
             Ok(()) if is_at(&file, &lock) => return Ok((lock, file)),

@@ -6,10 +6,10 @@
 //! refuses to fork, the program's thread writes by itself.
 
 use crate::engine::running::Running;
-use crate::instance::detach;
 use crate::journal::Base;
 use crate::moving::capture::{self, CaptureError};
-use crate::os::fork::{Child, fork};
+use crate::os::fork::{self, Child, Pid};
+use crate::os::lease;
 use crate::os::messages::complain;
 use crate::os::signals::with_signals_blocked;
 use crate::requests::shared::Shared;
@@ -19,7 +19,6 @@ use dunlin_migrate::snapshot::{Contents, NoContents, SnapshotError};
 use dunlin_migrate::state::State;
 use dunlin_migrate::state::files::ByHash;
 use dunlin_migrate::store::{Numbered, Store, Written};
-use rustix::process::{Pid, Signal};
 use serde_json::{Value as Json, json};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -198,7 +197,7 @@ impl Saver {
                 let new = running.wasi.new_contents(&state.wasi, &progress.known, KEPT);
                 let new = new.ok().flatten();
                 let write = || self.write(running, &state, number, base.as_deref(), new.as_ref());
-                match new.is_some().then(|| fork(detach::is_holding(), || send(write()))) {
+                match new.is_some().then(|| fork::fork(lease::is_holding(), || send(write()))) {
                     Some(Ok(child)) => Turn::Copied(child),
                     // Too much for memory, or no copy can be made: the program waits until it is written.
                     Some(Err(_)) | None => {
@@ -300,10 +299,10 @@ impl Saver {
     pub fn stop(&self, module: ModuleHash, ended: bool) {
         let mut progress = self.lock();
         progress.over = true;
-        if let Turn::Writing(pid) = progress.turn
+        if let Turn::Writing(copy) = progress.turn
             && ended
         {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            fork::kill(copy);
         }
         drop(progress);
         drop(self.settle());

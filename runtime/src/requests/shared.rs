@@ -1,5 +1,6 @@
 //! What the thread that runs the program shares with the control thread and with signal handlers.
 
+use crate::os::event;
 use crate::os::request::Wake;
 use dunlin_migrate::control::{Info, Periodic, Reply};
 use std::io::{self, Write};
@@ -47,10 +48,7 @@ impl Job {
 
     /// Has the requester hung up?
     pub fn abandoned(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut fds = [PollFd::new(&self.stream, PollFlags::empty())];
-        let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        polled.is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+        event::hung_up(&self.stream)
     }
 }
 
