@@ -80,7 +80,7 @@ pub enum FrameError {
         func: u32,
         /// Byte offset of the instruction in the module's binary.
         offset: u32,
-        /// What was wanted: a point for the innermost frame, or for another.
+        /// The kind that the place demands: "a stop" for the innermost frame, "a call" for any other.
         wanted: &'static str,
     },
     /// A frame's function doesn't exist.
@@ -101,9 +101,9 @@ pub enum FrameError {
         func: u32,
         /// Byte offset of the instruction in the module's binary.
         offset: u32,
-        /// Which.
+        /// The place of the value: a local, or a position on the operand stack.
         slot: Slot,
-        /// Of which type.
+        /// The type it must have.
         ty: ValType,
     },
     /// A frame map contradicts itself.
@@ -339,7 +339,7 @@ impl StackMut<'_> {
     }
 }
 
-/// Whether a frame at a point of this kind can have a callee above it.
+/// Tells whether a frame at a point of this kind can have a callee.
 fn can_be_outer(kind: PointKind) -> bool {
     kind == PointKind::Call
 }

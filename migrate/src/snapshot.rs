@@ -116,9 +116,9 @@ pub enum SnapshotError {
     /// A section is larger than any reader accepts.
     #[error("the snapshot's {section} section would be {len} bytes, more than the limit of {limit}")]
     TooLarge {
-        /// Which.
+        /// The section's name.
         section: &'static str,
-        /// Its length in bytes.
+        /// The section's length in bytes.
         len: u64,
         /// The greatest length.
         limit: u64,
@@ -128,7 +128,7 @@ pub enum SnapshotError {
         "most of the snapshot's {section} section is holes in a sparse file; if you trust it, copy it with `cp --sparse=never` and use the copy"
     )]
     Sparse {
-        /// Which.
+        /// The section's name.
         section: &'static str,
     },
     /// What was written can't be read again, so it would have been of no use.
@@ -186,7 +186,7 @@ pub enum SnapshotError {
     /// Reading or writing failed.
     #[error("cannot {doing}: {source}")]
     Io {
-        /// What was tried.
+        /// The attempt, as in "cannot {doing}".
         doing: String,
         /// Why it failed.
         source: io::Error,
@@ -194,8 +194,8 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
-    /// Is the file (or one that it needs) damaged or missing, so that an earlier one may do? Otherwise it is sound, but
-    /// this Dunlin can't use it.
+    /// Tells whether the file (or one that it needs) is damaged or missing, so that an earlier one may do. Otherwise it
+    /// is sound, but this Dunlin can't use it.
     pub fn is_damage(&self) -> bool {
         !matches!(
             self,

@@ -78,9 +78,9 @@ pub struct AtRest<'a> {
 /// - **Failure**: whatever was taken is worthless then, and the program goes on here. So a sink must return an error
 ///   unless it knows that the receiver can't begin to run.
 pub trait Sink {
-    /// What the sink tells of a program that it has taken.
+    /// The sink's account of a program that it has taken.
     type Taken;
-    /// Why it hasn't.
+    /// The reason why it hasn't taken it.
     type Error;
 
     /// Takes the program.
@@ -109,7 +109,7 @@ pub trait LinearMemories {
 /// - **On demand** (post-copy): `fill` may leave pages out that fault when they are touched; `go_on` begins to answer
 ///   those faults. Such a page is verified before the program sees it, and one that can't be had ends the program.
 pub trait PageSource<M: ?Sized> {
-    /// Why pages can't be had.
+    /// The reason why pages can't be had.
     type Error;
 
     /// Puts the pages into the memories.
@@ -132,7 +132,7 @@ pub trait Contents {
     fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool>;
 }
 
-/// Nothing at all.
+/// No contents: those of a program that carries no files.
 #[derive(Clone, Copy, Debug)]
 pub struct NoContents;
 

@@ -141,7 +141,7 @@ fn journals_beside(options: &Options, found: &Candidates) -> Option<Store> {
     }
 }
 
-/// A place where there should be a snapshot, and is none.
+/// The failure if there is no snapshot where one should be.
 fn no_snapshot(options: &Options, why: &std::io::Error) -> Failure {
     let place = options.resume.as_ref().or(options.resume_latest.as_ref());
     let place = place.or(options.checkpoint_to.as_ref());

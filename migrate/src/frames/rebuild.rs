@@ -5,10 +5,10 @@ use crate::state::Frame;
 use dunlin_format::arch::FrameShape;
 use dunlin_format::framemap::{HomeKind, Point, SiteKind};
 
-/// What the bytes of a rebuilt frame hold that no one may read.
+/// The value of every byte of a rebuilt frame that no one may read.
 pub const POISON: u8 = 0xde;
 
-/// What the outermost frame is entered from, and what all frames share.
+/// The surroundings of the frames: the stack's top, the trampoline above the outermost one, the context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Where the stack begins, aligned as [`FrameShape`] says: the trampoline's frame pointer is `above` bytes below.

@@ -27,7 +27,7 @@ struct Known {
 #[derive(Clone, Debug, Default)]
 pub struct Earlier {
     files: Vec<BaseFile>,
-    /// Which of them stores a chunk of carried contents.
+    /// The file (an index of `files`) that stores a chunk of carried contents.
     contents: HashMap<ContentHash, usize>,
     /// Bytes of carried contents that each of them stores.
     sizes: Vec<u64>,
@@ -93,7 +93,7 @@ struct Found {
     earlier: Option<Known>,
 }
 
-/// What goes into a snapshot.
+/// The pages and digests that go into a snapshot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
     pub index: PageIndex,
@@ -162,7 +162,7 @@ impl Plan {
     }
 }
 
-/// Which files remain bases: the new number of each. `uses`: how many bytes of each are still used.
+/// The new number of each file that remains a base. `uses`: how many bytes of each are still used.
 fn numbers(earlier: &Earlier, uses: &[u64]) -> Vec<Option<u32>> {
     let files = &earlier.files;
     let size = |n: usize| {

@@ -14,10 +14,10 @@ const MAX_HOLES: u64 = 64 << 10;
 /// Unit in which holes are found: the block of most file systems.
 const BLOCK: usize = 4096;
 
-/// What a snapshot is read from.
+/// The place that a snapshot is read from: a file, or bytes in memory.
 pub trait Origin: Read + Seek {
-    /// Does it take less room than its length says? Then its zeros cost whoever made it nothing, and are not believed
-    /// in any number.
+    /// Tells whether it takes less room than its length says. Then its zeros cost whoever made it nothing, and are not
+    /// believed in any number.
     fn is_sparse(&self) -> bool;
 
     /// Fills a buffer with the bytes at an offset, wherever reading stands.

@@ -59,7 +59,7 @@ impl<'a> PageRun<'a> {
         self.count * PAGE_SIZE as u64
     }
 
-    /// Never: a run has at least one page.
+    /// Always `false`: a run has at least one page.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -93,7 +93,7 @@ struct Run {
     count: u64,
 }
 
-/// Which pages are stored.
+/// The index of stored pages: runs, and a CRC-32 for each page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageIndex {
     memories: u32,
@@ -121,7 +121,7 @@ impl PageIndex {
         }
     }
 
-    /// Is any of these pages stored?
+    /// Tells whether any of these pages is stored.
     pub(super) fn overlaps(&self, memory: u32, first: u64, count: u64) -> bool {
         let before = self
             .runs

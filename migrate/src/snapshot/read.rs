@@ -471,7 +471,7 @@ impl<R> Snapshot<R> {
         u32::try_from(nth).map_or(0, |nth| self.bases.pages_of(nth))
     }
 
-    /// Is base number `nth` attached?
+    /// Tells whether base number `nth` is attached.
     pub fn is_attached(&self, nth: usize) -> bool {
         self.attached.get(nth).is_some_and(Option::is_some)
     }

@@ -10,18 +10,18 @@ use crate::state::files::Files;
 use crate::transfer::{AtRest, MemoryAtRest, Sink};
 use std::io::Write;
 
-/// What was written.
+/// Sizes of a snapshot that was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteStats {
     /// Length of the snapshot in bytes.
     pub bytes: u64,
     /// Length of the encoded state in bytes.
     pub state_bytes: u64,
-    /// Pages stored.
+    /// Number of pages stored.
     pub stored_pages: u64,
-    /// Pages taken from earlier snapshots.
+    /// Number of pages taken from earlier snapshots.
     pub base_pages: u64,
-    /// Pages left out because they are zero.
+    /// Number of pages left out because they are zero.
     pub zero_pages: u64,
     /// Length of the carried files' contents that are stored, in bytes.
     pub contents: u64,

@@ -11,39 +11,39 @@ use dunlin_interface::exit::{Ending, FAILED, Failure};
 use dunlin_interface::options::WasiConfig;
 use dunlin_migrate::state::Invocation;
 
-/// What the user said about this run. Never part of a snapshot.
+/// The user's options for this run. Never part of a snapshot.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// What the program may see of its host.
+    /// The resources of the host that the program may use.
     pub config: WasiConfig,
-    /// What it may use.
+    /// The memory that it may take.
     pub limits: Limits,
 }
 
-/// Whether compiled code goes on.
+/// Tells whether compiled code goes on after the runtime was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Flow {
     /// Go on.
     Go,
-    /// The program has ended; [`Running`] knows how.
+    /// The program has ended, as [`Running::end`] was told.
     End,
 }
 
 /// A program that runs, or is about to.
 #[derive(Debug)]
 pub struct Running {
-    /// Its WebAssembly side.
+    /// The WebAssembly side: memories, tables, globals, stack.
     pub instance: Instance,
-    /// Its host side.
+    /// The host side: descriptors, grants, clocks.
     pub wasi: Wasi,
-    /// What the host has called, or calls next.
+    /// The function that the host has called, or calls next.
     pub invocation: Invocation,
-    /// What the user said.
+    /// The user's options.
     pub setup: Setup,
     /// Tells compiled code and host calls that a request is pending.
     pub wake: &'static Wake,
-    /// What happens at migration points.
+    /// Has its turn at migration points; taken out while it has.
     pub at_point: Option<Box<dyn AtPoint>>,
     /// With `--host-calls`: a line for each call of a host function since the last reply to a command.
     pub host_calls: Option<String>,
@@ -82,7 +82,7 @@ impl Running {
         running
     }
 
-    /// Tells whoever wants to know how large the memories are.
+    /// Reports the size of the memories, for `dunlin ps`.
     pub(super) fn note_memory_size(&mut self) {
         let bytes = self.instance.memory_size();
         if let Some(at_point) = &mut self.at_point {

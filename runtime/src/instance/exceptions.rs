@@ -19,9 +19,9 @@ const FIRST_COLLECTION: usize = 1024;
 #[derive(Debug)]
 pub struct Exceptions {
     all: Vec<Option<Exception>>,
-    /// Indices without one; the lowest is used first.
+    /// Indices without an exception; the lowest is used first.
     free: BTreeSet<u32>,
-    /// As many live ones cause a collection.
+    /// Number of live exceptions that causes a collection.
     limit: usize,
     /// Bytes that they take.
     size: u64,
@@ -34,7 +34,7 @@ fn size(exception: &Exception) -> u64 {
 }
 
 impl Exceptions {
-    /// Those of a state.
+    /// The exceptions of a state, by index.
     pub fn new(all: Vec<Option<Exception>>) -> Exceptions {
         let free = (0..).zip(&all).filter(|(_, e)| e.is_none()).map(|(n, _)| n).collect();
         let limit = FIRST_COLLECTION.max(2 * all.len());
@@ -42,13 +42,13 @@ impl Exceptions {
         Exceptions { all, free, limit, size }
     }
 
-    /// As a state holds them.
+    /// The exceptions as a state holds them: without free indices at the end.
     pub fn state(&self) -> Vec<Option<Exception>> {
         let used = self.all.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         self.all[..used].to_vec()
     }
 
-    /// Bytes that they take.
+    /// Bytes that all of them take.
     pub fn size(&self) -> u64 {
         self.size
     }

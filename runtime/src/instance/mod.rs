@@ -24,7 +24,7 @@ pub const MAX_TABLE: u64 = 10_000_000;
 /// Size of a table's element in bytes.
 const ELEMENT: u64 = size_of::<TableEntry>() as u64;
 
-/// What the user allows a program.
+/// The memory that the user allows a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Size of the WebAssembly stack in bytes.
@@ -71,22 +71,22 @@ impl LinearMemories for Instance {
 /// An instance. Compiled code knows it by its context pointer.
 #[derive(Debug)]
 pub struct Instance {
-    /// What it is an instance of.
+    /// The program that it is an instance of.
     pub program: &'static Program,
     /// Context and linear memory 0.
     pub memory: Memory,
     /// Linear memories from 1 on.
     pub more: Vec<Memory>,
-    /// Where its frames live.
+    /// The stack of its frames.
     pub stack: WasmStack,
     /// Its tables. The context holds their addresses and lengths: [`Instance::write_table`] after every change of
     /// those.
     tables: Vec<Vec<TableEntry>>,
     /// Exceptions that references may refer to.
     pub exceptions: Exceptions,
-    /// Which element segments were dropped.
+    /// For each element segment: was it dropped?
     pub dropped_elements: Vec<bool>,
-    /// Which data segments were dropped.
+    /// For each data segment: was it dropped?
     pub dropped_data: Vec<bool>,
     /// The most of each memory, in bytes: the lesser of the module's and the machine's limit.
     max_memory: Vec<u64>,
@@ -171,7 +171,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Its tables' elements.
+    /// The elements of every table.
     pub fn tables(&self) -> &[Vec<TableEntry>] {
         &self.tables
     }
@@ -310,13 +310,13 @@ impl Instance {
         self.memories().map(Memory::size).sum()
     }
 
-    /// What the user's limit counts, in bytes: linear memories, tables, and exceptions.
+    /// Bytes that count for the user's limit: those of linear memories, tables, and exceptions.
     pub fn used(&self) -> u64 {
         let elements: usize = self.tables.iter().map(Vec::len).sum();
         self.memory_size() + elements as u64 * ELEMENT + self.exceptions.size()
     }
 
-    /// May it use this many bytes more?
+    /// Refuses to let it use this many bytes more than now, if the user's limit doesn't allow that.
     pub(crate) fn allow(&self, more: u64) -> Result<(), InstanceError> {
         let (needed, limit) = (self.used().saturating_add(more), self.allowed);
         match more > 0 && needed > limit {

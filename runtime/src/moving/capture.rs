@@ -35,7 +35,8 @@ pub fn capture(running: &Running) -> Result<State, CaptureError> {
     state(running, running.wasi.capture()?)
 }
 
-/// The state without what can't move, and what can't: for a question, not for a snapshot.
+/// The state without what can't move, and the obstacles: for answering whether the program could move, not for a
+/// snapshot.
 pub fn examine(running: &Running) -> Result<(State, Vec<crate::wasi::Obstacle>), CaptureError> {
     let (wasi, obstacles) = running.wasi.examine();
     Ok((state(running, wasi)?, obstacles))
@@ -74,18 +75,12 @@ fn state(running: &Running, wasi: WasiState) -> Result<State, CaptureError> {
     })
 }
 
-/// All that stands in the way of moving the program now; empty if nothing does. Nothing is paused or read for long:
-/// this may be asked at any migration point, and again.
-pub fn obstacles(running: &Running) -> Vec<crate::wasi::Obstacle> {
-    running.wasi.obstacles()
-}
-
-/// What a checkpoint amounted to.
+/// What a snapshot that was written amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Captured {
-    /// Frames of the stack.
+    /// Number of frames on the stack.
     pub frames: u64,
-    /// What was written.
+    /// Sizes of what was written.
     pub stats: WriteStats,
 }
 
@@ -115,12 +110,12 @@ pub fn hand_over<S: Sink>(
     })
 }
 
-/// Whoever asked for a snapshot.
+/// The party that asked for a snapshot.
 pub trait Asker {
-    /// Doesn't wait for it any more.
+    /// Tells whether nobody waits for the snapshot any more: then writing it stops.
     fn is_gone(&self) -> bool;
 
-    /// Learns that it is there; `false` if that didn't reach them.
+    /// Tells the party that the snapshot is there; `false` if that can't be told, and then it is taken back.
     fn told(&self, done: &Captured) -> bool;
 }
 
@@ -163,8 +158,8 @@ pub fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<C
     Ok(replace(path, write, |done| asker.told(done))?)
 }
 
-/// Would this program accept the state? Whatever only the receiver knows (its grants, its files, its memory) is not
-/// asked.
+/// Refuses a state that this program would not accept elsewhere. What only the receiver knows (its grants, its files,
+/// its memory) isn't considered.
 pub fn check(running: &Running, mut state: State) -> Result<(), SnapshotError> {
     let program = running.instance.program;
     let validated = validate(&mut state, &program.module, &program.maps);

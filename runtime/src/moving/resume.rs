@@ -34,21 +34,21 @@ pub enum ResumeError {
     /// It is another program's.
     #[error("it is a snapshot of another program (module {found:.16}..., this one is {own:.16}...)")]
     OtherProgram {
-        /// Whose it is.
+        /// Hash of the snapshot's module, in hexadecimal.
         found: String,
-        /// Whose this executable is.
+        /// Hash of this executable's module, in hexadecimal.
         own: String,
     },
     /// This executable has no migration points.
     #[error("this executable was built with --no-migration and can't resume anything; build it again without")]
     NotMigratable,
-    /// It says what can't be.
+    /// The state contradicts the module.
     #[error(transparent)]
     State(#[from] StateError),
     /// Its frames can't be rebuilt here.
     #[error(transparent)]
     Frames(#[from] FrameError),
-    /// It needs more than there is.
+    /// Memory that it needs can't be had.
     #[error(transparent)]
     Instance(#[from] InstanceError),
     /// It refers to host resources that can't be had.
@@ -60,15 +60,15 @@ pub enum ResumeError {
     /// The program's arguments on the command line aren't the snapshot's.
     #[error("its program was started with other arguments: {snapshot}; now given: {given}")]
     Arguments {
-        /// In the snapshot.
+        /// The arguments in the snapshot.
         snapshot: String,
-        /// On the command line.
+        /// The arguments on the command line.
         given: String,
     },
 }
 
 impl ResumeError {
-    /// Is the file damaged or gone, so that an earlier one may do?
+    /// Tells whether the file is damaged or gone, so that an earlier snapshot may do.
     pub fn is_damage(&self) -> bool {
         match self {
             ResumeError::Open(_) => true,
@@ -177,11 +177,11 @@ fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, 
 /// A program restored from a snapshot.
 #[derive(Debug)]
 pub struct Restored {
-    /// Its WebAssembly side.
+    /// The WebAssembly side.
     pub instance: Instance,
-    /// Its host side.
+    /// The host side.
     pub wasi: Wasi,
-    /// What the host had called.
+    /// The function that the host had called.
     pub invocation: Invocation,
     /// The imported function whose call was undone, if that is where it stands.
     pub import: Option<u32>,

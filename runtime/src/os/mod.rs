@@ -3,7 +3,7 @@
 //! itself; another operating system is another folder beside `linux/`, with the same modules.
 
 mod linux;
-pub mod messages;
+pub(crate) mod messages;
 pub mod request;
 
 pub use linux::fork;

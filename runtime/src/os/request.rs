@@ -41,7 +41,7 @@ impl Wake {
         self.event.fd()
     }
 
-    /// Is a request pending?
+    /// Tells whether a request is pending.
     pub fn pending(&self) -> bool {
         self.pending.load(SeqCst)
     }

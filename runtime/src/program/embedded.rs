@@ -35,17 +35,10 @@ unsafe extern "C" {
 /// The program in this executable.
 #[derive(Clone, Copy, Debug)]
 pub struct Embedded {
-    /// Its metadata.
+    /// The metadata of its image.
     pub image: Image<'static>,
-    /// Where its code lies.
-    pub text: Text,
-}
-
-/// The addresses of a program's code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Text {
-    start: u64,
-    len: u64,
+    /// The address of its code.
+    pub text_start: u64,
 }
 
 /// Why this executable has no program to run.
@@ -65,24 +58,6 @@ pub enum EmbeddedError {
         /// Bytes the image names.
         expected: u64,
     },
-}
-
-impl Text {
-    /// The address of a byte of the text.
-    pub fn address(&self, offset: u32) -> u64 {
-        self.start + u64::from(offset)
-    }
-
-    /// The offset of an address in the text, if it lies there.
-    pub fn offset(&self, address: u64) -> Option<u32> {
-        let offset = address.checked_sub(self.start).filter(|&o| o < self.len)?;
-        u32::try_from(offset).ok()
-    }
-
-    /// Its first address.
-    pub fn start(&self) -> u64 {
-        self.start
-    }
 }
 
 /// Finds and checks the program in this executable. Costs the image's header and section table only.
@@ -112,10 +87,7 @@ pub fn load() -> Result<Embedded, EmbeddedError> {
     }
     Ok(Embedded {
         image,
-        text: Text {
-            start: text.start,
-            len: image.text_len(),
-        },
+        text_start: text.start,
     })
 }
 
@@ -140,19 +112,5 @@ mod tests {
                 "{section} is not at {address:#x} in image-sections.ld"
             );
         }
-    }
-
-    #[test]
-    fn text_offsets() {
-        let text = Text { start: 0x1000, len: 16 };
-        assert_eq!(
-            (
-                text.address(15),
-                text.offset(0x100f),
-                text.offset(0x1010),
-                text.offset(0xfff)
-            ),
-            (0x100f, Some(15), None, None)
-        );
     }
 }

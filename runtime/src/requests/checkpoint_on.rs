@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
 
-/// What the handler tells.
+/// Where the handler notes the signal; null before [`install`].
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(null_mut());
 
 /// Makes the given signals ask for a checkpoint. Called on the thread that runs the program; all others block signals.

@@ -42,7 +42,7 @@ enum Socket {
     Gone,
 }
 
-/// What the control thread and its owner know of the socket.
+/// The socket's life, shared by the control thread and its owner.
 #[derive(Debug, Default)]
 struct State {
     socket: Mutex<Socket>,

@@ -35,7 +35,7 @@ pub enum OwnFileError {
     Failed(PathBuf, io::Error),
 }
 
-/// Which file lies under a name: a snapshot that is written anew is another one.
+/// The identity of the file under a name: a snapshot that is written anew is another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -52,7 +52,7 @@ impl Identity {
         }
     }
 
-    /// What is there; `None` if nothing is.
+    /// The identity of the file at a path; `None` if there is none.
     fn at(path: &Path) -> io::Result<Option<Identity>> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(Identity::of(&metadata))),
@@ -62,7 +62,7 @@ impl Identity {
     }
 }
 
-/// See the module.
+/// The file of `--checkpoint-to`, while this process holds its lock.
 #[derive(Debug)]
 pub struct OwnFile {
     path: PathBuf,
@@ -121,7 +121,7 @@ impl OwnFile {
         Ok(written)
     }
 
-    /// Is there nothing, or this run's own snapshot?
+    /// Tells whether there is nothing, or this run's own snapshot.
     fn is_own(&self) -> bool {
         match Identity::at(&self.path) {
             Ok(None) => true,
@@ -156,7 +156,7 @@ impl Drop for OwnFile {
     }
 }
 
-/// Is it this file that lies there?
+/// Tells whether it is this very file that lies at the path.
 fn is_at(file: &File, path: &Path) -> bool {
     let place = |m: Metadata| (m.dev(), m.ino());
     let (held, there) = (file.metadata().map(place), fs::symlink_metadata(path).map(place));

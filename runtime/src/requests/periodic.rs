@@ -32,7 +32,7 @@ const THREAD_STACK: usize = 128 << 10;
 /// waits until they are written.
 const KEPT: u64 = 64 << 20;
 
-/// Whose turn it is.
+/// The stage of a periodic snapshot; says whose turn it is.
 #[derive(Debug, Default)]
 enum Turn {
     /// Nothing is due.
@@ -347,7 +347,7 @@ impl Saver {
     }
 }
 
-/// What the copy tells its parent.
+/// The copy's message to its parent: JSON.
 fn send(written: Result<Written, SnapshotError>) -> Vec<u8> {
     let message = match written {
         Ok(Written { name, stats, oldest }) => {

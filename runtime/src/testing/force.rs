@@ -22,7 +22,7 @@ pub const FORCE_VARIABLE: &str = "DUNLIN_FORCE_MIGRATE";
 /// The environment variable that asks for a checkpoint at a point by number.
 pub const STOP_VARIABLE: &str = "DUNLIN_CHECKPOINT_AT";
 
-/// What the old stack is filled with before it goes away.
+/// The byte that the old stack is filled with before it goes away.
 const GARBAGE: u8 = 0xa5;
 
 /// Counts migration points.
@@ -33,7 +33,7 @@ pub struct Ticks {
     stop_at: Option<u64>,
 }
 
-/// What is due at a migration point.
+/// The action that is due at a migration point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Nothing.
@@ -60,7 +60,7 @@ impl Ticks {
         Ok(Ticks::new(positive(FORCE_VARIABLE)?, positive(STOP_VARIABLE)?))
     }
 
-    /// Must every migration point be reported?
+    /// Tells whether every migration point must be reported.
     pub fn every_point(&self) -> bool {
         self.force.is_some() || self.stop_at.is_some()
     }
@@ -70,7 +70,7 @@ impl Ticks {
         self.passed
     }
 
-    /// Is there a point to stop at?
+    /// Tells whether there is a point to stop at.
     pub fn stops(&self) -> bool {
         self.stop_at.is_some()
     }

@@ -31,7 +31,7 @@ impl Event {
     }
 }
 
-/// Has the other end of a connection been closed?
+/// Tells whether the other end of a connection has been closed.
 pub(crate) fn hung_up(stream: impl AsFd) -> bool {
     let mut fds = [PollFd::new(&stream, PollFlags::empty())];
     let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 /// Size of the signal stack in bytes: signal handlers never run on the stack of what they interrupt.
 const SIGNAL_STACK: usize = 256 << 10;
 
-/// What the processor complains of.
+/// A fault's cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// An access to this address.

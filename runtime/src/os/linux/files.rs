@@ -25,7 +25,7 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
-/// Is there nothing on the disk of these bytes of a file?
+/// Tells whether these bytes of a file take no room on the disk: they are zeros then.
 pub(crate) fn is_hole(file: &File, range: Range<u64>) -> bool {
     match seek(file, SeekFrom::Data(range.start)) {
         Ok(data) => data >= range.end,
@@ -34,12 +34,12 @@ pub(crate) fn is_hole(file: &File, range: Range<u64>) -> bool {
     }
 }
 
-/// Has this process, or the machine, as many descriptors as it may have?
+/// Tells whether an error says that this process, or the machine, has as many descriptors as it may have.
 pub(crate) fn no_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// Is it an error that may pass: no descriptors, no memory, no room?
+/// Tells whether an error may pass by itself: no descriptors, no memory, no room.
 pub(crate) fn may_pass(error: &io::Error) -> bool {
     let transient = [libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EDQUOT];
     no_descriptors(error) || error.raw_os_error().is_some_and(|code| transient.contains(&code))

@@ -25,10 +25,10 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
 /// of others can be changed from elsewhere: by another machine, or below an overlay.
 const LOCAL: [u64; 5] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0xF2F5_2010];
 
-/// Someone waits for a lease, or has waited.
+/// Set once someone has waited for a lease.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// What is mapped, and the leases that it is mapped under. Whoever takes it out sees to it.
+/// The mapped ranges and their leases, or null. Whoever swaps the pointer out gives the leases back.
 static HELD: AtomicPtr<Held> = AtomicPtr::new(null_mut());
 
 #[derive(Debug)]
@@ -146,7 +146,7 @@ fn end(why: &str) -> ! {
     unsafe { libc::_exit(FAILED) }
 }
 
-/// Is anything mapped under a lease?
+/// Tells whether anything is mapped under a lease.
 pub(crate) fn is_holding() -> bool {
     !HELD.load(SeqCst).is_null()
 }

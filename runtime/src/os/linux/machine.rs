@@ -44,7 +44,8 @@ pub(crate) fn memory_routines() -> (u64, u64) {
     (libc::memmove as *const () as u64, libc::memset as *const () as u64)
 }
 
-/// Does the process at the other end belong to another user, who isn't the superuser? `false` if that can't be told.
+/// Tells whether the process at the other end belongs to another user, who isn't the superuser. `false` if that is
+/// unknown.
 pub(crate) fn is_strangers(stream: &UnixStream) -> bool {
     let own = rustix::process::getuid();
     rustix::net::sockopt::socket_peercred(stream).is_ok_and(|peer| peer.uid != own && !peer.uid.is_root())
