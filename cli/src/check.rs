@@ -197,7 +197,6 @@ fn of_file(
     }
     if let Some(target) = target {
         let mut found = elsewhere(&needs, target, &search.for_reading(), Some(module), &name);
-        let mut snapshot = snapshot;
         if let Err(e) = snapshot.verify_pages() {
             found.push(Finding::of_snapshot_error(&e));
         }

@@ -1,21 +1,26 @@
 //! Frame translation: native stack bytes to uniform frames and back, with the frame maps of this architecture.
 //!
-//! Everything here works on a slice of bytes and numbers that are addresses in it; nothing is dereferenced. The shape
-//! of a stack is the same on every architecture (it grows downwards; `fp` is a frame pointer):
+//! Everything here works on a slice of bytes and numbers that are addresses in it; nothing is dereferenced. What
+//! differs between architectures is data: [`FrameShape`]. Every stack grows downwards and has this structure (`fp` is a
+//! frame pointer; in brackets the numbers of x86-64 and AArch64):
 //!
 //! ```text
-//!   top                    16-byte aligned
-//!   top - 8                return address into the `enter` thunk     <- trampoline's FP + 8
-//!   top - 16               0                                         <- trampoline's FP
+//!   top                    aligned [16]
+//!   top - above [16]                                                 <- trampoline's FP
+//!        + caller_fp [0]   0
+//!        + return_address [8]   return address into the `enter` thunk
 //!        ...               the trampoline's frame: frame_to_fp bytes
-//!   fp + 8                 return address into the caller
-//!   fp                     the caller's FP
+//!   fp                                                               <- a function's FP, `link` [16] bytes below that
+//!        + caller_fp       the caller's FP
+//!        + return_address  return address into the caller
 //!        ...               frame_to_fp bytes; the record begins `record` bytes above the lowest of them
-//!   leave_fp + 8           return address into the innermost WebAssembly frame
-//!   leave_fp               the innermost frame's FP
+//!   leave_fp                                                         <- the leave thunk's FP, `link` bytes below that
+//!        + caller_fp       the innermost frame's FP
+//!        + return_address  return address into the innermost WebAssembly frame
 //! ```
 //!
-//! So a frame's FP is `caller's FP - frame_to_fp(caller) - 16`, and a frame's own FP is what its callee's frame stores.
+//! So a frame's FP is `caller's FP - frame_to_fp(caller) - link`, and a frame's own FP is what its callee's frame
+//! stores.
 
 mod capture;
 mod rebuild;
@@ -28,9 +33,9 @@ mod tests;
 pub use capture::capture;
 pub use rebuild::{Entry, POISON, rebuild, stack_needed};
 pub use trace::{Backtrace, TraceFrame, backtrace};
-pub use unwind::{Handler, exceptions, handler};
+pub use unwind::{Handler, exceptions, handler, leave_to};
 
-use dunlin_format::bytes::u64_at;
+use dunlin_format::arch::FrameShape;
 use dunlin_format::framemap::{Code, FunctionCode, FunctionPoints, MapError, SiteKind};
 use dunlin_format::point::{PointKind, Slot};
 use dunlin_format::types::ValType;
@@ -75,7 +80,7 @@ pub enum FrameError {
         func: u32,
         /// Byte offset of the instruction in the module's binary.
         offset: u32,
-        /// What was wanted: a point for the innermost frame, or for another.
+        /// The kind that the place demands: "a stop" for the innermost frame, "a call" for any other.
         wanted: &'static str,
     },
     /// A frame's function doesn't exist.
@@ -96,9 +101,9 @@ pub enum FrameError {
         func: u32,
         /// Byte offset of the instruction in the module's binary.
         offset: u32,
-        /// Which.
+        /// The place of the value: a local, or a position on the operand stack.
         slot: Slot,
-        /// Of which type.
+        /// The type it must have.
         ty: ValType,
     },
     /// A frame map contradicts itself.
@@ -149,17 +154,19 @@ impl FunctionMaps {
 pub struct FrameMaps<'a> {
     points: dunlin_format::framemap::Points<'a>,
     code: Code<'a>,
+    shape: FrameShape,
     text_base: u64,
     num_funcs: u32,
     decoded: OnceLock<Box<[OnceLock<FunctionMaps>]>>,
 }
 
 impl<'a> FrameMaps<'a> {
-    /// The maps of an image whose text lies at `text_base`, for a module with `num_funcs` functions (imported ones
-    /// included) and `num_types` types.
+    /// The maps of an image with frames of this shape, whose text lies at `text_base`, for a module with `num_funcs`
+    /// functions (imported ones included) and `num_types` types.
     pub fn new(
         points: dunlin_format::framemap::Points<'a>,
         code: Code<'a>,
+        shape: FrameShape,
         text_base: u64,
         num_funcs: u32,
         num_types: u32,
@@ -175,6 +182,7 @@ impl<'a> FrameMaps<'a> {
         Ok(FrameMaps {
             points,
             code,
+            shape,
             text_base,
             num_funcs,
             decoded: OnceLock::new(),
@@ -190,6 +198,7 @@ impl<'a> FrameMaps<'a> {
         FrameMaps::new(
             points,
             code,
+            image.arch().frame_shape(),
             dunlin_format::image::TEXT_ADDR,
             module.funcs.len() as u32,
             module.types.len() as u32,
@@ -223,10 +232,10 @@ impl<'a> FrameMaps<'a> {
                 what: "the record is larger than the frame",
             });
         }
-        if !code.frame_to_fp.is_multiple_of(16) {
+        if !code.frame_to_fp.is_multiple_of(self.shape.align.into()) {
             return Err(FrameError::BadMap {
                 func: code_index,
-                what: "the frame's size is no multiple of 16",
+                what: "the frame's size isn't aligned",
             });
         }
         let calls = code
@@ -265,12 +274,19 @@ impl<'a> FrameMaps<'a> {
 struct Stack<'a> {
     base: u64,
     bytes: &'a [u8],
+    shape: FrameShape,
 }
 
 impl<'a> Stack<'a> {
-    /// The `u64` at an address.
+    fn new(maps: &FrameMaps<'_>, base: u64, bytes: &'a [u8]) -> Stack<'a> {
+        let shape = maps.shape;
+        Stack { base, bytes, shape }
+    }
+
+    /// The frame pointer or return address at an address.
     fn word(&self, address: u64) -> Option<u64> {
-        u64_at(self.bytes, usize::try_from(address.checked_sub(self.base)?).ok()?)
+        let bytes = self.bytes(address, self.shape.word.into())?;
+        Some(self.shape.order.read(bytes) as u64)
     }
 
     /// The bytes at an address.
@@ -281,14 +297,49 @@ impl<'a> Stack<'a> {
 
     /// The frame at a frame pointer: (caller's frame pointer, return address).
     fn frame(&self, fp: u64) -> Option<(u64, u64)> {
-        if !fp.is_multiple_of(16) {
+        if !fp.is_multiple_of(self.shape.align.into()) {
             return None;
         }
-        Some((self.word(fp)?, self.word(fp.checked_add(8)?)?))
+        Some((
+            self.word(fp.checked_add(self.shape.caller_fp.into())?)?,
+            self.word(fp.checked_add(self.shape.return_address.into())?)?,
+        ))
+    }
+
+    /// The lowest address of the frame whose callee has this frame pointer.
+    fn bottom(&self, callee_fp: u64) -> u64 {
+        callee_fp.saturating_add(self.shape.link.into())
     }
 }
 
-/// Whether a frame at a point of this kind can have a callee above it.
+/// The part of a stack that is written.
+struct StackMut<'a> {
+    base: u64,
+    bytes: &'a mut [u8],
+    shape: FrameShape,
+}
+
+impl StackMut<'_> {
+    /// Puts the lowest `size` bytes of a number at an address.
+    fn put(&mut self, address: u64, number: u128, size: usize) -> Result<(), FrameError> {
+        let at = address.checked_sub(self.base).and_then(|n| usize::try_from(n).ok());
+        let place = at.and_then(|at| self.bytes.get_mut(at..at.checked_add(size)?));
+        let place = place.ok_or(FrameError::BadFrame { fp: address, depth: 0 })?;
+        self.shape.order.write(number, place);
+        Ok(())
+    }
+
+    /// A frame's link to its caller.
+    fn link(&mut self, fp: u64, caller_fp: u64, pc: u64) -> Result<(), FrameError> {
+        let FrameShape { word, .. } = self.shape;
+        for (at, value) in [(self.shape.caller_fp, caller_fp), (self.shape.return_address, pc)] {
+            self.put(fp.saturating_add(at.into()), value.into(), word.into())?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells whether a frame at a point of this kind can have a callee.
 fn can_be_outer(kind: PointKind) -> bool {
     kind == PointKind::Call
 }

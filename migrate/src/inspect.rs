@@ -336,6 +336,7 @@ mod tests {
     use crate::snapshot;
     use crate::state::wasi::Descriptor;
     use crate::testing;
+    use crate::transfer::{AtRest, MemoryAtRest, Sink};
     use dunlin_format::image::NamesBuilder;
     use serde_json::json;
     use std::io::Cursor;
@@ -495,15 +496,14 @@ mod tests {
         let mut make = |earlier: &snapshot::Earlier| {
             let mut out = Vec::new();
             memory[0] += 1;
-            snapshot::write_incremental(
-                &mut out,
-                &state(),
-                &[&memory],
-                &|_, _| true,
-                &snapshot::NoContents,
-                earlier,
-            )
-            .unwrap();
+            let program = AtRest {
+                state: &state(),
+                memories: &[MemoryAtRest::new(&memory)],
+                contents: &snapshot::NoContents,
+            };
+            snapshot::SnapshotSink::incremental(&mut out, earlier)
+                .take(&program)
+                .unwrap();
             Cursor::new(out)
         };
         let first = make(&snapshot::Earlier::default());

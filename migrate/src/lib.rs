@@ -6,6 +6,7 @@
 //! - [`validate`]: everything that a hostile snapshot could lie about, checked against a module.
 //! - [`frames`]: native stack bytes to uniform frames and back.
 //! - [`snapshot`]: the uniform state as a file; [`inspect`]: shown to a person or a program.
+//! - [`transfer`]: the seam between a program and what carries it: where it goes, where its pages come from.
 //! - [`store`]: a directory of snapshots, incremental, of which the last few are kept.
 //! - [`preflight`]: what stands in the way of a move.
 //! - [`control`]: the messages between `dunlin` and a running executable.
@@ -23,4 +24,5 @@ pub mod state;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod transfer;
 pub mod validate;

@@ -36,6 +36,7 @@ mod atomic;
 mod bases;
 mod contents;
 mod digest;
+mod fill;
 mod header;
 mod increment;
 mod origin;
@@ -55,14 +56,17 @@ mod tests;
 
 pub use atomic::{atomic_write, replace};
 pub use bases::BaseFile;
-pub use contents::{Contents, FirstOf, NoContents, copy_chunk, write_contents};
+pub use contents::{Stored, copy_chunk, write_contents};
+pub use fill::ReadPages;
 pub use header::{Header, Section, VERSION};
 pub use increment::Earlier;
 pub use origin::Origin;
-pub use pages::{PAGE_SIZE, PageRun};
+pub use pages::PageRun;
 pub use read::{Snapshot, header_only, open_file};
 pub use sections::SectionKind;
-pub use write::{WriteStats, write, write_incremental, write_sparse, write_with};
+pub use write::{SnapshotSink, WriteStats, write};
+
+pub use crate::transfer::{Contents, FirstOf, NoContents, PAGE_SIZE};
 
 use crate::state::files::{ContentHash, FilesError};
 use std::io;
@@ -112,9 +116,9 @@ pub enum SnapshotError {
     /// A section is larger than any reader accepts.
     #[error("the snapshot's {section} section would be {len} bytes, more than the limit of {limit}")]
     TooLarge {
-        /// Which.
+        /// The section's name.
         section: &'static str,
-        /// Its length in bytes.
+        /// The section's length in bytes.
         len: u64,
         /// The greatest length.
         limit: u64,
@@ -124,7 +128,7 @@ pub enum SnapshotError {
         "most of the snapshot's {section} section is holes in a sparse file; if you trust it, copy it with `cp --sparse=never` and use the copy"
     )]
     Sparse {
-        /// Which.
+        /// The section's name.
         section: &'static str,
     },
     /// What was written can't be read again, so it would have been of no use.
@@ -182,7 +186,7 @@ pub enum SnapshotError {
     /// Reading or writing failed.
     #[error("cannot {doing}: {source}")]
     Io {
-        /// What was tried.
+        /// The attempt, as in "cannot {doing}".
         doing: String,
         /// Why it failed.
         source: io::Error,
@@ -190,8 +194,8 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
-    /// Is the file (or one that it needs) damaged or missing, so that an earlier one may do? Otherwise it is sound, but
-    /// this Dunlin can't use it.
+    /// Tells whether the file (or one that it needs) is damaged or missing, so that an earlier one may do. Otherwise it
+    /// is sound, but this Dunlin can't use it.
     pub fn is_damage(&self) -> bool {
         !matches!(
             self,

@@ -6,15 +6,14 @@
 //! one is kept. All but the first are incremental where that pays: they take pages and files from earlier ones
 //! ([`crate::snapshot`], bases). `.lock` is held by the program that writes here.
 
-use crate::snapshot::{Contents, Earlier, FirstOf, Snapshot, SnapshotError, WriteStats};
-use crate::snapshot::{atomic_write, header_only, open_file, write_incremental};
-use crate::state::State;
-use crate::state::files::{Chunk, ContentHash};
+use crate::snapshot::{Contents, Earlier, FirstOf, Snapshot, SnapshotError, SnapshotSink, Stored, WriteStats};
+use crate::snapshot::{atomic_write, header_only, open_file};
+use crate::transfer::{AtRest, Sink};
 use dunlin_format::module::ModuleHash;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -165,21 +164,14 @@ impl Store {
     /// Writes a snapshot, then removes those that are not to be kept any longer. `base` is the name of an earlier one
     /// here, which was written or read whole by this program; pages that haven't changed since are taken from there. If
     /// it has become unusable, or without it, everything is written.
-    pub fn write(
-        &self,
-        number: u64,
-        base: Option<&str>,
-        state: &State,
-        memories: &[&[u8]],
-        may_be_used: &dyn Fn(u32, u64) -> bool,
-        contents: &dyn Contents,
-    ) -> Result<Written, SnapshotError> {
+    pub fn write(&self, number: u64, base: Option<&str>, program: &AtRest<'_>) -> Result<Written, SnapshotError> {
         let name = file_name(number);
         let path = self.directory.join(&name);
         self.remove_leftovers();
         let write = |earlier: &Earlier, contents: &dyn Contents| {
             atomic_write(&path, |file| {
-                let stats = write_incremental(file, state, memories, may_be_used, contents, earlier)?;
+                let program = AtRest { contents, ..*program };
+                let stats = SnapshotSink::incremental(&mut *file, earlier).take(&program)?;
                 self.read_again(file)?;
                 Ok(stats)
             })
@@ -187,19 +179,19 @@ impl Store {
         let snapshot = base.and_then(|name| open_file(&self.directory.join(name)).ok().map(|s| (s, name)));
         let known = snapshot.and_then(|(snapshot, name)| Some((Earlier::of(&snapshot, name)?, snapshot)));
         let stats = match &known {
-            None => write(&Earlier::default(), contents)?,
+            None => write(&Earlier::default(), program.contents)?,
             Some((earlier, snapshot)) => {
                 // What an earlier one has can't have changed since the state was taken.
-                let places: [&dyn Contents; 2] = [&Held(snapshot.content_places()), contents];
+                let places: [&dyn Contents; 2] = [&Stored::of(snapshot), program.contents];
                 match write(earlier, &FirstOf(&places)) {
                     // It is damaged there.
-                    Err(SnapshotError::Content { .. }) => write(&Earlier::default(), contents)?,
+                    Err(SnapshotError::Content { .. }) => write(&Earlier::default(), program.contents)?,
                     result => result?,
                 }
             }
         };
         // Too many files are no reason to doubt the one that was written.
-        let oldest = self.prune(state.module).unwrap_or(0);
+        let oldest = self.prune(program.state.module).unwrap_or(0);
         Ok(Written { name, stats, oldest })
     }
 
@@ -337,23 +329,23 @@ fn lives(pid: &str) -> bool {
     !matches!(state, Some('Z' | 'X' | 'x'))
 }
 
-/// The carried contents of a snapshot and its bases.
-struct Held<'a>(HashMap<ContentHash, (&'a File, u64)>);
+/// The next snapshot of a directory, as a [`Sink`].
+#[derive(Debug)]
+pub struct Numbered<'a> {
+    /// The directory.
+    pub store: &'a Store,
+    /// Its number.
+    pub number: u64,
+    /// As in [`Store::write`].
+    pub base: Option<&'a str>,
+}
 
-impl Contents for Held<'_> {
-    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
-        let Some(&(file, mut offset)) = self.0.get(&chunk.hash) else {
-            return Ok(false);
-        };
-        let mut buffer = vec![0; chunk.len.min(1 << 18) as usize];
-        let end = offset.saturating_add(chunk.len);
-        while offset < end {
-            let part = &mut buffer[..(end - offset).min(1 << 18) as usize];
-            file.read_exact_at(part, offset)?;
-            out.write_all(part)?;
-            offset += part.len() as u64;
-        }
-        Ok(true)
+impl Sink for Numbered<'_> {
+    type Taken = Written;
+    type Error = SnapshotError;
+
+    fn take(&mut self, program: &AtRest<'_>) -> Result<Written, SnapshotError> {
+        self.store.write(self.number, self.base, program)
     }
 }
 

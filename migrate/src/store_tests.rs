@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::snapshot::{NoContents, PAGE_SIZE};
-use crate::state::MemoryState;
-use crate::state::files::CHUNK;
+use crate::state::files::{CHUNK, Chunk, ContentHash};
+use crate::state::{MemoryState, State};
 use crate::testing;
+use crate::transfer::MemoryAtRest;
+use std::io::Write;
 
 /// A program of so many pages, and its memory.
 struct Toy {
@@ -31,14 +33,18 @@ impl Toy {
     fn write(&self, store: &Store, base: Option<&str>) -> Written {
         let number = store.next_number().unwrap();
         store
-            .write(number, base, &self.state, &[&self.memory], &|_, _| true, &NoContents)
+            .write(
+                number,
+                base,
+                &self.at_rest(&[MemoryAtRest::new(&self.memory)], &NoContents),
+            )
             .unwrap()
     }
 
     /// Is this what the snapshot holds?
     #[track_caller]
     fn is_in(&self, path: &Path) {
-        let mut snapshot = open_file(path).unwrap();
+        let snapshot = open_file(path).unwrap();
         snapshot.verify_pages().unwrap();
         let mut page = [0; PAGE_SIZE];
         for (n, bytes) in (0..).zip(self.memory.chunks(PAGE_SIZE)) {
@@ -237,16 +243,28 @@ impl Toy {
         };
     }
 
+    fn at_rest<'a>(&'a self, memories: &'a [MemoryAtRest<'a>], contents: &'a dyn Contents) -> AtRest<'a> {
+        AtRest {
+            state: &self.state,
+            memories,
+            contents,
+        }
+    }
+
     fn write_with(&self, store: &Store, base: Option<&str>, contents: &dyn Contents) -> Result<Written, SnapshotError> {
         let number = store.next_number().unwrap();
-        store.write(number, base, &self.state, &[&self.memory], &|_, _| true, contents)
+        store.write(
+            number,
+            base,
+            &self.at_rest(&[MemoryAtRest::new(&self.memory)], contents),
+        )
     }
 
     /// Are all of its files in the snapshot, or in one that it needs?
     #[track_caller]
     fn files_are_in(&self, path: &Path) {
         let snapshot = open_file(path).unwrap();
-        let places = Held(snapshot.content_places());
+        let places = Stored::of(&snapshot);
         for chunk in &self.state.wasi.files.chunks {
             crate::snapshot::copy_chunk(&places, chunk, &mut io::sink()).unwrap();
         }

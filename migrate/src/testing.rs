@@ -2,6 +2,7 @@
 
 use crate::frames::FrameMaps;
 use crate::state::{Frame, Invocation, MemoryState, State, TableState};
+use dunlin_format::arch::{Arch, ByteOrder, FrameShape};
 use dunlin_format::framemap::{
     Callee, Code, CodeBuilder, FunctionCode, FunctionPoints, Home, HomeKind, Point, Points, PointsBuilder, Site,
     SiteKind,
@@ -220,10 +221,13 @@ pub struct MadeUp {
     pub text_base: u64,
     /// Its `code` section.
     pub code: Vec<u8>,
+    /// Its frames.
+    pub shape: FrameShape,
 }
 
 impl MadeUp {
-    /// Number 0 or 1: their frames, records and code sizes differ.
+    /// Number 0, 1 or 2: their frames, records and code sizes differ. Number 2 has another shape of frames, too: short
+    /// words, in big-endian order, at other places.
     pub fn new(number: u32) -> MadeUp {
         let call = |text, wasm| Site {
             text: text * (number + 1),
@@ -270,12 +274,24 @@ impl MadeUp {
         MadeUp {
             text_base: 0x4000_0000 + 0x1000_0000 * u64::from(number),
             code: builder.finish(),
+            shape: match number {
+                2 => FrameShape {
+                    word: 4,
+                    link: 8,
+                    above: 24,
+                    caller_fp: 4,
+                    return_address: 0,
+                    align: 8,
+                    order: ByteOrder::Big,
+                },
+                _ => Arch::X86_64.frame_shape(),
+            },
         }
     }
 
     /// Its maps.
     pub fn maps<'a>(&'a self, points: &'a [u8]) -> FrameMaps<'a> {
         let (points, code) = (Points::parse(points).unwrap(), Code::parse(&self.code).unwrap());
-        FrameMaps::new(points, code, self.text_base, 3, 3).unwrap()
+        FrameMaps::new(points, code, self.shape, self.text_base, 3, 3).unwrap()
     }
 }

@@ -10,6 +10,7 @@ use dunlin_migrate::state::files::{
 };
 use dunlin_migrate::state::wasi::{Descriptor, FileTimes, Resource, Stdio, Times, WasiState};
 use dunlin_migrate::state::{Frame, Invocation, MemoryState, State, TableState};
+use dunlin_migrate::transfer::{AtRest, MemoryAtRest, Sink};
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -133,7 +134,7 @@ fn memory() -> Vec<u8> {
 
 #[test]
 fn v1_is_read() {
-    let mut sample = Snapshot::open(File::open(path("v1.snap")).unwrap()).unwrap();
+    let sample = Snapshot::open(File::open(path("v1.snap")).unwrap()).unwrap();
     assert_eq!(sample.state(), &state());
     sample.verify_pages().unwrap();
     let mut page = [0; PAGE_SIZE];
@@ -259,12 +260,18 @@ fn state_3() -> State {
 
 fn bytes_3() -> Vec<u8> {
     let mut out = Vec::new();
-    snapshot::write_with(&mut out, &state_3(), &[&memory()], &|_, _| true, &InMemory).unwrap();
+    let memory = memory();
+    let program = AtRest {
+        state: &state_3(),
+        memories: &[MemoryAtRest::new(&memory)],
+        contents: &InMemory,
+    };
+    snapshot::SnapshotSink::whole(&mut out).take(&program).unwrap();
     out
 }
 
 fn is_read(name: &str, state: &State) {
-    let mut sample = Snapshot::open(File::open(path(name)).unwrap()).unwrap();
+    let sample = Snapshot::open(File::open(path(name)).unwrap()).unwrap();
     assert_eq!(sample.state(), state);
     sample.verify_pages().unwrap();
     sample.verify_contents().unwrap();

@@ -1,12 +1,12 @@
 //! The order of things: from the process's start to the program's, and from the program's end to the exit code.
 
-use crate::engine::arch;
+use crate::engine;
 use crate::engine::running::{Running, Setup};
-use crate::engine::trap;
 use crate::instance::instantiate::instantiate;
-use crate::instance::{Instance, InstanceError, Limits};
+use crate::instance::{InstanceError, Limits};
 use crate::journal::{self, BackError, Lineage};
 use crate::moving::obstacles;
+use crate::moving::pages::{self, FilePages};
 use crate::moving::resume::{self, Restored, ResumeError};
 use crate::moving::rollback::{self, Rollback};
 use crate::os::messages::{complain, warn};
@@ -26,6 +26,7 @@ use dunlin_interface::options::{OptionError, Options};
 use dunlin_migrate::control::Info;
 use dunlin_migrate::preflight::{Finding, Needs, Target};
 use dunlin_migrate::printable;
+use dunlin_migrate::snapshot::Stored;
 use dunlin_migrate::store::{DEFAULT_KEEP, Store};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -65,9 +66,8 @@ fn run() -> Result<i32, Failure> {
     let limits = Limits::new(&options);
     let system = |doing: &'static str| move |e: std::io::Error| Failure::new(FAILED, format!("cannot {doing}: {e}"));
     let shared: &'static Shared = Box::leak(Box::new(Shared::new().map_err(system("create an eventfd"))?));
-    trap::install(program).map_err(system("install signal handlers"))?;
-    // A file-size limit is an error of whoever writes too much, not the end of the program.
-    signals::handle(libc::SIGXFSZ, libc::SIG_IGN, 0).map_err(system("ignore a signal"))?;
+    engine::prepare(program).map_err(system("install signal handlers"))?;
+    signals::ignore_file_size_limit().map_err(system("ignore a signal"))?;
     let store = open_store(&options)?;
     let own_file = OwnFile::take(&options)
         .map_err(|e| Failure::new(USAGE, e))?
@@ -141,7 +141,7 @@ fn journals_beside(options: &Options, found: &Candidates) -> Option<Store> {
     }
 }
 
-/// A place where there should be a snapshot, and is none.
+/// The failure if there is no snapshot where one should be.
 fn no_snapshot(options: &Options, why: &std::io::Error) -> Failure {
     let place = options.resume.as_ref().or(options.resume_latest.as_ref());
     let place = place.or(options.checkpoint_to.as_ref());
@@ -241,7 +241,7 @@ impl Run {
         if let Some((rollback, lineage, _)) = lineage {
             rollback.record(lineage, &mut wasi)?;
         }
-        let instance = Instance::new(self.program, &self.setup.limits, arch::leave())?;
+        let instance = engine::new_instance(self.program, &self.setup.limits)?;
         let saver = self.saver(None, 0)?;
         let requests = Box::new(Requests::new(self.shared, self.checkpoint_to, self.ticks));
         let mut running = Running::new(instance, wasi, self.setup, &self.shared.wake, requests);
@@ -323,9 +323,10 @@ impl Run {
         Err(nowhere.unwrap_or_else(|| Failure::new(BAD_SNAPSHOT, message)))
     }
 
-    /// All that stands in the way of going on from a snapshot; see [`resume::problems`] for `all_pages`.
+    /// All that stands in the way of going on from a snapshot; with `all_pages` also what only reading
+    /// every page tells, which takes as long as that takes.
     fn obstacles(&self, path: &Path, own: bool, all_pages: bool) -> Vec<Finding> {
-        let snapshot = match resume::open(path) {
+        let snapshot = match pages::open(path) {
             Ok(snapshot) => snapshot,
             Err(e) => return obstacles::of_refusal(&e),
         };
@@ -342,12 +343,17 @@ impl Run {
             ..Target::default()
         };
         let mut found = here.obstacles(&Needs::of_snapshot(&snapshot));
+        let verify = || match all_pages {
+            true => Ok(pages::verify(&snapshot)?),
+            false => Ok(()),
+        };
         problems.extend(resume::problems(
             self.program,
-            &snapshot,
+            snapshot.state().clone(),
+            &Stored::of(&snapshot),
             &self.setup.limits,
             &self.setup.config,
-            all_pages,
+            verify,
         ));
         found.extend(problems.iter().flat_map(obstacles::of_refusal));
         found
@@ -367,7 +373,7 @@ impl Run {
     }
 
     fn restore_from(&self, path: &Path, own: bool) -> Result<(Restored, Recording), ResumeError> {
-        let snapshot = resume::open(path)?;
+        let snapshot = pages::open(path)?;
         // Whose snapshot it is comes first: another program's arguments don't matter.
         resume::check_program(self.program, snapshot.header().module)?;
         let given = self.setup.config.args.get(1..).unwrap_or_default();
@@ -380,7 +386,9 @@ impl Run {
             None => rollback::From::Other(snapshot.identity()),
         });
         let mut lineage = None;
-        let restored = resume::restore(shell, &snapshot, &self.setup.config, || {
+        let (state, contents) = (snapshot.state().clone(), Stored::of(&snapshot));
+        let pages = FilePages::of(&snapshot);
+        let restored = resume::restore(shell, state, pages, &contents, &self.setup.config, || {
             // Without going back, what journals say is not true any more.
             lineage = self.go_back(from.unwrap_or(rollback::From::Beginning))?;
             Ok(lineage.as_ref().is_some_and(|(_, _, back)| *back))

@@ -18,7 +18,7 @@ pub struct Loaded {
 #[track_caller]
 pub fn load(path: &Path) -> Loaded {
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
-    let mut snapshot = Snapshot::open(Cursor::new(bytes)).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let snapshot = Snapshot::open(Cursor::new(bytes)).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let sizes: Vec<usize> = snapshot
         .state()
         .memories

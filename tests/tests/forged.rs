@@ -121,7 +121,7 @@ fn look(sample: &Sample, path: &Path) -> Result<&'static str, String> {
     MOST.store(before, Relaxed);
     let begun = Instant::now();
     let came = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut snapshot = match snapshot::open_file(path) {
+        let snapshot = match snapshot::open_file(path) {
             Ok(snapshot) => snapshot,
             Err(e) => {
                 assert!(e.to_string().len() > 10, "no words");

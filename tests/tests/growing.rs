@@ -167,7 +167,7 @@ fn a_log_that_grows_costs_what_was_appended() {
         running.finish();
         for (_, path) in store::list(saves.path()).expect("it is there") {
             open_file(&path)
-                .and_then(|mut s| s.verify_contents())
+                .and_then(|s| s.verify_contents())
                 .expect("what has a name is whole");
         }
         let grant = format!("{}::/", there.path().display());

@@ -127,7 +127,7 @@ fn a_program_that_is_killed_again_and_again_goes_on_with_the_same_command() {
         arch = other(arch);
         for (_, path) in store::list(&saves).expect("it is there").into_iter().take(3) {
             open_file(&path)
-                .and_then(|mut s| s.verify_pages())
+                .and_then(|s| s.verify_pages())
                 .expect("what has a name is whole");
         }
     };

@@ -2,6 +2,7 @@
 
 use super::{FrameError, FrameMaps, FunctionMaps, Stack, can_be_outer};
 use crate::state::Frame;
+use dunlin_format::arch::ByteOrder;
 use dunlin_format::framemap::{HomeKind, Point};
 use dunlin_format::types::Value;
 
@@ -11,10 +12,7 @@ use dunlin_format::types::Value;
 /// thunk's frame. Walks outwards until a trampoline. Every frame must stand at a migration point: the innermost at one
 /// of kind loop, entry or host, all others at calls.
 pub fn capture(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp: u64) -> Result<Vec<Frame>, FrameError> {
-    let stack = Stack {
-        base: stack_base,
-        bytes: stack,
-    };
+    let stack = Stack::new(maps, stack_base, stack);
     let mut frames = Vec::new();
     let mut fp = leave_fp;
     loop {
@@ -28,7 +26,7 @@ pub fn capture(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp: u6
             fp: caller_fp,
             depth: depth + 1,
         };
-        let bottom = fp + 16;
+        let bottom = stack.bottom(fp);
         if caller_fp.checked_sub(function.code.frame_to_fp.into()) != Some(bottom) {
             return Err(damaged);
         }
@@ -53,7 +51,13 @@ pub fn capture(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp: u6
             bottom + u64::from(function.code.record),
             function.points.record_size as usize,
         );
-        frames.push(read_frame(func, function, point, record.ok_or(damaged)?)?);
+        frames.push(read_frame(
+            func,
+            function,
+            point,
+            record.ok_or(damaged)?,
+            maps.shape.order,
+        )?);
         fp = caller_fp;
     }
     if frames.is_empty() {
@@ -64,7 +68,13 @@ pub fn capture(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp: u6
 }
 
 /// One frame's live values out of its record.
-fn read_frame(func: u32, function: &FunctionMaps, point: &Point, record: &[u8]) -> Result<Frame, FrameError> {
+fn read_frame(
+    func: u32,
+    function: &FunctionMaps,
+    point: &Point,
+    record: &[u8],
+    order: ByteOrder,
+) -> Result<Frame, FrameError> {
     let broken = |what| FrameError::BadMap { func, what };
     let live = function.points.live_at(point);
     let mut values = Vec::with_capacity(live.len());
@@ -79,9 +89,7 @@ fn read_frame(func: u32, function: &FunctionMaps, point: &Point, record: &[u8]) 
         let bytes = record
             .get(start..start + size)
             .ok_or_else(|| broken("a home lies outside of the record"))?;
-        let mut bits = [0; 16];
-        bits[..size].copy_from_slice(bytes);
-        values.push((slot, Value::from_bits(home.ty, u128::from_le_bytes(bits))));
+        values.push((slot, Value::from_bits(home.ty, order.read(bytes))));
     }
     if !values.is_sorted_by_key(|v| v.0) {
         values.sort_by_key(|v| v.0);

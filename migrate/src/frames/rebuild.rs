@@ -1,16 +1,17 @@
 //! Uniform frames to native stack.
 
-use super::{FrameError, FrameMaps, FunctionMaps, can_be_outer};
+use super::{FrameError, FrameMaps, FunctionMaps, StackMut, can_be_outer};
 use crate::state::Frame;
+use dunlin_format::arch::FrameShape;
 use dunlin_format::framemap::{HomeKind, Point, SiteKind};
 
-/// What the bytes of a rebuilt frame hold that no one may read.
+/// The value of every byte of a rebuilt frame that no one may read.
 pub const POISON: u8 = 0xde;
 
-/// What the outermost frame is entered from, and what all frames share.
+/// The surroundings of the frames: the stack's top, the trampoline above the outermost one, the context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where the stack begins, 16-byte aligned: the trampoline's frame pointer is 16 below.
+    /// Where the stack begins, aligned as [`FrameShape`] says: the trampoline's frame pointer is `above` bytes below.
     pub top: u64,
     /// Return address into the enter thunk.
     pub enter_return: u64,
@@ -23,10 +24,11 @@ pub struct Entry {
 /// Bytes of stack, from its top, that [`rebuild`] fills for these frames (`trampoline`: as in [`Entry`]). The program
 /// needs room for its own growth below.
 pub fn stack_needed(maps: &FrameMaps<'_>, trampoline: u32, frames: &[Frame]) -> Result<u64, FrameError> {
-    // 16 bytes link each frame to its caller: the trampoline's, every function's and the leave thunk's.
-    let mut needed = 32 + u64::from(maps.function(trampoline)?.code.frame_to_fp);
+    // Every function's frame is linked to its caller's, and the leave thunk's.
+    let FrameShape { above, link, .. } = maps.shape;
+    let mut needed = u64::from(above) + u64::from(link) + u64::from(maps.function(trampoline)?.code.frame_to_fp);
     for frame in frames {
-        needed += 16 + u64::from(maps.function(frame.func)?.code.frame_to_fp);
+        needed += u64::from(link) + u64::from(maps.function(frame.func)?.code.frame_to_fp);
     }
     Ok(needed)
 }
@@ -48,7 +50,7 @@ pub fn rebuild(
     };
     let needed = stack_needed(maps, entry.trampoline, frames)?;
     let top = entry.top.checked_sub(stack_base).and_then(|n| usize::try_from(n).ok());
-    let Some(top) = top.filter(|&n| n <= stack.len() && entry.top.is_multiple_of(16)) else {
+    let Some(top) = top.filter(|&n| n <= stack.len() && entry.top.is_multiple_of(maps.shape.align.into())) else {
         return Err(FrameError::BadFrame {
             fp: entry.top,
             depth: frames.len(),
@@ -60,9 +62,10 @@ pub fn rebuild(
             available: top as u64,
         });
     };
-    let mut writer = Writer {
+    let mut writer = StackMut {
         base: stack_base + lowest as u64,
         bytes: &mut stack[lowest..top],
+        shape: maps.shape,
     };
     writer.bytes.fill(POISON);
 
@@ -80,12 +83,12 @@ pub fn rebuild(
             what: "a trampoline must have exactly one call",
         });
     };
-    let fp = entry.top - 16;
+    let fp = entry.top - u64::from(maps.shape.above);
     writer.link(fp, 0, entry.enter_return)?;
     writer.contexts(trampoline, fp, entry.ctx)?;
     let mut caller = Caller {
         fp,
-        frame_to_fp: trampoline.code.frame_to_fp,
+        distance: trampoline.code.frame_to_fp + u32::from(maps.shape.link),
         pc: return_address(maps, trampoline, call.text),
     };
 
@@ -113,7 +116,7 @@ pub fn rebuild(
         writer.values(function, point, fp, frame)?;
         caller = Caller {
             fp,
-            frame_to_fp: function.code.frame_to_fp,
+            distance: function.code.frame_to_fp + u32::from(maps.shape.link),
             pc: return_address(maps, function, text),
         };
     }
@@ -129,44 +132,24 @@ fn return_address(maps: &FrameMaps<'_>, function: &FunctionMaps, text: u32) -> u
 /// The frame that the next one returns to.
 struct Caller {
     fp: u64,
-    frame_to_fp: u32,
+    /// Bytes down to its callee's frame pointer.
+    distance: u32,
     pc: u64,
 }
 
 impl Caller {
     /// Doesn't underflow: `stack_needed` counted the same bytes.
     fn callee_fp(&self) -> u64 {
-        self.fp - u64::from(self.frame_to_fp) - 16
+        self.fp - u64::from(self.distance)
     }
 }
 
-/// Writes to the part of the stack that the frames take.
-struct Writer<'a> {
-    base: u64,
-    bytes: &'a mut [u8],
-}
-
-impl Writer<'_> {
-    fn put(&mut self, address: u64, bytes: &[u8]) -> Result<(), FrameError> {
-        let at = address.checked_sub(self.base).and_then(|n| usize::try_from(n).ok());
-        let place = at.and_then(|at| self.bytes.get_mut(at..at.checked_add(bytes.len())?));
-        place
-            .ok_or(FrameError::BadFrame { fp: address, depth: 0 })?
-            .copy_from_slice(bytes);
-        Ok(())
-    }
-
-    /// A frame's link to its caller.
-    fn link(&mut self, fp: u64, caller_fp: u64, pc: u64) -> Result<(), FrameError> {
-        self.put(fp, &caller_fp.to_le_bytes())?;
-        self.put(fp + 8, &pc.to_le_bytes())
-    }
-
+impl StackMut<'_> {
     /// The context pointer, wherever the record keeps it.
     fn contexts(&mut self, function: &FunctionMaps, fp: u64, ctx: u64) -> Result<(), FrameError> {
         let record = record_of(function, fp);
         for home in function.points.homes.iter().filter(|h| h.kind == HomeKind::Context) {
-            self.put(record + u64::from(home.offset), &ctx.to_le_bytes())?;
+            self.put(record + u64::from(home.offset), ctx.into(), size_of::<u64>())?;
         }
         Ok(())
     }
@@ -195,7 +178,8 @@ impl Writer<'_> {
             let value = found.filter(|v| v.ty() == home.ty).ok_or_else(absent)?;
             self.put(
                 record + u64::from(home.offset),
-                &value.to_bits().to_le_bytes()[..home.ty.size() as usize],
+                value.to_bits(),
+                home.ty.size() as usize,
             )?;
         }
         Ok(())

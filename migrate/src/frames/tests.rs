@@ -47,10 +47,7 @@ fn the_stack_has_the_documented_shape() {
     let (points, arch) = (points(), MadeUp::new(0));
     let maps = arch.maps(&points);
     let (stack, leave_fp) = rebuilt(&maps, &frames(1, true));
-    let stack = Stack {
-        base: BASE,
-        bytes: &stack,
-    };
+    let stack = Stack::new(&maps, BASE, &stack);
     let trampoline_fp = ENTRY.top - 16;
     assert_eq!(stack.frame(trampoline_fp), Some((0, 0xabcd)));
     let main_fp = trampoline_fp - 32 - 16;
@@ -75,6 +72,48 @@ fn the_stack_has_the_documented_shape() {
     // Nothing below is touched.
     let below = (leave_fp - BASE) as usize;
     assert!(stack.bytes[..below].iter().all(|&b| b == 0x55));
+}
+
+/// Short words in the other order, at other places: the same frames, and the links where the shape says.
+#[test]
+fn frames_survive_another_shape() {
+    let (base, points, arch) = (0x2000_0000, points(), MadeUp::new(2));
+    let maps = arch.maps(&points);
+    let entry = Entry {
+        top: base + 0x2000,
+        ..ENTRY
+    };
+    for (depth, host) in [(1, false), (3, true), (50, true)] {
+        let frames = frames(depth, host);
+        let mut stack = vec![0x55; 0x2000];
+        let leave_fp = rebuild(&maps, base, &mut stack, &entry, &frames).unwrap();
+        assert_eq!(entry.top - leave_fp, stack_needed(&maps, 3, &frames).unwrap());
+        assert_eq!(capture(&maps, base, &stack, leave_fp).unwrap(), frames);
+        let trace = backtrace(&maps, base, &stack, leave_fp, 0);
+        assert_eq!(trace.innermost.len(), frames.len().min(48));
+        // Of the trampoline: the return address at its frame pointer, then the end of the chain.
+        let outermost = stack.len() - 24;
+        assert_eq!(stack[outermost..][..8], [0, 0, 0xab, 0xcd, 0, 0, 0, 0]);
+    }
+}
+
+#[test]
+fn a_handler_is_returned_to_through_the_leave_thunks_frame() {
+    let points = points();
+    for (base, number) in [(BASE, 0), (0x2000_0000, 2)] {
+        let arch = MadeUp::new(number);
+        let maps = arch.maps(&points);
+        let mut stack = vec![0; 0x100];
+        let handler = Handler {
+            fp: base + 0xc0,
+            sp: base + 0x80,
+            pc: 0x1234_5678,
+        };
+        let leave_fp = leave_to(&maps, base, &mut stack, handler).unwrap();
+        let stack = Stack::new(&maps, base, &stack);
+        assert_eq!(stack.bottom(leave_fp), handler.sp);
+        assert_eq!(stack.frame(leave_fp), Some((handler.fp, handler.pc)));
+    }
 }
 
 #[test]
@@ -290,7 +329,7 @@ fn two_halves_must_fit() {
         dunlin_format::framemap::Points::parse(&points).unwrap(),
         Code::parse(&arch.code).unwrap(),
     );
-    let error = FrameMaps::new(points, code, 0, 4, 3).unwrap_err();
+    let error = FrameMaps::new(points, code, arch.shape, 0, 4, 3).unwrap_err();
     assert_eq!(
         error,
         FrameError::MapsDisagree {
@@ -314,12 +353,7 @@ fn backtraces() {
         func: MAIN,
         offset: Some(MAIN_CALLS_TYPE),
     };
-    let (rec_fp, _) = Stack {
-        base: BASE,
-        bytes: &stack,
-    }
-    .frame(leave_fp)
-    .unwrap();
+    let (rec_fp, _) = Stack::new(&maps, BASE, &stack).frame(leave_fp).unwrap();
     let code = arch.text_base + 2 * 0x80;
 
     let at_trap = backtrace(&maps, BASE, &stack, rec_fp, code + 12);

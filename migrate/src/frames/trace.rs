@@ -34,10 +34,7 @@ pub struct Backtrace {
 /// its offset is that of the nearest site before, if any. If the fault is in a function's prologue, `fp` is still its
 /// caller's, so the caller itself is missing. The chain ends at the trampoline, or where it stops making sense.
 pub fn backtrace(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], fp: u64, pc: u64) -> Backtrace {
-    let stack = Stack {
-        base: stack_base,
-        bytes: stack,
-    };
+    let stack = Stack::new(maps, stack_base, stack);
     let mut trace = Collector::default();
     if let Some((func, text)) = maps.find(pc).filter(|&(func, _)| func < maps.num_funcs()) {
         let offset = maps.function(func).ok().and_then(|f| {

@@ -1,6 +1,6 @@
 //! Where a thrown exception is handled, and which exceptions a stack refers to.
 
-use super::{FrameError, FrameMaps, FunctionMaps, Stack};
+use super::{FrameError, FrameMaps, FunctionMaps, Stack, StackMut};
 use dunlin_format::types::{NULL_REF, ValType};
 
 /// Where a program goes on after a throw.
@@ -23,10 +23,7 @@ pub fn handler(
     stack: &[u8],
     leave_fp: u64,
 ) -> Result<Option<Handler>, FrameError> {
-    let stack = Stack {
-        base: stack_base,
-        bytes: stack,
-    };
+    let stack = Stack::new(maps, stack_base, stack);
     let found = walk(maps, stack, leave_fp, |fp, function, text| {
         let at = function.code.handler_at(text)?;
         Some(Handler {
@@ -36,16 +33,26 @@ pub fn handler(
         })
     })?;
     // Room for the link of a frame below it, through which the leave thunk returns there.
-    Ok(found.filter(|h| h.sp >= leave_fp + 16))
+    Ok(found.filter(|h| h.sp >= stack.bottom(leave_fp)))
+}
+
+/// Links the leave thunk's frame to a handler, as if the call there had left: so it returns to the handler. Returns its
+/// frame pointer, which isn't below the one that [`handler`] was given.
+pub fn leave_to(maps: &FrameMaps<'_>, stack_base: u64, stack: &mut [u8], handler: Handler) -> Result<u64, FrameError> {
+    let mut stack = StackMut {
+        base: stack_base,
+        bytes: stack,
+        shape: maps.shape,
+    };
+    let leave_fp = handler.sp - u64::from(maps.shape.link);
+    stack.link(leave_fp, handler.fp, handler.pc)?;
+    Ok(leave_fp)
 }
 
 /// The exceptions that live values of a stack refer to, in no particular order. Every frame must stand at a migration
 /// point.
 pub fn exceptions(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp: u64) -> Result<Vec<u32>, FrameError> {
-    let stack = Stack {
-        base: stack_base,
-        bytes: stack,
-    };
+    let stack = Stack::new(maps, stack_base, stack);
     let mut found = Vec::new();
     let unknown = walk(maps, stack, leave_fp, |fp, function, text| {
         let site = function.code.call_at(text)?;
@@ -57,7 +64,7 @@ pub fn exceptions(maps: &FrameMaps<'_>, stack_base: u64, stack: &[u8], leave_fp:
         for home in live.iter().filter_map(|&h| function.points.homes.get(h as usize)) {
             if home.ty == ValType::ExnRef {
                 let bytes = stack.bytes(record + u64::from(home.offset), 4);
-                let bits = bytes.and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+                let bits = bytes.map(|bytes| maps.shape.order.read(bytes) as u32);
                 found.extend(bits.filter(|&n| n != NULL_REF));
             }
         }
@@ -90,7 +97,7 @@ fn walk<T>(
         }
         let function = maps.function(func)?;
         // The caller's frame lies right above: so every step goes up, and a chain can't loop.
-        if caller_fp.checked_sub(function.code.frame_to_fp.into()) != Some(fp + 16) {
+        if caller_fp.checked_sub(function.code.frame_to_fp.into()) != Some(stack.bottom(fp)) {
             return Err(FrameError::BadFrame {
                 fp: caller_fp,
                 depth: depth + 1,

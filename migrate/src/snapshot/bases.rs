@@ -24,7 +24,7 @@ use crate::state::MemoryState;
 use dunlin_format::bytes::Reader;
 
 /// The most bases of a snapshot.
-pub const MAX_BASES: usize = 64;
+const MAX_BASES: usize = 64;
 /// The longest name of a base, in bytes: that of Linux's file systems.
 const MAX_NAME: u32 = 255;
 
@@ -49,7 +49,7 @@ pub(super) struct Run {
     pub at: u64,
 }
 
-/// Which pages are taken from which base.
+/// The pages that are taken from bases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bases {
     pub(super) files: Vec<BaseFile>,
@@ -174,7 +174,7 @@ impl Bases {
     }
 }
 
-/// Is this the name of a file, not a way to one?
+/// Tells whether this is the name of a file, not a path to one.
 fn is_plain(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::state::State;
 use crate::state::files::{Chunk, Content, ContentHash, Files, GrantMode, Node, NodeKind, Part};
 use crate::testing;
+use crate::transfer::{AtRest, MemoryAtRest, Sink};
 use std::io::{Cursor, Write};
 
 const TEXT: &[u8] = b"some text that is carried";
@@ -49,7 +50,11 @@ fn state() -> State {
 fn written(state: &State) -> Result<Vec<u8>, SnapshotError> {
     let memory = vec![0; state.memories.iter().map(|m| m.pages as usize * PAGE_SIZE).sum()];
     let mut out = Vec::new();
-    write_with(&mut out, state, &[&memory], &|_, _| true, &Text)?;
+    SnapshotSink::whole(&mut out).take(&AtRest {
+        state,
+        memories: &[MemoryAtRest::new(&memory)],
+        contents: &Text,
+    })?;
     Ok(out)
 }
 
@@ -59,7 +64,7 @@ fn open(bytes: Vec<u8>) -> Result<Snapshot<Cursor<Vec<u8>>>, SnapshotError> {
 
 #[test]
 fn carried_contents_come_back() {
-    let mut snapshot = open(written(&state()).unwrap()).unwrap();
+    let snapshot = open(written(&state()).unwrap()).unwrap();
     assert_eq!(snapshot.state(), &state());
     snapshot.verify_contents().unwrap();
     assert_eq!(snapshot.stored_contents().count(), 1);
@@ -89,7 +94,7 @@ fn every_damaged_byte_is_noticed() {
     for at in files..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
-        let found = open(bad).and_then(|mut s| s.verify_contents());
+        let found = open(bad).and_then(|s| s.verify_contents());
         assert!(found.is_err(), "byte {at} of {}", good.len());
         assert!(open(good[..at].to_vec()).is_err(), "cut off at {at}");
     }

@@ -1,51 +1,47 @@
 //! The contents of carried files, chunk by chunk: named by hash, streamed, and checked on the way.
 
-use super::SnapshotError;
+use super::origin::Origin;
+use super::read::Snapshot;
+use super::{Contents, SnapshotError};
 use crate::state::files::{Chunk, Content, ContentHash, Files};
 use sha2::{Digest, Sha256};
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::hash::BuildHasher;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
-/// Something that has chunks of contents: a program's files, a snapshot, an earlier snapshot of the same run.
-pub trait Contents {
-    /// Writes the chunk with this hash and length; false, and nothing written, if it is not here. Whoever reads checks
-    /// it.
-    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool>;
-}
+/// The chunks of carried contents that a snapshot and its bases store.
+pub struct Stored<'a, R>(HashMap<ContentHash, (&'a R, u64)>);
 
-/// Nothing at all.
-#[derive(Clone, Copy, Debug)]
-pub struct NoContents;
+/// Bytes of a chunk that are copied at once.
+const COPIED_AT_ONCE: u64 = 1 << 18;
 
-impl Contents for NoContents {
-    fn copy(&self, _: &Chunk, _: &mut dyn Write) -> io::Result<bool> {
-        Ok(false)
+impl<'a, R: Origin> Stored<'a, R> {
+    /// The chunks of a snapshot, and of its bases as far as they are attached.
+    pub fn of(snapshot: &'a Snapshot<R>) -> Stored<'a, R> {
+        Stored(snapshot.content_places())
+    }
+
+    /// One chunk, at its place in a file.
+    pub(super) fn one(hash: ContentHash, reader: &'a R, offset: u64) -> Stored<'a, R> {
+        Stored(HashMap::from([(hash, (reader, offset))]))
     }
 }
 
-/// The first of several that has them.
-pub struct FirstOf<'a>(pub &'a [&'a dyn Contents]);
-
-impl Contents for FirstOf<'_> {
+impl<R: Origin> Contents for Stored<'_, R> {
     fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
-        for place in self.0 {
-            if place.copy(chunk, out)? {
-                return Ok(true);
-            }
+        let Some(&(reader, mut offset)) = self.0.get(&chunk.hash) else {
+            return Ok(false);
+        };
+        let mut buffer = vec![0; chunk.len.min(COPIED_AT_ONCE) as usize];
+        let end = offset.saturating_add(chunk.len);
+        while offset < end {
+            let part = &mut buffer[..(end - offset).min(COPIED_AT_ONCE) as usize];
+            reader.read_at(part, offset)?;
+            out.write_all(part)?;
+            offset += part.len() as u64;
         }
-        Ok(false)
-    }
-}
-
-/// Chunks in memory.
-impl<S: BuildHasher> Contents for HashMap<ContentHash, Vec<u8>, S> {
-    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
-        let found = self.get(&chunk.hash);
-        found.map_or(Ok(false), |bytes| out.write_all(bytes).map(|()| true))
+        Ok(true)
     }
 }
 
@@ -126,17 +122,6 @@ pub(super) fn places(files: &Files, first: u64) -> impl Iterator<Item = (Chunk, 
     })
 }
 
-/// A chunk at a known place of a reader.
-pub(super) struct One<'a, 'r, R>(pub(super) u64, pub(super) &'a RefCell<&'r mut R>);
-
-impl<R: Read + Seek> Contents for One<'_, '_, R> {
-    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
-        let mut reader = self.1.borrow_mut();
-        reader.seek(SeekFrom::Start(self.0))?;
-        io::copy(&mut Read::take(&mut **reader, chunk.len), out).map(|_| true)
-    }
-}
-
 /// Passes bytes on, and counts and hashes them.
 struct Checked<'a> {
     out: &'a mut dyn Write,
@@ -165,6 +150,7 @@ impl Write for Checked<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::{FirstOf, NoContents};
     use crate::state::files::Part;
     use std::os::unix::fs::MetadataExt;
 

@@ -4,7 +4,7 @@
 //! It is no protection against forgery, and isn't used as one: whoever could forge a page's digest wrote the program's
 //! memory. What a snapshot stores or refers to is checked by CRC-32 besides.
 
-use super::pages::PAGE_SIZE;
+use super::PAGE_SIZE;
 
 /// The version of the `digests` section that holds these.
 pub const VERSION: u32 = 2;

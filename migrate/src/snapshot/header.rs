@@ -23,12 +23,12 @@ pub mod flag {
     pub const CHECKED_ELSEWHERE: u32 = 2;
 }
 
-/// What the first 64 bytes of a snapshot tell.
+/// The first 64 bytes of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Format version.
     pub version: u32,
-    /// Whose state it is.
+    /// Hash of the module of the program whose state it is.
     pub module: ModuleHash,
     /// Length of the whole file in bytes.
     pub total_len: u64,
@@ -76,7 +76,7 @@ impl Header {
 /// An entry of the section table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// Which.
+    /// The number of its kind ([`super::SectionKind::id`]).
     pub id: u32,
     /// Version of its encoding.
     pub version: u32,

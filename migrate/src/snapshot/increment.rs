@@ -1,10 +1,12 @@
 //! What an incremental snapshot stores, and what it takes from earlier ones.
 
+use super::PAGE_SIZE;
 use super::bases::{BaseFile, Bases};
 use super::digest::digest;
-use super::pages::{PAGE_SIZE, PageIndex, is_zero};
+use super::pages::PageIndex;
 use super::read::Snapshot;
 use crate::state::files::{ContentHash, Files};
+use crate::transfer::MemoryAtRest;
 use std::collections::HashMap;
 
 /// The most bases that are written. One more, and the one of which least is used is given up.
@@ -25,7 +27,7 @@ struct Known {
 #[derive(Clone, Debug, Default)]
 pub struct Earlier {
     files: Vec<BaseFile>,
-    /// Which of them stores a chunk of carried contents.
+    /// The file (an index of `files`) that stores a chunk of carried contents.
     contents: HashMap<ContentHash, usize>,
     /// Bytes of carried contents that each of them stores.
     sizes: Vec<u64>,
@@ -91,7 +93,7 @@ struct Found {
     earlier: Option<Known>,
 }
 
-/// What goes into a snapshot.
+/// The pages and digests that go into a snapshot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
     pub index: PageIndex,
@@ -102,28 +104,21 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Compares the memories and carried contents with what earlier snapshots hold; chunks that are taken from there
-    /// are no longer `stored`. `may_be_used`: see [`super::write_sparse`].
-    pub fn new(
-        memories: &[&[u8]],
-        may_be_used: &dyn Fn(u32, u64) -> bool,
-        earlier: &Earlier,
-        files: &mut Files,
-    ) -> Plan {
+    /// are no longer `stored`.
+    pub fn new(memories: &[MemoryAtRest<'_>], earlier: &Earlier, files: &mut Files) -> Plan {
         let mut found = Vec::new();
-        for (memory, bytes) in (0..).zip(memories) {
-            for (page, bytes) in (0..).zip(bytes.chunks_exact(PAGE_SIZE)) {
-                if may_be_used(memory, page) && !is_zero(bytes) {
-                    let digest = digest(bytes);
-                    let same = earlier
-                        .get(memory as usize, page as usize)
-                        .filter(|k| k.digest == digest);
-                    found.push(Found {
-                        memory,
-                        page,
-                        digest,
-                        earlier: same.copied(),
-                    });
-                }
+        for (memory, at_rest) in (0..).zip(memories) {
+            for (page, bytes) in at_rest.pages() {
+                let digest = digest(bytes);
+                let same = earlier
+                    .get(memory as usize, page as usize)
+                    .filter(|k| k.digest == digest);
+                found.push(Found {
+                    memory,
+                    page,
+                    digest,
+                    earlier: same.copied(),
+                });
             }
         }
         let mut uses = vec![0u64; earlier.files.len()];
@@ -156,7 +151,7 @@ impl Plan {
                 }
                 None => {
                     let start = f.page as usize * PAGE_SIZE;
-                    let bytes = &memories[f.memory as usize][start..start + PAGE_SIZE];
+                    let bytes = &memories[f.memory as usize].bytes[start..start + PAGE_SIZE];
                     plan.index.push(f.memory, f.page, crc32fast::hash(bytes));
                     plan.digests.push(f.digest);
                 }
@@ -167,7 +162,7 @@ impl Plan {
     }
 }
 
-/// Which files remain bases: the new number of each. `uses`: how many bytes of each are still used.
+/// The new number of each file that remains a base. `uses`: how many bytes of each are still used.
 fn numbers(earlier: &Earlier, uses: &[u64]) -> Vec<Option<u32>> {
     let files = &earlier.files;
     let size = |n: usize| {

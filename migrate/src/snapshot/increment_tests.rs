@@ -6,6 +6,7 @@ use super::pages::PageIndex;
 use super::*;
 use crate::state::{MemoryState, State};
 use crate::testing;
+use crate::transfer::{AtRest, LinearMemories, MemoryAtRest, PageSource, Sink};
 use std::io::Cursor;
 
 type Bytes = Cursor<Vec<u8>>;
@@ -23,15 +24,12 @@ fn memories() -> [Vec<u8>; 2] {
 
 fn incremental(memories: &[Vec<u8>; 2], earlier: &Earlier) -> Bytes {
     let mut out = Vec::new();
-    write_incremental(
-        &mut out,
-        &state(),
-        &[&memories[0], &memories[1]],
-        &|_, _| true,
-        &NoContents,
-        earlier,
-    )
-    .unwrap();
+    let program = AtRest {
+        state: &state(),
+        memories: &memories.each_ref().map(|bytes| MemoryAtRest::new(bytes)),
+        contents: &NoContents,
+    };
+    SnapshotSink::incremental(&mut out, earlier).take(&program).unwrap();
     Cursor::new(out)
 }
 
@@ -43,6 +41,51 @@ fn pair() -> (Bytes, Bytes) {
     memories[0][2 * PAGE_SIZE] = 9;
     memories[1][PAGE_SIZE] = 9;
     (first, incremental(&memories, &earlier))
+}
+
+/// Memories of the runtime, as a source sees them.
+struct Filled([Vec<u8>; 2]);
+
+impl LinearMemories for Filled {
+    fn bytes_mut(&mut self, memory: u32) -> Option<&mut [u8]> {
+        self.0.get_mut(memory as usize).map(Vec::as_mut_slice)
+    }
+}
+
+#[test]
+fn pages_of_a_snapshot_and_its_base_fill_memories_and_are_checked() {
+    let (first, second) = pair();
+    let mut snapshot = Snapshot::open(second).unwrap();
+    let empty = || Filled([vec![0; 4 * PAGE_SIZE], vec![0; 2 * PAGE_SIZE]]);
+    assert!(matches!(
+        ReadPages(&snapshot).fill(&mut empty()),
+        Err(SnapshotError::Base { .. })
+    ));
+    snapshot.attach(0, first.clone()).unwrap();
+    let mut filled = empty();
+    ReadPages(&snapshot).fill(&mut filled).unwrap();
+    let mut expected = memories();
+    expected[0][2 * PAGE_SIZE] = 9;
+    expected[1][PAGE_SIZE] = 9;
+    assert!(filled.0 == expected);
+    // A memory that is smaller than the state says.
+    let mut small = Filled([vec![0; 4 * PAGE_SIZE], vec![]]);
+    assert!(matches!(
+        ReadPages(&snapshot).fill(&mut small),
+        Err(SnapshotError::Damaged(_))
+    ));
+    // The last page of the base, which is one that it is needed for.
+    let mut damaged = first.into_inner();
+    let end = Snapshot::open(Cursor::new(damaged.clone()))
+        .unwrap()
+        .runs()
+        .last()
+        .unwrap()
+        .offset as usize;
+    damaged[end] ^= 1;
+    snapshot.attach(0, Cursor::new(damaged)).unwrap();
+    let page = SnapshotError::PageChecksum { memory: 1, page: 0 }.to_string();
+    assert_eq!(ReadPages(&snapshot).fill(&mut empty()).unwrap_err().to_string(), page);
 }
 
 /// A snapshot of a Dunlin that had another function for digests is read, and no base for what has not changed.

@@ -4,7 +4,7 @@ use super::header::Section;
 use super::{SectionKind, SnapshotError};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Bytes of a sparse file's `state` section that may be holes: zeros that take no room on the disk, but would in
 /// memory, many times over.
@@ -14,16 +14,23 @@ const MAX_HOLES: u64 = 64 << 10;
 /// Unit in which holes are found: the block of most file systems.
 const BLOCK: usize = 4096;
 
-/// What a snapshot is read from.
+/// The place that a snapshot is read from: a file, or bytes in memory.
 pub trait Origin: Read + Seek {
-    /// Does it take less room than its length says? Then its zeros cost whoever made it nothing, and are not believed
-    /// in any number.
+    /// Tells whether it takes less room than its length says. Then its zeros cost whoever made it nothing, and are not
+    /// believed in any number.
     fn is_sparse(&self) -> bool;
+
+    /// Fills a buffer with the bytes at an offset, wherever reading stands.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
 impl Origin for File {
     fn is_sparse(&self) -> bool {
         self.metadata().is_ok_and(|m| m.blocks().saturating_mul(512) < m.size())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
     }
 }
 
@@ -31,11 +38,25 @@ impl Origin for &File {
     fn is_sparse(&self) -> bool {
         Origin::is_sparse(*self)
     }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        Origin::read_at(*self, buffer, offset)
+    }
 }
 
 impl<T: AsRef<[u8]>> Origin for io::Cursor<T> {
     fn is_sparse(&self) -> bool {
         false
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let range = || {
+            let start = usize::try_from(offset).ok()?;
+            Some(start..start.checked_add(buffer.len())?)
+        };
+        let bytes = range().and_then(|range| self.get_ref().as_ref().get(range));
+        buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 }
 

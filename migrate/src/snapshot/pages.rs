@@ -8,12 +8,10 @@
 //!   u32 x pages                    CRC-32 of every stored page, in the order of the runs
 //! ```
 
-use super::SnapshotError;
+use super::{PAGE_SIZE, SnapshotError};
 use crate::state::MemoryState;
+use crate::transfer::MemoryAtRest;
 use dunlin_format::bytes::Reader;
-
-/// Size of a page in bytes: WebAssembly's, and a multiple of every supported host's.
-pub const PAGE_SIZE: usize = 0x1_0000;
 
 /// Pages of one memory that are stored one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +32,34 @@ pub struct PageRun<'a> {
     pub crcs: &'a [u32],
 }
 
-impl PageRun<'_> {
+impl<'a> PageRun<'a> {
+    /// Cuts it into runs of at most `pages` pages.
+    pub fn parts(self, pages: usize) -> impl Iterator<Item = PageRun<'a>> + use<'a> {
+        self.crcs.chunks(pages).enumerate().map(move |(n, crcs)| {
+            let before = (n * pages) as u64;
+            PageRun {
+                first: self.first + before,
+                count: crcs.len() as u64,
+                at: self.at + before,
+                offset: self.offset + before * PAGE_SIZE as u64,
+                crcs,
+                ..self
+            }
+        })
+    }
+
+    /// The bytes of a memory that it describes; `None` if it lies beyond it.
+    pub(super) fn place<'m>(&self, memory: &'m mut [u8]) -> Option<&'m mut [u8]> {
+        let start = usize::try_from(self.first).ok()?.checked_mul(PAGE_SIZE)?;
+        memory.get_mut(start..start.checked_add(usize::try_from(self.len()).ok()?)?)
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> u64 {
         self.count * PAGE_SIZE as u64
     }
 
-    /// Never: a run has at least one page.
+    /// Always `false`: a run has at least one page.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -74,7 +93,7 @@ struct Run {
     count: u64,
 }
 
-/// Which pages are stored.
+/// The index of stored pages: runs, and a CRC-32 for each page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageIndex {
     memories: u32,
@@ -83,17 +102,12 @@ pub struct PageIndex {
 }
 
 impl PageIndex {
-    /// Finds the pages that aren't all zero. `may_be_used(memory, page)` may say that a page is known to be zero.
-    pub fn scan(memories: &[&[u8]], may_be_used: &dyn Fn(u32, u64) -> bool) -> PageIndex {
-        let mut index = PageIndex {
-            memories: memories.len() as u32,
-            ..Default::default()
-        };
-        for (memory, bytes) in (0..).zip(memories) {
-            for (page, bytes) in (0..).zip(bytes.chunks_exact(PAGE_SIZE)) {
-                if may_be_used(memory, page) && !is_zero(bytes) {
-                    index.push(memory, page, crc32fast::hash(bytes));
-                }
+    /// The index of the pages that aren't all zero.
+    pub(super) fn scan(memories: &[MemoryAtRest<'_>]) -> PageIndex {
+        let mut index = PageIndex::of(memories.len() as u32);
+        for (memory, at_rest) in (0..).zip(memories) {
+            for (page, bytes) in at_rest.pages() {
+                index.push(memory, page, crc32fast::hash(bytes));
             }
         }
         index
@@ -107,7 +121,7 @@ impl PageIndex {
         }
     }
 
-    /// Is any of these pages stored?
+    /// Tells whether any of these pages is stored.
     pub(super) fn overlaps(&self, memory: u32, first: u64, count: u64) -> bool {
         let before = self
             .runs
@@ -217,14 +231,4 @@ impl PageIndex {
             }
         })
     }
-}
-
-/// Whether all bytes are zero, at memory speed; stops at the first kilobyte that isn't.
-pub(super) fn is_zero(page: &[u8]) -> bool {
-    let (blocks, rest) = page.as_chunks::<1024>();
-    let zero_block = |block: &[u8; 1024]| {
-        let (words, _) = block.as_chunks::<16>();
-        words.iter().fold(0, |all, word| all | u128::from_ne_bytes(*word)) == 0
-    };
-    blocks.iter().all(zero_block) && rest.iter().all(|&b| b == 0)
 }

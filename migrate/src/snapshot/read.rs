@@ -1,15 +1,14 @@
 //! Reads a snapshot, trusting none of its bytes.
 
 use super::bases::{BaseFile, Bases};
-use super::contents::{One, copy_chunk, files_of, places};
+use super::contents::{Stored, copy_chunk, files_of, places};
 use super::header::{ENTRY_LEN, HEADER_LEN, Header, Section, flag, parse_table};
 use super::origin::{Origin, load};
-use super::pages::{PAGE_SIZE, PageIndex, PageRun, verify_pages};
-use super::{SectionKind, SnapshotError};
+use super::pages::{PageIndex, PageRun, verify_pages};
+use super::{PAGE_SIZE, SectionKind, SnapshotError};
 use crate::state::State;
 use crate::state::files::{Chunk, ContentHash};
 use dunlin_format::module::ModuleHash;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -283,19 +282,8 @@ impl<R: Origin> Snapshot<R> {
         Ok(())
     }
 
-    /// The reader of a file that runs lie in, to be moved.
-    fn file_mut(&mut self, file: u32) -> Result<&mut R, SnapshotError> {
-        match (file as usize).checked_sub(1) {
-            None => Ok(&mut self.reader),
-            Some(nth) => match self.attached.get_mut(nth) {
-                Some(Some(attached)) => Ok(&mut attached.reader),
-                _ => Err(not_attached(&self.bases, nth)),
-            },
-        }
-    }
-
     /// Reads the pages of a run into `buffer`, which must have exactly their size, and checks them.
-    pub fn read_run(&mut self, nth: usize, buffer: &mut [u8]) -> Result<(), SnapshotError> {
+    pub fn read_run(&self, nth: usize, buffer: &mut [u8]) -> Result<(), SnapshotError> {
         let run = self.runs().nth(nth);
         let run = run.ok_or(SnapshotError::Damaged("there is no such run of pages"))?;
         if buffer.len() as u64 != run.len() {
@@ -304,61 +292,60 @@ impl<R: Origin> Snapshot<R> {
                 len: buffer.len(),
             });
         }
-        let (file, offset) = (run.file, run.offset);
-        read_at(self.file_mut(file)?, offset, buffer)?;
-        self.runs().nth(nth).map_or(Ok(()), |run| run.verify(buffer))
+        self.read_pages(&run, buffer)
     }
 
     /// Reads one page of a memory, and checks it. A page that isn't stored is zero.
-    pub fn read_page(&mut self, memory: u32, page: u64, buffer: &mut [u8; PAGE_SIZE]) -> Result<(), SnapshotError> {
+    pub fn read_page(&self, memory: u32, page: u64, buffer: &mut [u8; PAGE_SIZE]) -> Result<(), SnapshotError> {
         let holds = |run: &PageRun<'_>| run.memory == memory && (run.first..run.first + run.count).contains(&page);
         let Some(run) = self.runs().find(holds) else {
             buffer.fill(0);
             return Ok(());
         };
         let nth = page - run.first;
-        let crc = [run.crcs[nth as usize]];
-        let (file, offset) = (run.file, run.offset + nth * PAGE_SIZE as u64);
-        read_at(self.file_mut(file)?, offset, buffer)?;
-        verify_pages(memory, page, &crc, buffer)
+        let page = PageRun {
+            first: page,
+            count: 1,
+            offset: run.offset + nth * PAGE_SIZE as u64,
+            crcs: &run.crcs[nth as usize..][..1],
+            ..run
+        };
+        self.read_pages(&page, buffer)
     }
 
     /// Reads all stored pages, those of bases too, and checks them.
-    pub fn verify_pages(&mut self) -> Result<(), SnapshotError> {
-        let runs: Vec<(u32, u64, u32, u64, Vec<u32>)> = self
-            .runs()
-            .map(|r| (r.file, r.offset, r.memory, r.first, r.crcs.to_vec()))
-            .collect();
+    pub fn verify_pages(&self) -> Result<(), SnapshotError> {
         let mut buffer = vec![0; CHUNK_PAGES * PAGE_SIZE];
-        for (file, offset, memory, first, crcs) in runs {
-            for (n, crcs) in crcs.chunks(CHUNK_PAGES).enumerate() {
-                let before = (n * CHUNK_PAGES) as u64;
-                let buffer = &mut buffer[..crcs.len() * PAGE_SIZE];
-                read_at(self.file_mut(file)?, offset + before * PAGE_SIZE as u64, buffer)?;
-                verify_pages(memory, first + before, crcs, buffer)?;
-            }
+        for run in self.runs().flat_map(|run| run.parts(CHUNK_PAGES)) {
+            self.read_pages(&run, &mut buffer[..run.len() as usize])?;
         }
         Ok(())
     }
 
+    /// Reads the pages of a run, which may be a part of a stored one, and checks them.
+    pub(super) fn read_pages(&self, run: &PageRun<'_>, buffer: &mut [u8]) -> Result<(), SnapshotError> {
+        let read = self.reader_of(run)?.read_at(buffer, run.offset);
+        read.map_err(SnapshotError::io("read a page"))?;
+        verify_pages(run.memory, run.first, run.crcs, buffer)
+    }
+
     /// Reads all carried contents that are stored, and checks them.
-    pub fn verify_contents(&mut self) -> Result<(), SnapshotError> {
-        let places: Vec<(Chunk, u64)> = self.stored_contents().collect();
-        let reader = RefCell::new(&mut self.reader);
-        places
-            .iter()
-            .try_for_each(|(chunk, offset)| copy_chunk(&One(*offset, &reader), chunk, &mut io::sink()))
+    pub fn verify_contents(&self) -> Result<(), SnapshotError> {
+        let copy = |(chunk, offset): (Chunk, u64)| {
+            copy_chunk(&Stored::one(chunk.hash, &self.reader, offset), &chunk, &mut io::sink())
+        };
+        self.stored_contents().try_for_each(copy)
     }
 
     /// Reads a chunk of carried contents, and checks it.
-    pub fn read_chunk(&mut self, hash: ContentHash, out: &mut dyn Write) -> Result<(), SnapshotError> {
+    pub fn read_chunk(&self, hash: ContentHash, out: &mut dyn Write) -> Result<(), SnapshotError> {
         let found = self.stored_contents().find(|(chunk, _)| chunk.hash == hash);
         let missing = SnapshotError::Content {
             hash,
             what: "the snapshot doesn't hold them",
         };
         let (chunk, offset) = found.ok_or(missing)?;
-        copy_chunk(&One(offset, &RefCell::new(&mut self.reader)), &chunk, out)
+        copy_chunk(&Stored::one(hash, &self.reader, offset), &chunk, out)
     }
 }
 
@@ -386,13 +373,6 @@ fn not_attached(bases: &Bases, nth: usize) -> SnapshotError {
         name: bases.files.get(nth).map_or(String::new(), |f| f.name.clone()),
         why: "it was not opened".into(),
     }
-}
-
-fn read_at(reader: &mut (impl Read + Seek), offset: u64, buffer: &mut [u8]) -> Result<(), SnapshotError> {
-    reader
-        .seek(SeekFrom::Start(offset))
-        .and_then(|_| reader.read_exact(buffer))
-        .map_err(SnapshotError::io("read a page"))
 }
 
 impl<R> Snapshot<R> {
@@ -491,7 +471,7 @@ impl<R> Snapshot<R> {
         u32::try_from(nth).map_or(0, |nth| self.bases.pages_of(nth))
     }
 
-    /// Is base number `nth` attached?
+    /// Tells whether base number `nth` is attached.
     pub fn is_attached(&self, nth: usize) -> bool {
         self.attached.get(nth).is_some_and(Option::is_some)
     }

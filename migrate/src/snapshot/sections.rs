@@ -10,7 +10,7 @@ pub enum SectionKind {
     Pages = 2,
     /// The stored pages.
     Data = 3,
-    /// What is in the program's files.
+    /// The list of the program's files: names, kinds, chunks of their contents.
     Files = 4,
     /// Contents of carried files.
     Contents = 5,
@@ -31,7 +31,7 @@ struct Row {
 }
 
 impl SectionKind {
-    /// All of them.
+    /// Every kind, in the order of the ids.
     pub const ALL: [SectionKind; 8] = [
         SectionKind::State,
         SectionKind::Pages,

@@ -85,7 +85,7 @@ fn sections_of_holes_are_refused_before_they_are_read() {
 
 #[test]
 fn a_few_holes_are_no_harm() {
-    let mut sound = Snapshot::open(forged(None, &[], 0)).unwrap();
+    let sound = Snapshot::open(forged(None, &[], 0)).unwrap();
     assert_eq!(sound.state(), &crate::testing::state());
     sound.verify_pages().unwrap();
     // A dense file is believed as before: it is as large as what it says.

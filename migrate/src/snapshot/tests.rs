@@ -4,6 +4,7 @@ use super::header::{ENTRY_LEN, HEADER_LEN, flag};
 use super::*;
 use crate::state::{MemoryState, State};
 use crate::testing;
+use crate::transfer::{AtRest, MemoryAtRest, Sink};
 use std::fs;
 use std::io::{Cursor, Write as _};
 
@@ -62,7 +63,7 @@ fn says(change: impl Fn(&mut Bytes), part: &str) {
     change(&mut bytes);
     reseal(&mut bytes);
     let error = open(&bytes)
-        .and_then(|mut s| s.verify_pages())
+        .and_then(|s| s.verify_pages())
         .expect_err("the lie went unnoticed")
         .to_string();
     assert!(error.contains(part), "{error:?} doesn't say {part:?}");
@@ -82,7 +83,7 @@ fn comes_back() {
         (header.version, header.module, header.total_len),
         (1, state.module, bytes.len() as u64)
     );
-    let mut snapshot = open(&bytes).unwrap();
+    let snapshot = open(&bytes).unwrap();
     assert_eq!(snapshot.state(), &state);
     assert_eq!(snapshot.stored_pages(), 3);
     snapshot.verify_pages().unwrap();
@@ -145,7 +146,16 @@ fn equal_states_give_equal_bytes() {
     let (state, memory, bytes) = sample();
     assert_eq!(snapshot(&state.clone(), &[&memory]).0, bytes);
     let mut sparse = Vec::new();
-    let stats = write_sparse(&mut sparse, &state, &[&memory], &|_, page| page != 2 && page != 3).unwrap();
+    let at_rest = MemoryAtRest {
+        touched: Some(vec![true, true, false, false]),
+        ..MemoryAtRest::new(&memory)
+    };
+    let program = AtRest {
+        state: &state,
+        memories: &[at_rest],
+        contents: &NoContents,
+    };
+    let stats = SnapshotSink::whole(&mut sparse).take(&program).unwrap();
     assert_eq!(sparse, bytes);
     assert_eq!((stats.stored_pages, stats.zero_pages), (3, 2));
 }
@@ -192,7 +202,7 @@ fn every_flipped_byte_is_an_error() {
     {
         let mut bytes = bytes.clone();
         bytes[at] ^= 1 << (at % 8);
-        let read = open(&bytes).and_then(|mut s| s.verify_pages().map(|()| s));
+        let read = open(&bytes).and_then(|s| s.verify_pages().map(|()| s));
         if gaps.iter().any(|gap| gap.contains(&at)) {
             assert_eq!(read.unwrap().state(), &state, "byte {at}");
         } else {
@@ -300,8 +310,14 @@ fn a_damaged_section_is_named() {
     state.exceptions = vec![None, None];
     let memory = memory(5, &[0, 1, 4]);
     let mut bytes = Vec::new();
-    let (earlier, contents) = (Earlier::default(), NoContents);
-    write_incremental(&mut bytes, &state, &[&memory], &|_, _| true, &contents, &earlier).unwrap();
+    let program = AtRest {
+        state: &state,
+        memories: &[MemoryAtRest::new(&memory)],
+        contents: &NoContents,
+    };
+    SnapshotSink::incremental(&mut bytes, &Earlier::default())
+        .take(&program)
+        .unwrap();
     let sections = open(&bytes).unwrap().sections().to_vec();
     let kinds: Vec<_> = sections.iter().filter_map(|s| SectionKind::of(s.id)).collect();
     let expected = [
@@ -315,7 +331,7 @@ fn a_damaged_section_is_named() {
     for (section, (_, title)) in sections.iter().zip(expected) {
         let mut bytes = bytes.clone();
         bytes[section.offset as usize] ^= 1;
-        let error = open(&bytes).and_then(|mut s| s.verify_pages()).unwrap_err().to_string();
+        let error = open(&bytes).and_then(|s| s.verify_pages()).unwrap_err().to_string();
         assert_eq!(error, format!("the snapshot is damaged: wrong checksum of {title}"));
     }
 }

@@ -1,86 +1,94 @@
 //! Writes a snapshot as a stream: no copy of the memories is made.
 
-use super::contents::{Contents, NoContents, copy_chunk};
+use super::contents::copy_chunk;
 use super::header::{self, Section, flag};
 use super::increment::{Earlier, Plan};
-use super::pages::{PAGE_SIZE, PageIndex};
-use super::{SectionKind, SnapshotError};
+use super::pages::PageIndex;
+use super::{NoContents, PAGE_SIZE, SectionKind, SnapshotError};
 use crate::state::State;
 use crate::state::files::Files;
+use crate::transfer::{AtRest, MemoryAtRest, Sink};
 use std::io::Write;
 
-/// What was written.
+/// Sizes of a snapshot that was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteStats {
     /// Length of the snapshot in bytes.
     pub bytes: u64,
     /// Length of the encoded state in bytes.
     pub state_bytes: u64,
-    /// Pages stored.
+    /// Number of pages stored.
     pub stored_pages: u64,
-    /// Pages taken from earlier snapshots.
+    /// Number of pages taken from earlier snapshots.
     pub base_pages: u64,
-    /// Pages left out because they are zero.
+    /// Number of pages left out because they are zero.
     pub zero_pages: u64,
     /// Length of the carried files' contents that are stored, in bytes.
     pub contents: u64,
 }
 
-/// Writes a snapshot of a program at rest. `memories` are the bytes of its linear memories.
+/// A snapshot's bytes as a [`Sink`]: written as a stream, without a copy of the memories.
 ///
 /// Reads the memories twice: once for zero pages and checksums, once to write them, a run of pages per `write` call.
-pub fn write(out: &mut impl Write, state: &State, memories: &[&[u8]]) -> Result<WriteStats, SnapshotError> {
-    write_sparse(out, state, memories, &|_, _| true)
+/// Contents are read while they are written.
+#[derive(Debug)]
+pub struct SnapshotSink<'a, W> {
+    out: W,
+    earlier: Option<&'a Earlier>,
 }
 
-/// As [`write()`], for large memories of which little was touched: where `may_be_used(memory index, page)` is false,
-/// the page is taken for zero without being read. The result is the same if that is true.
-pub fn write_sparse(
-    out: &mut impl Write,
-    state: &State,
-    memories: &[&[u8]],
-    may_be_used: &dyn Fn(u32, u64) -> bool,
-) -> Result<WriteStats, SnapshotError> {
-    write_with(out, state, memories, may_be_used, &NoContents)
-}
-
-/// As [`write_sparse`], for a program with carried files: `contents` has what the state says is stored, and is read
-/// while it is written.
-pub fn write_with(
-    out: &mut impl Write,
-    state: &State,
-    memories: &[&[u8]],
-    may_be_used: &dyn Fn(u32, u64) -> bool,
-    contents: &dyn Contents,
-) -> Result<WriteStats, SnapshotError> {
-    check_sizes(state, memories)?;
-    let plan = Plan {
-        index: PageIndex::scan(memories, may_be_used),
-        ..Plan::default()
-    };
-    write_planned(out, state, &state.wasi.files, memories, &plan, &[], contents)
-}
-
-/// As [`write_with`], but pages and carried contents that are as in `earlier` are taken from there, and a later
-/// snapshot can do the same with this one.
-pub fn write_incremental(
-    out: &mut impl Write,
-    state: &State,
-    memories: &[&[u8]],
-    may_be_used: &dyn Fn(u32, u64) -> bool,
-    contents: &dyn Contents,
-    earlier: &Earlier,
-) -> Result<WriteStats, SnapshotError> {
-    check_sizes(state, memories)?;
-    let mut files = state.wasi.files.clone();
-    let plan = Plan::new(memories, may_be_used, earlier, &mut files);
-    let mut extra = Vec::new();
-    if !plan.bases.files.is_empty() {
-        extra.push(Extra::new(SectionKind::Bases, 0, plan.bases.encode())?);
+impl<W: Write> SnapshotSink<'static, W> {
+    /// A snapshot that needs no other.
+    pub fn whole(out: W) -> SnapshotSink<'static, W> {
+        SnapshotSink { out, earlier: None }
     }
-    let digests = plan.digests.iter().flat_map(|d| d.to_le_bytes()).collect();
-    extra.push(Extra::new(SectionKind::Digests, flag::OPTIONAL, digests)?);
-    write_planned(out, state, &files, memories, &plan, &extra, contents)
+}
+
+impl<'a, W: Write> SnapshotSink<'a, W> {
+    /// A snapshot that takes pages and carried contents from `earlier` that are there already, and of which a later one
+    /// can do the same.
+    pub fn incremental(out: W, earlier: &'a Earlier) -> SnapshotSink<'a, W> {
+        SnapshotSink {
+            out,
+            earlier: Some(earlier),
+        }
+    }
+}
+
+impl<W: Write> Sink for SnapshotSink<'_, W> {
+    type Taken = WriteStats;
+    type Error = SnapshotError;
+
+    fn take(&mut self, program: &AtRest<'_>) -> Result<WriteStats, SnapshotError> {
+        let AtRest { state, memories, .. } = *program;
+        check_sizes(state, memories)?;
+        let Some(earlier) = self.earlier else {
+            let plan = Plan {
+                index: PageIndex::scan(memories),
+                ..Plan::default()
+            };
+            return write_planned(&mut self.out, program, &state.wasi.files, &plan, &[]);
+        };
+        let mut files = state.wasi.files.clone();
+        let plan = Plan::new(memories, earlier, &mut files);
+        let mut extra = Vec::new();
+        if !plan.bases.files.is_empty() {
+            extra.push(Extra::new(SectionKind::Bases, 0, plan.bases.encode())?);
+        }
+        let digests = plan.digests.iter().flat_map(|d| d.to_le_bytes()).collect();
+        extra.push(Extra::new(SectionKind::Digests, flag::OPTIONAL, digests)?);
+        write_planned(&mut self.out, program, &files, &plan, &extra)
+    }
+}
+
+/// Writes a snapshot of a program without carried contents.
+pub fn write(out: &mut impl Write, state: &State, memories: &[&[u8]]) -> Result<WriteStats, SnapshotError> {
+    let memories: Vec<_> = memories.iter().map(|bytes| MemoryAtRest::new(bytes)).collect();
+    SnapshotSink::whole(out).take(&AtRest {
+        state,
+        memories: &memories,
+        contents: &NoContents,
+    })
 }
 
 /// A section that only some snapshots have. It comes before the pages.
@@ -100,13 +108,16 @@ impl Extra {
 /// Writes what was planned.
 fn write_planned(
     out: &mut impl Write,
-    state: &State,
+    program: &AtRest<'_>,
     files: &Files,
-    memories: &[&[u8]],
     plan: &Plan,
     extra: &[Extra],
-    contents: &dyn Contents,
 ) -> Result<WriteStats, SnapshotError> {
+    let AtRest {
+        state,
+        memories,
+        contents,
+    } = *program;
     let total_pages: u64 = state.memories.iter().map(|m| m.pages).sum();
     let index = &plan.index;
     let plain = |kind, bytes| Extra::new(kind, 0, bytes);
@@ -166,7 +177,7 @@ fn write_planned(
     out.write_all(&head).map_err(failed())?;
     for run in index.runs(0) {
         let start = run.first as usize * PAGE_SIZE;
-        let pages = &memories[run.memory as usize][start..start + run.len() as usize];
+        let pages = &memories[run.memory as usize].bytes[start..start + run.len() as usize];
         out.write_all(pages).map_err(failed())?;
     }
     if let Some(files_bytes) = &files_bytes {
@@ -210,7 +221,7 @@ fn checked_elsewhere(kind: SectionKind, offset: u64, len: u64) -> Section {
     }
 }
 
-fn check_sizes(state: &State, memories: &[&[u8]]) -> Result<(), SnapshotError> {
+fn check_sizes(state: &State, memories: &[MemoryAtRest<'_>]) -> Result<(), SnapshotError> {
     if state.memories.len() != memories.len() {
         let memory = state.memories.len().min(memories.len());
         let expected = state
@@ -220,11 +231,12 @@ fn check_sizes(state: &State, memories: &[&[u8]]) -> Result<(), SnapshotError> {
         return Err(SnapshotError::MemorySize {
             memory,
             expected,
-            found: memories.get(memory).map_or(0, |m| m.len() as u64),
+            found: memories.get(memory).map_or(0, |m| m.bytes.len() as u64),
         });
     }
-    for (memory, (state, bytes)) in state.memories.iter().zip(memories).enumerate() {
-        let (expected, found) = (state.pages.saturating_mul(PAGE_SIZE as u64), bytes.len() as u64);
+    for (memory, (state, at_rest)) in state.memories.iter().zip(memories).enumerate() {
+        let expected = state.pages.saturating_mul(PAGE_SIZE as u64);
+        let found = at_rest.bytes.len() as u64;
         if expected != found {
             return Err(SnapshotError::MemorySize {
                 memory,

@@ -13,7 +13,7 @@ const START: &str = "_start";
 /// A reactor's initialisation.
 const INITIALIZE: &str = "_initialize";
 
-/// What to call, in order.
+/// The functions to call, in order.
 fn phases(module: &ModuleInfo, invoke: Option<&str>) -> Result<Vec<Invocation>, Failure> {
     let mut phases = Vec::new();
     if module.start.is_some() {

@@ -1,9 +1,42 @@
-//! How compiled code is entered and left, what it asks for, and how it traps; the program while it runs.
+//! The engine: how compiled code is entered, calls the runtime, and traps; the program while it runs.
+//!
+//! The machine, and how its code is run, is known in [`native`](self) only: one [`backend`](self) of those that there
+//! can be.
 
-pub mod arch;
 pub mod at_point;
-pub mod dispatch;
-pub mod host_calls;
+mod backend;
+mod dispatch;
+mod host_calls;
 pub mod invoke;
+mod native;
 pub mod running;
-pub mod trap;
+mod trap;
+
+use crate::instance::{Instance, InstanceError, Limits};
+use crate::program::Program;
+use backend::{Backend, Chosen};
+use dunlin_migrate::frames::Entry;
+use std::io;
+
+pub(crate) use host_calls::show;
+
+/// Makes the calling thread ready to run this program, for good: traps are handled on it.
+pub fn prepare(program: &'static Program) -> io::Result<()> {
+    Chosen::prepare(program)
+}
+
+/// An instance before instantiation, which the engine can run.
+pub fn new_instance(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
+    Instance::new(program, limits, Chosen::leave_thunk())
+}
+
+/// What the outermost frame of an instance's stack is entered from, for a stack that is rebuilt. `trampoline`: code
+/// index of the trampoline of the function that was called.
+pub fn entry(instance: &Instance, trampoline: u32) -> Entry {
+    Entry {
+        top: instance.stack.top(),
+        enter_return: Chosen::enter_return(),
+        trampoline,
+        ctx: instance.ctx().addr() as u64,
+    }
+}

@@ -1,8 +1,8 @@
 //! The program while it runs: an instance, its host side, and how compiled code is entered and left.
 
 use super::at_point::AtPoint;
-use crate::engine::arch;
-use crate::engine::trap;
+use super::backend::{Backend, Chosen, Left};
+use crate::engine::trap::{self, Fault};
 use crate::instance::context;
 use crate::instance::{Instance, Limits};
 use crate::os::request::Wake;
@@ -11,39 +11,39 @@ use dunlin_interface::exit::{Ending, FAILED, Failure};
 use dunlin_interface::options::WasiConfig;
 use dunlin_migrate::state::Invocation;
 
-/// What the user said about this run. Never part of a snapshot.
+/// The user's options for this run. Never part of a snapshot.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// What the program may see of its host.
+    /// The resources of the host that the program may use.
     pub config: WasiConfig,
-    /// What it may use.
+    /// The memory that it may take.
     pub limits: Limits,
 }
 
-/// Whether compiled code goes on.
+/// Tells whether compiled code goes on after the runtime was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Flow {
     /// Go on.
     Go,
-    /// The program has ended; [`Running`] knows how.
+    /// The program has ended, as [`Running::end`] was told.
     End,
 }
 
 /// A program that runs, or is about to.
 #[derive(Debug)]
 pub struct Running {
-    /// Its WebAssembly side.
+    /// The WebAssembly side: memories, tables, globals, stack.
     pub instance: Instance,
-    /// Its host side.
+    /// The host side: descriptors, grants, clocks.
     pub wasi: Wasi,
-    /// What the host has called, or calls next.
+    /// The function that the host has called, or calls next.
     pub invocation: Invocation,
-    /// What the user said.
+    /// The user's options.
     pub setup: Setup,
     /// Tells compiled code and host calls that a request is pending.
     pub wake: &'static Wake,
-    /// What happens at migration points.
+    /// Has its turn at migration points; taken out while it has.
     pub at_point: Option<Box<dyn AtPoint>>,
     /// With `--host-calls`: a line for each call of a host function since the last reply to a command.
     pub host_calls: Option<String>,
@@ -82,7 +82,7 @@ impl Running {
         running
     }
 
-    /// Tells whoever wants to know how large the memories are.
+    /// Reports the size of the memories, for `dunlin ps`.
     pub(super) fn note_memory_size(&mut self) {
         let bytes = self.instance.memory_size();
         if let Some(at_point) = &mut self.at_point {
@@ -97,7 +97,7 @@ impl Running {
         self.ending = None;
         let this: *mut Running = self;
         self.attach(this);
-        let status = match how {
+        let left = match how {
             Enter::Call(func) => {
                 let trampoline = program.trampoline(func).and_then(|code| program.maps.address(code));
                 let (Some(code), Some(trampoline)) = (program.maps.address(func), trampoline) else {
@@ -111,23 +111,23 @@ impl Running {
                 // SAFETY: the context is complete, both addresses are those of compiled code of matching types, and
                 // nothing lives on the stack: no other call is under way. While the code runs, this `Running` is used
                 // through `this`.
-                unsafe { arch::enter(ctx, code, trampoline, top) }
+                unsafe { Chosen::enter(ctx, code, trampoline, top) }
             }
             Enter::Resume(import) => {
                 let flow = import.map_or(Flow::Go, |index| self.call_import(index));
                 match flow {
-                    Flow::End => arch::ENDED,
+                    Flow::End => Left::Ended,
                     // SAFETY: as above; the stack was rebuilt from validated frames, with the enter thunk's return
                     // address.
-                    Flow::Go => unsafe { arch::resume(self.instance.ctx()) },
+                    Flow::Go => unsafe { Chosen::resume(self.instance.ctx()) },
                 }
             }
         };
         self.detach();
-        match status {
-            arch::RETURNED => Ok(()),
-            arch::TRAPPED => Err(self.trapped()),
-            _ => Err(self.ending.take().unwrap_or(Ending::Returned)),
+        match left {
+            Left::Returned => Ok(()),
+            Left::Trapped(fault) => Err(self.trapped(fault)),
+            Left::Ended => Err(self.ending.take().unwrap_or(Ending::Returned)),
         }
     }
 
@@ -135,14 +135,14 @@ impl Running {
     fn attach(&mut self, this: *mut Running) {
         // SAFETY: the header lies below the base, and the program is stopped.
         unsafe { (&raw mut (*context::header(self.instance.ctx())).runtime).write(this as u64) };
-        trap::watch(&self.instance);
+        Chosen::watch(&self.instance);
         // SAFETY: the word lives in the instance's memory; `detach` comes before that goes away. Both on this thread.
         unsafe { self.wake.attach(self.instance.poll_word()) };
     }
 
     fn detach(&mut self) {
         self.wake.detach();
-        trap::unwatch();
+        Chosen::unwatch();
     }
 
     /// Replaces the instance while the program is stopped in a host call. `make` gets this `Running` without a usable
@@ -170,8 +170,8 @@ impl Running {
         Flow::End
     }
 
-    fn trapped(&self) -> Ending {
-        match trap::last_fault() {
+    fn trapped(&self, fault: Option<Fault>) -> Ending {
+        match fault {
             Some(fault) => Ending::Trapped {
                 message: fault.trap.message().into(),
                 backtrace: trap::describe(&self.instance, &fault),

@@ -19,9 +19,9 @@ const FIRST_COLLECTION: usize = 1024;
 #[derive(Debug)]
 pub struct Exceptions {
     all: Vec<Option<Exception>>,
-    /// Indices without one; the lowest is used first.
+    /// Indices without an exception; the lowest is used first.
     free: BTreeSet<u32>,
-    /// As many live ones cause a collection.
+    /// Number of live exceptions that causes a collection.
     limit: usize,
     /// Bytes that they take.
     size: u64,
@@ -34,7 +34,7 @@ fn size(exception: &Exception) -> u64 {
 }
 
 impl Exceptions {
-    /// Those of a state.
+    /// The exceptions of a state, by index.
     pub fn new(all: Vec<Option<Exception>>) -> Exceptions {
         let free = (0..).zip(&all).filter(|(_, e)| e.is_none()).map(|(n, _)| n).collect();
         let limit = FIRST_COLLECTION.max(2 * all.len());
@@ -42,13 +42,13 @@ impl Exceptions {
         Exceptions { all, free, limit, size }
     }
 
-    /// As a state holds them.
+    /// The exceptions as a state holds them: without free indices at the end.
     pub fn state(&self) -> Vec<Option<Exception>> {
         let used = self.all.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         self.all[..used].to_vec()
     }
 
-    /// Bytes that they take.
+    /// Bytes that all of them take.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -158,12 +158,8 @@ impl Instance {
         let Some(handler) = found else {
             return Err(Trap::UncaughtException.into());
         };
-        // The leave thunk returns through its frame: one below the handler's, as if the call there had left.
-        let link = handler.sp - 16;
-        let at = (link - base) as usize;
-        self.stack.bytes_mut()[at..at + 8].copy_from_slice(&handler.fp.to_le_bytes());
-        self.stack.bytes_mut()[at + 8..at + 16].copy_from_slice(&handler.pc.to_le_bytes());
-        self.set_leave_fp(link);
+        let leave_fp = frames::leave_to(&self.program.maps, base, self.stack.bytes_mut(), handler)?;
+        self.set_leave_fp(leave_fp);
         self.set_slot(EXCEPTION_SLOT, u128::from(n));
         self.set_slot(TAG_SLOT, u128::from(exception.tag));
         for (slot, value) in (PAYLOAD_SLOT..).zip(exception.values) {

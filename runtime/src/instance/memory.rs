@@ -11,8 +11,8 @@
 //! bounds every access. Accesses of 64-bit memories are checked by compiled code; their reservation only bounds their
 //! growth. WebAssembly pages are 64 KiB, a multiple of every supported machine's page.
 
-use crate::instance::detach;
-use crate::instance::space::Space;
+use crate::os::space::Space;
+use crate::os::{lease, machine, residency};
 use std::ops::Range;
 use std::os::fd::AsFd;
 
@@ -29,12 +29,7 @@ pub const MAX_PAGES: u64 = 1 << 16;
 /// Address space for a 64-bit memory that may become `max_pages` pages large, in bytes: as much as this machine could
 /// ever back.
 pub fn reservation64(max_pages: Option<u64>) -> u64 {
-    // SAFETY: asks for numbers, touches nothing.
-    let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
-    let ram = u64::try_from(pages)
-        .unwrap_or(0)
-        .saturating_mul(u64::try_from(size).unwrap_or(0));
-    let useful = ram.max(RESERVED).next_multiple_of(WASM_PAGE);
+    let useful = machine::physical_memory().max(RESERVED).next_multiple_of(WASM_PAGE);
     max_pages
         .unwrap_or(u64::MAX)
         .saturating_mul(WASM_PAGE)
@@ -77,7 +72,7 @@ impl Memory {
     /// Reserves address space for a context of this many bytes and for a memory of size 0 (or without a memory at all),
     /// with `reserved` bytes, a multiple of [`WASM_PAGE`], from its base on.
     pub fn reserve(context_size: usize, reserved: u64) -> Result<Memory, MemoryError> {
-        let page = rustix::param::page_size();
+        let page = machine::page_size();
         let context = context_size.next_multiple_of(page);
         let len = context + reserved as usize;
         let mut space = Space::reserve(len).map_err(|e| MemoryError::Reserve(len as u64, e))?;
@@ -141,17 +136,24 @@ impl Memory {
         ranges.map(|r| base + r.start as usize..base + r.end as usize).collect()
     }
 
-    /// Is this address one that only an out-of-bounds access of this memory can touch?
-    pub fn is_guard(&self, address: u64) -> bool {
+    /// For each WebAssembly page: may it hold anything but zeros? `None` if that can't be told.
+    pub fn touched(&self) -> Option<Vec<bool>> {
         let base = self.base().addr() as u64;
-        (base + self.size..base + self.reserved).contains(&address)
+        let held = residency::touched(base..base + self.size)?;
+        let per_page = WASM_PAGE as usize / machine::page_size();
+        let mut touched: Vec<bool> = held.chunks(per_page).map(|pages| pages.contains(&true)).collect();
+        // A mapped file's pages hold its bytes before they are touched.
+        for range in &self.mapped {
+            touched[(range.start / WASM_PAGE) as usize..range.end.div_ceil(WASM_PAGE) as usize].fill(true);
+        }
+        Some(touched)
     }
 
     /// Replaces bytes of the memory by a private mapping of a file. `false`, with nothing done, if this machine's pages
     /// don't allow it; then the bytes must be read. The caller sees to it that nobody writes to the file
-    /// ([`crate::instance::detach`]).
+    /// ([`crate::os::lease`]).
     pub fn map_file(&mut self, file: impl AsFd, file_offset: u64, at: u64, len: u64) -> Result<bool, MemoryError> {
-        let page = rustix::param::page_size() as u64;
+        let page = machine::page_size() as u64;
         let inside = at.checked_add(len).is_some_and(|end| end <= self.size);
         let aligned = [file_offset, at, len].iter().all(|n| n.is_multiple_of(page));
         if !inside || !aligned || len == 0 {
@@ -171,7 +173,7 @@ impl Drop for Memory {
         // Nothing is mapped under these leases any more, and what comes to these addresses next must not be taken for
         // it.
         if !self.mapped.is_empty() {
-            detach::forget(&self.mapped_addresses());
+            lease::forget(&self.mapped_addresses());
         }
     }
 }
@@ -185,7 +187,7 @@ mod tests {
     fn grows_zeroed_and_keeps_its_bytes() {
         let mut memory = Memory::reserve(100, RESERVED).unwrap();
         assert!(memory.bytes().is_empty());
-        assert!(memory.base().addr().is_multiple_of(rustix::param::page_size()));
+        assert!(memory.base().addr().is_multiple_of(machine::page_size()));
         memory.grow_to(WASM_PAGE).unwrap();
         memory.bytes_mut()[WASM_PAGE as usize - 1] = 7;
         memory.grow_to(3 * WASM_PAGE).unwrap();
@@ -196,14 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn the_guard_begins_where_the_memory_ends_and_covers_every_access() {
-        let mut memory = Memory::reserve(1, RESERVED).unwrap();
-        memory.grow_to(WASM_PAGE).unwrap();
-        let base = memory.base().addr() as u64;
-        assert!(!memory.is_guard(base - 1) && !memory.is_guard(base + WASM_PAGE - 1));
-        assert!(memory.is_guard(base + WASM_PAGE));
-        let furthest = u64::from(u32::MAX) + u64::from(u32::MAX) + 16;
-        assert!(memory.is_guard(base + furthest) && !memory.is_guard(base + RESERVED));
+    fn a_reservation_covers_every_access() {
+        assert!(RESERVED > u64::from(u32::MAX) + u64::from(u32::MAX) + 16);
     }
 
     #[test]
@@ -220,7 +216,7 @@ mod tests {
 
     #[test]
     fn file_pages_are_mapped_privately_or_refused() {
-        let page = rustix::param::page_size() as u64;
+        let page = machine::page_size() as u64;
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![5; 2 * page as usize]).unwrap();
         let mut memory = Memory::reserve(1, RESERVED).unwrap();
@@ -234,5 +230,20 @@ mod tests {
         again.grow_to(WASM_PAGE).unwrap();
         assert!(again.map_file(&file, page, 0, page).unwrap());
         assert_eq!(again.bytes()[0], 5);
+    }
+
+    #[test]
+    fn touched_and_mapped_pages_are_told_from_others() {
+        let mut memory = Memory::reserve(1, RESERVED).unwrap();
+        memory.grow_to(6 * WASM_PAGE).unwrap();
+        memory.bytes_mut()[WASM_PAGE as usize] = 0;
+        memory.bytes_mut()[4 * WASM_PAGE as usize - 1] = 1;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![5; WASM_PAGE as usize]).unwrap();
+        assert!(memory.map_file(&file, 0, 4 * WASM_PAGE, WASM_PAGE).unwrap());
+        // Where there is no page map (or an emulator), nothing is claimed.
+        if let Some(touched) = memory.touched() {
+            assert_eq!(touched, [false, true, false, true, true, false]);
+        }
     }
 }

@@ -1,23 +1,22 @@
 //! One instance of the program: its context, memory, stack and tables. Everything that a migration replaces.
 
 pub mod context;
-pub mod detach;
 pub mod exceptions;
 pub mod instantiate;
 pub mod memory;
-pub mod residency;
-pub mod space;
 pub mod stack;
 pub mod stopped;
 
 use crate::instance::exceptions::Exceptions;
 use crate::instance::memory::{MAX_PAGES, Memory, MemoryError, RESERVED, WASM_PAGE, reservation64};
 use crate::instance::stack::WasmStack;
+use crate::os::machine;
 use crate::program::Program;
 use dunlin_format::context::{ContextHeader, TableEntry};
 use dunlin_format::module::{self, ConstExpr};
 use dunlin_format::types::{ValType, Value};
 use dunlin_interface::options::{DEFAULT_STACK_SIZE, Options};
+use dunlin_migrate::transfer::LinearMemories;
 
 /// The most elements a table may have, as in wasmtime.
 pub const MAX_TABLE: u64 = 10_000_000;
@@ -25,7 +24,7 @@ pub const MAX_TABLE: u64 = 10_000_000;
 /// Size of a table's element in bytes.
 const ELEMENT: u64 = size_of::<TableEntry>() as u64;
 
-/// What the user allows a program.
+/// The memory that the user allows a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Size of the WebAssembly stack in bytes.
@@ -63,25 +62,31 @@ pub enum InstanceError {
     },
 }
 
+impl LinearMemories for Instance {
+    fn bytes_mut(&mut self, memory: u32) -> Option<&mut [u8]> {
+        self.memory_at_mut(memory).map(Memory::bytes_mut)
+    }
+}
+
 /// An instance. Compiled code knows it by its context pointer.
 #[derive(Debug)]
 pub struct Instance {
-    /// What it is an instance of.
+    /// The program that it is an instance of.
     pub program: &'static Program,
     /// Context and linear memory 0.
     pub memory: Memory,
     /// Linear memories from 1 on.
     pub more: Vec<Memory>,
-    /// Where its frames live.
+    /// The stack of its frames.
     pub stack: WasmStack,
     /// Its tables. The context holds their addresses and lengths: [`Instance::write_table`] after every change of
     /// those.
     tables: Vec<Vec<TableEntry>>,
     /// Exceptions that references may refer to.
     pub exceptions: Exceptions,
-    /// Which element segments were dropped.
+    /// For each element segment: was it dropped?
     pub dropped_elements: Vec<bool>,
-    /// Which data segments were dropped.
+    /// For each data segment: was it dropped?
     pub dropped_data: Vec<bool>,
     /// The most of each memory, in bytes: the lesser of the module's and the machine's limit.
     max_memory: Vec<u64>,
@@ -166,7 +171,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Its tables' elements.
+    /// The elements of every table.
     pub fn tables(&self) -> &[Vec<TableEntry>] {
         &self.tables
     }
@@ -201,6 +206,7 @@ impl Instance {
     }
 
     fn write_header(&mut self, leave: u64) {
+        let (memmove, memset) = machine::memory_routines();
         let header = ContextHeader {
             runtime: 0,
             host_sp: 0,
@@ -208,8 +214,8 @@ impl Instance {
             functions: self.program.function_table(),
             reserved64: 0,
             leave,
-            memmove: libc::memmove as *const () as u64,
-            memset: libc::memset as *const () as u64,
+            memmove,
+            memset,
             memory_size: 0,
             poll: 0,
             reserved: 0,
@@ -304,13 +310,13 @@ impl Instance {
         self.memories().map(Memory::size).sum()
     }
 
-    /// What the user's limit counts, in bytes: linear memories, tables, and exceptions.
+    /// Bytes that count for the user's limit: those of linear memories, tables, and exceptions.
     pub fn used(&self) -> u64 {
         let elements: usize = self.tables.iter().map(Vec::len).sum();
         self.memory_size() + elements as u64 * ELEMENT + self.exceptions.size()
     }
 
-    /// May it use this many bytes more?
+    /// Refuses to let it use this many bytes more than now, if the user's limit doesn't allow that.
     pub(crate) fn allow(&self, more: u64) -> Result<(), InstanceError> {
         let (needed, limit) = (self.used().saturating_add(more), self.allowed);
         match more > 0 && needed > limit {

@@ -1,12 +1,13 @@
 //! The WebAssembly stack: where frames of compiled code live, apart from the host's stack, with a guard below it.
 
 use crate::instance::memory::MemoryError;
-use crate::instance::space::Space;
+use crate::os::machine;
+use crate::os::space::Space;
 use std::ops::Range;
 
 /// Size of the guard below a stack, in bytes. No frame of compiled code is larger, so a function that doesn't fit
 /// always touches it.
-pub const GUARD: usize = 16 << 20;
+const GUARD: usize = 16 << 20;
 
 /// A stack for compiled code. Grows down from [`WasmStack::top`].
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub struct WasmStack {
 impl WasmStack {
     /// Maps a stack of at least this many usable bytes.
     pub fn new(size: usize) -> Result<WasmStack, MemoryError> {
-        let size = size.next_multiple_of(rustix::param::page_size());
+        let size = size.next_multiple_of(machine::page_size());
         let len = GUARD + size;
         let mut space = Space::reserve(len)
             .map_err(|e| MemoryError::Reserve(len as u64, e))?
@@ -34,12 +35,7 @@ impl WasmStack {
         (self.space.start().addr() + GUARD + self.size) as u64
     }
 
-    /// Its usable size in bytes.
-    pub fn size(&self) -> usize {
-        self.size
-    }
-
-    /// Its usable addresses.
+    /// The addresses of its usable bytes.
     pub fn usable(&self) -> Range<u64> {
         self.top() - self.size as u64..self.top()
     }
@@ -49,13 +45,13 @@ impl WasmStack {
         self.space.start().addr() as u64..(self.space.start().addr() + GUARD) as u64
     }
 
-    /// Its usable bytes, lowest address first. No compiled code may be running on it.
+    /// The usable bytes, lowest address first. No compiled code may be running on it.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the range is mapped readable; the program is stopped while `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.space.start().wrapping_add(GUARD), self.size) }
     }
 
-    /// Its usable bytes, lowest address first. No compiled code may be running on it.
+    /// The usable bytes, lowest address first. No compiled code may be running on it.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the range is mapped read-write; the program is stopped while `self` is borrowed.
         unsafe { std::slice::from_raw_parts_mut(self.space.start().wrapping_add(GUARD), self.size) }
@@ -69,7 +65,7 @@ mod tests {
     #[test]
     fn has_the_size_asked_for_above_its_guard() {
         let mut stack = WasmStack::new(100_000).unwrap();
-        assert!((100_000..100_000 + (64 << 10)).contains(&stack.size()));
+        assert!((100_000..100_000 + (64 << 10)).contains(&stack.bytes().len()));
         assert_eq!(stack.guard().end, stack.usable().start);
         assert_eq!(stack.usable().end, stack.top());
         assert_eq!(stack.guard().end - stack.guard().start, GUARD as u64);

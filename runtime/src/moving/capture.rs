@@ -1,13 +1,13 @@
-//! From a stopped program to its uniform state, and to a snapshot.
+//! From a stopped program to its uniform state, and from there to a sink: a snapshot file, or another.
 
 use crate::engine::running::Running;
 use crate::instance::memory::{Memory, WASM_PAGE};
-use crate::instance::residency;
 use dunlin_format::types::NULL_REF;
 use dunlin_migrate::frames::{self, FrameError};
-use dunlin_migrate::snapshot::{self, Snapshot, SnapshotError, WriteStats, replace};
+use dunlin_migrate::snapshot::{Snapshot, SnapshotError, SnapshotSink, WriteStats, replace};
 use dunlin_migrate::state::wasi::WasiState;
 use dunlin_migrate::state::{MemoryState, State, TableState};
+use dunlin_migrate::transfer::{AtRest, Contents, FirstOf, MemoryAtRest, NoContents, Sink};
 use dunlin_migrate::validate::validate;
 use std::fs::File;
 use std::io::{self, Write};
@@ -35,7 +35,8 @@ pub fn capture(running: &Running) -> Result<State, CaptureError> {
     state(running, running.wasi.capture()?)
 }
 
-/// The state without what can't move, and what can't: for a question, not for a snapshot.
+/// The state without what can't move, and the obstacles: for answering whether the program could move, not for a
+/// snapshot.
 pub fn examine(running: &Running) -> Result<(State, Vec<crate::wasi::Obstacle>), CaptureError> {
     let (wasi, obstacles) = running.wasi.examine();
     Ok((state(running, wasi)?, obstacles))
@@ -74,33 +75,47 @@ fn state(running: &Running, wasi: WasiState) -> Result<State, CaptureError> {
     })
 }
 
-/// All that stands in the way of moving the program now; empty if nothing does. Nothing is paused or read for long:
-/// this may be asked at any migration point, and again.
-pub fn obstacles(running: &Running) -> Vec<crate::wasi::Obstacle> {
-    running.wasi.obstacles()
-}
-
-/// What a checkpoint amounted to.
+/// What a snapshot that was written amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Captured {
-    /// Frames of the stack.
+    /// Number of frames on the stack.
     pub frames: u64,
-    /// What was written.
+    /// Sizes of what was written.
     pub stats: WriteStats,
 }
 
-/// Writes a snapshot of a program that is stopped at a migration point.
-pub fn write_to(running: &Running, out: &mut impl Write) -> Result<Captured, CaptureError> {
-    let state = capture(running)?;
-    Ok(write_state(running, &state, out)?)
+/// The linear memories of a program at rest, and which of their pages may hold something.
+pub fn memories(running: &Running) -> Vec<MemoryAtRest<'_>> {
+    let at_rest = |memory| MemoryAtRest {
+        bytes: Memory::bytes(memory),
+        touched: memory.touched(),
+    };
+    running.instance.memories().map(at_rest).collect()
 }
 
-/// Whoever asked for a snapshot.
+/// Hands a program that is stopped at a migration point to a sink. `state` is what [`capture`] found there; of its
+/// carried contents, those in `read` were read already.
+pub fn hand_over<S: Sink>(
+    running: &Running,
+    state: &State,
+    read: &dyn Contents,
+    sink: &mut S,
+) -> Result<S::Taken, S::Error> {
+    let own = running.wasi.contents(&state.wasi);
+    let places: [&dyn Contents; 2] = [read, &own];
+    sink.take(&AtRest {
+        state,
+        memories: &memories(running),
+        contents: &FirstOf(&places),
+    })
+}
+
+/// The party that asked for a snapshot.
 pub trait Asker {
-    /// Doesn't wait for it any more.
+    /// Tells whether nobody waits for the snapshot any more: then writing it stops.
     fn is_gone(&self) -> bool;
 
-    /// Learns that it is there; `false` if that didn't reach them.
+    /// Tells the party that the snapshot is there; `false` if that can't be told, and then it is taken back.
     fn told(&self, done: &Captured) -> bool;
 }
 
@@ -128,20 +143,23 @@ pub fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<C
             asker,
             since: 0,
         };
-        let written = write_state(running, &state, &mut out);
+        let written = hand_over(running, &state, &NoContents, &mut SnapshotSink::whole(&mut out));
         if asker.is_gone() {
             return Err(SnapshotError::GivenUp);
         }
-        let written = written?;
+        let stats = written?;
         let again = Snapshot::open(&*file).map_err(|e| SnapshotError::Unusable(e.to_string()))?;
         check(running, again.into_parts().0)?;
-        Ok(written)
+        Ok(Captured {
+            frames: state.frames.len() as u64,
+            stats,
+        })
     };
     Ok(replace(path, write, |done| asker.told(done))?)
 }
 
-/// Would this program accept the state? Whatever only the receiver knows (its grants, its files, its memory) is not
-/// asked.
+/// Refuses a state that this program would not accept elsewhere. What only the receiver knows (its grants, its files,
+/// its memory) isn't considered.
 pub fn check(running: &Running, mut state: State) -> Result<(), SnapshotError> {
     let program = running.instance.program;
     let validated = validate(&mut state, &program.module, &program.maps);
@@ -175,39 +193,4 @@ impl<W: Write> Write for Patient<'_, W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-}
-
-/// The linear memories of a program at rest, and which of their pages may hold something.
-pub struct Memories<'a> {
-    /// Their bytes.
-    pub bytes: Vec<&'a [u8]>,
-    touched: Vec<Option<Vec<bool>>>,
-}
-
-impl<'a> Memories<'a> {
-    /// Those of a program.
-    pub fn of(running: &'a Running) -> Memories<'a> {
-        let all = || running.instance.memories();
-        Memories {
-            bytes: all().map(Memory::bytes).collect(),
-            touched: all().map(residency::touched).collect(),
-        }
-    }
-
-    /// May the page of a memory hold something else than zeros?
-    pub fn may_be_used(&self, memory: u32, page: u64) -> bool {
-        let touched = self.touched.get(memory as usize).and_then(Option::as_ref);
-        touched.and_then(|t| t.get(page as usize)).is_none_or(|&t| t)
-    }
-}
-
-fn write_state(running: &Running, state: &State, out: &mut impl Write) -> Result<Captured, SnapshotError> {
-    let memories = Memories::of(running);
-    let may_be_used = |memory, page| memories.may_be_used(memory, page);
-    let contents = running.wasi.contents(&state.wasi);
-    let stats = snapshot::write_with(out, state, &memories.bytes, &may_be_used, &contents)?;
-    Ok(Captured {
-        frames: state.frames.len() as u64,
-        stats,
-    })
 }

@@ -1,7 +1,7 @@
-//! From the running program to a snapshot and back, and what stands in the way.
+//! From the running program to a sink, and from a state and a source of pages back; what stands in the way.
 
-pub mod capture;
-pub mod obstacles;
-pub mod pages;
-pub mod resume;
+pub(crate) mod capture;
+pub(crate) mod obstacles;
+pub(crate) mod pages;
+pub(crate) mod resume;
 pub mod rollback;

@@ -2,18 +2,20 @@
 
 use crate::engine::running::Running;
 use crate::instance::InstanceError;
-use crate::instance::memory::{Memory, MemoryError, WASM_PAGE};
-use crate::instance::residency;
+use crate::instance::memory::{MemoryError, WASM_PAGE};
+use crate::moving::capture;
 use crate::moving::resume::ResumeError;
+use crate::os::files::no_descriptors;
 use crate::wasi::{Obstacle, RestoreError, RestoreProblem, WasiError};
 use dunlin_interface::machine;
 use dunlin_migrate::preflight::{Finding, Needs, Target};
+use dunlin_migrate::transfer::MemoryAtRest;
 use std::path::Path;
 
 /// What keeps a running program from being checkpointed to a file (or, without one, from being moved at all), and what
 /// it needs elsewhere, as far as that can be told.
 pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option<Needs>) {
-    let (state, obstacles) = match crate::moving::capture::examine(running) {
+    let (state, obstacles) = match capture::examine(running) {
         Ok(examined) => examined,
         Err(e) => {
             return (
@@ -23,11 +25,8 @@ pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option
         }
     };
     let mut found: Vec<Finding> = obstacles.iter().map(of_obstacle).collect();
-    let touched = |memory: &Memory| {
-        let touched = residency::touched(memory).map(|t| t.iter().filter(|&&t| t).count() as u64 * WASM_PAGE);
-        touched.unwrap_or(memory.size()).min(memory.size())
-    };
-    let mut used = running.instance.memories().map(touched).sum::<u64>();
+    let memories = capture::memories(running);
+    let mut used = memories.iter().map(|m| m.pages_touched() * WASM_PAGE).sum::<u64>();
     // Everything but the pages; frames and tables take some ten bytes for each value.
     let values: usize = state.frames.iter().map(|f| 4 + f.values.len()).sum();
     let elements: usize = state.tables.iter().map(|t| t.elements.len()).sum();
@@ -46,12 +45,7 @@ pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option
     }
     if room.is_some_and(|room| room < used.saturating_add(rest)) {
         // Only now is it worth reading all of it: touched pages may be zero again.
-        let zero = |page: &&[u8]| page.iter().all(|&b| b == 0);
-        let pages = running
-            .instance
-            .memories()
-            .flat_map(|m| m.bytes().chunks(WASM_PAGE as usize));
-        used = pages.filter(|p| !zero(p)).count() as u64 * WASM_PAGE;
+        used = memories.iter().flat_map(MemoryAtRest::pages).count() as u64 * WASM_PAGE;
     }
     let needs = Needs::of(&state, used, used.saturating_add(rest), false);
     let here = Target {
@@ -101,7 +95,6 @@ pub fn of_refusal(e: &ResumeError) -> Vec<Finding> {
 }
 
 fn of_problem(problem: &RestoreProblem) -> Finding {
-    let no_descriptors = |error: &std::io::Error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     let (kind, fix) = match problem {
         RestoreProblem::Descriptors { .. } => ("descriptor", "raise the limit of descriptors (ulimit -n)"),
         RestoreProblem::Grant(WasiError::Grant { error, .. } | WasiError::Listen { error, .. })

@@ -1,14 +1,15 @@
-//! From a snapshot's stored pages to the memories of an instance: large parts are mapped, the rest is read, all of it
-//! is checked.
+//! A snapshot file and its bases as a source of pages: large parts are mapped, the rest is read, all of it is checked.
 
 use crate::instance::Instance;
-use crate::instance::detach::Leases;
 use crate::instance::memory::{Memory, MemoryError};
-use crate::moving::resume::Source;
-use dunlin_migrate::snapshot::{PAGE_SIZE, PageRun, Snapshot, SnapshotError};
-use rustix::fs::{SeekFrom, seek};
+use crate::moving::resume::ResumeError;
+use crate::os::files::{is_hole, open_regular};
+use crate::os::lease::Leases;
+use dunlin_migrate::snapshot::{Origin, PAGE_SIZE, PageRun, Snapshot, SnapshotError};
+use dunlin_migrate::transfer::PageSource;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 
 /// The most parts of a memory that are mapped. A process may have some 65000 mappings; an incremental snapshot can have
 /// as many runs.
@@ -26,10 +27,48 @@ const CHUNK_PAGES: usize = 4;
 /// CRC-32 of a page of zeros.
 const ZERO_CRC: u32 = 0xd797_8eeb;
 
+/// Opens a snapshot file, and those beside it that it takes pages from, and reads all of it but the memory's pages.
+pub fn open(path: &Path) -> Result<Snapshot<File>, ResumeError> {
+    let mut snapshot = Snapshot::open(open_regular(path).map_err(ResumeError::Open)?)?;
+    snapshot.attach_all(|name| open_regular(&path.with_file_name(name)))?;
+    Ok(snapshot)
+}
+
+/// The stored pages of a snapshot file and its bases; each is compared with its CRC-32.
+#[derive(Debug)]
+pub struct FilePages<'a> {
+    snapshot: &'a Snapshot<File>,
+    /// On what is mapped: the pages stay as they were checked as long as these are held.
+    leases: Leases,
+}
+
+impl<'a> FilePages<'a> {
+    /// The pages of a snapshot whose bases are attached.
+    pub fn of(snapshot: &'a Snapshot<File>) -> FilePages<'a> {
+        FilePages {
+            snapshot,
+            leases: Leases::default(),
+        }
+    }
+}
+
+impl PageSource<Instance> for FilePages<'_> {
+    type Error = SnapshotError;
+
+    fn fill(&mut self, instance: &mut Instance) -> Result<(), SnapshotError> {
+        fill(instance, self.snapshot, &mut self.leases)
+    }
+
+    fn go_on(self, instance: &Instance) {
+        let mapped = instance.memories().flat_map(Memory::mapped_addresses);
+        self.leases.keep(mapped.collect());
+    }
+}
+
 /// Where a run's pages come from, and go to.
-struct Piece<'a, R> {
+struct Piece<'a> {
     run: PageRun<'a>,
-    from: &'a R,
+    from: &'a File,
     place: Place<'a>,
     /// Parts of the file may take no room on the disk.
     sparse: bool,
@@ -44,14 +83,11 @@ enum Place<'a> {
     Nowhere,
 }
 
-/// Fills the memories of an instance, which have the sizes of the snapshot's state and hold only zeros. Returns the
-/// leases on what was mapped; the pages stay as they were checked as long as those are held.
-pub fn fill<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>) -> Result<Leases, SnapshotError> {
-    let mut leases = Leases::default();
+fn fill(instance: &mut Instance, snapshot: &Snapshot<File>, leases: &mut Leases) -> Result<(), SnapshotError> {
     let files = files(snapshot)?;
     let total: u64 = snapshot.runs().map(|run| run.count).sum();
-    let mapped = |file: &Option<(&R, bool)>| match file {
-        Some((reader, false)) if total > FEW_PAGES => reader.file().is_some_and(|file| leases.take(file)),
+    let mapped = |file: &Option<(&File, bool)>| match file {
+        Some((file, false)) if total > FEW_PAGES => leases.take(file),
         _ => false,
     };
     let mapped: Vec<bool> = files.iter().map(mapped).collect();
@@ -62,7 +98,7 @@ pub fn fill<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>) -> Resul
         let mut runs: Vec<PageRun<'_>> = snapshot.runs().filter(|run| run.memory == index).collect();
         runs.sort_unstable_by_key(|run| run.first);
         let map = |run: &PageRun<'_>| match files.get(run.file as usize) {
-            Some(Some((reader, _))) if mapped[run.file as usize] => map(memory, *reader, run),
+            Some(Some((file, _))) if mapped[run.file as usize] => map(memory, file, run),
             _ => Ok(false),
         };
         let done: Vec<bool> = runs.iter().map(map).collect::<Result<_, _>>()?;
@@ -81,19 +117,19 @@ pub fn fill<R: Source>(instance: &mut Instance, snapshot: &Snapshot<R>) -> Resul
         }
         check(pieces)?;
     }
-    Ok(leases)
+    Ok(())
 }
 
 /// Checks all pages, and keeps none of them.
-pub fn verify<R: Source>(snapshot: &Snapshot<R>) -> Result<(), SnapshotError> {
+pub fn verify(snapshot: &Snapshot<File>) -> Result<(), SnapshotError> {
     let files = files(snapshot)?;
     let pieces = snapshot.runs().map(|run| piece(&files, run, Place::Nowhere));
     check(pieces.collect::<Result<_, _>>()?)
 }
 
 /// The snapshot's own file and its bases, by number, those that pages lie in; and which of them are sparse.
-fn files<R: Source>(snapshot: &Snapshot<R>) -> Result<Vec<Option<(&R, bool)>>, SnapshotError> {
-    let mut files: Vec<Option<(&R, bool)>> = vec![None; snapshot.bases().len() + 1];
+fn files(snapshot: &Snapshot<File>) -> Result<Vec<Option<(&File, bool)>>, SnapshotError> {
+    let mut files: Vec<Option<(&File, bool)>> = vec![None; snapshot.bases().len() + 1];
     for run in snapshot.runs() {
         if let Some(file @ None) = files.get_mut(run.file as usize) {
             let reader = snapshot.reader_of(&run)?;
@@ -103,11 +139,11 @@ fn files<R: Source>(snapshot: &Snapshot<R>) -> Result<Vec<Option<(&R, bool)>>, S
     Ok(files)
 }
 
-fn piece<'a, R>(
-    files: &[Option<(&'a R, bool)>],
+fn piece<'a>(
+    files: &[Option<(&'a File, bool)>],
     run: PageRun<'a>,
     place: Place<'a>,
-) -> Result<Piece<'a, R>, SnapshotError> {
+) -> Result<Piece<'a>, SnapshotError> {
     let found = files.get(run.file as usize).copied().flatten();
     let (from, sparse) = found.ok_or(SnapshotError::Damaged("a page lies in no file"))?;
     Ok(Piece {
@@ -119,10 +155,10 @@ fn piece<'a, R>(
 }
 
 /// Maps a run; `false` if that isn't possible.
-fn map<R: Source>(memory: &mut Memory, from: &R, run: &PageRun<'_>) -> Result<bool, SnapshotError> {
-    let Some(file) = from.file().filter(|_| memory.mapped().len() < MAX_MAPPINGS) else {
+fn map(memory: &mut Memory, file: &File, run: &PageRun<'_>) -> Result<bool, SnapshotError> {
+    if memory.mapped().len() >= MAX_MAPPINGS {
         return Ok(false);
-    };
+    }
     match memory.map_file(file, run.offset, run.first.saturating_mul(PAGE_SIZE as u64), run.len()) {
         Ok(mapped) => Ok(mapped),
         // A file system that can't map.
@@ -132,7 +168,7 @@ fn map<R: Source>(memory: &mut Memory, from: &R, run: &PageRun<'_>) -> Result<bo
 }
 
 /// Reads and checks pages; with several threads if there are many.
-fn check<R: Source>(pieces: Vec<Piece<'_, R>>) -> Result<(), SnapshotError> {
+fn check(pieces: Vec<Piece<'_>>) -> Result<(), SnapshotError> {
     let total: usize = pieces.iter().map(|piece| piece.run.crcs.len()).sum();
     let useful = total / PAGES_PER_THREAD;
     // Asking for the number of processors costs more than checking a few pages.
@@ -162,12 +198,12 @@ fn check<R: Source>(pieces: Vec<Piece<'_, R>>) -> Result<(), SnapshotError> {
     })
 }
 
-impl<'a, R: Source> Piece<'a, R> {
+impl<'a> Piece<'a> {
     /// Cuts it into pieces of at most `pages` pages.
-    fn split(self, pages: usize) -> Vec<Piece<'a, R>> {
+    fn split(self, pages: usize) -> Vec<Piece<'a>> {
         let (run, from, sparse) = (self.run, self.from, self.sparse);
         let mut place = self.place;
-        let runs = parts(run, pages);
+        let runs = run.parts(pages);
         runs.map(|run| {
             let len = run.len() as usize;
             let this = match std::mem::replace(&mut place, Place::Nowhere) {
@@ -195,12 +231,10 @@ impl<'a, R: Source> Piece<'a, R> {
 
     /// Reads it, if it is to be read, and checks it.
     fn check(self) -> Result<(), SnapshotError> {
-        let (from, file) = (self.from, self.from.file().filter(|_| self.sparse));
+        let (from, sparse) = (self.from, self.sparse);
         let read = |run: &PageRun<'_>, bytes: &mut [u8]| {
             // Where the file has a hole, so has the memory.
-            if let Some(file) = file
-                && is_hole(file, run)
-            {
+            if sparse && is_hole(from, run.offset..run.offset + run.len()) {
                 let wrong = run.crcs.iter().position(|&crc| crc != ZERO_CRC);
                 return wrong.map_or(Ok(()), |n| {
                     Err(SnapshotError::PageChecksum {
@@ -209,11 +243,11 @@ impl<'a, R: Source> Piece<'a, R> {
                     })
                 });
             }
-            let read = from.read_at(bytes, run.offset);
+            let read = Origin::read_at(from, bytes, run.offset);
             read.map_err(SnapshotError::io("read a page of the snapshot"))?;
             run.verify(bytes)
         };
-        let mut runs = parts(self.run, CHUNK_PAGES);
+        let mut runs = self.run.parts(CHUNK_PAGES);
         match self.place {
             Place::Mapped(bytes) => self.run.verify(bytes),
             Place::Read(bytes) => runs
@@ -227,33 +261,9 @@ impl<'a, R: Source> Piece<'a, R> {
     }
 }
 
-/// Cuts a run into runs of at most `pages` pages.
-fn parts<'a>(run: PageRun<'a>, pages: usize) -> impl Iterator<Item = PageRun<'a>> + use<'a> {
-    run.crcs.chunks(pages).enumerate().map(move |(n, crcs)| {
-        let before = (n * pages) as u64;
-        PageRun {
-            first: run.first + before,
-            count: crcs.len() as u64,
-            offset: run.offset + before * PAGE_SIZE as u64,
-            crcs,
-            ..run
-        }
-    })
-}
-
-/// Is there nothing on the disk of a run's bytes?
-fn is_hole(file: &File, run: &PageRun<'_>) -> bool {
-    match seek(file, SeekFrom::Data(run.offset)) {
-        Ok(data) => data >= run.offset + run.len(),
-        // Nothing behind it either.
-        Err(e) => e == rustix::io::Errno::NXIO,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dunlin_migrate::snapshot::Origin;
 
     #[test]
     fn a_hole_has_the_checksum_of_zeros() {
@@ -270,8 +280,8 @@ mod tests {
         run.verify(&zeros).unwrap();
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 20).unwrap();
-        assert!(file.is_sparse() && is_hole(&file, &run));
+        assert!(file.is_sparse() && is_hole(&file, 0..run.len()));
         std::os::unix::fs::FileExt::write_all_at(&file, b"x", PAGE_SIZE as u64 - 1).unwrap();
-        assert!(!is_hole(&file, &run));
+        assert!(!is_hole(&file, 0..run.len()));
     }
 }

@@ -1,29 +1,26 @@
-//! From a snapshot to a program that can go on, in this order, so that a refusal costs as little as it can: whose it
-//! is, its state against the module and the frame maps, its frames on this architecture, the directories that it needs,
-//! its pages; then the files are taken back to where they were, and opened.
+//! From a state and a source of pages to a program that can go on, in this order, so that a refusal costs as little as
+//! it can: whose it is, its state against the module and the frame maps, its frames on this architecture, the
+//! directories that it needs, its pages; then the files are taken back to where they were, and opened.
+//!
+//! Whether all of that lies in a snapshot file or comes otherwise is not known here: see [`dunlin_migrate::transfer`].
 
-use crate::engine::arch;
+use crate::engine;
 use crate::engine::running::Running;
 use crate::instance::exceptions::Exceptions;
-use crate::instance::memory::{Memory, WASM_PAGE};
+use crate::instance::memory::WASM_PAGE;
 use crate::instance::{Instance, InstanceError, Limits};
 use crate::journal::BackError;
-use crate::moving::pages;
 use crate::program::Program;
 use crate::wasi::{RestoreError, RestoreProblem, Wasi};
 use dunlin_format::module::ModuleHash;
 use dunlin_format::point::{PointKind, Slot};
 use dunlin_interface::options::WasiConfig;
-use dunlin_migrate::frames::{Entry, FrameError, rebuild};
-use dunlin_migrate::snapshot::{Contents, Origin, Snapshot, SnapshotError};
-use dunlin_migrate::state::files::{Chunk, ContentHash};
+use dunlin_migrate::frames::{FrameError, rebuild};
+use dunlin_migrate::snapshot::SnapshotError;
 use dunlin_migrate::state::{Invocation, MemoryState, State, TableState};
+use dunlin_migrate::transfer::{Contents, PageSource};
 use dunlin_migrate::validate::{StateError, validate};
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Cursor, Write};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::io;
 
 /// Why a snapshot was refused.
 #[derive(Debug, thiserror::Error)]
@@ -37,21 +34,21 @@ pub enum ResumeError {
     /// It is another program's.
     #[error("it is a snapshot of another program (module {found:.16}..., this one is {own:.16}...)")]
     OtherProgram {
-        /// Whose it is.
+        /// Hash of the snapshot's module, in hexadecimal.
         found: String,
-        /// Whose this executable is.
+        /// Hash of this executable's module, in hexadecimal.
         own: String,
     },
     /// This executable has no migration points.
     #[error("this executable was built with --no-migration and can't resume anything; build it again without")]
     NotMigratable,
-    /// It says what can't be.
+    /// The state contradicts the module.
     #[error(transparent)]
     State(#[from] StateError),
     /// Its frames can't be rebuilt here.
     #[error(transparent)]
     Frames(#[from] FrameError),
-    /// It needs more than there is.
+    /// Memory that it needs can't be had.
     #[error(transparent)]
     Instance(#[from] InstanceError),
     /// It refers to host resources that can't be had.
@@ -63,15 +60,15 @@ pub enum ResumeError {
     /// The program's arguments on the command line aren't the snapshot's.
     #[error("its program was started with other arguments: {snapshot}; now given: {given}")]
     Arguments {
-        /// In the snapshot.
+        /// The arguments in the snapshot.
         snapshot: String,
-        /// On the command line.
+        /// The arguments on the command line.
         given: String,
     },
 }
 
 impl ResumeError {
-    /// Is the file damaged or gone, so that an earlier one may do?
+    /// Tells whether the file is damaged or gone, so that an earlier snapshot may do.
     pub fn is_damage(&self) -> bool {
         match self {
             ResumeError::Open(_) => true,
@@ -83,87 +80,6 @@ impl ResumeError {
             _ => false,
         }
     }
-}
-
-/// Where the bytes of a snapshot are.
-pub trait Source: Origin + Sync {
-    /// Fills a buffer with the bytes at an offset.
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
-
-    /// The file itself, if there is one.
-    fn file(&self) -> Option<&File>;
-}
-
-impl Source for File {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read_exact_at(buffer, offset)
-    }
-
-    fn file(&self) -> Option<&File> {
-        Some(self)
-    }
-}
-
-impl Source for Cursor<Vec<u8>> {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let end = offset.checked_add(buffer.len() as u64);
-        let bytes = end.and_then(|end| self.get_ref().get(offset as usize..end as usize));
-        buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn file(&self) -> Option<&File> {
-        None
-    }
-}
-
-/// The carried contents of a snapshot.
-struct Carried<'a, R> {
-    places: HashMap<ContentHash, (&'a R, u64)>,
-}
-
-impl<'a, R> Carried<'a, R> {
-    fn of(snapshot: &'a Snapshot<R>) -> Carried<'a, R> {
-        let wanted = snapshot.state().wasi.files.chunks.iter().map(|c| c.hash);
-        let places = snapshot.content_places();
-        Carried {
-            places: wanted.filter_map(|hash| Some((hash, *places.get(&hash)?))).collect(),
-        }
-    }
-}
-
-impl<R: Source> Contents for Carried<'_, R> {
-    fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
-        let Some(&(reader, offset)) = self.places.get(&chunk.hash) else {
-            return Ok(false);
-        };
-        let mut buffer = vec![0; chunk.len.min(1 << 18) as usize];
-        let mut done = 0;
-        while done < chunk.len {
-            let part = &mut buffer[..(chunk.len - done).min(1 << 18) as usize];
-            reader.read_at(part, offset + done)?;
-            out.write_all(part)?;
-            done += part.len() as u64;
-        }
-        Ok(true)
-    }
-}
-
-/// Opens a snapshot file, and those beside it that it takes pages from, and reads all of it but the memory's pages.
-pub fn open(path: &Path) -> Result<Snapshot<File>, ResumeError> {
-    let mut snapshot = Snapshot::open(open_file(path).map_err(ResumeError::Open)?)?;
-    snapshot.attach_all(|name| open_file(&path.with_file_name(name)))?;
-    Ok(snapshot)
-}
-
-fn open_file(path: &Path) -> io::Result<File> {
-    // Not blocking on a pipe that someone has put there.
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    Ok(file)
 }
 
 /// Refuses a snapshot of another program.
@@ -184,17 +100,22 @@ pub fn check_program(program: &Program, found: ModuleHash) -> Result<(), ResumeE
 /// An instance to be filled from a snapshot. Frame sizes differ between architectures, so its stack is half as large
 /// again: what fitted where the program comes from fits here, however often it moves.
 pub fn shell(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
-    Instance::new(
-        program,
-        &Limits {
-            stack: limits.stack.saturating_add(limits.stack / 2),
-            ..*limits
-        },
-        arch::leave(),
-    )
+    let limits = Limits {
+        stack: limits.stack.saturating_add(limits.stack / 2),
+        ..*limits
+    };
+    engine::new_instance(program, &limits)
 }
 
-/// Fills an instance from a snapshot's state, but for its pages. Returns the imported function whose call was undone,
+/// Accepts a state, and fills an instance from it, but for its pages; see [`fill_instance`].
+fn fill_all_but_pages(instance: &mut Instance, state: &mut State) -> Result<Option<u32>, ResumeError> {
+    let program = instance.program;
+    check_program(program, state.module)?;
+    validate(state, &program.module, &program.maps)?;
+    fill_instance(instance, state)
+}
+
+/// Fills an instance from a validated state, but for its pages. Returns the imported function whose call was undone,
 /// if that is where the program stands; its arguments are in the slots again.
 fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, ResumeError> {
     // Every field by name: a new one must not be left out here.
@@ -223,12 +144,7 @@ fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, 
     let invoked = invoked.unwrap_or(outermost.func);
     let trampoline = program.trampoline(invoked).ok_or(FrameError::NoFunction(invoked))?;
     // The frames first: they are what can fail here and not where the snapshot was made.
-    let entry = Entry {
-        top: instance.stack.top(),
-        enter_return: arch::enter_return(),
-        trampoline,
-        ctx: instance.ctx().addr() as u64,
-    };
+    let entry = engine::entry(instance, trampoline);
     let base = instance.stack.usable().start;
     let leave_fp = rebuild(&program.maps, base, instance.stack.bytes_mut(), &entry, frames)?;
     instance.set_leave_fp(leave_fp);
@@ -261,11 +177,11 @@ fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, 
 /// A program restored from a snapshot.
 #[derive(Debug)]
 pub struct Restored {
-    /// Its WebAssembly side.
+    /// The WebAssembly side.
     pub instance: Instance,
-    /// Its host side.
+    /// The host side.
     pub wasi: Wasi,
-    /// What the host had called.
+    /// The function that the host had called.
     pub invocation: Invocation,
     /// The imported function whose call was undone, if that is where it stands.
     pub import: Option<u32>,
@@ -273,28 +189,30 @@ pub struct Restored {
     pub args: Vec<String>,
 }
 
-/// Restores a program into a `shell`, from a snapshot of this program (see [`check_program`]). Before anything of its
-/// host side is put back, `before_files` brings the files to where they were, and says whether it has done so for all
-/// of them.
-pub fn restore<R: Source>(
+/// Restores a program into a `shell`: from the state of this program (see [`check_program`]), its pages, and the
+/// contents of its carried files. Before anything of its host side is put back, `before_files` brings the files to
+/// where they were, and says whether it has done so for all of them.
+pub fn restore<S>(
     shell: Instance,
-    snapshot: &Snapshot<R>,
+    mut state: State,
+    mut pages: S,
+    contents: &dyn Contents,
     config: &WasiConfig,
     before_files: impl FnOnce() -> Result<bool, BackError>,
-) -> Result<Restored, ResumeError> {
+) -> Result<Restored, ResumeError>
+where
+    S: PageSource<Instance>,
+    ResumeError: From<S::Error>,
+{
     let mut instance = shell;
-    let program = instance.program;
-    check_program(program, snapshot.header().module)?;
-    let mut state = snapshot.state().clone();
-    validate(&mut state, &program.module, &program.maps)?;
-    let import = fill_instance(&mut instance, &state)?;
+    let import = fill_all_but_pages(&mut instance, &mut state)?;
     // A refusal costs no page.
     Wasi::check_grants(&state.wasi, config)?;
-    let leases = pages::fill(&mut instance, snapshot)?;
+    pages.fill(&mut instance)?;
     let back = before_files()?;
     let config = &WasiConfig { back, ..config.clone() };
-    let wasi = Wasi::restore_with(&state.wasi, config, &Carried::of(snapshot))?;
-    leases.keep(instance.memories().flat_map(Memory::mapped_addresses).collect());
+    let wasi = Wasi::restore_with(&state.wasi, config, contents)?;
+    pages.go_on(&instance);
     Ok(Restored {
         instance,
         wasi,
@@ -304,51 +222,51 @@ pub fn restore<R: Source>(
     })
 }
 
-/// Everything for which [`restore`] would refuse a snapshot of this program, not only the first thing. Damaged pages
-/// are only found if `all_pages` are to be read, which takes as long as that takes.
-pub fn problems<R: Source>(
+/// As [`restore`], into the shell that `running` has in place of an instance.
+pub(crate) fn refill<S>(
+    running: &mut Running,
+    mut state: State,
+    mut pages: S,
+    contents: &dyn Contents,
+) -> Result<(), ResumeError>
+where
+    S: PageSource<Instance>,
+    ResumeError: From<S::Error>,
+{
+    // The import that was about to be called is called by the dispatcher that is under way.
+    fill_all_but_pages(&mut running.instance, &mut state)?;
+    pages.fill(&mut running.instance)?;
+    running.wasi = Wasi::restore_with(&state.wasi, &running.setup.config, contents)?;
+    pages.go_on(&running.instance);
+    running.invocation = state.invocation;
+    Ok(())
+}
+
+/// Everything for which [`restore`] would refuse a state of this program, not only the first thing. `verify` says what
+/// is wrong with its pages, if that is to be found out, too; it isn't asked about a state that can't be.
+pub fn problems(
     program: &'static Program,
-    snapshot: &Snapshot<R>,
+    mut state: State,
+    contents: &dyn Contents,
     limits: &Limits,
     config: &WasiConfig,
-    all_pages: bool,
+    verify: impl FnOnce() -> Result<(), ResumeError>,
 ) -> Vec<ResumeError> {
     let mut found = Vec::new();
-    let mut state = snapshot.state().clone();
     match validate(&mut state, &program.module, &program.maps) {
         // What can't be is not tried.
-        Err(e) => found.push(e.into()),
+        Err(e) => return vec![e.into()],
         Ok(()) => match shell(program, limits) {
             Err(e) => found.push(e.into()),
             Ok(mut instance) => found.extend(fill_instance(&mut instance, &state).err()),
         },
     }
-    if !found.iter().any(|e| matches!(e, ResumeError::State(_))) {
-        if all_pages {
-            found.extend(pages::verify(snapshot).err().map(ResumeError::from));
-        }
-        let problems = Wasi::restore_problems(&state.wasi, config, &Carried::of(snapshot));
-        if !problems.is_empty() {
-            found.push(RestoreError(problems).into());
-        }
+    found.extend(verify().err());
+    let problems = Wasi::restore_problems(&state.wasi, config, contents);
+    if !problems.is_empty() {
+        found.push(RestoreError(problems).into());
     }
     found
-}
-
-/// Fills the shell that `running` has in place of an instance, and its host side, from a snapshot's bytes.
-pub(crate) fn refill(running: &mut Running, bytes: Vec<u8>) -> Result<(), ResumeError> {
-    let snapshot = Snapshot::open(Cursor::new(bytes))?;
-    let program = running.instance.program;
-    check_program(program, snapshot.header().module)?;
-    let mut state = snapshot.state().clone();
-    validate(&mut state, &program.module, &program.maps)?;
-    // The import that was about to be called is called by the dispatcher that is under way.
-    fill_instance(&mut running.instance, &state)?;
-    // Nothing of it is mapped: it is no file.
-    pages::fill(&mut running.instance, &snapshot)?;
-    running.wasi = Wasi::restore_with(&state.wasi, &running.setup.config, &Carried::of(&snapshot))?;
-    running.invocation = state.invocation;
-    Ok(())
 }
 
 /// Refuses arguments on the command line that aren't the snapshot's. `given` are those after `argv[0]`.

@@ -9,10 +9,10 @@ use dunlin_interface::options::{Grant, WasiConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a program goes on from, as journals name it.
+/// The place that a program goes on from, as journals name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
-    /// Its beginning.
+    /// The program's beginning.
     Beginning,
     /// A snapshot in the journals' own directory, by its number.
     Own(u64),
@@ -25,9 +25,9 @@ pub enum From {
 pub struct Rollback {
     /// Where journals lie: beside the program's own snapshots.
     pub directory: PathBuf,
-    /// Whose they are.
+    /// Hash of the module of the program that they belong to.
     pub module: ModuleHash,
-    /// Is each record on the disk before what it protects?
+    /// With `--durable`: each record is on the disk before the change that it undoes.
     pub durable: bool,
 }
 

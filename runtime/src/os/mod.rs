@@ -1,7 +1,10 @@
-//! What is asked of the operating system, other than files for the program: signals, processes, wake-ups, standard
-//! error.
+//! What is asked of the operating system, other than files for the program ([`crate::wasi`], [`crate::journal`]):
+//! signals and faults, processes, wake-ups, mappings, what the machine is. Nothing else of the runtime asks it by
+//! itself; another operating system is another folder beside `linux/`, with the same modules.
 
-pub mod fork;
-pub mod messages;
+mod linux;
+pub(crate) mod messages;
 pub mod request;
-pub mod signals;
+
+pub use linux::fork;
+pub(crate) use linux::{event, faults, files, lease, machine, registers, residency, signals, space};

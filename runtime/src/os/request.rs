@@ -4,8 +4,9 @@
 //! and the dispatcher sees [`Wake::pending`]. [`Wake::raise`] sets all three with nothing but atomics and one `write`,
 //! so that a signal handler may call it.
 
+use super::event::Event;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::ptr::null_mut;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::SeqCst};
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::SeqCst};
 /// The pending-request flag, in the three forms in which it is looked at.
 #[derive(Debug)]
 pub struct Wake {
-    event: OwnedFd,
+    event: Event,
     pending: AtomicBool,
     /// The poll word of the context in use, or null while there is none.
     poll: AtomicPtr<AtomicU32>,
@@ -26,10 +27,8 @@ pub struct Wake {
 impl Wake {
     /// A wake with nothing pending and no poll word.
     pub fn new() -> io::Result<Wake> {
-        use rustix::event::{EventfdFlags, eventfd};
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Wake {
-            event,
+            event: Event::new()?,
             pending: AtomicBool::new(false),
             poll: AtomicPtr::new(null_mut()),
             always: AtomicBool::new(false),
@@ -39,10 +38,10 @@ impl Wake {
 
     /// A descriptor that is readable while a request is pending. Wait on it beside one's own; don't read from it.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
+        self.event.fd()
     }
 
-    /// Is a request pending?
+    /// Tells whether a request is pending.
     pub fn pending(&self) -> bool {
         self.pending.load(SeqCst)
     }
@@ -57,8 +56,7 @@ impl Wake {
     /// Raises a request on the thread that runs the program; async-signal-safe.
     pub fn raise_in_handler(&self) {
         self.pending.store(true, SeqCst);
-        // The counter can't overflow in practice, and if it did the descriptor would be readable all the same.
-        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+        self.event.set();
         let poll = self.poll.load(SeqCst);
         if !poll.is_null() {
             // SAFETY: a non-null poll word is mapped: `detach` runs on this same thread, or is kept out by `guard`.
@@ -69,7 +67,7 @@ impl Wake {
     /// Takes the request back: it is being served. What is raised from now on is a new request.
     pub fn clear(&self) {
         self.pending.store(false, SeqCst);
-        let _ = rustix::io::read(&self.event, &mut [0u8; 8]);
+        self.event.reset();
         self.set_poll();
         // A request raised between the store and the read lost its event, but not its flag.
         if self.pending() {

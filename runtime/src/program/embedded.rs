@@ -5,10 +5,10 @@
 //! the real bytes to the file and points the two program headers at them, so an image's size is that of its segment,
 //! not of the section.
 
+use crate::os::machine::load_segment;
 use dunlin_format::arch::Arch;
 use dunlin_format::image::{Image, ImageError, META_ADDR, TEXT_ADDR};
 use std::arch::global_asm;
-use std::ops::Range;
 
 global_asm!(
     ".pushsection .dunlin.meta, \"aR\", %progbits",
@@ -35,17 +35,10 @@ unsafe extern "C" {
 /// The program in this executable.
 #[derive(Clone, Copy, Debug)]
 pub struct Embedded {
-    /// Its metadata.
+    /// The metadata of its image.
     pub image: Image<'static>,
-    /// Where its code lies.
-    pub text: Text,
-}
-
-/// The addresses of a program's code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Text {
-    start: u64,
-    len: u64,
+    /// The address of its code.
+    pub text_start: u64,
 }
 
 /// Why this executable has no program to run.
@@ -67,24 +60,6 @@ pub enum EmbeddedError {
     },
 }
 
-impl Text {
-    /// The address of a byte of the text.
-    pub fn address(&self, offset: u32) -> u64 {
-        self.start + u64::from(offset)
-    }
-
-    /// The offset of an address in the text, if it lies there.
-    pub fn offset(&self, address: u64) -> Option<u32> {
-        let offset = address.checked_sub(self.start).filter(|&o| o < self.len)?;
-        u32::try_from(offset).ok()
-    }
-
-    /// Its first address.
-    pub fn start(&self) -> u64 {
-        self.start
-    }
-}
-
 /// Finds and checks the program in this executable. Costs the image's header and section table only.
 pub fn load() -> Result<Embedded, EmbeddedError> {
     // In a test harness the sections are not placed; then there is no image either.
@@ -93,7 +68,7 @@ pub fn load() -> Result<Embedded, EmbeddedError> {
     if !placed {
         return Err(ImageError::NoImage.into());
     }
-    let (Some(meta), Some(text)) = (segment(META_ADDR), segment(TEXT_ADDR)) else {
+    let (Some(meta), Some(text)) = (load_segment(META_ADDR), load_segment(TEXT_ADDR)) else {
         return Err(ImageError::NoImage.into());
     };
     // SAFETY: a read-only load segment of this executable covers the range and stays mapped for the life of the
@@ -112,33 +87,8 @@ pub fn load() -> Result<Embedded, EmbeddedError> {
     }
     Ok(Embedded {
         image,
-        text: Text {
-            start: text.start,
-            len: image.text_len(),
-        },
+        text_start: text.start,
     })
-}
-
-/// The addresses of the load segment that begins at `address`, from the program headers the kernel passed on.
-fn segment(address: u64) -> Option<Range<u64>> {
-    // SAFETY: `getauxval` has no preconditions.
-    let (at, count, size) = unsafe {
-        (
-            libc::getauxval(libc::AT_PHDR),
-            libc::getauxval(libc::AT_PHNUM),
-            libc::getauxval(libc::AT_PHENT),
-        )
-    };
-    if at == 0 || size as usize != size_of::<libc::Elf64_Phdr>() {
-        return None;
-    }
-    // SAFETY: the kernel says that this many program headers of this size are mapped at `at`; they are never written
-    // to.
-    let headers = unsafe { std::slice::from_raw_parts(at as *const libc::Elf64_Phdr, count as usize) };
-    let header = headers
-        .iter()
-        .find(|h| h.p_type == libc::PT_LOAD && h.p_vaddr == address)?;
-    Some(address..address.checked_add(header.p_memsz)?)
 }
 
 #[cfg(test)]
@@ -162,19 +112,5 @@ mod tests {
                 "{section} is not at {address:#x} in image-sections.ld"
             );
         }
-    }
-
-    #[test]
-    fn text_offsets() {
-        let text = Text { start: 0x1000, len: 16 };
-        assert_eq!(
-            (
-                text.address(15),
-                text.offset(0x100f),
-                text.offset(0x1010),
-                text.offset(0xfff)
-            ),
-            (0x100f, Some(15), None, None)
-        );
     }
 }

@@ -12,10 +12,10 @@ use dunlin_format::types::{NULL_REF, Value};
 use dunlin_migrate::frames::{FrameError, FrameMaps, TraceFrame};
 use dunlin_migrate::printable;
 
-/// What an executable runs.
+/// The program of this executable.
 #[derive(Debug)]
 pub struct Program {
-    /// Its metadata and code.
+    /// The image's metadata, and where its code lies.
     pub embedded: Embedded,
     /// The module.
     pub module: ModuleInfo,
@@ -55,7 +55,8 @@ impl Program {
         let image = &embedded.image;
         let module = image.module()?;
         let (functions, types) = (module.funcs.len() as u32, module.types.len() as u32);
-        let maps = FrameMaps::new(image.points()?, image.code()?, embedded.text.start(), functions, types)?;
+        let (points, code, shape) = (image.points()?, image.code()?, image.arch().frame_shape());
+        let maps = FrameMaps::new(points, code, shape, embedded.text_start, functions, types)?;
         let imports = host::resolve(&module)?;
         let layout = ContextLayout::new(&module);
         let is_memory = |e: &&Export| e.kind == ExportKind::Memory && e.name == "memory";
@@ -76,7 +77,7 @@ impl Program {
         Ok(program)
     }
 
-    /// Its metadata.
+    /// The image's metadata.
     pub fn image(&self) -> &Image<'static> {
         &self.embedded.image
     }

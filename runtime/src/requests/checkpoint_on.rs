@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
 
-/// What the handler tells.
+/// Where the handler notes the signal; null before [`install`].
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(null_mut());
 
 /// Makes the given signals ask for a checkpoint. Called on the thread that runs the program; all others block signals.
@@ -18,11 +18,7 @@ pub fn install(options: &Options, shared: &'static Shared) -> io::Result<()> {
     SHARED.store(std::ptr::from_ref(shared).cast_mut(), SeqCst);
     for signal in &options.checkpoint_on {
         // Blocking calls wait on the request as well, so restarting them is right.
-        signals::handle(
-            signal.number(),
-            on_signal as *const () as usize,
-            libc::SA_ONSTACK | libc::SA_RESTART,
-        )?;
+        signals::handle_and_go_on(signal.number(), on_signal)?;
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 //! (messages: [`dunlin_migrate::control`]). Whatever goes wrong here is never fatal to the program: then it just can't
 //! be reached.
 
+use crate::os::files::may_pass;
+use crate::os::machine::is_strangers;
 use crate::os::signals::with_signals_blocked;
 use crate::requests::shared::{Job, Shared, Task, send};
 use dunlin_interface::meeting::bind;
@@ -40,7 +42,7 @@ enum Socket {
     Gone,
 }
 
-/// What the control thread and its owner know of the socket.
+/// The socket's life, shared by the control thread and its owner.
 #[derive(Debug, Default)]
 struct State {
     socket: Mutex<Socket>,
@@ -97,7 +99,7 @@ fn create(state: &State) -> Option<UnixListener> {
                 *socket = Socket::At(path);
                 return Some(listener);
             }
-            Err(e) if passes(&e) => {
+            Err(e) if may_pass(&e) => {
                 let waited = state
                     .gone
                     .wait_timeout_while(socket, pause, |s| matches!(s, Socket::Coming));
@@ -111,19 +113,6 @@ fn create(state: &State) -> Option<UnixListener> {
             Err(_) => return None,
         }
     }
-}
-
-/// Is it an error that may pass: no descriptors, no memory, no room?
-fn passes(e: &io::Error) -> bool {
-    let transient = [
-        libc::EMFILE,
-        libc::ENFILE,
-        libc::ENOMEM,
-        libc::ENOBUFS,
-        libc::ENOSPC,
-        libc::EDQUOT,
-    ];
-    e.raw_os_error().is_some_and(|code| transient.contains(&code))
 }
 
 fn listen(listener: &UnixListener, shared: &'static Shared) {
@@ -144,11 +133,7 @@ fn answer(mut stream: UnixStream, shared: &'static Shared) -> io::Result<()> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     // The directory is private already; this also holds if someone opens it up.
-    let own = rustix::process::getuid();
-    if let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream)
-        && peer.uid != own
-        && !peer.uid.is_root()
-    {
+    if is_strangers(&stream) {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let mut line = String::new();

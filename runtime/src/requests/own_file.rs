@@ -4,11 +4,12 @@
 //! file (by an exported `DUNLIN_OPTS`, say) don't replace each other's snapshots. What is in the file when the program
 //! goes on from somewhere else, or what someone else has put there since, is another run's, and is not replaced either.
 
+use crate::os::files::open_lock;
 use dunlin_interface::options::Options;
 use dunlin_migrate::snapshot::SnapshotError;
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ pub enum OwnFileError {
     Failed(PathBuf, io::Error),
 }
 
-/// Which file lies under a name: a snapshot that is written anew is another one.
+/// The identity of the file under a name: a snapshot that is written anew is another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -51,7 +52,7 @@ impl Identity {
         }
     }
 
-    /// What is there; `None` if nothing is.
+    /// The identity of the file at a path; `None` if there is none.
     fn at(path: &Path) -> io::Result<Option<Identity>> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(Identity::of(&metadata))),
@@ -61,7 +62,7 @@ impl Identity {
     }
 }
 
-/// See the module.
+/// The file of `--checkpoint-to`, while this process holds its lock.
 #[derive(Debug)]
 pub struct OwnFile {
     path: PathBuf,
@@ -120,7 +121,7 @@ impl OwnFile {
         Ok(written)
     }
 
-    /// Is there nothing, or this run's own snapshot?
+    /// Tells whether there is nothing, or this run's own snapshot.
     fn is_own(&self) -> bool {
         match Identity::at(&self.path) {
             Ok(None) => true,
@@ -155,7 +156,7 @@ impl Drop for OwnFile {
     }
 }
 
-/// Is it this file that lies there?
+/// Tells whether it is this very file that lies at the path.
 fn is_at(file: &File, path: &Path) -> bool {
     let place = |m: Metadata| (m.dev(), m.ino());
     let (held, there) = (file.metadata().map(place), fs::symlink_metadata(path).map(place));
@@ -178,10 +179,7 @@ fn lock(path: &Path) -> Result<(PathBuf, File), OwnFileError> {
     let lock = directory.canonicalize().map_err(failed)?.join(name);
     let begun = Instant::now();
     loop {
-        let mut options = OpenOptions::new();
-        let options = options.create(true).truncate(false).write(true).mode(0o600);
-        let options = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        let file = options.open(&lock).map_err(failed)?;
+        let file = open_lock(&lock).map_err(failed)?;
         match file.try_lock() {
             // Its last holder may have removed it between the two steps.
             Ok(()) if is_at(&file, &lock) => return Ok((lock, file)),

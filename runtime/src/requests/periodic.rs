@@ -6,20 +6,19 @@
 //! refuses to fork, the program's thread writes by itself.
 
 use crate::engine::running::Running;
-use crate::instance::detach;
 use crate::journal::Base;
-use crate::moving::capture::{self, CaptureError, Memories};
-use crate::os::fork::{Child, fork};
+use crate::moving::capture::{self, CaptureError};
+use crate::os::fork::{self, Child, Pid};
+use crate::os::lease;
 use crate::os::messages::complain;
 use crate::os::signals::with_signals_blocked;
 use crate::requests::shared::Shared;
 use dunlin_format::module::ModuleHash;
 use dunlin_migrate::control::Periodic;
-use dunlin_migrate::snapshot::{Contents, FirstOf, SnapshotError};
+use dunlin_migrate::snapshot::{Contents, NoContents, SnapshotError};
 use dunlin_migrate::state::State;
 use dunlin_migrate::state::files::ByHash;
-use dunlin_migrate::store::{Store, Written};
-use rustix::process::{Pid, Signal};
+use dunlin_migrate::store::{Numbered, Store, Written};
 use serde_json::{Value as Json, json};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,7 +32,7 @@ const THREAD_STACK: usize = 128 << 10;
 /// waits until they are written.
 const KEPT: u64 = 64 << 20;
 
-/// Whose turn it is.
+/// The stage of a periodic snapshot; says whose turn it is.
 #[derive(Debug, Default)]
 enum Turn {
     /// Nothing is due.
@@ -198,7 +197,7 @@ impl Saver {
                 let new = running.wasi.new_contents(&state.wasi, &progress.known, KEPT);
                 let new = new.ok().flatten();
                 let write = || self.write(running, &state, number, base.as_deref(), new.as_ref());
-                match new.is_some().then(|| fork(detach::is_holding(), || send(write()))) {
+                match new.is_some().then(|| fork::fork(lease::is_holding(), || send(write()))) {
                     Some(Ok(child)) => Turn::Copied(child),
                     // Too much for memory, or no copy can be made: the program waits until it is written.
                     Some(Err(_)) | None => {
@@ -229,17 +228,16 @@ impl Saver {
         new: Option<&ByHash<Vec<u8>>>,
     ) -> Result<Written, SnapshotError> {
         capture::check(running, state.clone())?;
-        let memories = Memories::of(running);
-        let may_be_used = |memory, page| memories.may_be_used(memory, page);
-        let (none, contents) = (ByHash::default(), running.wasi.contents(&state.wasi));
-        let places: [&dyn Contents; 2] = [new.unwrap_or(&none), &contents];
-        let contents = FirstOf(&places);
         if running.wasi.durable() {
             // What the snapshot says of files must not be on the disk before they are.
             running.wasi.sync_files();
         }
-        self.store
-            .write(number, base, state, &memories.bytes, &may_be_used, &contents)
+        let read: &dyn Contents = match new {
+            Some(new) => new,
+            None => &NoContents,
+        };
+        let store = &self.store;
+        capture::hand_over(running, state, read, &mut Numbered { store, number, base })
     }
 
     /// What the program changes from now on is undone in going back to the snapshot of this number, which is about to
@@ -301,10 +299,10 @@ impl Saver {
     pub fn stop(&self, module: ModuleHash, ended: bool) {
         let mut progress = self.lock();
         progress.over = true;
-        if let Turn::Writing(pid) = progress.turn
+        if let Turn::Writing(copy) = progress.turn
             && ended
         {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            fork::kill(copy);
         }
         drop(progress);
         drop(self.settle());
@@ -349,7 +347,7 @@ impl Saver {
     }
 }
 
-/// What the copy tells its parent.
+/// The copy's message to its parent: JSON.
 fn send(written: Result<Written, SnapshotError>) -> Vec<u8> {
     let message = match written {
         Ok(Written { name, stats, oldest }) => {

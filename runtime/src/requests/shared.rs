@@ -1,5 +1,6 @@
 //! What the thread that runs the program shares with the control thread and with signal handlers.
 
+use crate::os::event;
 use crate::os::request::Wake;
 use dunlin_migrate::control::{Info, Periodic, Reply};
 use std::io::{self, Write};
@@ -9,28 +10,28 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-/// What another process can ask the program's thread for.
+/// A task that another process can give the program's thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Could it be moved now?
+    /// Tell what keeps the program from being moved now.
     Check,
-    /// A checkpoint.
+    /// Write a snapshot.
     Checkpoint {
         /// Where the snapshot goes.
         to: PathBuf,
-        /// Go on afterwards?
+        /// The program goes on afterwards; else it ends.
         leave_running: bool,
     },
 }
 
-/// What another process has asked for.
+/// A task, and who waits for it.
 #[derive(Debug)]
 pub struct Job {
-    /// Where the reply goes.
+    /// The connection that the reply goes to.
     pub stream: UnixStream,
-    /// What is to be done.
+    /// The task.
     pub task: Task,
-    /// When it was asked for.
+    /// The time at which it was asked for.
     pub asked: Instant,
 }
 
@@ -45,12 +46,9 @@ impl Job {
         send(&mut &self.stream, reply)
     }
 
-    /// Has the requester hung up?
+    /// Tells whether the requester has hung up.
     pub fn abandoned(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut fds = [PollFd::new(&self.stream, PollFlags::empty())];
-        let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        polled.is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+        event::hung_up(&self.stream)
     }
 }
 
@@ -61,7 +59,7 @@ pub fn send(stream: &mut impl Write, reply: &Reply) -> io::Result<()> {
     stream.write_all(&line)
 }
 
-/// See the module.
+/// Requests on their way to the program's thread, and what it tells about itself.
 #[derive(Debug)]
 pub struct Shared {
     /// The pending-request flag.
@@ -80,7 +78,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Nothing asked for, nothing known.
+    /// Without requests, and without [`Shared::info`].
     pub fn new() -> io::Result<Shared> {
         Ok(Shared {
             wake: Wake::new()?,
@@ -100,7 +98,7 @@ impl Shared {
         self.wake.raise_in_handler();
     }
 
-    /// Did a signal arrive since this was last asked?
+    /// Tells whether a signal arrived since the last call.
     pub fn take_signal(&self) -> bool {
         self.signalled.swap(false, SeqCst)
     }
@@ -111,7 +109,7 @@ impl Shared {
         self.wake.raise();
     }
 
-    /// Has a periodic snapshot become due since this was last asked?
+    /// Tells whether a periodic snapshot has become due since the last call.
     pub fn take_tick(&self) -> bool {
         self.due.swap(false, SeqCst)
     }
@@ -127,7 +125,7 @@ impl Shared {
         self.wake.raise();
     }
 
-    /// What was asked for since this was last asked, oldest first.
+    /// The jobs that came since the last call, oldest first.
     pub fn take_jobs(&self) -> Vec<Job> {
         std::mem::take(&mut lock(&self.jobs))
     }
@@ -142,7 +140,7 @@ impl Shared {
         *lock(&self.info) = Some(info);
     }
 
-    /// Who the program is, now.
+    /// The program's description, as of now; `None` while it starts.
     pub fn info(&self) -> Option<Info> {
         let uptime_seconds = self.started.elapsed().as_secs();
         let memory_bytes = self.memory_size.load(SeqCst);

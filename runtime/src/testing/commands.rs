@@ -23,8 +23,8 @@
 //!
 //! With `--resume` the first reply is that of the command during which the snapshot was made.
 
-use crate::engine::host_calls::show;
 use crate::engine::running::{Enter, Running};
+use crate::engine::show;
 use crate::instance::Instance;
 use crate::instance::instantiate::instantiate;
 use crate::instance::memory::{Memory, WASM_PAGE};

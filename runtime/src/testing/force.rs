@@ -12,7 +12,9 @@ use crate::moving::resume::{self, ResumeError};
 use crate::wasi::{Wasi, WasiError};
 use dunlin_interface::exit::{BAD_SNAPSHOT, Ending, Failure};
 use dunlin_interface::options::{OptionError, WasiConfig};
+use dunlin_migrate::snapshot::{NoContents, ReadPages, Snapshot, SnapshotError, SnapshotSink, Stored};
 use std::ffi::OsString;
+use std::io::Cursor;
 
 /// The environment variable that turns on migration in place.
 pub const FORCE_VARIABLE: &str = "DUNLIN_FORCE_MIGRATE";
@@ -20,7 +22,7 @@ pub const FORCE_VARIABLE: &str = "DUNLIN_FORCE_MIGRATE";
 /// The environment variable that asks for a checkpoint at a point by number.
 pub const STOP_VARIABLE: &str = "DUNLIN_CHECKPOINT_AT";
 
-/// What the old stack is filled with before it goes away.
+/// The byte that the old stack is filled with before it goes away.
 const GARBAGE: u8 = 0xa5;
 
 /// Counts migration points.
@@ -31,7 +33,7 @@ pub struct Ticks {
     stop_at: Option<u64>,
 }
 
-/// What is due at a migration point.
+/// The action that is due at a migration point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Nothing.
@@ -58,7 +60,7 @@ impl Ticks {
         Ok(Ticks::new(positive(FORCE_VARIABLE)?, positive(STOP_VARIABLE)?))
     }
 
-    /// Must every migration point be reported?
+    /// Tells whether every migration point must be reported.
     pub fn every_point(&self) -> bool {
         self.force.is_some() || self.stop_at.is_some()
     }
@@ -68,7 +70,7 @@ impl Ticks {
         self.passed
     }
 
-    /// Is there a point to stop at?
+    /// Tells whether there is a point to stop at.
     pub fn stops(&self) -> bool {
         self.stop_at.is_some()
     }
@@ -110,6 +112,8 @@ enum ForceError {
     #[error(transparent)]
     Wasi(#[from] WasiError),
     #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
     Resume(#[from] ResumeError),
 }
 
@@ -127,7 +131,8 @@ pub(crate) fn migrate_in_place(running: &mut Running, point: u64) -> Flow {
 
 fn migrate(running: &mut Running) -> Result<(), ForceError> {
     let mut bytes = Vec::new();
-    capture::write_to(running, &mut bytes)?;
+    let state = capture::capture(running)?;
+    capture::hand_over(running, &state, &NoContents, &mut SnapshotSink::whole(&mut bytes))?;
     // The new address space first, so that it can't be the old one.
     let shell = resume::shell(running.instance.program, &running.setup.limits)?;
     let leave_fp = running.instance.leave_fp();
@@ -139,7 +144,9 @@ fn migrate(running: &mut Running) -> Result<(), ForceError> {
     let journal = running.wasi.take_journal();
     // Closes every descriptor of the guest's.
     running.wasi = Wasi::new(&WasiConfig::default())?;
-    resume::refill(running, bytes)?;
+    let snapshot = Snapshot::open(Cursor::new(bytes))?;
+    let (state, contents) = (snapshot.state().clone(), Stored::of(&snapshot));
+    resume::refill(running, state, ReadPages(&snapshot), &contents)?;
     running.wasi.set_journal(journal);
     Ok(())
 }

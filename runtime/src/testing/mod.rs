@@ -1,4 +1,4 @@
-//! What only tests ask for: migration at every Nth point, and exports called as told.
+//! Modes that only tests use: migration at every Nth point, and exports called as told.
 
 pub mod commands;
 pub mod force;

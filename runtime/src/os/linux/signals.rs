@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
 /// Installs a signal handler: the address of an `extern "C"` function that fits `flags`.
-pub fn handle(signal: i32, handler: usize, flags: i32) -> std::io::Result<()> {
+pub(super) fn handle(signal: i32, handler: usize, flags: i32) -> std::io::Result<()> {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: all zeros is a valid `sigaction`.
     let action_ref = unsafe { action.assume_init_mut() };
@@ -16,6 +16,21 @@ pub fn handle(signal: i32, handler: usize, flags: i32) -> std::io::Result<()> {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
     }
+}
+
+/// Makes a function handle a signal, on the signal stack if the thread has one. Calls of the system that it interrupts
+/// go on afterwards. The function is async-signal-safe.
+pub(crate) fn handle_and_go_on(signal: i32, handler: extern "C" fn(i32)) -> std::io::Result<()> {
+    handle(
+        signal,
+        handler as *const () as usize,
+        libc::SA_ONSTACK | libc::SA_RESTART,
+    )
+}
+
+/// Makes a file that grows beyond its limit (`ulimit -f`) an error of whoever writes, not the process's end.
+pub(crate) fn ignore_file_size_limit() -> std::io::Result<()> {
+    handle(libc::SIGXFSZ, libc::SIG_IGN, 0)
 }
 
 /// Runs `f` with every signal blocked; a thread it starts inherits that, so that all signals go to the program's

@@ -4,10 +4,9 @@
 //! a process with threads (allocation is: glibc takes its locks around `fork`), and nothing that another thread may
 //! have held locked.
 
-use crate::os::signals::with_signals_blocked;
-use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, set_parent_process_death_signal, waitpid,
-};
+use super::signals::with_signals_blocked;
+pub use rustix::process::Pid;
+use rustix::process::{Signal, WaitOptions, WaitStatus, getpid, getppid, set_parent_process_death_signal, waitpid};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
@@ -18,7 +17,7 @@ static COPY: AtomicI32 = AtomicI32::new(0);
 
 /// Ends the copy that is at work, if it may be killed (it has memory mapped from a snapshot), and returns when it is
 /// dead; its parent finds out as it would of any other end. For a signal handler.
-pub fn kill_copy() {
+pub(super) fn kill_copy() {
     let pid = COPY.load(SeqCst);
     if pid <= 0 {
         return;
@@ -35,6 +34,11 @@ pub fn kill_copy() {
 
 fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// Ends a copy at once. It must not have been reaped: its number may be another's then.
+pub fn kill(copy: Pid) {
+    let _ = rustix::process::kill_process(copy, Signal::KILL);
 }
 
 /// The copy, as its parent sees it.
@@ -169,7 +173,7 @@ mod tests {
             vec![]
         });
         let mut child = child.unwrap();
-        rustix::process::kill_process(child.pid(), Signal::KILL).unwrap();
+        kill(child.pid());
         assert!(child.result().unwrap().is_empty());
         let error = child.reap().unwrap_err().to_string();
         assert!(error.contains("signal 9"), "{error}");

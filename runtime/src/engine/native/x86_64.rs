@@ -1,9 +1,8 @@
-//! x86-64, System V ABI.
+//! The thunks of x86-64, System V ABI.
 
 use crate::engine::dispatch::dispatch;
 use dunlin_format::context::{OFF_HOST_SP, OFF_WASM_FP};
 use std::arch::global_asm;
-use std::ops::Range;
 
 // Callee-saved: rbx, rbp, r12 to r15. The pad keeps the noted stack pointer a multiple of 16, as calls from it need.
 global_asm!(
@@ -105,59 +104,3 @@ global_asm!(
     ended = const super::ENDED,
     dispatch = sym dispatch,
 );
-
-/// The registers of interrupted code, in a signal handler.
-pub struct Interrupted<'a>(&'a mut libc::ucontext_t);
-
-impl<'a> Interrupted<'a> {
-    /// The registers in a handler's third argument.
-    ///
-    /// # Safety
-    ///
-    /// `context` is that argument, and the handler hasn't returned.
-    pub unsafe fn new(context: *mut libc::c_void) -> Interrupted<'a> {
-        // SAFETY: the kernel passes a valid `ucontext_t` that is the handler's alone.
-        Interrupted(unsafe { &mut *context.cast() })
-    }
-
-    fn get(&self, register: i32) -> u64 {
-        self.0.uc_mcontext.gregs[register as usize] as u64
-    }
-
-    fn set(&mut self, register: i32, value: u64) {
-        self.0.uc_mcontext.gregs[register as usize] = value as i64;
-    }
-
-    /// The program counter: the faulting instruction's address.
-    pub fn pc(&self) -> u64 {
-        self.get(libc::REG_RIP)
-    }
-
-    /// The stack pointer.
-    pub fn sp(&self) -> u64 {
-        self.get(libc::REG_RSP)
-    }
-
-    /// The frame pointer.
-    pub fn fp(&self) -> u64 {
-        self.get(libc::REG_RBP)
-    }
-
-    /// The return address, if the program counter is at a function's first instruction and the stack pointer points
-    /// into `stack`, whose bytes are readable; else 0.
-    pub fn return_address(&self, stack: Range<u64>) -> u64 {
-        let sp = self.sp();
-        if !stack.contains(&sp) || !sp.is_multiple_of(8) {
-            return 0;
-        }
-        // SAFETY: the address lies in the stack, is aligned, and its owner is interrupted.
-        unsafe { (sp as *const u64).read() }
-    }
-
-    /// Goes on, when the handler returns, at the end of `enter`, which returns `status`.
-    pub fn exit(&mut self, host_sp: u64, status: u64) {
-        self.set(libc::REG_RSP, host_sp);
-        self.set(libc::REG_RAX, status);
-        self.set(libc::REG_RIP, super::dunlin_exit as *const () as u64);
-    }
-}

@@ -1,11 +1,12 @@
-//! Which pages of a linear memory have ever been touched: the others are zero, and needn't be read to know it.
+//! Which pages of fresh mappings have ever been touched: the others are zero, and needn't be read to know it.
 //!
 //! The kernel tells in `/proc/self/pagemap`. It is believed only after a probe: where addresses aren't what they seem
 //! (emulators), or the file can't be read, every page counts as touched.
 
-use crate::instance::memory::{Memory, WASM_PAGE};
-use crate::instance::space::Space;
+use super::machine;
+use super::space::Space;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
@@ -28,7 +29,7 @@ fn page_map() -> Option<&'static File> {
 
 /// Does the map tell which pages of a fresh range were touched?
 fn probe(map: &File) -> Option<()> {
-    let page = rustix::param::page_size();
+    let page = machine::page_size();
     let mut space = Space::reserve(PROBE * page).ok()?;
     space.allow(0..PROBE * page).ok()?;
     let address = space.start().addr() as u64;
@@ -48,7 +49,7 @@ fn probe(map: &File) -> Option<()> {
 
 /// For each of the machine's pages from an address on: does it hold something?
 fn read(map: &File, address: u64, held: &mut [bool]) -> Option<()> {
-    let page = rustix::param::page_size() as u64;
+    let page = machine::page_size() as u64;
     let mut buffer = [0; 1 << 14];
     let mut at = address / page * ENTRY as u64;
     for chunk in held.chunks_mut(buffer.len() / ENTRY) {
@@ -62,40 +63,20 @@ fn read(map: &File, address: u64, held: &mut [bool]) -> Option<()> {
     Some(())
 }
 
-/// For each WebAssembly page of a memory: may it hold anything but zeros? `None` if that can't be told.
-pub fn touched(memory: &Memory) -> Option<Vec<bool>> {
+/// For each of the machine's pages in a range of this process, whose ends are multiples of its page size: was it ever
+/// touched? A mapped file's pages hold its bytes before they are. `None` if that can't be told.
+pub(crate) fn touched(range: Range<u64>) -> Option<Vec<bool>> {
     let map = page_map()?;
-    let page = rustix::param::page_size() as u64;
-    let mut held = vec![false; usize::try_from(memory.size() / page).ok()?];
-    read(map, memory.base().addr() as u64, &mut held)?;
-    let per_page = (WASM_PAGE / page) as usize;
-    let mut touched: Vec<bool> = held.chunks(per_page).map(|pages| pages.contains(&true)).collect();
-    // A mapped file's pages hold its bytes before they are touched.
-    for range in memory.mapped() {
-        touched[(range.start / WASM_PAGE) as usize..range.end.div_ceil(WASM_PAGE) as usize].fill(true);
-    }
-    Some(touched)
+    let pages = (range.end - range.start) / machine::page_size() as u64;
+    let mut held = vec![false; usize::try_from(pages).ok()?];
+    read(map, range.start, &mut held)?;
+    Some(held)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
-
-    #[test]
-    fn touched_and_mapped_pages_are_told_from_others() {
-        let mut memory = Memory::reserve(1, crate::instance::memory::RESERVED).unwrap();
-        memory.grow_to(6 * WASM_PAGE).unwrap();
-        memory.bytes_mut()[WASM_PAGE as usize] = 0;
-        memory.bytes_mut()[4 * WASM_PAGE as usize - 1] = 1;
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&vec![5; WASM_PAGE as usize]).unwrap();
-        assert!(memory.map_file(&file, 0, 4 * WASM_PAGE, WASM_PAGE).unwrap());
-        // Where there is no page map (or an emulator), nothing is claimed.
-        if let Some(touched) = touched(&memory) {
-            assert_eq!(touched, [false, true, false, true, true, false]);
-        }
-    }
 
     #[test]
     fn a_map_that_lies_is_not_believed() {

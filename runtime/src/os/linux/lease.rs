@@ -11,8 +11,7 @@
 //! any more: then nobody knows what the copy is of, and the program ends with an error. It can't have gone on with a
 //! changed memory before that: the signal comes first, also if the program was stopped or frozen meanwhile.
 
-use crate::os::fork;
-use crate::os::signals;
+use super::{fork, signals};
 use dunlin_interface::exit::FAILED;
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags, mmap_anonymous, mremap_fixed, munmap};
 use std::fs::File;
@@ -26,10 +25,10 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
 /// of others can be changed from elsewhere: by another machine, or below an overlay.
 const LOCAL: [u64; 5] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0xF2F5_2010];
 
-/// Someone waits for a lease, or has waited.
+/// Set once someone has waited for a lease.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// What is mapped, and the leases that it is mapped under. Whoever takes it out sees to it.
+/// The mapped ranges and their leases, or null. Whoever swaps the pointer out gives the leases back.
 static HELD: AtomicPtr<Held> = AtomicPtr::new(null_mut());
 
 #[derive(Debug)]
@@ -41,7 +40,7 @@ struct Held {
 
 /// Files that nobody can change, because this process has leases on them.
 #[derive(Debug, Default)]
-pub struct Leases(Vec<File>);
+pub(crate) struct Leases(Vec<File>);
 
 impl Leases {
     /// Takes a lease on a file; `false` if it can't be had, or doesn't mean what it should.
@@ -56,11 +55,7 @@ impl Leases {
         let file = file.try_clone()?;
         // Before there is a lease that someone could wait for: by default the signal would end the process. For good:
         // it may come late.
-        signals::handle(
-            libc::SIGIO,
-            on_break as *const () as usize,
-            libc::SA_ONSTACK | libc::SA_RESTART,
-        )?;
+        signals::handle_and_go_on(libc::SIGIO, on_break)?;
         if !lease(&file, libc::F_RDLCK) {
             return Ok(false);
         }
@@ -151,13 +146,13 @@ fn end(why: &str) -> ! {
     unsafe { libc::_exit(FAILED) }
 }
 
-/// Is anything mapped under a lease?
-pub fn is_holding() -> bool {
+/// Tells whether anything is mapped under a lease.
+pub(crate) fn is_holding() -> bool {
     !HELD.load(SeqCst).is_null()
 }
 
 /// Gives the leases back if any of these ranges is mapped under them: they are about to go away.
-pub fn forget(ranges: &[Range<usize>]) {
+pub(crate) fn forget(ranges: &[Range<usize>]) {
     let held = HELD.swap(null_mut(), SeqCst);
     if held.is_null() {
         return;

@@ -1,9 +1,8 @@
-//! AArch64, AAPCS64.
+//! The thunks of AArch64, AAPCS64.
 
 use crate::engine::dispatch::dispatch;
 use dunlin_format::context::{OFF_HOST_SP, OFF_WASM_FP};
 use std::arch::global_asm;
-use std::ops::Range;
 
 // Callee-saved: x19 to x30, and the low halves of v8 to v15.
 global_asm!(
@@ -116,45 +115,3 @@ global_asm!(
     ended = const super::ENDED,
     dispatch = sym dispatch,
 );
-
-/// The registers of interrupted code, in a signal handler.
-pub struct Interrupted<'a>(&'a mut libc::ucontext_t);
-
-impl<'a> Interrupted<'a> {
-    /// The registers in a handler's third argument.
-    ///
-    /// # Safety
-    ///
-    /// `context` is that argument, and the handler hasn't returned.
-    pub unsafe fn new(context: *mut libc::c_void) -> Interrupted<'a> {
-        // SAFETY: the kernel passes a valid `ucontext_t` that is the handler's alone.
-        Interrupted(unsafe { &mut *context.cast() })
-    }
-
-    /// The program counter: the faulting instruction's address.
-    pub fn pc(&self) -> u64 {
-        self.0.uc_mcontext.pc
-    }
-
-    /// The stack pointer.
-    pub fn sp(&self) -> u64 {
-        self.0.uc_mcontext.sp
-    }
-
-    /// The frame pointer.
-    pub fn fp(&self) -> u64 {
-        self.0.uc_mcontext.regs[29]
-    }
-
-    /// The return address, if the program counter is at a function's first instruction.
-    pub fn return_address(&self, _stack: Range<u64>) -> u64 {
-        self.0.uc_mcontext.regs[30]
-    }
-
-    /// Goes on, when the handler returns, at the end of `enter`, which returns `status`.
-    pub fn exit(&mut self, host_sp: u64, status: u64) {
-        self.0.uc_mcontext.sp = host_sp;
-        self.0.uc_mcontext.regs[0] = status;
-        self.0.uc_mcontext.pc = super::dunlin_exit as *const () as u64;
-    }
-}

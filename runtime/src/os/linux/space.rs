@@ -29,7 +29,7 @@ struct Free {
 
 /// A range of address space that belongs to its owner alone.
 #[derive(Debug)]
-pub struct Space {
+pub(crate) struct Space {
     start: *mut u8,
     len: usize,
     /// The smallest range that holds everything made accessible, as offsets.
