@@ -20,6 +20,25 @@ pub enum Request {
         /// Go on running afterwards.
         leave_running: bool,
     },
+    /// Stop, with the state in `state.snap` of a directory, and wait for a [`Verdict`] on the same connection. If that
+    /// ends without one, the transfer's record in the directory decides.
+    HandOver {
+        /// Absolute path of the transfer's directory.
+        place: PathBuf,
+    },
+}
+
+/// What becomes of a program that stands still after [`Request::HandOver`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It goes on here; the answer is [`Reply::GoesOn`].
+    GoOn,
+    /// It runs elsewhere: here it ends, which is the end of the connection.
+    End {
+        /// Where it runs, for a person.
+        peer: String,
+    },
 }
 
 /// What the executable answers.
@@ -32,6 +51,8 @@ pub enum Reply {
     Checkpointed(Checkpointed),
     /// To [`Request::Check`].
     Checked(Checked),
+    /// To [`Verdict::GoOn`].
+    GoesOn,
     /// The request failed; the program runs on as if it had not been asked.
     Failed {
         /// Why, for a person.

@@ -289,6 +289,8 @@ impl Run {
             return Ok((running.serve_more_commands(restored.import, input, output), None));
         }
         let _control = serve(&self.options, &running, self.shared, restored.args)?;
+        crate::os::started::tell()
+            .map_err(|e| Failure::new(FAILED, format!("cannot tell that the program goes on: {e}")))?;
         Ok((running.go_on(restored.import, self.options.invoke.as_deref()), saver))
     }
 

@@ -2,7 +2,9 @@
 
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
-use crate::records::{Place, Shelf, Side, random, remove_if_there, sync_directory, write_durably};
+use crate::records::{
+    EXECUTABLE, Place, RUNNING, STATE, Shelf, Side, random, remove_if_there, sync_directory, write_durably,
+};
 use crate::wire::{About, FileKind, Frame, MOST_DESCRIPTION, Terms, VERSION};
 use dunlin_handover::{
     Action, Encoded, Event, Id, Receiver, ReceiverAction, ReceiverRecord, ReceiverStatus, Report, Run, Settle,
@@ -304,7 +306,7 @@ fn received(result: Result<(), FileError>, what: &str) -> Result<(), Refusal> {
 }
 
 fn executable(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(), Refusal> {
-    let path = open.place.file("exe");
+    let path = open.place.file(EXECUTABLE);
     received(
         files::receive(link, len, &path, 0o700),
         "the executable can't be received",
@@ -314,7 +316,7 @@ fn executable(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result
 }
 
 fn snapshot(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(), Refusal> {
-    let path = open.place.file("state.snap");
+    let path = open.place.file(STATE);
     received(files::receive(link, len, &path, 0o600), "the state can't be received")?;
     let executable = executable_of(open, host).map_err(Refusal::Here)?;
     host.check(&open.about, &executable, &path).map_err(Refusal::Here)?;
@@ -324,7 +326,7 @@ fn snapshot(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(
 
 /// The executable that came, or the one that is here.
 fn executable_of(open: &Open, host: &mut dyn Host) -> Result<PathBuf, String> {
-    let own = open.place.file("exe");
+    let own = open.place.file(EXECUTABLE);
     match own.exists() {
         true => Ok(own),
         false => host
@@ -358,7 +360,7 @@ fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: V
             Action::Run(how) => run(open, link, host, how),
             Action::EndProgram => None,
             Action::DropCopy => {
-                for name in ["state.snap", "exe"] {
+                for name in [STATE, EXECUTABLE] {
                     if let Err(e) = remove_if_there(&open.place.file(name)) {
                         host.tell(&open.about.name, &format!("its copy can't be removed: {e}"));
                     }
@@ -377,7 +379,7 @@ fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: V
         }
     }
     if open.machine.status() == ReceiverStatus::Taken {
-        let own = open.place.file("exe");
+        let own = open.place.file(EXECUTABLE);
         if own.exists() {
             host.keep(&open.about, &own);
         }
@@ -386,7 +388,7 @@ fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: V
 
 fn run(open: &Open, link: Option<&Link>, host: &mut dyn Host, how: Run) -> Option<Event<ToReceiver>> {
     if how == Run::Recover {
-        match crate::records::is_locked(&open.place.file("running")) {
+        match crate::records::is_locked(&open.place.file(RUNNING)) {
             Ok(true) => return Some(Event::Runs),
             Ok(false) if open.anew => {}
             Ok(false) => {

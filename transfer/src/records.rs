@@ -24,12 +24,24 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// The program's whole state, a snapshot.
+pub const STATE: &str = "state.snap";
+
+/// What the sender's process has made and locked while it stands still.
+pub const STANDING: &str = "standing";
+
+/// What the receiver's process holds a lock on.
+pub const RUNNING: &str = "running";
+
+/// The program's executable, if it came with the state.
+pub const EXECUTABLE: &str = "exe";
+
 /// The files of a transfer's directory; the record last, so that what is left after a crash is still known.
 const FILES: [&str; 8] = [
-    "state.snap",
-    "exe",
-    "running",
-    "standing",
+    STATE,
+    EXECUTABLE,
+    RUNNING,
+    STANDING,
     "peer",
     "about",
     "record.new",
@@ -202,6 +214,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Locks a transfer's directory, waiting for whoever works at it.
+    pub fn at(path: &Path) -> io::Result<Place> {
+        Place::lock(path.to_owned())
+    }
+
     fn lock(path: PathBuf) -> io::Result<Place> {
         loop {
             let lock = File::open(&path)?;

@@ -2,7 +2,9 @@
 
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
-use crate::records::{Place, Shelf, Side, is_locked, random, remove_if_there, sync_directory, write_durably};
+use crate::records::{
+    Place, STANDING, STATE, Shelf, Side, is_locked, random, remove_if_there, sync_directory, write_durably,
+};
 use crate::wire::{About, FileKind, Frame, Terms, VERSION};
 use dunlin_format::arch::Arch;
 use dunlin_handover::{
@@ -199,7 +201,7 @@ pub fn settle(
 ) -> io::Result<Option<Outcome>> {
     let Some(record) = place.record::<SenderRecord>()? else {
         // It was never offered, or is over.
-        if !is_locked(&place.file("standing"))? {
+        if !is_locked(&place.file(STANDING))? {
             place.remove()?;
         }
         return Ok(None);
@@ -222,12 +224,12 @@ pub fn settle(
 
 /// What there is of the program whose driver is gone.
 fn found(place: &Place) -> io::Result<Found> {
-    let standing = place.file("standing");
+    let standing = place.file(STANDING);
     // It has never been stopped, or has gone on: then it is as alive as any program.
     if !standing.exists() || is_locked(&standing)? {
         return Ok(Found::Process);
     }
-    let whole = dunlin_migrate::snapshot::open_file(&place.file("state.snap"));
+    let whole = dunlin_migrate::snapshot::open_file(&place.file(STATE));
     let whole = whole.is_ok_and(|mut s| s.verify_pages().is_ok() && s.verify_contents().is_ok());
     Ok(if whole { Found::Copy } else { Found::Nothing })
 }
@@ -310,7 +312,7 @@ impl<'a> Moving<'a> {
         self.moved.before = begun.elapsed();
         let stopping = Instant::now();
         let place = self.place.as_ref().ok_or("the transfer is over")?;
-        let state = place.file("state.snap");
+        let state = place.file(STATE);
         self.program.stop(place)?;
         sync_directory(place.path()).map_err(|e| format!("its state can't be made durable: {e}"))?;
         self.moved.stop = stopping.elapsed();
@@ -465,7 +467,7 @@ impl<'a> Moving<'a> {
                     None
                 }
                 Action::DropCopy => {
-                    let _ = remove_if_there(&place.file("state.snap"));
+                    let _ = remove_if_there(&place.file(STATE));
                     None
                 }
                 Action::Report(report) => {
@@ -493,7 +495,7 @@ impl<'a> Moving<'a> {
         let Some(place) = self.place.take() else {
             return Err(io::Error::other("the transfer's place is gone"));
         };
-        let state = place.file("state.snap");
+        let state = place.file(STATE);
         let why = std::mem::take(&mut self.why);
         Ok(match (status, self.last) {
             (SenderStatus::Over, Some(Report::Moved)) => {
@@ -514,7 +516,7 @@ impl<'a> Moving<'a> {
 /// Waits until a process that stands still has gone on or ended; false if it does neither.
 pub fn has_left(place: &Path) -> io::Result<bool> {
     let deadline = Instant::now() + LEAVING;
-    while is_locked(&place.join("standing"))? {
+    while is_locked(&place.join(STANDING))? {
         if Instant::now() > deadline {
             return Ok(false);
         }

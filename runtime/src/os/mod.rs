@@ -7,4 +7,4 @@ pub(crate) mod messages;
 pub mod request;
 
 pub use linux::fork;
-pub(crate) use linux::{event, faults, files, lease, machine, registers, residency, signals, space};
+pub(crate) use linux::{event, faults, files, lease, machine, registers, residency, signals, space, started};

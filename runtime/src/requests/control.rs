@@ -157,6 +157,16 @@ fn answer(mut stream: UnixStream, shared: &'static Shared) -> io::Result<()> {
                 return Ok(());
             }
         },
+        Ok(Request::HandOver { place }) => match shared.info() {
+            Some(info) if info.migratable && place.is_absolute() => {
+                let task = Task::HandOver { place };
+                shared.ask(Job { stream, task, asked });
+                return Ok(());
+            }
+            Some(info) if !info.migratable => failed("the program was built with --no-migration: it can't be moved"),
+            Some(_) => failed("the transfer's path must be absolute"),
+            None => failed("the program is still starting"),
+        },
         Ok(Request::Check) => match shared.info() {
             Some(info) if info.migratable => {
                 let task = Task::Check;

@@ -2,6 +2,7 @@
 
 pub mod checkpoint_on;
 pub mod control;
+mod hand_over;
 pub mod own_file;
 pub mod periodic;
 pub mod serve;

@@ -4,6 +4,7 @@ use crate::engine::at_point::AtPoint;
 use crate::engine::running::{Flow, Running};
 use crate::moving::capture::{self, Asker, CaptureError, Captured, Itself};
 use crate::moving::obstacles;
+use crate::requests::hand_over::{Standing, Stay};
 use crate::requests::own_file::OwnFile;
 use crate::requests::periodic::Saver;
 use crate::requests::shared::{Job, Shared, Task};
@@ -11,6 +12,7 @@ use crate::testing::force::{self, Due, Ticks};
 use dunlin_interface::exit::{Ending, FAILED, Failure};
 use dunlin_migrate::control::{Checked, Checkpointed, Reply};
 use dunlin_migrate::snapshot::SnapshotError;
+use dunlin_transfer::records::STATE;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -129,13 +131,16 @@ impl Requests {
     /// Serves another process's request; returns the snapshot if the program is to stop.
     fn serve_job(&self, running: &mut Running, job: Job) -> Option<PathBuf> {
         let stop_us = micros(job.asked);
-        let (to, leave_running) = match &job.task {
+        let (to, after) = match &job.task {
             Task::Check => {
                 let (findings, needs) = obstacles::of_running(running, None);
                 job.reply(&Reply::Checked(Checked { findings, needs }));
                 return None;
             }
-            Task::Checkpoint { to, leave_running } => (to.clone(), *leave_running),
+            Task::Checkpoint { to, leave_running } => {
+                (to.clone(), if *leave_running { After::GoOn } else { After::End })
+            }
+            Task::HandOver { place } => (place.join(STATE), After::Stand(place.clone())),
         };
         let (findings, _) = obstacles::of_running(running, Some(&to));
         if !findings.is_empty() {
@@ -144,6 +149,18 @@ impl Requests {
             job.reply(&Reply::Failed { error, findings });
             return None;
         }
+        let standing = match &after {
+            After::Stand(place) => match Standing::begin(place) {
+                Ok(standing) => Some(standing),
+                Err(e) => {
+                    let error = format!("the program can't stand still in {}: {e}", place.display());
+                    let findings = Vec::new();
+                    job.reply(&Reply::Failed { error, findings });
+                    return None;
+                }
+            },
+            After::GoOn | After::End => None,
+        };
         let asker = Waiting {
             job: &job,
             stop_us,
@@ -156,11 +173,19 @@ impl Requests {
                     Some(CheckpointTo::Directory(saver)) => stands_at(running, saver, &to),
                     None => {}
                 }
-                (!leave_running).then_some(to)
+                let stays = match standing {
+                    Some(standing) => standing.wait(&job) == Stay::GoesOn,
+                    None => matches!(after, After::GoOn),
+                };
+                (!stays).then_some(to)
             }
             // Whoever is interrupted has not asked.
-            Err(CaptureError::Snapshot(SnapshotError::GivenUp)) => None,
+            Err(CaptureError::Snapshot(SnapshotError::GivenUp)) => {
+                standing.into_iter().for_each(Standing::abandon);
+                None
+            }
             Err(e) => {
+                standing.into_iter().for_each(Standing::abandon);
                 job.reply(&Reply::Failed {
                     error: e.to_string(),
                     findings: Vec::new(),
@@ -181,6 +206,14 @@ impl Requests {
         };
         running.end(ending)
     }
+}
+
+/// What the program does once its snapshot is written.
+enum After {
+    GoOn,
+    End,
+    /// It stands still in the directory of a transfer.
+    Stand(PathBuf),
 }
 
 /// Tells the journal beside periodic snapshots of one that was written elsewhere.

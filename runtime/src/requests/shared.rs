@@ -22,6 +22,11 @@ pub enum Task {
         /// The program goes on afterwards; else it ends.
         leave_running: bool,
     },
+    /// Standing still, until it is known where the program goes on.
+    HandOver {
+        /// The transfer's directory.
+        place: PathBuf,
+    },
 }
 
 /// A task, and who waits for it.

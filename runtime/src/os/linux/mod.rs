@@ -10,3 +10,4 @@ pub mod registers;
 pub mod residency;
 pub mod signals;
 pub mod space;
+pub mod started;
