@@ -3,7 +3,7 @@
 //! They are declared here once more for `--help`; their meaning and their checks are the runtime's own
 //! ([`dunlin_interface::options`]), so that both ways of giving them are refused or accepted alike.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, usage};
 use clap::Args;
 use dunlin_interface::options::{OPTS_VARIABLE, OptionError, Options};
 use std::env;
@@ -94,7 +94,7 @@ impl Words {
 /// The checked options: those of `DUNLIN_OPTS`, if it is set, then those of the command line.
 pub fn options(start: Option<&StartArgs>, host: &HostArgs, doing: &str) -> Result<Options, Failure> {
     let before = env::var_os(OPTS_VARIABLE).unwrap_or_default();
-    combine(&before, start, host).map_err(|e| Failure::usage(format!("{doing}: {e}")))
+    combine(&before, start, host).map_err(|e| usage(format!("{doing}: {e}")))
 }
 
 fn combine(before: &OsStr, start: Option<&StartArgs>, host: &HostArgs) -> Result<Options, OptionError> {
