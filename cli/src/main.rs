@@ -100,7 +100,7 @@ mod tests {
             };
             let debug = format!("{run:?}");
             assert!(
-                debug.contains(r#"dir: ["."]"#) && debug.contains(r#""--dir", "x"]"#),
+                debug.contains(r#"["--dir=."]"#) && debug.contains(r#""--dir", "x"]"#),
                 "{debug}"
             );
         }

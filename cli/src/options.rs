@@ -1,135 +1,94 @@
-//! The options that `dunlin run` and `dunlin resume` hand on to an executable in `DUNLIN_OPTS`.
+//! The options that `dunlin run`, `resume` and `check` hand on to an executable in `DUNLIN_OPTS`.
 //!
-//! They are declared here once more for `--help`; their meaning and their checks are the runtime's own
-//! ([`dunlin_interface::options`]), so that both ways of giving them are refused or accepted alike.
+//! The table in [`dunlin_interface::options`] has them all; here it becomes arguments of the command line. What they mean
+//! and whether they make sense is decided there, too, so that both ways of giving them are refused or accepted alike.
 
 use crate::failure::{Failure, usage};
-use clap::Args;
-use dunlin_interface::options::{OPTS_VARIABLE, OptionError, Options};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use dunlin_interface::options::{Entry, Group, OPTS_VARIABLE, Options, TABLE};
 use std::env;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsString;
 
-/// What a program is started with; a resumed one has it in its snapshot.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "What the program is given (also in DUNLIN_OPTS)")]
-pub struct StartArgs {
-    /// Set an environment variable of the program, or pass this command's own on; repeatable
-    #[arg(long, value_name = "NAME[=VALUE]")]
-    env: Vec<OsString>,
-    /// The program's argv[0], instead of the name it was built under
-    #[arg(long, value_name = "NAME")]
-    argv0: Option<OsString>,
-    /// Call this export instead of _start; the arguments are its own
-    #[arg(long, value_name = "NAME")]
-    invoke: Option<OsString>,
+/// Run-time options as words, in the order of the command line. `START`: with those that a program is started with.
+#[derive(Clone, Debug, Default)]
+pub struct RunTime<const START: bool>(Vec<OsString>);
+
+/// What a program is started with, and what it may use of this machine.
+pub type StartOptions = RunTime<true>;
+
+/// What a program may use of this machine: a resumed one has the rest in its snapshot.
+pub type HostOptions = RunTime<false>;
+
+impl<const START: bool> RunTime<START> {
+    /// The entries of the table that are taken.
+    fn entries() -> impl Iterator<Item = &'static Entry> {
+        let taken = |e: &&Entry| e.group == Group::Host || (START && e.group == Group::Start);
+        TABLE.iter().filter(taken)
+    }
+
+    /// The checked options: those of `DUNLIN_OPTS`, if it is set, then these.
+    pub fn checked(&self, doing: &str) -> Result<Options, Failure> {
+        let before = env::var_os(OPTS_VARIABLE).unwrap_or_default();
+        Options::parse(&before, self.0.clone()).map_err(|e| usage(format!("{doing}: {e}")))
+    }
 }
 
-/// What a program may use of this machine.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "What the program may use (also in DUNLIN_OPTS)")]
-pub struct HostArgs {
-    /// Grant a directory, under the name GUEST if given; repeatable
-    #[arg(long, value_name = "HOST[::GUEST]")]
-    dir: Vec<OsString>,
-    /// As --dir, and the files the program has open there travel inside its snapshots; repeatable
-    #[arg(long, value_name = "HOST[::GUEST]")]
-    carry: Vec<OsString>,
-    /// As --dir, and all that is in it travels inside the snapshots; repeatable
-    #[arg(long, value_name = "HOST[::GUEST]")]
-    carry_all: Vec<OsString>,
-    /// On resuming, go on though a shared file (of --dir) is not as it was; where files go back with the program, what
-    /// others have changed since is kept under another name
-    #[arg(long)]
-    accept_changed: bool,
-    /// With --checkpoint-every: leave files as they are when the program goes back to a snapshot
-    #[arg(long, conflicts_with = "durable")]
-    no_rollback: bool,
-    /// With --checkpoint-every: make files go back with the program even after a power cut, at the cost of waiting for
-    /// the disk
-    #[arg(long)]
-    durable: bool,
-    /// Let the program accept connections there; repeatable
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    tcplisten: Vec<OsString>,
-    /// Write a snapshot and exit (code 85) when one of these signals arrives, such as TERM or TERM,USR1
-    #[arg(long, value_name = "SIGNAL[,SIGNAL]", requires = "checkpoint_to")]
-    checkpoint_on: Option<OsString>,
-    /// The snapshot that --checkpoint-on writes; if it exists at the start, the program goes on from it. With
-    /// --checkpoint-every: the directory of the snapshots, made if missing; the program goes on from the newest one
-    /// that is sound
-    #[arg(long, value_name = "FILE|DIR")]
-    checkpoint_to: Option<OsString>,
-    /// Write a snapshot so often, such as 500ms, 30s, 5m or 1h, and run on; only changed memory is stored again
-    #[arg(long, value_name = "TIME", requires = "checkpoint_to")]
-    checkpoint_every: Option<OsString>,
-    /// How many of these snapshots stay, besides earlier ones that they need (default 3)
-    #[arg(long, value_name = "N", requires = "checkpoint_every")]
-    keep: Option<OsString>,
-    /// Size of the WebAssembly stack, such as 64M (default 8M)
-    #[arg(long, value_name = "BYTES")]
-    stack_size: Option<OsString>,
-    /// The most that linear memories, tables and exceptions may take together, such as 512M
-    #[arg(long, value_name = "BYTES")]
-    max_memory: Option<OsString>,
-    /// Don't listen for `dunlin ps` and `dunlin checkpoint`
-    #[arg(long)]
-    no_control: bool,
-}
-
-/// Collects `--NAME=VALUE` words.
-#[derive(Debug, Default)]
-struct Words(Vec<OsString>);
-
-impl Words {
-    fn put<'a>(&mut self, name: &str, values: impl IntoIterator<Item = &'a OsString>) {
-        for value in values {
-            let mut word = OsString::from(format!("--{name}="));
-            word.push(value);
-            self.0.push(word);
+/// An entry of the table as clap has it.
+fn arg(entry: &Entry) -> Arg {
+    let arg = Arg::new(entry.name).long(entry.name).help(entry.help);
+    let arg = arg.help_heading(entry.group.heading());
+    match entry.value {
+        None => arg.action(ArgAction::SetTrue),
+        Some(value) => {
+            arg.value_name(value)
+                .value_parser(value_parser!(OsString))
+                .action(match entry.is_repeatable() {
+                    true => ArgAction::Append,
+                    false => ArgAction::Set,
+                })
         }
     }
 }
 
-/// The checked options: those of `DUNLIN_OPTS`, if it is set, then those of the command line.
-pub fn options(start: Option<&StartArgs>, host: &HostArgs, doing: &str) -> Result<Options, Failure> {
-    let before = env::var_os(OPTS_VARIABLE).unwrap_or_default();
-    combine(&before, start, host).map_err(|e| usage(format!("{doing}: {e}")))
+impl<const START: bool> Args for RunTime<START> {
+    fn augment_args(command: Command) -> Command {
+        command.args(Self::entries().map(arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
 }
 
-fn combine(before: &OsStr, start: Option<&StartArgs>, host: &HostArgs) -> Result<Options, OptionError> {
-    let mut words = Words::default();
-    if let Some(start) = start {
-        words.put("env", &start.env);
-        words.put("argv0", &start.argv0);
-        words.put("invoke", &start.invoke);
+impl<const START: bool> FromArgMatches for RunTime<START> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut words: Vec<(usize, OsString)> = Vec::new();
+        for entry in Self::entries() {
+            if matches.value_source(entry.name) != Some(ValueSource::CommandLine) {
+                continue;
+            }
+            let places = matches.indices_of(entry.name).into_iter().flatten();
+            let word = OsString::from(format!("--{}", entry.name));
+            if entry.value.is_none() {
+                words.extend(places.map(|place| (place, word.clone())));
+                continue;
+            }
+            let values = matches.get_many::<OsString>(entry.name).into_iter().flatten();
+            words.extend(places.zip(values).map(|(place, value)| {
+                let mut word = word.clone();
+                word.push("=");
+                word.push(value);
+                (place, word)
+            }));
+        }
+        words.sort_by_key(|(place, _)| *place);
+        Ok(RunTime(words.into_iter().map(|(_, word)| word).collect()))
     }
-    words.put("dir", &host.dir);
-    words.put("carry", &host.carry);
-    words.put("carry-all", &host.carry_all);
-    words.put("tcplisten", &host.tcplisten);
-    if host.accept_changed {
-        words.0.push("--accept-changed".into());
-    }
-    if host.no_rollback {
-        words.0.push("--no-rollback".into());
-    }
-    if host.durable {
-        words.0.push("--durable".into());
-    }
-    words.put("checkpoint-on", &host.checkpoint_on);
-    words.put("checkpoint-to", &host.checkpoint_to);
-    words.put("checkpoint-every", &host.checkpoint_every);
-    words.put("keep", &host.keep);
-    words.put("stack-size", &host.stack_size);
-    words.put("max-memory", &host.max_memory);
-    if host.no_control {
-        words.0.push("--no-control".into());
-    }
-    let before = shlex::bytes::split(before.as_bytes()).ok_or(OptionError::Quoting)?;
-    match Options::parse_leading(before.into_iter().map(OsString::from_vec).chain(words.0))? {
-        (options, rest) if rest.is_empty() => Ok(options),
-        (_, rest) => Err(OptionError::Positional(rest[0].to_string_lossy().into_owned())),
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
     }
 }
 
@@ -137,93 +96,69 @@ fn combine(before: &OsStr, start: Option<&StartArgs>, host: &HostArgs) -> Result
 mod tests {
     use super::*;
     use clap::Parser;
-    use std::path::PathBuf;
 
     #[derive(Parser)]
-    struct Command {
+    struct Run {
         #[command(flatten)]
-        start: StartArgs,
-        #[command(flatten)]
-        host: HostArgs,
+        options: StartOptions,
     }
 
-    fn parse(words: &[&str], before: &str) -> Result<Options, OptionError> {
-        let c = Command::try_parse_from([&["x"], words].concat()).unwrap();
-        combine(OsStr::new(before), Some(&c.start), &c.host)
+    #[derive(Parser)]
+    struct Resume {
+        #[command(flatten)]
+        options: HostOptions,
+    }
+
+    fn words(line: &[&str]) -> Vec<OsString> {
+        Run::try_parse_from([&["x"], line].concat()).unwrap().options.0
     }
 
     #[test]
-    fn every_flag_reaches_the_runtime() {
-        let words = [
-            "--dir",
-            "/data::/d",
-            "--dir=.",
+    fn every_option_of_the_table_is_taken_by_the_verbs_of_its_group() {
+        for entry in TABLE {
+            let word = match entry.value {
+                Some(_) => format!("--{}=a b", entry.name),
+                None => format!("--{}", entry.name),
+            };
+            let run = Run::try_parse_from(["x", &word]).map(|c| c.options.0);
+            let resume = Resume::try_parse_from(["x", &word]).map(|c| c.options.0);
+            let expected = [OsString::from(&word)];
+            assert_eq!(
+                run.is_ok_and(|w| w == expected),
+                entry.group.heading().is_some(),
+                "{word}"
+            );
+            assert_eq!(
+                resume.is_ok_and(|w| w == expected),
+                entry.group == Group::Host,
+                "{word}"
+            );
+            let twice = Run::try_parse_from(["x", &word, &word]).is_ok();
+            assert!(!twice || entry.is_repeatable(), "{word}");
+        }
+    }
+
+    #[test]
+    fn words_keep_their_order_and_their_bytes() {
+        let line = [
+            "--carry",
+            "b",
+            "--dir=a::/=",
+            "--durable",
             "--carry=c",
-            "--carry-all=all::/a",
-            "--accept-changed",
-            "--tcplisten=127.0.0.1:8080",
+            "--env=A=b c",
             "--env",
-            "A=b c",
-            "--argv0=x y",
-            "--checkpoint-on",
-            "TERM,USR1",
-            "--checkpoint-to",
-            "s.snap",
-            "--checkpoint-every",
-            "1h",
-            "--keep=9",
-            "--invoke",
-            "f",
-            "--stack-size",
-            "64M",
-            "--max-memory",
-            "1G",
-            "--no-control",
+            "B",
         ];
-        let o = parse(&words, "").unwrap();
-        assert_eq!(o.dirs.len(), 4);
-        assert_eq!(
-            o.dirs.iter().map(|d| d.mode.option()).collect::<Vec<_>>(),
-            ["dir", "dir", "carry", "carry-all"]
-        );
-        assert!(o.accept_changed && o.listen.len() == 1);
-        assert_eq!(
-            (o.dirs[0].host.clone(), o.dirs[0].guest.as_str()),
-            (PathBuf::from("/data"), "/d")
-        );
-        assert_eq!((o.env[0].name.as_str(), o.env[0].value.as_deref()), ("A", Some("b c")));
-        assert_eq!((o.argv0.as_deref(), o.invoke.as_deref()), (Some("x y"), Some("f")));
-        assert_eq!(
-            (o.checkpoint_on.len(), o.checkpoint_to.clone()),
-            (2, Some(PathBuf::from("s.snap")))
-        );
-        assert_eq!(
-            (o.checkpoint_every, o.keep),
-            (Some(std::time::Duration::from_secs(3600)), Some(9))
-        );
-        assert_eq!(
-            (o.stack_size, o.max_memory, o.no_control),
-            (Some(64 << 20), Some(1 << 30), true)
-        );
-        assert_eq!(
-            Options::parse_opts(&o.to_opts_string()).unwrap(),
-            o,
-            "what the executable reads is what was given"
-        );
-    }
-
-    #[test]
-    fn the_command_line_comes_after_the_variable() {
-        let o = parse(&["--dir", "b", "--max-memory", "2M"], "--dir a --max-memory 1M").unwrap();
-        assert_eq!(o.dirs.iter().map(|d| d.guest.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(o.max_memory, Some(2 << 20));
-    }
-
-    #[test]
-    fn the_runtime_refuses_what_is_wrong() {
-        assert!(parse(&["--stack-size", "1"], "").is_err());
-        assert!(parse(&["--env", "=x"], "").is_err());
-        assert!(matches!(parse(&[], "'"), Err(OptionError::Quoting)));
-        assert!(matches!(parse(&[], "--dir a b"), Err(OptionError::Positional(_))));
+        let expected = [
+            "--carry=b",
+            "--dir=a::/=",
+            "--durable",
+            "--carry=c",
+            "--env=A=b c",
+            "--env=B",
+        ];
+        assert_eq!(words(&line), expected);
+        assert!(words(&[]).is_empty());
     }
 }

@@ -174,7 +174,8 @@ impl Target {
             let (key, value) = pair
                 .split_once('=')
                 .ok_or_else(|| format!("'{pair}' is not KEY=VALUE"))?;
-            let number = || size(value).ok_or_else(|| format!("'{value}' is not a number (such as 65536, 512M or 4G)"));
+            let number =
+                || parse_size(value).ok_or_else(|| format!("'{value}' is not a number (such as 65536, 512M or 4G)"));
             match key {
                 "arch" => target.arch = Some(value.into()),
                 "memory" => target.memory_bytes = Some(number()?),
@@ -273,16 +274,23 @@ impl Target {
     }
 }
 
-fn size(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(['K', 'M', 'G']);
+/// A number of bytes: decimal digits, with an optional binary suffix K, M or G.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match &text[digits.len()..] {
         "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
         _ => return None,
     };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+    // The standard parser takes a sign, too.
+    let only_digits = digits.bytes().all(|b| b.is_ascii_digit());
+    digits
+        .parse::<u64>()
+        .ok()
+        .filter(|_| only_digits)?
+        .checked_mul(1 << shift)
 }
 
 #[cfg(test)]
@@ -334,6 +342,7 @@ mod tests {
             "x",
             "x=1",
             "memory=1T",
+            "memory=+1M",
             "memory=",
             "{",
             r#"{"speed": 1}"#,

@@ -6,7 +6,7 @@ use crate::find::running::{find_patiently, module};
 use crate::find::search::Search;
 use crate::find::{self, snapshots, trust};
 use crate::findings::{here, list};
-use crate::options::{self, HostArgs};
+use crate::options::HostOptions;
 use crate::show;
 use clap::Args;
 use dunlin_format::arch::Arch;
@@ -46,12 +46,12 @@ pub struct Check {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    host: HostArgs,
+    options: HostOptions,
 }
 
 /// Runs the verb.
 pub fn run(args: &Check) -> Outcome {
-    let options = options::options(None, &args.host, "check")?;
+    let options = args.options.checked("check")?;
     if args.describe {
         show::json(&json!(here(&options, Some(Path::new(".")))));
         return Ok(());

@@ -4,7 +4,7 @@ use crate::failure::{Outcome, could_not, usage};
 use crate::find::executables::{given, host};
 use crate::find::search::Search;
 use crate::find::snapshots;
-use crate::options::{self, HostArgs};
+use crate::options::HostOptions;
 use crate::start::become_program;
 use crate::{findings, show};
 use clap::Args;
@@ -28,7 +28,7 @@ pub struct Resume {
     #[arg(long, value_name = "PROGRAM")]
     exe: Option<PathBuf>,
     #[command(flatten)]
-    host: HostArgs,
+    options: HostOptions,
 }
 
 /// Runs the verb. It returns only if the program could not go on.
@@ -36,7 +36,7 @@ pub fn run(args: &Resume) -> Outcome {
     let place = args.file.as_ref().or(args.latest.as_ref());
     let place = place.ok_or_else(|| usage("resume: give a snapshot, or --latest DIR"))?;
     let doing = format!("resume {}", show::path(place));
-    let mut options = options::options(None, &args.host, &doing)?;
+    let mut options = args.options.checked(&doing)?;
     let host = host(&doing)?;
     let (file, (snapshot, name)) = match &args.latest {
         Some(directory) => snapshots::newest(directory, &doing)?,

@@ -3,7 +3,7 @@
 use crate::failure::{Outcome, could_not};
 use crate::find::executables::{Kind, host, kind, named};
 use crate::make::compile;
-use crate::options::{self, HostArgs, StartArgs};
+use crate::options::StartOptions;
 use crate::show;
 use crate::start::become_program;
 use clap::Args;
@@ -21,9 +21,7 @@ pub struct Run {
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["PROGRAM", "ARGS"])]
     command: Vec<OsString>,
     #[command(flatten)]
-    host: HostArgs,
-    #[command(flatten)]
-    start: StartArgs,
+    options: StartOptions,
 }
 
 /// Runs the verb. It returns only if the program could not be started.
@@ -35,7 +33,7 @@ pub fn run(args: &Run) -> Outcome {
         rest => rest,
     };
     let doing = format!("run {}", show::clean(&program.to_string_lossy()));
-    let options = options::options(Some(&args.start), &args.host, &doing)?;
+    let options = args.options.checked(&doing)?;
     let host = host(&doing)?;
     if is_module(&program) {
         let executable = compile::to_run(&program, host).map_err(|why| could_not(format!("{doing}: {why}")))?;
