@@ -1,7 +1,8 @@
 //! The options that `dunlin run`, `resume` and `check` hand on to an executable in `DUNLIN_OPTS`.
 //!
-//! The table in [`dunlin_interface::options`] has them all; here it becomes arguments of the command line. What they mean
-//! and whether they make sense is decided there, too, so that both ways of giving them are refused or accepted alike.
+//! The table in [`dunlin_interface::options`] has them all; here it becomes arguments of the command line. What they
+//! mean and whether they make sense is decided there, too, so that both ways of giving them are refused or accepted
+//! alike.
 
 use crate::failure::{Failure, usage};
 use clap::parser::ValueSource;

@@ -1,8 +1,9 @@
 //! The run-time options: what an executable takes from `DUNLIN_OPTS`, and `dunlin run` and `dunlin resume` from their
 //! command lines.
 //!
-//! `table.rs` lists each option once: from it come the parser and the printer (`words.rs`), and the help of the `dunlin`
-//! command. `values.rs`, `grants.rs` and `signals.rs` have the kinds of values, `config.rs` what the program gets to see.
+//! `table.rs` lists each option once: from it come the parser and the printer (`words.rs`), and the help of the
+//! `dunlin` command. `values.rs`, `grants.rs` and `signals.rs` have the kinds of values, `config.rs` what the program
+//! gets to see.
 
 mod config;
 mod entry;

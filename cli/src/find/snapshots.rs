@@ -6,7 +6,7 @@ use crate::show;
 use dunlin_migrate::snapshot::{Snapshot, SnapshotError, open_file};
 use dunlin_migrate::store;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Opens a snapshot, and tells the name of the program whose it is.
@@ -48,7 +48,10 @@ pub fn newest(directory: &Path, doing: &str) -> Result<(PathBuf, (Snapshot<File>
         };
         return Err(could_not(format!("{doing}: {why}")));
     }
-    let found = store::list(directory).map_err(|e| could_not(format!("{doing}: {e}")))?;
+    let failed = |e: io::Error| could_not(format!("{doing}: {e}"));
+    let has_ended = |module| store::has_ended(directory, module).map_err(failed);
+    let ended = || could_not(format!("{doing}: {}", store::ENDED));
+    let found = store::list(directory).map_err(failed)?;
     let mut last = could_not(format!("{doing}: there is no snapshot in it"));
     for (_, path) in found {
         // What is no file is no snapshot.
@@ -57,6 +60,9 @@ pub fn newest(directory: &Path, doing: &str) -> Result<(PathBuf, (Snapshot<File>
         }
         match open_file(&path) {
             Ok(snapshot) => {
+                if has_ended(Some(snapshot.header().module))? {
+                    return Err(ended());
+                }
                 let name = name(&snapshot);
                 return Ok((path, (snapshot, name)));
             }
@@ -68,7 +74,7 @@ pub fn newest(directory: &Path, doing: &str) -> Result<(PathBuf, (Snapshot<File>
             }
         }
     }
-    Err(last)
+    Err(if has_ended(None)? { ended() } else { last })
 }
 
 /// The name of the program that a snapshot was taken of.

@@ -1,5 +1,5 @@
-//! The table of run-time options. An option is an entry here, a field of [`super::Options`], a row in README.md (tested)
-//! and, if its value is of a new kind, a function in `values.rs`.
+//! The table of run-time options. An option is an entry here, a field of [`super::Options`], a row in README.md
+//! (tested) and, if its value is of a new kind, a function in `values.rs`.
 
 use super::entry::Group::{Host, Internal, Resume, Start};
 use super::entry::{Entry, Field, flag, option};

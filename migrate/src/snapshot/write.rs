@@ -7,10 +7,11 @@ use super::pages::{PAGE_SIZE, PageIndex};
 use super::{SectionKind, SnapshotError};
 use crate::state::State;
 use crate::state::files::Files;
+use serde::{Deserialize, Serialize};
 use std::io::Write;
 
 /// What was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteStats {
     /// Length of the snapshot in bytes.
     pub bytes: u64,
