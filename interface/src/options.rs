@@ -31,18 +31,12 @@ pub const OPTS_VARIABLE: &str = "DUNLIN_OPTS";
 /// Size of the WebAssembly stack unless `--stack-size` says otherwise, in bytes: that of a Linux main thread.
 pub const DEFAULT_STACK_SIZE: u64 = 8 << 20;
 
-/// Least size of the WebAssembly stack, in bytes.
-pub const MIN_STACK_SIZE: u64 = 16 << 10;
-
-/// Greatest size of the WebAssembly stack, in bytes.
-pub const MAX_STACK_SIZE: u64 = 64 << 30;
-
-/// An environment variable for the guest.
+/// An environment variable of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvVar {
     /// Its name.
     pub name: String,
-    /// Its value; `None` takes the host's at start.
+    /// Its value; `None` takes the one that the executable's own process has at start.
     pub value: Option<String>,
 }
 
@@ -56,7 +50,7 @@ impl EnvVar {
     }
 }
 
-/// The runtime's options, as given; nothing is looked up on the host yet.
+/// The run-time options, as given: nothing is looked up on the host yet, and what is `None` has the runtime's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// `--dir`, `--carry` and `--carry-all` `HOST[::GUEST]`: granted directories.

@@ -16,12 +16,12 @@ pub struct WasiConfig {
     pub listen: Vec<SocketAddr>,
     /// Granted directories, in the order given: the descriptors after those.
     pub grants: Vec<Grant>,
-    /// On resuming, take a shared file as it is, though it isn't as it was.
+    /// On resuming, a shared file that isn't as it was is taken as it is; otherwise nothing runs.
     pub accept_changed: bool,
     /// The files were taken back to the snapshot that the program goes on from: what isn't as it says was changed by
     /// others.
     pub back: bool,
-    /// Where the program's own snapshots go, and whether that is a directory: the program itself shall not find it.
+    /// Where the program's own snapshots go, and whether that is a directory: it is hidden from the program.
     pub snapshots: Option<(PathBuf, bool)>,
 }
 

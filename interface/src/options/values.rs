@@ -1,11 +1,17 @@
 //! The kinds of values that options take: numbers, sizes, times, paths, texts.
 
-use super::{BadValue, EnvVar, MAX_STACK_SIZE, MIN_STACK_SIZE, Signal};
+use super::{BadValue, EnvVar, Signal};
 use dunlin_migrate::preflight;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Least size of the WebAssembly stack, in bytes.
+const MIN_STACK_SIZE: u64 = 16 << 10;
+
+/// Greatest size of the WebAssembly stack, in bytes.
+const MAX_STACK_SIZE: u64 = 64 << 30;
 
 /// Shortest time between periodic checkpoints, in milliseconds.
 const MIN_EVERY_MS: u64 = 10;
@@ -17,7 +23,7 @@ const MAX_EVERY_MS: u64 = 8760 * 3_600_000;
 const MAX_KEEP: u32 = 1000;
 
 /// A text that WebAssembly programs can be given, or that names something in them.
-pub fn text(value: &OsStr) -> Result<String, BadValue> {
+pub(super) fn text(value: &OsStr) -> Result<String, BadValue> {
     if value.as_bytes().contains(&0) {
         return Err(BadValue::new(value, "contains a NUL byte"));
     }
@@ -26,7 +32,7 @@ pub fn text(value: &OsStr) -> Result<String, BadValue> {
 }
 
 /// A path, whatever lies there.
-pub fn path(value: &OsStr) -> Result<PathBuf, BadValue> {
+pub(super) fn path(value: &OsStr) -> Result<PathBuf, BadValue> {
     if value.is_empty() || value.as_bytes().contains(&0) {
         return Err(BadValue::new(value, "is not a path"));
     }
@@ -34,7 +40,7 @@ pub fn path(value: &OsStr) -> Result<PathBuf, BadValue> {
 }
 
 /// `NAME=VALUE`, or `NAME`.
-pub fn variable(value: &OsStr) -> Result<EnvVar, BadValue> {
+pub(super) fn variable(value: &OsStr) -> Result<EnvVar, BadValue> {
     let text = text(value)?;
     let (name, content) = match text.split_once('=') {
         Some((name, content)) => (name, Some(content.to_owned())),
@@ -50,7 +56,7 @@ pub fn variable(value: &OsStr) -> Result<EnvVar, BadValue> {
 }
 
 /// Names of signals, separated by commas.
-pub fn signals(value: &OsStr) -> Result<Vec<Signal>, BadValue> {
+pub(super) fn signals(value: &OsStr) -> Result<Vec<Signal>, BadValue> {
     let named = |name| {
         Signal::from_name(name).ok_or_else(|| {
             let known = Signal::ALL.map(Signal::name).join(", ");
@@ -64,20 +70,20 @@ pub fn signals(value: &OsStr) -> Result<Vec<Signal>, BadValue> {
 }
 
 /// How many snapshots are kept.
-pub fn kept(value: &OsStr) -> Result<u32, BadValue> {
+pub(super) fn kept(value: &OsStr) -> Result<u32, BadValue> {
     let number = value.to_str().and_then(|v| v.parse().ok());
     let number = number.filter(|n| (1..=MAX_KEEP).contains(n));
     number.ok_or_else(|| BadValue::new(value, "is not a number from 1 to 1000"))
 }
 
 /// A number of bytes: decimal, with an optional binary suffix K, M or G.
-pub fn size(value: &OsStr) -> Result<u64, BadValue> {
+pub(super) fn size(value: &OsStr) -> Result<u64, BadValue> {
     let size = value.to_str().and_then(preflight::parse_size);
     size.ok_or_else(|| BadValue::new(value, "is not a number of bytes (such as 1048576, 1024K, 1M or 4G)"))
 }
 
 /// The size of a WebAssembly stack, in bytes.
-pub fn stack_size(value: &OsStr) -> Result<u64, BadValue> {
+pub(super) fn stack_size(value: &OsStr) -> Result<u64, BadValue> {
     match size(value)? {
         size @ MIN_STACK_SIZE..=MAX_STACK_SIZE => Ok(size),
         _ => Err(BadValue::new(value, "is out of range: from 16K to 64G")),
@@ -85,7 +91,7 @@ pub fn stack_size(value: &OsStr) -> Result<u64, BadValue> {
 }
 
 /// The time between periodic checkpoints, such as `500ms`, `30s`, `5m` or `1h`.
-pub fn every(value: &OsStr) -> Result<Duration, BadValue> {
+pub(super) fn every(value: &OsStr) -> Result<Duration, BadValue> {
     let text = value.to_string_lossy();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

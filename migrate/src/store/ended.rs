@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Name of the marker that is there while what a program that has ended leaves is removed. It holds the module's hash;
 /// where there was no room for that, it is one of the files that are to be removed, renamed.
-pub const MARKER: &str = ".ended";
+pub(super) const MARKER: &str = ".ended";
 
 /// Why nobody may go on from the snapshots of a directory of which [`has_ended`] holds, as in "cannot resume from DIR:
 /// ..."
@@ -20,7 +20,7 @@ pub const ENDED: &str = "the program in it has ended, and only the removal of it
 const HASH: usize = size_of::<ModuleHash>();
 
 /// Whose end a marker notes.
-pub enum Ended {
+pub(super) enum Ended {
     /// That of a program of this module.
     Of(ModuleHash),
     /// A program's of which only an undo journal was left, which doesn't name the module.
@@ -31,7 +31,7 @@ pub enum Ended {
 
 impl Ended {
     /// Reads a directory's marker; `None` if it has none.
-    pub fn read(directory: &Path) -> io::Result<Option<Ended>> {
+    pub(super) fn read(directory: &Path) -> io::Result<Option<Ended>> {
         let mut file = match File::open(directory.join(MARKER)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
