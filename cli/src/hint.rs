@@ -4,7 +4,7 @@ use crate::find::executables::{Kind, kind, without_arch};
 use crate::find::running::module;
 use crate::find::search::Search;
 use dunlin_format::arch::Arch;
-use dunlin_interface::options::{OPTS_VARIABLE, Options};
+use dunlin_interface::options::{Group, OPTS_VARIABLE, Options};
 use dunlin_migrate::control::Info;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -74,14 +74,10 @@ fn granted(proc: &Path) -> Option<Options> {
     let given = value
         .and_then(|v| Options::parse_opts(OsStr::from_bytes(v)).ok())
         .unwrap_or_default();
+    // The rest is in the snapshot, or was meant for that one start.
     let mut options = Options {
-        env: Vec::new(),
-        argv0: None,
-        invoke: None,
-        resume: None,
         accept_changed: false,
-        resume_latest: None,
-        ..given
+        ..given.of_group(Group::Host)
     };
     let theirs = fs::read_link(proc.join("cwd")).ok();
     if let Some(theirs) = theirs.filter(|t| env::current_dir().ok().as_ref() != Some(t)) {

@@ -16,14 +16,14 @@ pub struct Search {
     /// Directories in which every `*.ARCH` is looked at.
     pub directories: Vec<PathBuf>,
     /// Directories in which only `NAME.ARCH` and `NAME` are looked at.
-    pub path: Vec<PathBuf>,
-    /// It is to be run: it must be one's own ([`trust::own`]) and whole.
+    path: Vec<PathBuf>,
+    /// What is found is to be run: it must be one's own ([`trust::own`]) and whole, else it is passed over.
     to_run: bool,
 }
 
 impl Search {
-    /// Beside the snapshot, in the current directory, then on the `PATH`. What is found may be run without being asked
-    /// for by name.
+    /// Beside the snapshot, in the current directory, then on the `PATH`: for an executable that is run though nobody
+    /// has named it.
     pub fn for_snapshot(file: &Path) -> Search {
         let beside = file
             .parent()
@@ -36,11 +36,10 @@ impl Search {
         let path = env::var_os("PATH")
             .map(|p| env::split_paths(&p).collect())
             .unwrap_or_default();
-        let to_run = true;
         Search {
             directories,
             path,
-            to_run,
+            to_run: true,
         }
     }
 
@@ -49,8 +48,8 @@ impl Search {
         Search { to_run: false, ..self }
     }
 
-    /// The executable of this module for this architecture; otherwise what was found instead, for a message. One to be
-    /// run is the file itself, no link to it.
+    /// The executable of this module for this architecture; otherwise what was found instead, for a message. One that
+    /// is to be run is returned without symbolic links in its path: what was checked is what is run.
     pub fn find(&self, module: ModuleHash, name: &str, host: Arch) -> Result<PathBuf, String> {
         // The nearest miss, best reason first.
         let mut near: Option<(u8, String)> = None;
@@ -101,9 +100,7 @@ impl Search {
             format!("found none named *.{host} beside it or in the current directory, and no {name} on the PATH")
         }))
     }
-}
 
-impl Search {
     /// The file to use, or why this one is not used, as in "it ...".
     fn usable(&self, path: &Path) -> Result<PathBuf, String> {
         if !self.to_run {

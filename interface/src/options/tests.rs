@@ -152,6 +152,7 @@ fn the_command_line_comes_after_the_variable() {
         "in the order given: they are the program's descriptors"
     );
     assert_eq!(Options::parse_opts(&o.to_opts_string()).unwrap(), o);
+    assert_eq!(o.of_group(Group::Host), o);
     let program = Options::parse(before, ["--dir", "/c", "prog"].map(OsString::from));
     assert_eq!(program.unwrap_err(), OptionError::Positional("prog".into()));
 }
@@ -190,6 +191,14 @@ fn every_entry_has_a_field_of_its_own_and_survives_the_round_trip() {
             pending = needed.needs.first();
         }
         assert_eq!(Options::parse_opts(&o.to_opts_string()).unwrap(), o, "--{}", entry.name);
+        for group in [Group::Host, Group::Start, Group::Resume, Group::Internal] {
+            assert_eq!(
+                entry.is_given(&o.of_group(group)),
+                entry.group == group,
+                "--{}",
+                entry.name
+            );
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Options from words, and back.
 
-use super::{Entry, OPTS_VARIABLE, OptionError, Options, TABLE};
+use super::{Entry, Group, OPTS_VARIABLE, OptionError, Options, TABLE};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -63,25 +63,42 @@ impl Options {
         Ok(())
     }
 
+    /// Every option that is given, as often as it is, with its value (an empty one, if it has none).
+    fn given(&self) -> Vec<(&'static Entry, OsString)> {
+        let of = |entry: &'static Entry| {
+            let values = entry.values(self).into_iter();
+            values.map(move |(place, value)| (place, entry, value))
+        };
+        let mut given: Vec<_> = TABLE.iter().flat_map(of).collect();
+        // What goes to one list keeps its order there, whichever options it came from.
+        given.sort_by_key(|(place, ..)| *place);
+        given.into_iter().map(|(_, entry, value)| (entry, value)).collect()
+    }
+
+    /// Those of these options that belong to a group.
+    pub fn of_group(&self, group: Group) -> Options {
+        let mut options = Options::default();
+        for (entry, value) in self.given().iter().filter(|(entry, _)| entry.group == group) {
+            // What was written from an option can be read again (tested for each).
+            let _ = entry.set(&mut options, value);
+        }
+        options
+    }
+
     /// The same options as one string for `DUNLIN_OPTS`; [`Options::parse_opts`] is the inverse. Empty for the
     /// defaults.
     pub fn to_opts_string(&self) -> OsString {
-        let mut words = Vec::new();
-        for entry in TABLE {
-            for (place, value) in entry.values(self) {
-                let mut word = [b"--", entry.name.as_bytes()].concat();
-                if entry.value.is_some() {
-                    word.push(b'=');
-                    word.extend(value.as_bytes());
-                }
-                words.push((place, word));
+        let word = |(entry, value): (&Entry, OsString)| {
+            let name = [b"--", entry.name.as_bytes()].concat();
+            match entry.value {
+                Some(_) => [&name[..], b"=", value.as_bytes()].concat(),
+                None => name,
             }
-        }
-        // What goes to one list keeps its order there, whichever options it came from.
-        words.sort_by_key(|(place, _)| *place);
+        };
+        let words: Vec<Vec<u8>> = self.given().into_iter().map(word).collect();
         // A NUL can't occur: no argument or path of a process holds one, and the parser refuses it elsewhere.
         let quoter = shlex::bytes::Quoter::new().allow_nul(true);
-        let joined = quoter.join(words.iter().map(|(_, word)| word.as_slice()));
+        let joined = quoter.join(words.iter().map(Vec::as_slice));
         OsString::from_vec(joined.unwrap_or_default())
     }
 }

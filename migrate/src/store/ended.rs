@@ -3,7 +3,7 @@
 use super::UNDO_MAGIC;
 use crate::snapshot::header_only;
 use dunlin_format::module::ModuleHash;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::path::Path;
 
@@ -32,7 +32,13 @@ pub(super) enum Ended {
 impl Ended {
     /// Reads a directory's marker; `None` if it has none.
     pub(super) fn read(directory: &Path) -> io::Result<Option<Ended>> {
-        let mut file = match File::open(directory.join(MARKER)) {
+        let path = directory.join(MARKER);
+        // A named pipe would be waited for, perhaps for ever.
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            let why = format!("{MARKER} in it is no regular file");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let mut file = match File::open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
