@@ -41,8 +41,8 @@ impl Needs {
         Needs::of(snapshot.state(), used, snapshot.header().total_len, incremental)
     }
 
-    /// The needs of a state. `used`: bytes of its memories that aren't zero; `snapshot_bytes`: the size of its snapshot;
-    /// `incremental`: whether that takes pages from earlier ones.
+    /// The needs of a state. `used`: bytes of its memories that aren't zero; `snapshot_bytes`: the size of its
+    /// snapshot; `incremental`: whether that takes pages from earlier ones.
     pub fn of(state: &State, used: u64, snapshot_bytes: u64, incremental: bool) -> Needs {
         let elements: usize = state.tables.iter().map(|t| t.elements.len()).sum();
         let files = &state.wasi.files;
