@@ -6,7 +6,8 @@ use dunlin_interface::options::Options;
 use dunlin_migrate::preflight::{Finding, Target};
 use std::path::Path;
 
-/// This machine with these options. `directory`: where a snapshot would have to lie, if it isn't here.
+/// This machine's description, with what these options grant. `directory`: where a snapshot would be put, so that the
+/// room there counts; `None` if it is here already.
 pub fn here(options: &Options, directory: Option<&Path>) -> Target {
     Target {
         max_memory: options.max_memory,
@@ -18,7 +19,7 @@ pub fn here(options: &Options, directory: Option<&Path>) -> Target {
     }
 }
 
-/// Findings for a person.
+/// Findings as a list for a person: each with what to do about it on a line of its own.
 pub fn list(findings: &[Finding]) -> String {
     let line = |f: &Finding| format!("- {}\n    {}\n", show::clean(&f.what), show::clean(&f.fix));
     findings.iter().map(line).collect()

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Opens a snapshot, and tells the name of the program whose it is.
+/// Opens a snapshot and those that it takes pages from; also the name of its program.
 pub fn open(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failure> {
     trust::check_regular(file).map_err(|e| could_not(format!("{doing}: {e}")))?;
     let snapshot = open_file(file).map_err(|e| refused(&e, doing))?;
@@ -17,7 +17,7 @@ pub fn open(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failur
     Ok((snapshot, name))
 }
 
-/// As [`open`], to look into only: bases that are not there are not missed.
+/// Opens a snapshot to look into it only: earlier ones that it takes pages from may be missing.
 pub fn open_loosely(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failure> {
     let reader = trust::open(file).map_err(|e| could_not(format!("{doing}: {e}")))?;
     let mut snapshot = Snapshot::open(reader).map_err(|e| refused(&e, doing))?;
@@ -39,7 +39,8 @@ fn refused(e: &SnapshotError, doing: &str) -> Failure {
     }
 }
 
-/// The newest snapshot of a directory that can be opened.
+/// The newest snapshot of a directory that can be opened, as [`open`] returns it. A directory whose program has ended
+/// is refused: what is left there is about to be removed.
 pub fn newest(directory: &Path, doing: &str) -> Result<(PathBuf, (Snapshot<File>, String)), Failure> {
     if !directory.is_dir() {
         let why = match directory.exists() {

@@ -1,4 +1,4 @@
-//! Compiling a module, to run it at once; where modules and what is made of them have their names from.
+//! Compiling a module to run it at once, and the names of what modules become.
 
 use super::runtimes;
 use crate::find::executables::without_arch;

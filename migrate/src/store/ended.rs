@@ -57,7 +57,7 @@ impl Ended {
 }
 
 /// Has the program of this module (or any, if none is given) ended whose snapshots lie in a directory? They are then
-/// about to be removed by [`Store::clear`], or that was interrupted: nobody may go on from them.
+/// about to be removed by [`super::Store::clear`], or that was interrupted: nobody may go on from them.
 pub fn has_ended(directory: &Path, module: Option<ModuleHash>) -> io::Result<bool> {
     Ok(match Ended::read(directory)? {
         None | Some(Ended::Nobody) => false,
