@@ -1,26 +1,19 @@
-//! The `dunlin` command: compiles WebAssembly programs, and moves them between machines while they run. One file per
-//! verb.
+//! The `dunlin` command: compiles WebAssembly programs, and moves them between machines while they run.
 
-mod build;
-mod cache;
-mod check;
-mod checkpoint;
 mod failure;
-mod inspect;
-mod program;
-mod ps;
-mod resume;
-mod run;
-mod runtime_args;
-mod runtimes;
+mod find;
+mod findings;
+mod hint;
+mod make;
+mod options;
 mod show;
-mod sockets;
-mod trust;
-mod version;
+mod start;
+mod verbs;
 
 use clap::{Parser, Subcommand};
 use dunlin_interface::exit::{EXIT_CODES, EndsWith};
 use std::process::ExitCode;
+use verbs::{build, check, checkpoint, inspect, ps, resume, run, version};
 
 /// What `dunlin --help` says of exit codes.
 fn exit_codes() -> String {
@@ -73,8 +66,9 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            show::complain(&failure.to_string());
-            ExitCode::from(failure.code)
+            show::complain(&format!("dunlin: cannot {}", failure.message));
+            // Every code that is told to users fits an exit status (tested where they are listed).
+            ExitCode::from(failure.code as u8)
         }
     }
 }
@@ -106,7 +100,7 @@ mod tests {
             };
             let debug = format!("{run:?}");
             assert!(
-                debug.contains(r#"dir: ["."]"#) && debug.contains(r#""--dir", "x"]"#),
+                debug.contains(r#"["--dir=."]"#) && debug.contains(r#""--dir", "x"]"#),
                 "{debug}"
             );
         }

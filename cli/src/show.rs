@@ -13,7 +13,7 @@ pub fn print(text: &str) {
     write(|out| out.write_all(printable::lines(text).as_bytes()));
 }
 
-/// As [`print`], of what `fill` writes.
+/// Prints what `fill` writes to standard output, byte for byte; it fails as [`print()`] does.
 pub fn write(fill: impl FnOnce(&mut io::BufWriter<io::StdoutLock<'static>>) -> io::Result<()>) {
     let mut out = io::BufWriter::new(io::stdout().lock());
     if let Err(e) = fill(&mut out).and_then(|()| out.flush()) {
@@ -25,7 +25,7 @@ pub fn write(fill: impl FnOnce(&mut io::BufWriter<io::StdoutLock<'static>>) -> i
     }
 }
 
-/// Prints a line to standard error; a closed one is nobody's loss.
+/// Prints a line to standard error; whether it can be written makes no difference.
 pub fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{}", printable::lines(line));
 }

@@ -71,7 +71,8 @@ pub fn holds_files(path: &Path) -> bool {
     rustix::fs::statfs(directory).map_or(true, |s| !KERNELS.contains(&(s.f_type as u64)))
 }
 
-/// This machine, as a place to go on; what options say of it, and of the place for a snapshot, is left open.
+/// This machine's description, with which programs' needs are compared. What options decide (grants, listeners, the
+/// limit of memory) and the room for a snapshot are left unknown.
 pub fn describe() -> Target {
     Target {
         arch: Arch::host().map(|a| a.name().to_owned()),

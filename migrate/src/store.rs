@@ -6,13 +6,19 @@
 //! one is kept. All but the first are incremental where that pays: they take pages and files from earlier ones
 //! ([`crate::snapshot`], bases). `.lock` is held by the program that writes here.
 
+mod ended;
+
+pub use ended::{ENDED, has_ended};
+
 use crate::snapshot::{Contents, Earlier, FirstOf, Snapshot, SnapshotError, SnapshotSink, Stored, WriteStats};
 use crate::snapshot::{atomic_write, header_only, open_file};
 use crate::transfer::{AtRest, Sink};
 use dunlin_format::module::ModuleHash;
+use ended::{Ended, MARKER};
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,10 +28,6 @@ pub const DEFAULT_KEEP: u32 = 3;
 
 /// Name of the file whose lock the writer holds.
 const LOCK: &str = ".lock";
-
-/// There while what a program that has ended leaves is removed: the module's hash. Where there was no room for that,
-/// one of the files that are to be removed, renamed.
-const ENDED: &str = ".ended";
 
 /// The endings of the files and directories that belong to an undo journal.
 const JOURNAL: [&str; 3] = [".undo", ".seen", ".keep"];
@@ -57,7 +59,7 @@ pub struct Store {
 }
 
 /// A snapshot that was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// Its file name.
     pub name: String,
@@ -133,22 +135,13 @@ impl Store {
 
     /// Goes on with what [`Store::clear`] did not end.
     fn finish_clearing(&self) -> io::Result<()> {
-        let ended = self.directory.join(ENDED);
-        let mut begins = Vec::new();
-        match File::open(&ended) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            file => file?.take(33).read_to_end(&mut begins)?,
-        };
-        match <[u8; 32]>::try_from(&begins[..]) {
-            _ if begins.starts_with(&UNDO_MAGIC) => self.remove_journals(),
-            Ok(module) => self.remove_all(ModuleHash(module)),
-            Err(_) => match File::open(&ended).map(|mut file| header_only(&mut file))? {
-                Ok(header) => self.remove_all(header.module),
-                // Nothing had been removed yet.
-                Err(_) => Ok(()),
-            },
-        }?;
-        fs::remove_file(ended)
+        match Ended::read(&self.directory)? {
+            None => return Ok(()),
+            Some(Ended::Unnamed) => self.remove_journals()?,
+            Some(Ended::Of(module)) => self.remove_all(module)?,
+            Some(Ended::Nobody) => {}
+        }
+        self.unmark_ended()
     }
 
     /// The directory.
@@ -230,17 +223,33 @@ impl Store {
         self.remove_leftovers();
         self.mark_ended(module)?;
         self.remove_all(module)?;
-        match fs::remove_file(self.directory.join(ENDED)) {
+        self.unmark_ended()
+    }
+
+    /// Removes the marker when what it stands for has been removed, also after a power cut.
+    fn unmark_ended(&self) -> io::Result<()> {
+        self.sync()?;
+        match fs::remove_file(self.directory.join(MARKER)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         }
     }
 
-    /// Notes that everything is to be removed, unless there is nothing that one could go on from or back with.
+    /// Writes the directory itself to the disk: which names it has.
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Notes, on the disk, that everything is to be removed, unless there is nothing that one could go on from or back
+    /// with.
     fn mark_ended(&self, module: ModuleHash) -> io::Result<()> {
-        let ended = self.directory.join(ENDED);
-        let Err(e) = fs::write(&ended, module.0) else {
-            return Ok(());
+        let ended = self.directory.join(MARKER);
+        let written = File::create(&ended).and_then(|mut file| {
+            file.write_all(&module.0)?;
+            file.sync_all()
+        });
+        let Err(e) = written else {
+            return self.sync();
         };
         // A new name for what is there takes no room.
         let _ = fs::remove_file(&ended);
@@ -250,7 +259,7 @@ impl Store {
         let undo = |path: &PathBuf| path.extension().is_some_and(|e| e == "undo");
         let journal = || Ok::<_, io::Error>(self.journals()?.into_iter().map(|(_, path)| path).find(undo));
         match snapshot.map_or_else(journal, |path| Ok(Some(path)))? {
-            Some(path) => fs::rename(path, ended).map_err(|_| e),
+            Some(path) => fs::rename(path, ended).map_err(|_| e).and_then(|()| self.sync()),
             None => Ok(()),
         }
     }

@@ -405,16 +405,16 @@ fn what_dead_writers_left_is_removed() {
 #[test]
 fn clearing_is_gone_on_with_whatever_marks_it() {
     let marks: [fn(&Path); 5] = [
-        |dir| fs::write(dir.join(ENDED), Toy::new(4).state.module.0).unwrap(),
-        |dir| fs::rename(dir.join(file_name(2)), dir.join(ENDED)).unwrap(),
+        |dir| fs::write(dir.join(MARKER), Toy::new(4).state.module.0).unwrap(),
+        |dir| fs::rename(dir.join(file_name(2)), dir.join(MARKER)).unwrap(),
         |dir| {
             fs::remove_file(dir.join(file_name(1))).unwrap();
             fs::remove_file(dir.join(file_name(2))).unwrap();
-            fs::rename(dir.join("0000000000.undo"), dir.join(ENDED)).unwrap();
+            fs::rename(dir.join("0000000000.undo"), dir.join(MARKER)).unwrap();
         },
         // Killed before it was whole: nothing has been removed.
-        |dir| fs::write(dir.join(ENDED), b"").unwrap(),
-        |dir| fs::write(dir.join(ENDED), [7; 31]).unwrap(),
+        |dir| fs::write(dir.join(MARKER), b"").unwrap(),
+        |dir| fs::write(dir.join(MARKER), [7; 31]).unwrap(),
     ];
     for (nth, mark) in marks.into_iter().enumerate() {
         let dir = tempfile::tempdir().unwrap();
@@ -426,9 +426,18 @@ fn clearing_is_gone_on_with_whatever_marks_it() {
         fs::create_dir(dir.path().join("0000000000.keep")).unwrap();
         drop(store);
         mark(dir.path());
+        let ended = |module| has_ended(dir.path(), module).unwrap();
+        let (own, other) = (Some(toy.state.module), Some(ModuleHash([0xee; 32])));
+        assert_eq!([None, own].map(ended), [nth < 3; 2], "mark {nth}");
+        assert_eq!(
+            ended(other),
+            nth == 2,
+            "mark {nth}: only a journal doesn't say whose it is"
+        );
         let store = Store::open(dir.path(), 2).unwrap();
         let left = fs::read_dir(dir.path()).unwrap().count();
         let want = if nth < 3 { 1 } else { 5 };
         assert_eq!(left, want, "mark {nth}: {:?}", names(&store));
+        assert!(!has_ended(dir.path(), None).unwrap(), "mark {nth}");
     }
 }

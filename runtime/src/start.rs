@@ -27,7 +27,7 @@ use dunlin_migrate::control::Info;
 use dunlin_migrate::preflight::{Finding, Needs, Target};
 use dunlin_migrate::printable;
 use dunlin_migrate::snapshot::Stored;
-use dunlin_migrate::store::{DEFAULT_KEEP, Store};
+use dunlin_migrate::store::{self, DEFAULT_KEEP, ENDED, Store};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,6 +68,7 @@ fn run() -> Result<i32, Failure> {
     let shared: &'static Shared = Box::leak(Box::new(Shared::new().map_err(system("create an eventfd"))?));
     engine::prepare(program).map_err(system("install signal handlers"))?;
     signals::ignore_file_size_limit().map_err(system("ignore a signal"))?;
+    refuse_ended(program, &options)?;
     let store = open_store(&options)?;
     let own_file = OwnFile::take(&options)
         .map_err(|e| Failure::new(USAGE, e))?
@@ -141,8 +142,20 @@ fn journals_beside(options: &Options, found: &Candidates) -> Option<Store> {
     }
 }
 
-/// The failure if there is no snapshot where one should be.
-fn no_snapshot(options: &Options, why: &std::io::Error) -> Failure {
+/// Refuses `--resume-latest DIR` where the program has ended, and was killed while it removed its snapshots.
+fn refuse_ended(program: &Program, options: &Options) -> Result<(), Failure> {
+    let Some(directory) = &options.resume_latest else {
+        return Ok(());
+    };
+    match store::has_ended(directory, Some(program.image().module_hash())) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(no_snapshot(options, &ENDED)),
+        Err(e) => Err(no_snapshot(options, &e)),
+    }
+}
+
+/// A place where there should be a snapshot, and is none.
+fn no_snapshot(options: &Options, why: &dyn std::fmt::Display) -> Failure {
     let place = options.resume.as_ref().or(options.resume_latest.as_ref());
     let place = place.or(options.checkpoint_to.as_ref());
     let place = place.map(|p| p.display().to_string()).unwrap_or_default();

@@ -22,7 +22,7 @@ pub fn json<R>(snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> Json {
     serde_json::to_value(Document { snapshot, names }).unwrap_or_default()
 }
 
-/// Writes what [`json`] returns, with line breaks and a final one.
+/// Writes what [`json()`] returns, with line breaks and a final one.
 pub fn write_json<R>(out: &mut impl io::Write, snapshot: &Snapshot<R>, names: Option<&Names<'_>>) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &Document { snapshot, names })?;
     out.write_all(b"\n")

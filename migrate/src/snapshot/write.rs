@@ -8,10 +8,11 @@ use super::{NoContents, PAGE_SIZE, SectionKind, SnapshotError};
 use crate::state::State;
 use crate::state::files::Files;
 use crate::transfer::{AtRest, MemoryAtRest, Sink};
+use serde::{Deserialize, Serialize};
 use std::io::Write;
 
 /// Sizes of a snapshot that was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteStats {
     /// Length of the snapshot in bytes.
     pub bytes: u64,

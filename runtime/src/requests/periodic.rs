@@ -19,7 +19,6 @@ use dunlin_migrate::snapshot::{Contents, NoContents, SnapshotError};
 use dunlin_migrate::state::State;
 use dunlin_migrate::state::files::ByHash;
 use dunlin_migrate::store::{Numbered, Store, Written};
-use serde_json::{Value as Json, json};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -347,34 +346,14 @@ impl Saver {
     }
 }
 
-/// The copy's message to its parent: JSON.
+/// What the copy tells its parent: a [`Result`], as JSON.
 fn send(written: Result<Written, SnapshotError>) -> Vec<u8> {
-    let message = match written {
-        Ok(Written { name, stats, oldest }) => {
-            json!({ "name": name, "oldest": oldest, "bytes": stats.bytes, "pages": stats.stored_pages })
-        }
-        Err(e) => json!({ "error": e.to_string() }),
-    };
-    message.to_string().into_bytes()
+    let message = written.map_err(|e| e.to_string());
+    // Strings and numbers always can be written.
+    serde_json::to_vec(&message).unwrap_or_default()
 }
 
 fn received(bytes: io::Result<Vec<u8>>) -> Result<Written, String> {
     let bytes = bytes.map_err(|e| e.to_string())?;
-    let message: Json = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
-    let number = |key: &str| message[key].as_u64().unwrap_or(0);
-    match message["name"].as_str() {
-        Some(name) => Ok(Written {
-            name: name.to_owned(),
-            oldest: number("oldest"),
-            stats: dunlin_migrate::snapshot::WriteStats {
-                bytes: number("bytes"),
-                stored_pages: number("pages"),
-                ..Default::default()
-            },
-        }),
-        None => Err(message["error"]
-            .as_str()
-            .unwrap_or("it could not be written")
-            .to_owned()),
-    }
+    serde_json::from_slice(&bytes).map_err(|e| e.to_string())?
 }

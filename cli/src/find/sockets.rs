@@ -33,7 +33,7 @@ pub struct Socket {
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
 /// The directories in which programs of this user listen. Those that are not this user's own are left out.
-pub fn directories() -> Vec<PathBuf> {
+fn directories() -> Vec<PathBuf> {
     meeting::directories().0
 }
 
@@ -54,7 +54,7 @@ pub fn warning() -> Option<String> {
 }
 
 /// Every socket in a directory, by process id. What has another name is not ours and is left alone.
-pub fn list(directory: &Path) -> io::Result<Vec<Socket>> {
+fn list(directory: &Path) -> io::Result<Vec<Socket>> {
     let here = meeting::namespace();
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -99,12 +99,12 @@ pub fn name_from_outside(socket: &Socket) -> Option<String> {
         .trim_end_matches(" (deleted)")
         .trim_start_matches("/memfd:")
         .to_owned();
-    let name = crate::program::without_arch(Path::new(&exe));
+    let name = super::executables::without_arch(Path::new(&exe));
     Some(name.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Asks a program who it is.
-pub fn info(socket: &Socket) -> Asked {
+fn info(socket: &Socket) -> Asked {
     if !socket.elsewhere && is_stopped(socket.pid) {
         return Asked::Stopped;
     }
@@ -176,13 +176,13 @@ fn is_forgotten(socket: &Socket) -> bool {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
     use std::thread::JoinHandle;
 
     /// A fake program: answers one connection with a fixed line and returns the request it got.
-    pub fn fake_program(socket: &Path, reply: &'static str) -> JoinHandle<String> {
+    fn fake_program(socket: &Path, reply: &'static str) -> JoinHandle<String> {
         let listener = UnixListener::bind(socket).unwrap();
         thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();

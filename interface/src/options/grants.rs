@@ -1,6 +1,6 @@
 //! What a person grants a program of the host besides arguments and environment: directories, and sockets to listen on.
 
-use crate::options::OptionError;
+use super::BadValue;
 use dunlin_migrate::state::files::GrantMode;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
@@ -18,30 +18,21 @@ pub struct Grant {
     pub mode: GrantMode,
 }
 
-fn bad(option: &'static str, value: &OsStr, problem: &str) -> OptionError {
-    OptionError::Value {
-        option,
-        value: value.to_string_lossy().into_owned(),
-        problem: problem.into(),
-    }
-}
-
 impl Grant {
     /// Parses the value of `--dir`, `--carry` or `--carry-all`: `HOST[::GUEST]`.
-    pub fn parse(mode: GrantMode, value: &OsStr) -> Result<Grant, OptionError> {
-        let option = mode.option();
+    pub(super) fn parse(mode: GrantMode, value: &OsStr) -> Result<Grant, BadValue> {
         let bytes = value.as_bytes();
         let (host, guest) = match bytes.windows(2).position(|w| w == b"::") {
             Some(at) => (&bytes[..at], &bytes[at + 2..]),
             None => (bytes, bytes),
         };
         let text = OsStr::from_bytes(guest);
-        let guest = text.to_str().ok_or_else(|| bad(option, text, "is not UTF-8"))?;
+        let guest = text.to_str().ok_or_else(|| BadValue::new(text, "is not UTF-8"))?;
         if bytes.contains(&0) {
-            return Err(bad(option, value, "contains a NUL byte"));
+            return Err(BadValue::new(value, "contains a NUL byte"));
         }
         if host.is_empty() || guest.is_empty() {
-            return Err(bad(option, value, "must be HOST or HOST::GUEST"));
+            return Err(BadValue::new(value, "must be HOST or HOST::GUEST"));
         }
         Ok(Grant {
             host: PathBuf::from(OsStr::from_bytes(host)),
@@ -51,21 +42,15 @@ impl Grant {
     }
 
     /// The inverse of [`Grant::parse`].
-    pub fn value(&self) -> OsString {
+    pub(super) fn value(&self) -> OsString {
         OsString::from_vec([self.host.as_os_str().as_bytes(), b"::", self.guest.as_bytes()].concat())
     }
 }
 
 /// Parses the value of `--tcplisten`: an IP address and a port.
-pub fn parse_listen(value: &OsStr) -> Result<SocketAddr, OptionError> {
+pub(super) fn parse_listen(value: &OsStr) -> Result<SocketAddr, BadValue> {
     let address = value.to_str().and_then(|text| text.parse().ok());
-    address.ok_or_else(|| {
-        bad(
-            "tcplisten",
-            value,
-            "must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080",
-        )
-    })
+    address.ok_or_else(|| BadValue::new(value, "must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080"))
 }
 
 #[cfg(test)]
@@ -82,7 +67,7 @@ mod tests {
             );
             assert_eq!(Grant::parse(mode, &grant.value()), Ok(grant));
             let error = Grant::parse(mode, OsStr::new("::/x")).unwrap_err().to_string();
-            assert!(error.contains(&format!("--{}", mode.option())), "{error}");
+            assert!(error.contains("must be HOST or HOST::GUEST"), "{error}");
         }
         assert!(Grant::parse(GrantMode::Shared, OsStr::from_bytes(b"/a::\xff")).is_err());
     }

@@ -1,8 +1,8 @@
 //! `dunlin ps`: the running programs of this user.
 
 use crate::failure::Outcome;
+use crate::find::{self, Asked, Socket};
 use crate::show;
-use crate::sockets::{self, Asked, Socket};
 use clap::Args;
 
 /// Lists the running programs
@@ -15,10 +15,10 @@ pub struct Ps {
 
 /// Runs the verb.
 pub fn run(args: &Ps) -> Outcome {
-    if let Some(warning) = sockets::warning() {
+    if let Some(warning) = find::warning() {
         show::complain(&warning);
     }
-    let programs = sockets::programs(|_| true);
+    let programs = find::programs(|_| true);
     for (socket, asked) in &programs {
         let why = match asked {
             Asked::Silent(why) => show::clean(why),

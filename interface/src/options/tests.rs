@@ -1,6 +1,9 @@
 //! Tests of the options.
 
 use super::*;
+use dunlin_migrate::state::files::GrantMode;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 fn parse(s: &str) -> Result<Options, OptionError> {
     Options::parse_opts(OsStr::new(s))
@@ -138,13 +141,111 @@ fn what_is_missing_is_named_with_what_it_takes() {
 }
 
 #[test]
-fn leading_options_stop_at_the_program() {
-    let words = ["--dir", "/a", "prog", "--dir", "x"].map(OsString::from);
-    let (o, rest) = Options::parse_leading(words).unwrap();
+fn the_command_line_comes_after_the_variable() {
+    let words = ["--dir", "/c", "--carry=/b", "--dir=/a", "--keep=2"].map(OsString::from);
+    let before = OsStr::new("--dir '/x y' --keep 5 --checkpoint-every 1s --checkpoint-to d");
+    let o = Options::parse(before, words).unwrap();
+    let names: Vec<_> = o.dirs.iter().map(|d| d.guest.as_str()).collect();
     assert_eq!(
-        (o.dirs.len(), rest),
-        (1, ["prog", "--dir", "x"].map(OsString::from).to_vec())
+        (names, o.keep),
+        (vec!["/x y", "/c", "/b", "/a"], Some(2)),
+        "in the order given: they are the program's descriptors"
     );
+    assert_eq!(Options::parse_opts(&o.to_opts_string()).unwrap(), o);
+    assert_eq!(o.of_group(Group::Host), o);
+    let program = Options::parse(before, ["--dir", "/c", "prog"].map(OsString::from));
+    assert_eq!(program.unwrap_err(), OptionError::Positional("prog".into()));
+}
+
+/// Something that an option can be given.
+fn sample(entry: &Entry) -> &'static str {
+    match entry.value.unwrap_or_default() {
+        "" => "",
+        "HOST[::GUEST]" => "/a b::/x",
+        "ADDRESS:PORT" => "127.0.0.1:80",
+        "SIGNAL[,SIGNAL]" => "TERM,USR1",
+        "FILE" | "DIR" | "FILE|DIR" => "it's\n",
+        "TIME" => "1500ms",
+        "N" => "7",
+        "BYTES" => "65536",
+        "NAME[=VALUE]" => "A=b c",
+        "NAME" => "--f g",
+        other => panic!("--{}: what is a {other}?", entry.name),
+    }
+}
+
+#[test]
+fn every_entry_has_a_field_of_its_own_and_survives_the_round_trip() {
+    for entry in TABLE {
+        let mut o = Options::default();
+        entry.set(&mut o, OsStr::new(sample(entry))).unwrap();
+        let given: Vec<&str> = TABLE.iter().filter(|e| e.is_given(&o)).map(|e| e.name).collect();
+        assert_eq!(given, [entry.name]);
+        assert_eq!(entry.values(&o), [(0, sample(entry).into())], "--{}", entry.name);
+        // What must be given with it, and with that.
+        let mut pending = entry.needs.first();
+        while let Some(need) = pending {
+            let needed = Entry::of(need.split(' ').next().unwrap()).expect("it is in the table");
+            assert!(needed.value.is_some() == need.contains(' '), "--{}: {need}", entry.name);
+            needed.set(&mut o, OsStr::new(sample(needed))).unwrap();
+            pending = needed.needs.first();
+        }
+        assert_eq!(Options::parse_opts(&o.to_opts_string()).unwrap(), o, "--{}", entry.name);
+        for group in [Group::Host, Group::Start, Group::Resume, Group::Internal] {
+            assert_eq!(
+                entry.is_given(&o.of_group(group)),
+                entry.group == group,
+                "--{}",
+                entry.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_table_is_consistent() {
+    for (n, entry) in TABLE.iter().enumerate() {
+        let name = entry.name;
+        assert!(TABLE[..n].iter().all(|other| other.name != name), "--{name} twice");
+        assert_eq!(entry.is_repeatable(), entry.help.ends_with("; repeatable"), "--{name}");
+        for other in entry.conflicts {
+            assert!(Entry::of(other).is_some(), "--{name}: {other}");
+        }
+    }
+    for mode in [GrantMode::Shared, GrantMode::Carry, GrantMode::CarryAll] {
+        let mut o = Options::default();
+        let entry = Entry::of(mode.option()).expect("it is an option");
+        entry.set(&mut o, OsStr::new("/a")).unwrap();
+        assert_eq!(o.dirs[0].mode, mode);
+    }
+    let (keep, stack) = (Entry::of("keep").unwrap(), Entry::of("stack-size").unwrap());
+    let default = format!("(default {})", dunlin_migrate::store::DEFAULT_KEEP);
+    assert!(keep.help.contains(&default), "{}", keep.help);
+    let default = format!("(default {}M)", DEFAULT_STACK_SIZE >> 20);
+    assert!(stack.help.contains(&default), "{}", stack.help);
+}
+
+#[test]
+fn the_readme_has_every_option_for_people_and_no_other() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let text = std::fs::read_to_string(readme).unwrap();
+    let table = text
+        .lines()
+        .skip_while(|line| !line.starts_with("| Option | Meaning |"));
+    let rows = table.skip(2).take_while(|line| line.starts_with('|'));
+    // The first column, such as "| `--keep N`, `--dir HOST` | ...", without what it says of values.
+    let cells = rows.map(|row| row.split(" | ").next().unwrap_or_default().trim_start_matches("| "));
+    let words = cells.flat_map(|cell| cell.split('`').filter_map(|word| word.strip_prefix("--")));
+    let mut documented: Vec<&str> = words
+        .map(|word| word.split([' ', '=']).next().unwrap_or_default())
+        .collect();
+    let for_people = TABLE.iter().filter(|entry| entry.group != Group::Internal);
+    let mut there: Vec<&str> = for_people.map(|entry| entry.name).collect();
+    // One row may have several, and two rows the same one.
+    documented.sort_unstable();
+    documented.dedup();
+    there.sort_unstable();
+    assert_eq!(documented, there);
 }
 
 #[test]

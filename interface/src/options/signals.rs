@@ -3,23 +3,23 @@
 /// A signal that may be given to `--checkpoint-on`: one that other programs send, and that nothing here needs itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Hang-up.
+    /// The terminal has gone away.
     Hup,
-    /// Interrupt from the terminal.
+    /// Interrupt from the terminal (Ctrl-C).
     Int,
-    /// Quit from the terminal.
+    /// Quit from the terminal (Ctrl-\\).
     Quit,
-    /// For the user.
+    /// The first of two for whatever a user likes.
     Usr1,
-    /// For the user.
+    /// The second of them.
     Usr2,
-    /// A timer.
+    /// A timer has run out.
     Alrm,
-    /// Please end.
+    /// A request to end, as batch systems send it.
     Term,
-    /// Stop from the terminal.
+    /// Stop from the terminal (Ctrl-Z).
     Tstp,
-    /// CPU time is used up.
+    /// The processor time that was granted is used up.
     Xcpu,
     /// Power fails.
     Pwr,

@@ -1,8 +1,10 @@
 //! `dunlin inspect`: shows what a snapshot holds.
 
-use crate::failure::{Failure, Outcome};
-use crate::program::{self, Kind, Search};
-use crate::{resume, show, trust};
+use crate::failure::{Failure, Outcome, bad_snapshot, could_not};
+use crate::find::executables::{Kind, kind, with_arch};
+use crate::find::search::Search;
+use crate::find::{snapshots, trust};
+use crate::show;
 use clap::Args;
 use dunlin_format::arch::Arch;
 use dunlin_format::image::{Image, find_in_elf};
@@ -30,7 +32,7 @@ pub struct Inspect {
 /// Runs the verb.
 pub fn run(args: &Inspect) -> Outcome {
     let doing = format!("inspect {}", show::path(&args.file));
-    let (snapshot, name) = resume::open_loosely(&args.file, &doing)?;
+    let (snapshot, name) = snapshots::open_loosely(&args.file, &doing)?;
     let module = snapshot.header().module;
     let meta = match &args.exe {
         Some(exe) => Some(named_image(exe, module, &doing)?),
@@ -54,15 +56,15 @@ pub fn run(args: &Inspect) -> Outcome {
 
 /// The image of the executable that the person names.
 fn named_image(exe: &Path, module: ModuleHash, doing: &str) -> Result<Vec<u8>, Failure> {
-    let fail = |why: String| Failure::new(format!("{doing} with {}: {why}", show::path(exe)));
-    let candidates = Arch::ALL.map(|arch| program::with_arch(exe, arch));
+    let fail = |why: String| could_not(format!("{doing} with {}: {why}", show::path(exe)));
+    let candidates = Arch::ALL.map(|arch| with_arch(exe, arch));
     let path = std::iter::once(exe.to_owned())
         .chain(candidates)
         .find(|p| p.exists())
         .unwrap_or_else(|| exe.to_owned());
-    match program::kind(&path) {
+    match kind(&path) {
         Kind::Program(header) if header.module == module => image(&path).map_err(fail),
-        Kind::Program(_) => Err(Failure::bad_snapshot(format!(
+        Kind::Program(_) => Err(bad_snapshot(format!(
             "{doing}: it is not a snapshot of {}",
             show::path(&path)
         ))),

@@ -2,7 +2,7 @@
 //! that `dunlin resume` finds the one of a snapshot when there is no other.
 //!
 //! `$XDG_CACHE_HOME/dunlin`, or `~/.cache/dunlin`, is private to the user (what is found there is run under the rules
-//! of [`crate::trust`], as everywhere). Files appear whole. Beyond [`LIMIT`] those go that were compiled longest ago;
+//! of [`super::trust`], as everywhere). Files appear whole. Beyond [`LIMIT`] those go that were compiled longest ago;
 //! the last one stays, however large. Whatever goes wrong here, the program runs all the same.
 
 use dunlin_format::arch::Arch;

@@ -1,7 +1,8 @@
 //! `dunlin version`: which Dunlin this is and what it understands.
 
 use crate::failure::Outcome;
-use crate::{runtimes, show};
+use crate::make::runtimes;
+use crate::show;
 use clap::Args;
 use dunlin_format::arch::Arch;
 use dunlin_format::image;

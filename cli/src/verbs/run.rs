@@ -1,9 +1,11 @@
 //! `dunlin run`: starts a program with what it is granted.
 
-use crate::failure::{Failure, Outcome};
-use crate::program::{self, Kind};
-use crate::runtime_args::{self, HostArgs, StartArgs};
-use crate::{build, show};
+use crate::failure::{Outcome, could_not};
+use crate::find::executables::{Kind, host, kind, named};
+use crate::make::compile;
+use crate::options::StartOptions;
+use crate::show;
+use crate::start::become_program;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,9 +21,7 @@ pub struct Run {
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["PROGRAM", "ARGS"])]
     command: Vec<OsString>,
     #[command(flatten)]
-    host: HostArgs,
-    #[command(flatten)]
-    start: StartArgs,
+    options: StartOptions,
 }
 
 /// Runs the verb. It returns only if the program could not be started.
@@ -33,18 +33,18 @@ pub fn run(args: &Run) -> Outcome {
         rest => rest,
     };
     let doing = format!("run {}", show::clean(&program.to_string_lossy()));
-    let options = runtime_args::options(Some(&args.start), &args.host, &doing)?;
-    let host = program::host(&doing)?;
+    let options = args.options.checked(&doing)?;
+    let host = host(&doing)?;
     if is_module(&program) {
-        let executable = build::to_run(&program, host).map_err(|why| Failure::new(format!("{doing}: {why}")))?;
-        return Err(program::become_program(executable.path(), &options, rest, &doing));
+        let executable = compile::to_run(&program, host).map_err(|why| could_not(format!("{doing}: {why}")))?;
+        return Err(become_program(executable.path(), &options, rest, &doing));
     }
-    let (path, _) = program::named(&program, host).map_err(|why| Failure::new(format!("{doing}: {why}")))?;
-    Err(program::become_program(&path, &options, rest, &doing))
+    let (path, _) = named(&program, host).map_err(|why| could_not(format!("{doing}: {why}")))?;
+    Err(become_program(&path, &options, rest, &doing))
 }
 
 /// Is it a module, binary or text, that must be compiled first?
 fn is_module(path: &Path) -> bool {
     let by_name = path.extension().is_some_and(|e| e == "wasm" || e == "wat");
-    by_name && !matches!(program::kind(path), Kind::Program(_))
+    by_name && !matches!(kind(path), Kind::Program(_))
 }

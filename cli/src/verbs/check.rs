@@ -1,17 +1,18 @@
 //! `dunlin check`: what stands in the way of a move, before anything is paused.
 
-use crate::checkpoint::find_patiently;
-use crate::failure::{CANNOT_MOVE, Failure, Outcome};
-use crate::program::{self, Search};
-use crate::runtime_args::{self, HostArgs};
-use crate::{resume, show};
-use crate::{sockets, trust};
+use crate::failure::{Failure, Outcome, could_not, usage};
+use crate::find::executables::{given, host};
+use crate::find::running::{find_patiently, module};
+use crate::find::search::Search;
+use crate::find::{self, snapshots, trust};
+use crate::findings::{here, list};
+use crate::options::HostOptions;
+use crate::show;
 use clap::Args;
 use dunlin_format::arch::Arch;
 use dunlin_format::module::ModuleHash;
-use dunlin_interface::machine;
-use dunlin_interface::options::OPTS_VARIABLE;
-use dunlin_interface::options::Options;
+use dunlin_interface::exit::CANNOT_MOVE;
+use dunlin_interface::options::{OPTS_VARIABLE, Options};
 use dunlin_migrate::control::{Reply, Request};
 use dunlin_migrate::preflight::{Finding, Needs, Target};
 use dunlin_migrate::snapshot::SnapshotError;
@@ -45,12 +46,12 @@ pub struct Check {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    host: HostArgs,
+    options: HostOptions,
 }
 
 /// Runs the verb.
 pub fn run(args: &Check) -> Outcome {
-    let options = runtime_args::options(None, &args.host, "check")?;
+    let options = args.options.checked("check")?;
     if args.describe {
         show::json(&json!(here(&options, Some(Path::new(".")))));
         return Ok(());
@@ -65,18 +66,6 @@ pub fn run(args: &Check) -> Outcome {
     report(&findings, args.json, &doing)
 }
 
-/// This machine with these options. `directory`: where a snapshot would have to lie, if it isn't here.
-pub fn here(options: &Options, directory: Option<&Path>) -> Target {
-    Target {
-        max_memory: options.max_memory,
-        grants: Some(options.dirs.iter().map(|d| d.guest.clone()).collect()),
-        listeners: u32::try_from(options.listen.len()).ok(),
-        // Of a snapshot that is here already, there is no question.
-        disk_bytes: directory.and_then(|d| machine::room(&d.join("snapshot"))),
-        ..machine::describe()
-    }
-}
-
 /// Is a snapshot meant, rather than a running program?
 fn is_snapshot(what: &Path, doing: &str) -> Result<bool, Failure> {
     let name = what.as_os_str().as_encoded_bytes();
@@ -85,12 +74,12 @@ fn is_snapshot(what: &Path, doing: &str) -> Result<bool, Failure> {
         Ok(()) => Ok(true),
         // A program may be called like the directory it was built in.
         Err(e) if !by_name && (e.kind() == ErrorKind::NotFound || what.is_dir()) => Ok(false),
-        Err(e) => Err(Failure::new(format!("{doing}: {e}"))),
+        Err(e) => Err(could_not(format!("{doing}: {e}"))),
     }
 }
 
 fn read_target(given: &str, doing: &str) -> Result<Target, Failure> {
-    let fail = |why: String| Failure::usage(format!("{doing}: --for {}: {why}", show::clean(given)));
+    let fail = |why: String| usage(format!("{doing}: --for {}: {why}", show::clean(given)));
     let mut text = String::new();
     match given {
         "-" => {
@@ -147,9 +136,9 @@ fn no_executable(arch: Arch, why: &str) -> Finding {
 }
 
 fn of_running(who: &str, target: Option<&Target>, doing: &str) -> Result<Vec<Finding>, Failure> {
-    let fail = |why: String| Failure::new(format!("{doing}: {why}"));
+    let fail = |why: String| could_not(format!("{doing}: {why}"));
     let (socket, info) = find_patiently(who).map_err(fail)?;
-    let checked = match sockets::ask(&socket.path, &Request::Check, None) {
+    let checked = match find::ask(&socket.path, &Request::Check, None) {
         Ok(Reply::Checked(checked)) => checked,
         Ok(Reply::Failed { error, .. }) => return Err(fail(show::clean(&error))),
         Ok(_) => {
@@ -162,7 +151,7 @@ fn of_running(who: &str, target: Option<&Target>, doing: &str) -> Result<Vec<Fin
     let mut findings = checked.findings;
     if let (Some(needs), Some(target)) = (checked.needs, target) {
         let exe = std::fs::read_link(format!("/proc/{}/exe", info.pid)).unwrap_or_default();
-        let module = program::parse_hash(&info.module);
+        let module = module(&info);
         findings.extend(elsewhere(
             &needs,
             target,
@@ -183,12 +172,12 @@ fn of_file(
 ) -> Result<Vec<Finding>, Failure> {
     let snapshot = match dunlin_migrate::snapshot::open_file(file) {
         Ok(snapshot) => snapshot,
-        Err(SnapshotError::Io { source, .. }) => return Err(Failure::new(format!("{doing}: {source}"))),
+        Err(SnapshotError::Io { source, .. }) => return Err(could_not(format!("{doing}: {source}"))),
         Err(e) => return Ok(vec![Finding::of_snapshot_error(&e)]),
     };
     let (module, name, needs) = (
         snapshot.header().module,
-        resume::name(&snapshot),
+        snapshots::name(&snapshot),
         Needs::of_snapshot(&snapshot),
     );
     let mut search = Search::for_snapshot(file);
@@ -202,16 +191,16 @@ fn of_file(
         }
         return Ok(found);
     }
-    let host = program::host(doing)?;
+    let host = host(doing)?;
     let exe = match &args.exe {
-        Some(exe) => resume::given(exe, module, host, doing).map_err(|failure| no_executable(host, &failure.message)),
+        Some(exe) => given(exe, module, host, doing).map_err(|failure| no_executable(host, &failure.message)),
         None => search
             .find(module, &name, host)
             .map_err(|why| no_executable(host, &why)),
     };
     match exe {
         // It knows best: everything is tried that would be done, short of running.
-        Ok(exe) => try_on(&exe, file, options).map_err(|why| Failure::new(format!("{doing}: {why}"))),
+        Ok(exe) => try_on(&exe, file, options).map_err(|why| could_not(format!("{doing}: {why}"))),
         Err(finding) => {
             let mut found = vec![finding];
             found.extend(here(options, None).obstacles(&needs));
@@ -262,10 +251,4 @@ fn report(findings: &[Finding], as_json: bool, doing: &str) -> Outcome {
             ),
         }),
     }
-}
-
-/// Findings for a person.
-pub fn list(findings: &[Finding]) -> String {
-    let line = |f: &Finding| format!("- {}\n    {}\n", show::clean(&f.what), show::clean(&f.fix));
-    findings.iter().map(line).collect()
 }

@@ -1,17 +1,13 @@
 //! `dunlin checkpoint`: asks a running program to write its state to a file.
 
-use crate::failure::{Failure, Outcome};
-use crate::program::{self, Hint};
-use crate::show;
-use crate::sockets::{self, Asked, Socket};
+use crate::failure::{Outcome, could_not};
+use crate::find::{self, running::find_patiently};
+use crate::hint::{Hint, resume_hint};
+use crate::make::files;
+use crate::{findings, show};
 use clap::Args;
 use dunlin_migrate::control::{Checkpointed, Info, Reply, Request};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
-
-/// How long a process that does not listen yet may take to do so.
-const STARTING: Duration = Duration::from_secs(1);
 
 /// Writes the state of a running program to a file, to go on from here or elsewhere
 #[derive(Debug, Args)]
@@ -32,22 +28,22 @@ pub struct Checkpoint {
 
 /// Runs the verb.
 pub fn run(args: &Checkpoint) -> Outcome {
-    let fail = |why: String| Failure::new(format!("checkpoint {}: {why}", show::clean(&args.who)));
+    let fail = |why: String| could_not(format!("checkpoint {}: {why}", show::clean(&args.who)));
     let (socket, info) = find_patiently(&args.who).map_err(fail)?;
     if !info.migratable {
         return Err(fail("it was built with --no-migration; build it again without".into()));
     }
     let to = absolute(&args.output).map_err(|why| fail(format!("cannot write {}: {why}", show::path(&args.output))))?;
     // Read while the program is still there.
-    let resume = program::resume_hint(&info, &args.output);
+    let resume = resume_hint(&info, &args.output);
     let request = Request::Checkpoint {
         to,
         leave_running: args.leave_running,
     };
-    let done = match sockets::ask(&socket.path, &request, None) {
+    let done = match find::ask(&socket.path, &request, None) {
         Ok(Reply::Checkpointed(done)) => done,
         Ok(Reply::Failed { findings, .. }) if findings.len() > 1 => {
-            let all = crate::check::list(&findings);
+            let all = findings::list(&findings);
             return Err(fail(format!(
                 "it runs on; {} things stand in the way\n{}",
                 findings.len(),
@@ -70,73 +66,6 @@ pub fn run(args: &Checkpoint) -> Outcome {
     Ok(())
 }
 
-/// As [`find`]. A process that has only just been started is given a moment to begin to listen: a script asks at once.
-pub fn find_patiently(who: &str) -> Result<(Socket, Info), String> {
-    let pid: Option<u32> = who.parse().ok();
-    let deadline = Instant::now() + STARTING;
-    loop {
-        let result = find(who, sockets::programs(|other| pid.is_none_or(|pid| pid == other)));
-        let may_come = pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists());
-        if result.is_ok() || !may_come || Instant::now() > deadline {
-            return result;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// The program that is meant: by process id, or by name if that is unambiguous.
-fn find(who: &str, programs: Vec<(Socket, Asked)>) -> Result<(Socket, Info), String> {
-    let pid: Option<u32> = who.parse().ok();
-    let (mut found, mut unable) = (Vec::new(), Vec::new());
-    for (socket, asked) in programs {
-        match asked {
-            Asked::Running(info) if pid == Some(socket.pid) || (pid.is_none() && info.name == who) => {
-                found.push((socket, info))
-            }
-            Asked::Silent(why) if is_meant(pid, who, &socket) => {
-                let why = show::clean(&why);
-                unable.push(format!("process {} does not answer ({why})", socket.pid));
-            }
-            Asked::Stopped if is_meant(pid, who, &socket) => {
-                let pid = socket.pid;
-                unable.push(format!(
-                    "process {pid} is stopped; let it go on (kill -CONT {pid}), and try again"
-                ));
-            }
-            _ => {}
-        }
-    }
-    if found.is_empty() && !unable.is_empty() {
-        return Err(unable.join("; "));
-    }
-    // A process id is one of this command's own namespace, if there is such a program.
-    if pid.is_some() && found.iter().any(|(socket, _)| !socket.elsewhere) {
-        found.retain(|(socket, _)| !socket.elsewhere);
-    }
-    match found.len() {
-        1 => Ok(found.remove(0)),
-        0 => {
-            let mut why = "no such program of yours runs (or it was started with --no-control); `dunlin ps` lists them"
-                .to_owned();
-            if let Some(warning) = sockets::warning() {
-                why += &format!("\n{warning}");
-            }
-            Err(why)
-        }
-        n => Err(format!(
-            "{n} programs of that name run; give the process id, `dunlin ps` lists them"
-        )),
-    }
-}
-
-/// Is a program that doesn't say who it is the one that is meant?
-fn is_meant(pid: Option<u32>, who: &str, socket: &Socket) -> bool {
-    match pid {
-        Some(pid) => pid == socket.pid,
-        None => sockets::name_from_outside(socket).as_deref() == Some(who),
-    }
-}
-
 /// The path as the program, whose current directory may be another, must be told it. What is wrong with it is said now,
 /// before anything is stopped.
 fn absolute(file: &Path) -> Result<PathBuf, String> {
@@ -144,7 +73,7 @@ fn absolute(file: &Path) -> Result<PathBuf, String> {
     if file.is_dir() {
         return Err("it is a directory; give a file name".into());
     }
-    let file = crate::build::follow(file).map_err(|e| e.to_string())?;
+    let file = files::follow(file).map_err(|e| e.to_string())?;
     let name = file.file_name().ok_or("it is not the name of a file")?;
     let parent = match file.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
@@ -208,57 +137,6 @@ mod tests {
             migratable: true,
             periodic: None,
         }
-    }
-
-    fn running(pid: u32, name: &str) -> (Socket, Asked) {
-        (
-            Socket {
-                pid,
-                path: PathBuf::new(),
-                elsewhere: false,
-            },
-            Asked::Running(info(pid, name)),
-        )
-    }
-
-    #[test]
-    fn programs_are_found_by_id_or_unambiguous_name() {
-        let all = || vec![running(3, "a"), running(4, "b"), running(5, "b"), running(6, "7")];
-        assert_eq!(find("4", all()).unwrap().0.pid, 4);
-        assert_eq!(find("a", all()).unwrap().0.pid, 3);
-        assert!(find("b", all()).unwrap_err().contains("2 programs"));
-        assert!(find("9", all()).unwrap_err().contains("no such program"));
-        assert!(
-            find("7", all()).unwrap_err().contains("no such program"),
-            "a number is a process id, never a name"
-        );
-        let mut two = vec![running(4, "inside"), running(4, "b")];
-        two[0].0.elsewhere = true;
-        assert_eq!(find("4", two).unwrap().1.name, "b", "not the process 4 of a container");
-    }
-
-    #[test]
-    fn a_stopped_program_is_told_from_none() {
-        let (socket, _) = running(3, "a");
-        let why = find("3", vec![(socket, Asked::Stopped)]).unwrap_err();
-        assert!(why.contains("is stopped") && why.contains("kill -CONT 3"), "{why}");
-    }
-
-    #[test]
-    fn a_silent_program_is_named() {
-        let silent = vec![(
-            Socket {
-                pid: 3,
-                path: PathBuf::new(),
-                elsewhere: false,
-            },
-            Asked::Silent("no answer within 2 s".into()),
-        )];
-        assert!(
-            find("3", silent)
-                .unwrap_err()
-                .contains("does not answer (no answer within 2 s)")
-        );
     }
 
     #[test]
