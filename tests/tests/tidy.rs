@@ -25,8 +25,9 @@ const LONG: [(&str, usize); 6] = [
 const MOST_ON_A_LEVEL: usize = 12;
 
 /// What each crate may use of the others.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("format", &[]),
+    ("handover", &[]),
     ("migrate", &["format"]),
     ("interface", &["format", "migrate"]),
     ("compiler", &["format"]),
