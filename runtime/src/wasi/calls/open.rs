@@ -41,7 +41,7 @@ pub(in crate::wasi) struct Open {
 }
 
 /// How to open something that exists.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(in crate::wasi) struct Access {
     pub(in crate::wasi) read: bool,
     pub(in crate::wasi) write: bool,

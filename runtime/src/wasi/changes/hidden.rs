@@ -10,6 +10,7 @@ use crate::wasi::changes::change::{Dir, below, followed};
 use crate::wasi::errno::Errno;
 use crate::wasi::func::{Args, Function};
 use crate::wasi::mem::Memory;
+use crate::wasi::moving::restore::stage::clear_killed_restores;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_interface::options::WasiConfig;
 use std::fs::File;
@@ -66,15 +67,16 @@ impl Hidden {
 }
 
 impl Wasi {
-    /// Hides where the program's snapshots go, wherever it lies in a granted directory; removes what killed processes
-    /// have left there.
+    /// Removes what killed processes have left in granted directories.
+    pub(in crate::wasi) fn clear_killed_restores(&self) {
+        let carrying = self.grants.iter().filter(|g| g.mode.carries());
+        carrying
+            .filter_map(|g| g.dir.as_deref())
+            .for_each(clear_killed_restores);
+    }
+
+    /// Hides where the program's snapshots go, wherever it lies in a granted directory.
     pub(in crate::wasi) fn hide_snapshots(&mut self, config: &WasiConfig) -> Result<(), NotApart> {
-        for granted in self.grants.iter().filter(|g| g.mode.carries()) {
-            granted
-                .dir
-                .iter()
-                .for_each(|root| crate::wasi::moving::stage::clear_left(root));
-        }
         match &config.snapshots {
             Some((place, directory)) => self.hide(place, *directory),
             None => Ok(()),

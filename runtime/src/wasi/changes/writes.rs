@@ -9,7 +9,7 @@
 //! Linux 6.13). Everything else costs no more than reading the file anew.
 
 use crate::wasi::changes::chunked::{List, Ranges};
-use crate::wasi::changes::identity::settled;
+use crate::wasi::changes::identity::is_racy;
 use crate::wasi::host::Stat;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
@@ -221,7 +221,7 @@ impl Writes {
 
     /// The chunks of a file, of which only what may have changed is read. `file` must be open for reading.
     pub(in crate::wasi) fn list(&self, file: &File, stat: &Stat) -> io::Result<Arc<List>> {
-        let settled = settled(stat);
+        let racy = is_racy(stat);
         let mut files = self.files.lock().unwrap_or_else(|e| e.into_inner());
         if files.all.len() >= REMEMBERED && !files.numbers.contains_key(&FileId::of(stat)) {
             return Ok(Arc::new(List::read(file, stat.size)?));
@@ -230,7 +230,7 @@ impl Writes {
         let round = files.round;
         let known = &mut files.all[number];
         known.round = round;
-        let trusted = known.look(stat) | known.list.is_some() | settled;
+        let trusted = known.look(stat) | known.list.is_some() | !racy;
         let (old, dirty) = (known.list.take(), std::mem::take(&mut known.dirty));
         let list = match old {
             Some(list) if list.len == stat.size && dirty.is_empty() => list,
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_settled_is_not_trusted() {
+    fn what_is_racy_is_not_trusted() {
         let (writes, file) = (Writes::default(), log(2));
         for n in 0..100u8 {
             file.write_all_at(&[n], CHUNK).unwrap();
