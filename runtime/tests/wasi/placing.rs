@@ -96,8 +96,8 @@ fn looking_finds_everything() {
     assert_eq!(fs::read_dir(there.path()).unwrap().count(), 0);
 }
 
-/// Makes a directory in which most of `made` has to be written; "other name", which comes last, in the place of an empty
-/// directory.
+/// Makes a directory in which most of `made` has to be written; "other name", which comes last, in the place of an
+/// empty directory.
 fn stubborn() -> TempDir {
     let dir = made();
     let at = |name: &str| dir.path().join(name);

@@ -136,8 +136,8 @@ impl<'a> Placement<'a> {
 }
 
 impl Placement<'_> {
-    /// What keeps files from being put that can be told without trying: directories that may not be written, others that
-    /// stand where a file belongs and are not empty, too little room.
+    /// What keeps files from being put that can be told without trying: directories that may not be written, others
+    /// that stand where a file belongs and are not empty, too little room.
     fn hindrances(&self, files: &Files, grants: &[GrantedDir], problems: &mut Problems) {
         let mut seen = HashSet::new();
         let changed = self.items.iter().filter(|i| i.differs);

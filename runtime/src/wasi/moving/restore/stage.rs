@@ -30,7 +30,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// How the names of our directories begin; a process id and a number follow.
 const PREFIX: &str = ".dunlin-restore-";
 
-/// A directory of ours at the top of a grant, for what is on its way in or out. Its lock tells others that it is in use.
+/// A directory of ours at the top of a grant, for what is on its way in or out. Its lock tells others that it is in
+/// use.
 struct Workspace {
     root: Arc<File>,
     /// The grant's own time of modification before.

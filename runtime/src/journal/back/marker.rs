@@ -7,9 +7,9 @@
 //!  16   pairs of files: device and inode number as the journals know it, and as it is now; u64 each
 //! ```
 
-use super::files;
-use super::record::FileId;
-use super::seen::now;
+use crate::journal::files;
+use crate::journal::record::FileId;
+use crate::journal::seen::now;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;

@@ -1,19 +1,29 @@
 //! Going back: which journals lead to a snapshot, and undoing them.
 
-use super::conflict::{Conflict, Left, Roots, conflicts};
-use super::files::{self, journal_name, keep_name, number_of, seen_name};
-use super::marker::{GOING_BACK, Marker};
-use super::record::{self, Base, FileId, Header, Read};
-use super::seen;
-use super::undo::{Undo, UndoError};
-use super::world::World;
-use super::{Root, conflict::How};
+mod aside;
+mod conflict;
+mod expected;
+mod host;
+mod marker;
+mod names;
+mod undo;
+
+pub use conflict::Conflict;
+
+use crate::journal::Root;
+use crate::journal::files::{self, journal_name, keep_name, number_of, seen_name};
+use crate::journal::record::{self, Base, FileId, Header, Read};
+use crate::journal::seen;
+use conflict::{How, Left, Roots, conflicts};
 use dunlin_format::module::ModuleHash;
+use expected::ExpectedTree;
+use marker::{GOING_BACK, Marker};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use undo::{Undo, UndoError};
 
 /// Why files can't be taken back. Those of a directory in which nothing of this has happened are as they were.
 #[derive(Debug, thiserror::Error)]
@@ -206,11 +216,11 @@ fn undo_all(
     accept_changed: bool,
     durable: bool,
 ) -> Result<Vec<String>, BackError> {
-    let mut world = World::default();
+    let mut tree = ExpectedTree::default();
     let mut entries = HashMap::new();
     for journal in found.iter().rev() {
         for placed in &journal.read.records {
-            world.apply(journal.number, &placed.record);
+            tree.apply(journal.number, &placed.record);
         }
         if let Ok(file) = files::open(dir, &seen_name(journal.number), false) {
             entries.insert(journal.number, seen::read(&file)?);
@@ -218,10 +228,10 @@ fn undo_all(
     }
     // Every journal of a chain has the same directories.
     let header = &found[0].read.header;
-    let roots = roots(header, &world, granted)?;
+    let roots = roots(header, &tree, granted)?;
     let begun = Marker::find(dir)?;
     if let Some((_, left)) = &begun {
-        world.restored = world.restored.max(left.until);
+        tree.restored = tree.restored.max(left.until);
     }
     let newest_first = found
         .iter()
@@ -240,7 +250,7 @@ fn undo_all(
         seen: &entries,
         resumed: begun.as_ref().map(|(_, left)| &left.anew),
     };
-    let conflicting = conflicts(&left, &world, &last)?;
+    let conflicting = conflicts(&left, &tree, &last)?;
     if !conflicting.is_empty() && !accept_changed {
         let text = |c: &Conflict| format!("'{}' in the directory '{}' {}", c.name, guest(header, c), c.how.text());
         return Err(BackError::Changed(
@@ -258,7 +268,7 @@ fn undo_all(
         Some((marker, left)) => (Some(marker), left.anew),
         None => (None, HashMap::new()),
     };
-    let mut undo = Undo::new(dir, &roots, &mut world, anew);
+    let mut undo = Undo::new(dir, &roots, &mut tree, anew);
     for conflict in &conflicting {
         match conflict.how {
             How::Changed => undo.copy_aside(conflict)?,
@@ -305,7 +315,7 @@ fn guest<'a>(header: &'a Header, conflict: &Conflict) -> &'a str {
 
 /// The directories of a journal among those that are granted: of the same name, the first for the first, and the very
 /// same directory. Where that is another one, as on another machine, the snapshot brings the files that are carried.
-fn roots(header: &Header, world: &World, granted: &[Root]) -> Result<Roots, BackError> {
+fn roots(header: &Header, tree: &ExpectedTree, granted: &[Root]) -> Result<Roots, BackError> {
     let mut taken = vec![false; granted.len()];
     let mut roots: Roots = Vec::new();
     for (index, (guest, was)) in (0u32..).zip(&header.grants) {
@@ -323,7 +333,7 @@ fn roots(header: &Header, world: &World, granted: &[Root]) -> Result<Roots, Back
             .as_ref()
             .and_then(|dir| rustix::fs::fstat(dir).ok())
             .map(|stat| FileId::of(&stat));
-        let written = world.names.keys().any(|name| name.grant == index);
+        let written = tree.names.keys().any(|name| name.grant == index);
         let what = match (is, was) {
             (Some(is), Some(was)) if is == *was => None,
             (None, _) => Some("it is not granted now"),

@@ -1,8 +1,10 @@
 //! What others have changed since the program left its files: found before anything is undone.
 
-use super::record::{FileId, Kind, Name, Record};
-use super::seen::Entry;
-use super::world::{Expected, Location, World};
+use super::expected::{Expected, ExpectedTree, Location};
+use crate::journal::files;
+use crate::journal::record::{FileId, Kind, Name, Record};
+use crate::journal::recording::changed_at;
+use crate::journal::seen::Entry;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks, MetadataExt};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -100,8 +102,8 @@ pub struct Left<'a> {
 /// Everything that is not as the program left it, or as an interrupted going back did. `last`: the last records, newest
 /// first and with their journal, whose change may not have been made: one, or two if something was about to be renamed
 /// in place of something else.
-pub fn conflicts(left: &Left<'_>, world: &World, last: &[(u64, &Record)]) -> io::Result<Vec<Conflict>> {
-    let mut before = world.clone();
+pub fn conflicts(left: &Left<'_>, tree: &ExpectedTree, last: &[(u64, &Record)]) -> io::Result<Vec<Conflict>> {
+    let mut before = tree.clone();
     let mut pending = HashSet::new();
     for (nth, (journal, record)) in last.iter().enumerate() {
         match record {
@@ -114,12 +116,12 @@ pub fn conflicts(left: &Left<'_>, world: &World, last: &[(u64, &Record)]) -> io:
     }
     let within_pending = |name: &Name| pending.iter().any(|p| name.is_within(p));
     let mut found = Vec::new();
-    for (name, expected) in &world.names {
+    for (name, expected) in &tree.names {
         // On another machine, or in another directory, a snapshot brings its files.
         if left.root(name).is_none() {
             continue;
         }
-        let Some(how) = left.differs(world, name, *expected)? else {
+        let Some(how) = left.differs(tree, name, *expected)? else {
             continue;
         };
         if within_pending(name) {
@@ -136,11 +138,11 @@ pub fn conflicts(left: &Left<'_>, world: &World, last: &[(u64, &Record)]) -> io:
             kept: None,
         });
     }
-    left.kept(world, within_pending, &mut found)?;
+    left.kept(tree, within_pending, &mut found)?;
     // What was created holds nothing that others have put there.
-    for (name, expected) in &world.names {
+    for (name, expected) in &tree.names {
         if *expected == Expected::Created(Kind::Directory) {
-            strangers(left.roots, world, name, &mut found)?;
+            strangers(left.roots, tree, name, &mut found)?;
         }
     }
     Ok(found)
@@ -157,9 +159,9 @@ impl Left<'_> {
     }
 
     /// Is a regular file of this size, last changed at this time, as the program left it?
-    fn as_left(&self, world: &World, id: FileId, size: u64, changed: u64) -> bool {
-        let ours = world.touched.get(&id).copied().unwrap_or(0).max(world.restored);
-        let Some(known) = world.known.get(&id) else { return true };
+    fn as_left(&self, tree: &ExpectedTree, id: FileId, size: u64, changed: u64) -> bool {
+        let ours = tree.touched.get(&id).copied().unwrap_or(0).max(tree.restored);
+        let Some(known) = tree.known.get(&id) else { return true };
         match self.seen.get(&known.seen.0).and_then(|s| s.get(known.seen.1 as usize)) {
             // Contents are put back first, so its size may be any.
             Some(entry) if self.resumed.is_some() => entry.skewed || changed <= ours || entry.fits(size, changed, ours),
@@ -170,9 +172,9 @@ impl Left<'_> {
     }
 
     /// In what way a name isn't what it should be.
-    fn differs(&self, world: &World, name: &Name, expected: Expected) -> io::Result<Option<How>> {
+    fn differs(&self, tree: &ExpectedTree, name: &Name, expected: Expected) -> io::Result<Option<How>> {
         let there = look(self.roots, name)?;
-        let needed = |id: &FileId| world.known.get(id).is_none_or(|k| k.needed);
+        let needed = |id: &FileId| tree.known.get(id).is_none_or(|k| k.needed);
         Ok(match (expected, there) {
             (Expected::Absent, None) => None,
             (Expected::Absent, Some(_)) => Some(How::Appeared),
@@ -191,20 +193,20 @@ impl Left<'_> {
             }
             (Expected::This(id), None) => needed(&id).then_some(How::Removed),
             (Expected::This(id), Some(found)) if id_of(&found) != self.now(id) => Some(How::Replaced),
-            (Expected::This(id), Some(found)) => match (world.places.get(&id), found.is_file()) {
+            (Expected::This(id), Some(found)) => match (tree.places.get(&id), found.is_file()) {
                 (Some(Location::Gone), _) => None,
-                (_, true) => (!self.as_left(world, id, found.len(), changed(&found))).then_some(How::Changed),
+                (_, true) => (!self.as_left(tree, id, found.len(), changed(&found))).then_some(How::Changed),
                 // Only regular files are tracked, so the number is another's now; unless that one is gone, and it was
                 // free.
-                (Some(Location::At(_)), false) if world.known.contains_key(&id) => Some(How::Replaced),
+                (Some(Location::At(_)), false) if tree.known.contains_key(&id) => Some(How::Replaced),
                 (_, false) => None,
             },
         })
     }
 
     /// What is kept is another name of a file, which others may have by a third one; and it must be there.
-    fn kept(&self, world: &World, pending: impl Fn(&Name) -> bool, found: &mut Vec<Conflict>) -> io::Result<()> {
-        for (&(journal, kept), (name, id)) in &world.kept {
+    fn kept(&self, tree: &ExpectedTree, pending: impl Fn(&Name) -> bool, found: &mut Vec<Conflict>) -> io::Result<()> {
+        for (&(journal, kept), (name, id)) in &tree.kept {
             if self.root(name).is_none() || (self.resumed.is_some() && pending(name)) {
                 continue;
             }
@@ -213,7 +215,7 @@ impl Left<'_> {
                 how,
                 kept,
             };
-            let keep = super::files::open_dir(self.dir, &super::files::keep_name(journal));
+            let keep = files::open_dir(self.dir, &files::keep_name(journal));
             let stat = match keep {
                 Ok(keep) => rustix::fs::statat(&keep, kept.to_string(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(io::Error::from),
@@ -223,10 +225,10 @@ impl Left<'_> {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => found.push(conflict(How::Lost, None)),
                 Err(e) => return Err(e),
                 Ok(stat) => {
-                    let here = world.places.get(id) == Some(&Location::Kept(journal, kept)) && FileId::of(&stat) == *id;
+                    let here = tree.places.get(id) == Some(&Location::Kept(journal, kept)) && FileId::of(&stat) == *id;
                     let file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
                     let size = u64::try_from(stat.st_size).unwrap_or(0);
-                    if here && file && !self.as_left(world, *id, size, super::writer::changed_at(&stat)) {
+                    if here && file && !self.as_left(tree, *id, size, changed_at(&stat)) {
                         found.push(conflict(How::Changed, Some((journal, kept))));
                     }
                 }
@@ -249,7 +251,7 @@ fn changed(found: &sandbox::Metadata) -> u64 {
         .saturating_add(u64::try_from(found.ctime_nsec()).unwrap_or(0))
 }
 
-fn strangers(roots: &Roots, world: &World, dir: &Name, found: &mut Vec<Conflict>) -> io::Result<()> {
+fn strangers(roots: &Roots, tree: &ExpectedTree, dir: &Name, found: &mut Vec<Conflict>) -> io::Result<()> {
     let Some(Some(root)) = roots.get(dir.grant as usize) else {
         return Ok(());
     };
@@ -262,13 +264,13 @@ fn strangers(roots: &Roots, world: &World, dir: &Name, found: &mut Vec<Conflict>
         rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
         rustix::fs::Mode::empty(),
     )?);
-    for entry in super::files::names(&opened)? {
+    for entry in files::names(&opened)? {
         let name = Name {
             grant: dir.grant,
             path: [&dir.path[..], b"/", entry.to_bytes()].concat(),
         };
         // Our own litter, if going back was interrupted.
-        if !world.names.contains_key(&name) && !entry.to_bytes().starts_with(b".dunlin-") {
+        if !tree.names.contains_key(&name) && !entry.to_bytes().starts_with(b".dunlin-") {
             found.push(Conflict {
                 name,
                 how: How::Inside,

@@ -1,9 +1,10 @@
 //! What a journal keeps of files that lose a name, and when that goes.
 
-use super::files::{self, copy_range, keep_name};
-use super::record::{FileId, Name, Record};
-use super::seen::now;
-use super::writer::{Journal, Leaving, links};
+use super::names::Leaving;
+use super::writer::{Journal, links};
+use crate::journal::files::{self, copy_range, keep_name};
+use crate::journal::record::{FileId, Name, Record};
+use crate::journal::seen::now;
 use rustix::fs::{AtFlags, Mode};
 use std::fs::File;
 use std::io;
