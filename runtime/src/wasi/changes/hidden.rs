@@ -6,7 +6,7 @@
 
 use crate::journal::Name;
 use crate::wasi::Wasi;
-use crate::wasi::changes::change::{Dir, below, followed};
+use crate::wasi::changes::place::{Dir, below, followed};
 use crate::wasi::errno::Errno;
 use crate::wasi::func::{Args, Function};
 use crate::wasi::mem::Memory;

@@ -5,6 +5,7 @@ use crate::journal::FileId;
 use crate::wasi::calls::clock::Clock;
 use crate::wasi::calls::dir::Listing;
 use crate::wasi::calls::path::{proc_path, stat};
+use crate::wasi::changes::place::strip_root;
 use crate::wasi::errno::Errno;
 use crate::wasi::host::{FileType, HostKind, Stat};
 use crate::wasi::moving::gather::Gathered;
@@ -16,7 +17,6 @@ use dunlin_migrate::state::files::Identity;
 use dunlin_migrate::state::wasi::{self as state, FileTimes, Stdio, Times, WasiState};
 use rustix::fs::AtFlags;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 /// Names looked at to find a file again whose own name is gone, at most.
@@ -242,16 +242,10 @@ impl Wasi {
             let path = shown.strip_suffix(" (deleted)").unwrap_or(&shown).to_owned();
             return Err(Obstacle::RemovedDirectory { fd, path });
         }
-        let below = match path.strip_prefix(&root_path[..]) {
-            Some([]) => Some(Vec::new()),
-            Some([b'/', rest @ ..]) => Some(rest.to_vec()),
-            Some(rest) if root_path == b"/" => Some(rest.to_vec()),
-            _ => None,
-        };
-        let Some(below) = below else {
+        let Some(below) = strip_root(&root_path, &path) else {
             return Err(Obstacle::Outside { fd, path: shown, guest });
         };
-        let Ok(below) = std::ffi::OsString::from_vec(below).into_string() else {
+        let Ok(below) = String::from_utf8(below.to_vec()) else {
             return Err(Obstacle::NotUtf8 { path: shown, guest });
         };
         let found = stat(root, if below.is_empty() { "." } else { &below }, FollowSymlinks::No);
