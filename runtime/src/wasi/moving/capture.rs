@@ -16,6 +16,7 @@ use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_migrate::state::files::Identity;
 use dunlin_migrate::state::wasi::{self as state, FileTimes, Stdio, Times, WasiState};
 use rustix::fs::AtFlags;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -216,7 +217,7 @@ impl Wasi {
         }
     }
 
-    fn root(&self, fd: u32, grant: u32) -> Result<(&str, &std::fs::File), Obstacle> {
+    fn root(&self, fd: u32, grant: u32) -> Result<(&str, &File), Obstacle> {
         match self.grants.get(grant as usize) {
             Some(GrantedDir {
                 guest, dir: Some(root), ..
@@ -261,7 +262,7 @@ impl Wasi {
     }
 
     /// Any name of a file below a grant: among those that the program has touched, or wherever it is.
-    fn another_name(&self, grant: u32, root: &std::fs::File, file: &Stat) -> Option<String> {
+    fn another_name(&self, grant: u32, root: &File, file: &Stat) -> Option<String> {
         if file.file_type != FileType::RegularFile {
             return None;
         }
@@ -269,48 +270,48 @@ impl Wasi {
         let touched = self.touched.there(grant).into_iter();
         let mut touched = touched.filter_map(|(path, _)| String::from_utf8(path).ok());
         let is_name = |path: &String| stat(root, path, FollowSymlinks::No).is_ok_and(|found| same(&found));
-        touched.find(is_name).or_else(|| find(root, &same))
+        touched.find(is_name).or_else(|| self.find(grant, root, &same))
     }
-}
-
-/// Looks through all of a directory for a file; gives up when there are very many.
-fn find(root: &std::fs::File, is_it: &dyn Fn(&Stat) -> bool) -> Option<String> {
-    let mut left = MOST_SEARCHED;
-    let mut pending = vec![String::new()];
-    while let Some(path) = pending.pop() {
-        let dir = sandbox::open_dir_nofollow(root, Path::new(if path.is_empty() { "." } else { &path }));
-        let Ok(dir) = dir.map(crate::wasi::calls::open::readable) else {
-            continue;
-        };
-        let Ok(names) = rustix::fs::Dir::read_from(&dir) else {
-            continue;
-        };
-        let mut names: Vec<_> = names.filter_map(Result::ok).collect();
-        // The same one each time.
-        names.sort_by(|a, b| a.file_name().cmp(b.file_name()));
-        for entry in names {
-            left = left.checked_sub(1)?;
-            let (name, found) = (
-                entry.file_name(),
-                rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW),
-            );
-            let (Ok(name), Ok(found)) = (name.to_str(), found.map(|s| Stat::of_host(&s))) else {
+    /// Looks through all of a grant for a file, but for what is hidden in it; gives up when there are very many.
+    fn find(&self, grant: u32, root: &File, is_it: &dyn Fn(&Stat) -> bool) -> Option<String> {
+        let mut left = MOST_SEARCHED;
+        let mut pending = vec![String::new()];
+        while let Some(path) = pending.pop() {
+            let dir = sandbox::open_dir_nofollow(root, Path::new(if path.is_empty() { "." } else { &path }));
+            let Ok(dir) = dir.map(crate::wasi::calls::open::readable) else {
                 continue;
             };
-            if matches!(name, "." | "..") || crate::wasi::changes::hidden::is_ours(name) {
+            let Ok(names) = rustix::fs::Dir::read_from(&dir) else {
                 continue;
-            }
-            let below = if path.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{path}/{name}")
             };
-            match found.file_type {
-                FileType::RegularFile if is_it(&found) => return Some(below),
-                FileType::Directory => pending.push(below),
-                _ => {}
+            let here = self.name_of_directory(grant, &dir);
+            let mut names: Vec<_> = names.filter_map(Result::ok).collect();
+            // The same one each time.
+            names.sort_by(|a, b| a.file_name().cmp(b.file_name()));
+            for entry in names {
+                left = left.checked_sub(1)?;
+                let (name, found) = (
+                    entry.file_name(),
+                    rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW),
+                );
+                let (Ok(name), Ok(found)) = (name.to_str(), found.map(|s| Stat::of_host(&s))) else {
+                    continue;
+                };
+                if matches!(name, "." | "..") || !self.shows(&here, name.as_bytes()) {
+                    continue;
+                }
+                let below = if path.is_empty() {
+                    name.to_owned()
+                } else {
+                    format!("{path}/{name}")
+                };
+                match found.file_type {
+                    FileType::RegularFile if is_it(&found) => return Some(below),
+                    FileType::Directory => pending.push(below),
+                    _ => {}
+                }
             }
         }
+        None
     }
-    None
 }
