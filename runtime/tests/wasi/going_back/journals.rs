@@ -5,6 +5,7 @@ use crate::guest::*;
 use dunlin_format::module::ModuleHash;
 use dunlin_migrate::state::files::GrantMode;
 use dunlin_runtime::moving::rollback::{From, Rollback};
+use dunlin_runtime::wasi::{RestoreProblem, Wasi};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use tempfile::tempdir;
@@ -98,4 +99,36 @@ fn a_directory_that_is_another_is_not_touched() {
         "{error}"
     );
     same(&before, &tree(copy.path()), "untouched");
+}
+
+/// A granted directory that the program has removed since the snapshot is there again once its files have gone back:
+/// that it can't be opened before is no reason to refuse. That it isn't granted is.
+#[test]
+fn a_granted_directory_that_going_back_brings_is_not_missed_before() {
+    let (data, saves) = places(false);
+    populate(data.path());
+    let sub = data.path().join("sub");
+    fs::create_dir(&sub).unwrap();
+    let config = config(&[(data.path(), "/"), (&sub, "/sub")]);
+    let way = rollback(saves.path(), false);
+    let (lineage, ..) = way.go_back(From::Beginning, &config).unwrap();
+    let mut g = Guest::with(&config);
+    way.record(lineage, &mut g.wasi).map_err(|e| e.message).unwrap();
+    g.wasi.journal().unwrap().next(1).unwrap();
+    let state = g.state();
+    assert_eq!(g.path_call("path_remove_directory", ROOT, "sub"), 0);
+    drop(g);
+    assert!(!sub.exists());
+    let unopened = |found: &[RestoreProblem]| assert!(matches!(found, [RestoreProblem::Grant(_)]), "{found:?}");
+    unopened(&Wasi::restore(&state, &config).unwrap_err().0);
+    Wasi::check_grants(&state, &config).unwrap();
+    way.go_back(From::Own(1), &config).unwrap();
+    Wasi::restore(&state, &config).unwrap();
+    // Without the option, no going back helps.
+    let without = crate::guest::config(&[(data.path(), "/")]);
+    let found = Wasi::check_grants(&state, &without).unwrap_err().0;
+    assert!(
+        matches!(&found[..], [RestoreProblem::MissingGrant(guest)] if guest == "/sub"),
+        "{found:?}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Random changes through the program's calls, with an undo journal; then what going back restores, killed at any moment.
+//! Random changes through the program's calls, with an undo journal; then what going back restores, killed at any
+//! moment.
 
 use super::{Tree, begin, places, populate, rollback, same, tree};
 use crate::guest::*;
