@@ -45,7 +45,7 @@ pub mod record;
 mod recording;
 mod seen;
 
-pub use back::{BackError, Conflict, Went, go_back};
+pub use back::{BackError, Conflict, WentBack, go_back};
 pub use record::{Base, FileId, Kind, Name};
 pub use recording::{Journal, Leaving, Lineage, Ticket};
 

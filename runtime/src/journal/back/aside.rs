@@ -1,6 +1,6 @@
 //! What others have changed gets another name, so that going back overwrites nothing of theirs.
 
-use super::conflict::{Conflict, How, look, path};
+use super::conflict::{Conflict, Difference, path, stat_name};
 use super::host::parent_of;
 use super::undo::Undo;
 use crate::journal::files::{self, copy_range, keep_name, open_dir};
@@ -12,11 +12,12 @@ use std::io;
 
 impl Undo<'_> {
     /// Gives what others have put under a name another one, which a person is told.
-    pub fn set_aside(&mut self, name: &Name, how: How) -> io::Result<()> {
+    pub fn set_aside(&mut self, name: &Name, how: Difference) -> io::Result<()> {
         let Some(root) = self.root(name) else { return Ok(()) };
         let aside = self.free_name(name)?;
         sandbox::rename(root, path(name), root, path(&aside))?;
-        self.told.push(format!("'{name}' {}; it is now '{aside}'", how.text()));
+        self.notices
+            .push(format!("'{name}' {}; it is now '{aside}'", how.text()));
         Ok(())
     }
 
@@ -51,9 +52,9 @@ impl Undo<'_> {
             let _ = files::remove(&dir, &temporary);
             return Err(e);
         }
-        self.told.push(format!(
+        self.notices.push(format!(
             "'{name}' {}; what is in it now was copied to '{aside}'",
-            How::Changed.text()
+            Difference::Changed.text()
         ));
         Ok(())
     }
@@ -64,7 +65,7 @@ impl Undo<'_> {
                 grant: name.grant,
                 path: [&name.path[..], b".aside-", n.to_string().as_bytes()].concat(),
             };
-            if look(self.roots, &aside)?.is_none() {
+            if stat_name(self.roots, &aside)?.is_none() {
                 return Ok(aside);
             }
         }

@@ -20,14 +20,14 @@ pub struct Conflict {
     /// The name.
     pub name: Name,
     /// In what way.
-    pub how: How,
+    pub how: Difference,
     /// Of a file that has lost that name: where it is kept, by the journal's number and the name there.
     pub kept: Option<(u64, u32)>,
 }
 
-/// What others have done to a name.
+/// In what a name differs from how the program left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum Difference {
     /// The file's contents or attributes were changed.
     Changed,
     /// Something is there that the program knows nothing of.
@@ -42,15 +42,15 @@ pub enum How {
     Lost,
 }
 
-impl How {
+impl Difference {
     /// For a person.
     pub fn text(self) -> &'static str {
         match self {
-            How::Changed => "was changed by someone else",
-            How::Appeared | How::Inside => "was put there by someone else",
-            How::Replaced => "was replaced by someone else",
-            How::Lost => "was kept beside the snapshots for going back, and someone else has removed that",
-            How::Removed => "was removed by someone else, and can't be brought back whole",
+            Difference::Changed => "was changed by someone else",
+            Difference::Appeared | Difference::Inside => "was put there by someone else",
+            Difference::Replaced => "was replaced by someone else",
+            Difference::Lost => "was kept beside the snapshots for going back, and someone else has removed that",
+            Difference::Removed => "was removed by someone else, and can't be brought back whole",
         }
     }
 }
@@ -67,7 +67,7 @@ pub fn path(name: &Name) -> &Path {
 }
 
 /// What is there under a name, no link followed; `None` if nothing is.
-pub fn look(roots: &Roots, name: &Name) -> io::Result<Option<sandbox::Metadata>> {
+pub fn stat_name(roots: &Roots, name: &Name) -> io::Result<Option<sandbox::Metadata>> {
     let Some(Some(root)) = roots.get(name.grant as usize) else {
         return Ok(None);
     };
@@ -86,9 +86,9 @@ pub fn id_of(found: &sandbox::Metadata) -> FileId {
     }
 }
 
-/// What there is to compare with.
+/// What names are compared with: the journals' tables, and what is in the granted directories.
 #[derive(Debug)]
-pub struct Left<'a> {
+pub struct Comparison<'a> {
     /// The granted directories.
     pub roots: &'a Roots,
     /// The journals' directory.
@@ -102,7 +102,11 @@ pub struct Left<'a> {
 /// Everything that is not as the program left it, or as an interrupted going back did. `last`: the last records, newest
 /// first and with their journal, whose change may not have been made: one, or two if something was about to be renamed
 /// in place of something else.
-pub fn conflicts(left: &Left<'_>, tree: &ExpectedTree, last: &[(u64, &Record)]) -> io::Result<Vec<Conflict>> {
+pub fn conflicts(
+    comparison: &Comparison<'_>,
+    tree: &ExpectedTree,
+    last: &[(u64, &Record)],
+) -> io::Result<Vec<Conflict>> {
     let mut before = tree.clone();
     let mut pending = HashSet::new();
     for (nth, (journal, record)) in last.iter().enumerate() {
@@ -118,17 +122,17 @@ pub fn conflicts(left: &Left<'_>, tree: &ExpectedTree, last: &[(u64, &Record)]) 
     let mut found = Vec::new();
     for (name, expected) in &tree.names {
         // On another machine, or in another directory, a snapshot brings its files.
-        if left.root(name).is_none() {
+        if comparison.root(name).is_none() {
             continue;
         }
-        let Some(how) = left.differs(tree, name, *expected)? else {
+        let Some(how) = comparison.differs(tree, name, *expected)? else {
             continue;
         };
         if within_pending(name) {
             // It may be as it was before the last change, which was recorded and not made; or that has been undone in
             // part.
             let earlier = before.names.get(name).copied().unwrap_or(Expected::Absent);
-            if left.resumed.is_some() || left.differs(&before, name, earlier)?.is_none() {
+            if comparison.resumed.is_some() || comparison.differs(&before, name, earlier)?.is_none() {
                 continue;
             }
         }
@@ -138,24 +142,27 @@ pub fn conflicts(left: &Left<'_>, tree: &ExpectedTree, last: &[(u64, &Record)]) 
             kept: None,
         });
     }
-    left.kept(tree, within_pending, &mut found)?;
+    comparison.kept(tree, within_pending, &mut found)?;
     // What was created holds nothing that others have put there.
     for (name, expected) in &tree.names {
         if *expected == Expected::Created(Kind::Directory) {
-            strangers(left.roots, tree, name, &mut found)?;
+            strangers(comparison.roots, tree, name, &mut found)?;
         }
     }
     Ok(found)
 }
 
-impl Left<'_> {
+impl Comparison<'_> {
     fn root(&self, name: &Name) -> Option<&File> {
         self.roots.get(name.grant as usize)?.as_deref()
     }
 
     /// Which file it is now that the journals know as `id`.
     fn now(&self, id: FileId) -> FileId {
-        self.resumed.and_then(|anew| anew.get(&id)).copied().unwrap_or(id)
+        self.resumed
+            .and_then(|recreated| recreated.get(&id))
+            .copied()
+            .unwrap_or(id)
     }
 
     /// Is a regular file of this size, last changed at this time, as the program left it?
@@ -172,12 +179,12 @@ impl Left<'_> {
     }
 
     /// In what way a name isn't what it should be.
-    fn differs(&self, tree: &ExpectedTree, name: &Name, expected: Expected) -> io::Result<Option<How>> {
-        let there = look(self.roots, name)?;
+    fn differs(&self, tree: &ExpectedTree, name: &Name, expected: Expected) -> io::Result<Option<Difference>> {
+        let there = stat_name(self.roots, name)?;
         let needed = |id: &FileId| tree.known.get(id).is_none_or(|k| k.needed);
         Ok(match (expected, there) {
             (Expected::Absent, None) => None,
-            (Expected::Absent, Some(_)) => Some(How::Appeared),
+            (Expected::Absent, Some(_)) => Some(Difference::Appeared),
             (Expected::Created(_), None) => None,
             (Expected::Created(kind), Some(found)) => {
                 let fits = match kind {
@@ -185,20 +192,23 @@ impl Left<'_> {
                     Kind::File => found.is_file() && found.len() == 0,
                     Kind::Directory => found.is_dir(),
                     Kind::Symlink(target) => {
-                        found.is_symlink() && self.root(name).is_some_and(|root| says(root, name) == Some(target))
+                        found.is_symlink()
+                            && self
+                                .root(name)
+                                .is_some_and(|root| link_checksum(root, name) == Some(target))
                     }
                     Kind::Link(_) => found.is_file(),
                 };
-                (!fits).then_some(How::Replaced)
+                (!fits).then_some(Difference::Replaced)
             }
-            (Expected::This(id), None) => needed(&id).then_some(How::Removed),
-            (Expected::This(id), Some(found)) if id_of(&found) != self.now(id) => Some(How::Replaced),
+            (Expected::This(id), None) => needed(&id).then_some(Difference::Removed),
+            (Expected::This(id), Some(found)) if id_of(&found) != self.now(id) => Some(Difference::Replaced),
             (Expected::This(id), Some(found)) => match (tree.places.get(&id), found.is_file()) {
                 (Some(Location::Gone), _) => None,
-                (_, true) => (!self.as_left(tree, id, found.len(), changed(&found))).then_some(How::Changed),
+                (_, true) => (!self.as_left(tree, id, found.len(), changed(&found))).then_some(Difference::Changed),
                 // Only regular files are tracked, so the number is another's now; unless that one is gone, and it was
                 // free.
-                (Some(Location::At(_)), false) if tree.known.contains_key(&id) => Some(How::Replaced),
+                (Some(Location::At(_)), false) if tree.known.contains_key(&id) => Some(Difference::Replaced),
                 (_, false) => None,
             },
         })
@@ -222,14 +232,14 @@ impl Left<'_> {
                 Err(e) => Err(e),
             };
             match stat {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => found.push(conflict(How::Lost, None)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => found.push(conflict(Difference::Lost, None)),
                 Err(e) => return Err(e),
                 Ok(stat) => {
                     let here = tree.places.get(id) == Some(&Location::Kept(journal, kept)) && FileId::of(&stat) == *id;
                     let file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
                     let size = u64::try_from(stat.st_size).unwrap_or(0);
                     if here && file && !self.as_left(tree, *id, size, changed_at(&stat)) {
-                        found.push(conflict(How::Changed, Some((journal, kept))));
+                        found.push(conflict(Difference::Changed, Some((journal, kept))));
                     }
                 }
             }
@@ -238,8 +248,8 @@ impl Left<'_> {
     }
 }
 
-/// The CRC-32 of what a symbolic link says.
-pub fn says(root: &File, name: &Name) -> Option<u32> {
+/// The CRC-32 of a symbolic link's target.
+pub fn link_checksum(root: &File, name: &Name) -> Option<u32> {
     let target = sandbox::read_link_contents(root, path(name)).ok()?;
     Some(crc32fast::hash(target.as_os_str().as_bytes()))
 }
@@ -273,7 +283,7 @@ fn strangers(roots: &Roots, tree: &ExpectedTree, dir: &Name, found: &mut Vec<Con
         if !tree.names.contains_key(&name) && !entry.to_bytes().starts_with(b".dunlin-") {
             found.push(Conflict {
                 name,
-                how: How::Inside,
+                how: Difference::Inside,
                 kept: None,
             });
         }

@@ -41,7 +41,7 @@ pub struct Interrupted {
     /// Until when changes were its own, in nanoseconds since 1970.
     pub until: u64,
     /// What it made anew, and which file that is.
-    pub anew: HashMap<FileId, FileId>,
+    pub recreated: HashMap<FileId, FileId>,
 }
 
 impl Marker {
@@ -62,7 +62,7 @@ impl Marker {
         };
         let pairs = rest.as_chunks::<PAIR>().0;
         let id = |dev, ino| FileId { dev, ino };
-        let anew = pairs
+        let recreated = pairs
             .iter()
             .map(|p| (id(word(p, 0), word(p, 1)), id(word(p, 2), word(p, 3))));
         let until = match word(head, 1) {
@@ -71,7 +71,7 @@ impl Marker {
         };
         let left = Interrupted {
             until,
-            anew: anew.collect(),
+            recreated: recreated.collect(),
         };
         let end = HEAD + (pairs.len() * PAIR) as u64;
         Ok(Some((Marker { file, end }, left)))
@@ -99,7 +99,7 @@ impl Marker {
     }
 
     /// What the journals know as `id` is another file now.
-    pub fn made(&mut self, id: FileId, is: FileId) -> io::Result<()> {
+    pub fn note_recreated(&mut self, id: FileId, is: FileId) -> io::Result<()> {
         let mut pair = [0; PAIR];
         for (n, word) in [id.dev, id.ino, is.dev, is.ino].into_iter().enumerate() {
             pair[8 * n..8 * n + 8].copy_from_slice(&word.to_le_bytes());

@@ -14,7 +14,7 @@ use crate::journal::Root;
 use crate::journal::files::{self, journal_name, keep_name, number_of, seen_name};
 use crate::journal::record::{self, Base, FileId, Header, Read};
 use crate::journal::seen;
-use conflict::{How, Left, Roots, conflicts};
+use conflict::{Comparison, Difference, Roots, conflicts};
 use dunlin_format::module::ModuleHash;
 use expected::ExpectedTree;
 use marker::{GOING_BACK, Marker};
@@ -81,7 +81,7 @@ fn list(texts: &[String]) -> String {
 
 /// What going back came to.
 #[derive(Debug, Default)]
-pub struct Went {
+pub struct WentBack {
     /// The journal that led there and is to be gone on with: its number and what it leads to, and whether another comes
     /// before it. `None` if there are no journals.
     pub journal: Option<(u64, Base, bool)>,
@@ -90,7 +90,7 @@ pub struct Went {
     /// How many records were undone.
     pub undone: u64,
     /// What a person should know.
-    pub told: Vec<String>,
+    pub notices: Vec<String>,
 }
 
 struct Found {
@@ -163,11 +163,11 @@ pub fn go_back(
     granted: &[Root],
     accept_changed: bool,
     durable: bool,
-) -> Result<Went, BackError> {
+) -> Result<WentBack, BackError> {
     let dir = open(directory)?;
     let mut found = find(directory, &dir)?;
     let Some(newest) = found.first() else {
-        return Ok(Went::default());
+        return Ok(WentBack::default());
     };
     if newest.read.header.module != module {
         return Err(BackError::OtherProgram(directory.to_owned()));
@@ -181,9 +181,9 @@ pub fn go_back(
         return Err(BackError::Missing(directory.to_owned()));
     }
     found.truncate(last + 1);
-    let mut went = Went {
+    let mut went = WentBack {
         undone: found.iter().map(|f| f.read.records.len() as u64).sum(),
-        ..Went::default()
+        ..WentBack::default()
     };
     went.everywhere = granted.iter().all(|root| {
         let id = root
@@ -194,7 +194,7 @@ pub fn go_back(
         found[0].read.header.grants.contains(&(root.guest.clone(), id))
     });
     if went.undone > 0 {
-        went.told = undo_all(&dir, &found, granted, accept_changed, durable)?;
+        went.notices = undo_all(&dir, &found, granted, accept_changed, durable)?;
     }
     // The oldest is emptied, and gone on with.
     let Some(oldest) = found.pop() else { return Ok(went) };
@@ -244,13 +244,13 @@ fn undo_all(
             .take(1)
             .collect(),
     };
-    let left = Left {
+    let comparison = Comparison {
         roots: &roots,
         dir,
         seen: &entries,
-        resumed: begun.as_ref().map(|(_, left)| &left.anew),
+        resumed: begun.as_ref().map(|(_, left)| &left.recreated),
     };
-    let conflicting = conflicts(&left, &tree, &last)?;
+    let conflicting = conflicts(&comparison, &tree, &last)?;
     if !conflicting.is_empty() && !accept_changed {
         let text = |c: &Conflict| format!("'{}' in the directory '{}' {}", c.name, guest(header, c), c.how.text());
         return Err(BackError::Changed(
@@ -264,17 +264,20 @@ fn undo_all(
     }
     // What others have made is safe before anything is undone: whoever goes on after a kill finds it where it was, or
     // aside.
-    let (marker, anew) = match begun {
-        Some((marker, left)) => (Some(marker), left.anew),
+    let (marker, recreated) = match begun {
+        Some((marker, left)) => (Some(marker), left.recreated),
         None => (None, HashMap::new()),
     };
-    let mut undo = Undo::new(dir, &roots, &mut tree, anew);
+    let mut undo = Undo::new(dir, &roots, &mut tree, recreated);
     for conflict in &conflicting {
         match conflict.how {
-            How::Changed => undo.copy_aside(conflict)?,
-            How::Appeared | How::Replaced => undo.set_aside(&conflict.name, conflict.how)?,
-            How::Inside => {}
-            How::Removed | How::Lost => undo.told.push(format!("'{}' {}", conflict.name, conflict.how.text())),
+            Difference::Changed => undo.copy_aside(conflict)?,
+            Difference::Appeared | Difference::Replaced => undo.set_aside(&conflict.name, conflict.how)?,
+            Difference::Inside => {}
+            Difference::Removed | Difference::Lost => {
+                undo.notices
+                    .push(format!("'{}' {}", conflict.name, conflict.how.text()))
+            }
         }
     }
     if durable {
@@ -303,7 +306,7 @@ fn undo_all(
     let over = undo.marker.as_ref().map_or(Ok(()), Marker::over);
     undone?;
     over?;
-    Ok(undo.told)
+    Ok(undo.notices)
 }
 
 fn guest<'a>(header: &'a Header, conflict: &Conflict) -> &'a str {

@@ -1,6 +1,6 @@
 //! Undoing changes of names: what was created goes, what was removed or moved comes back.
 
-use super::conflict::{How, id_of, look, path, says};
+use super::conflict::{Difference, id_of, link_checksum, path, stat_name};
 use super::expected::Expected;
 use super::host::{find, parent_of, set_attributes, times};
 use super::undo::Undo;
@@ -13,14 +13,14 @@ use std::os::unix::ffi::OsStrExt;
 
 impl Undo<'_> {
     pub(super) fn renamed(&mut self, from: &Name, to: &Name, id: FileId) -> io::Result<()> {
-        let there = look(self.roots, to)?.map(|f| id_of(&f));
-        let back = look(self.roots, from)?.map(|f| id_of(&f));
+        let there = stat_name(self.roots, to)?.map(|f| id_of(&f));
+        let back = stat_name(self.roots, from)?.map(|f| id_of(&f));
         match (back, there) {
             // It was never done, or has been undone.
             (Some(back), _) if self.is(back, id) => Ok(()),
             (_, Some(there)) if self.is(there, id) => {
                 if back.is_some() {
-                    self.set_aside(from, How::Appeared)?;
+                    self.set_aside(from, Difference::Appeared)?;
                 }
                 let (Some(a), Some(b)) = (self.root(to), self.root(from)) else {
                     return Ok(());
@@ -33,24 +33,24 @@ impl Undo<'_> {
 
     pub(super) fn created(&mut self, name: &Name, kind: Kind) -> io::Result<()> {
         let Some(root) = self.root(name) else { return Ok(()) };
-        let Some(found) = look(self.roots, name)? else {
+        let Some(found) = stat_name(self.roots, name)? else {
             return Ok(());
         };
         if kind == Kind::Directory && found.is_dir() {
             return match sandbox::remove_dir(root, path(name)) {
-                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => self.set_aside(name, How::Inside),
+                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => self.set_aside(name, Difference::Inside),
                 removed => removed,
             };
         }
         let ours = match (kind, self.tree.names.get(name)) {
             (Kind::Directory, _) => false,
-            (Kind::Symlink(target), _) => found.is_symlink() && says(root, name) == Some(target),
+            (Kind::Symlink(target), _) => found.is_symlink() && link_checksum(root, name) == Some(target),
             (Kind::Link(id), _) | (Kind::File, Some(&Expected::This(id))) => self.is(id_of(&found), id),
             (Kind::File, _) => found.is_file() && found.len() == 0,
         };
         match ours {
             true => sandbox::remove_file(root, path(name)),
-            false => self.set_aside(name, How::Replaced),
+            false => self.set_aside(name, Difference::Replaced),
         }
     }
 
@@ -63,13 +63,13 @@ impl Undo<'_> {
         attributes: Attributes,
     ) -> io::Result<()> {
         let Some(root) = self.root(name) else { return Ok(()) };
-        let there = look(self.roots, name)?;
+        let there = stat_name(self.roots, name)?;
         match was {
             Was::New => Ok(()),
             Was::Linked(other) => {
                 match there {
                     Some(found) if self.is(id_of(&found), id) => return Ok(()),
-                    Some(_) => self.set_aside(name, How::Appeared)?,
+                    Some(_) => self.set_aside(name, Difference::Appeared)?,
                     None => {}
                 }
                 let Some(beside) = self.root(other) else { return Ok(()) };
@@ -80,13 +80,13 @@ impl Undo<'_> {
                 match there {
                     Some(found) if found.is_dir() => {}
                     Some(_) => {
-                        self.set_aside(name, How::Appeared)?;
+                        self.set_aside(name, Difference::Appeared)?;
                         sandbox::create_dir(root, path(name), &DirOptions::new())?;
                     }
                     None => sandbox::create_dir(root, path(name), &DirOptions::new())?,
                 }
                 let dir = sandbox::open_dir_nofollow(root, path(name))?;
-                self.made(id, &dir)?;
+                self.note_recreated(id, &dir)?;
                 set_attributes(&dir, attributes)
             }
             Was::Symlink(_) | Was::Pipe => {
@@ -99,7 +99,7 @@ impl Undo<'_> {
                     (Some(found), _) => !found.is_file() && !found.is_dir() && !found.is_symlink(),
                 };
                 if there.is_some() && !same {
-                    self.set_aside(name, How::Appeared)?;
+                    self.set_aside(name, Difference::Appeared)?;
                 }
                 let (dir, leaf) = parent_of(root, name)?;
                 match was {
@@ -110,7 +110,7 @@ impl Undo<'_> {
                         rustix::fs::mknodat(&dir, &leaf[..], rustix::fs::FileType::Fifo, mode, 0)?;
                     }
                 }
-                self.made(id, &find(root, name)?)?;
+                self.note_recreated(id, &find(root, name)?)?;
                 // Whoever made it may have been killed before this.
                 let times = times(attributes);
                 Ok(rustix::fs::utimensat(
@@ -142,7 +142,7 @@ impl Undo<'_> {
             Err(rustix::io::Errno::NOENT) => return Ok(()),
             from => FileId::of(&from?),
         };
-        if let Some(found) = look(self.roots, name)? {
+        if let Some(found) = stat_name(self.roots, name)? {
             // The removal was recorded and not made; or the file was put back as a copy right before this was
             // interrupted.
             let copy = rustix::fs::statat(&keep, &*kept, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -152,7 +152,7 @@ impl Undo<'_> {
             if id_of(&found) == id || (self.is(id_of(&found), id) && from != id && same) {
                 return files::remove(&keep, &kept);
             }
-            self.set_aside(name, How::Appeared)?;
+            self.set_aside(name, Difference::Appeared)?;
         }
         let (dir, leaf) = parent_of(root, name)?;
         if from == id {
@@ -167,7 +167,7 @@ impl Undo<'_> {
         let copied = copy_range(&from, 0, &to, 0, u64::MAX)
             .and_then(|_| set_attributes(&to, attributes))
             // Known before it has its name, so that whoever goes on after a kill knows it.
-            .and_then(|()| self.made(id, &to))
+            .and_then(|()| self.note_recreated(id, &to))
             .and_then(|()| Ok(rustix::fs::renameat(&dir, &*temporary, &dir, &leaf[..])?));
         if let Err(e) = copied {
             let _ = files::remove(&dir, &temporary);

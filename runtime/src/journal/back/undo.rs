@@ -4,7 +4,7 @@
 //! two does it once more. Contents are put back in any number before the journal is cut, because nothing gets or loses
 //! a name meanwhile.
 
-use super::conflict::{Roots, id_of, look};
+use super::conflict::{Roots, id_of, stat_name};
 use super::expected::{ExpectedTree, Location};
 use super::host::{clear, find, set_attributes, set_times, writable};
 use super::marker::Marker;
@@ -39,24 +39,29 @@ pub struct Undo<'a> {
     /// The file whose contents are being put back.
     opened: Option<((u64, u32), Option<File>)>,
     /// What was made anew, and which file it is now.
-    anew: HashMap<FileId, FileId>,
+    recreated: HashMap<FileId, FileId>,
     /// Where steps are noted; nothing is undone before it is there.
     pub marker: Option<Marker>,
     /// What a person should know.
-    pub told: Vec<String>,
+    pub notices: Vec<String>,
 }
 
 impl<'a> Undo<'a> {
-    /// `tree` is as all the records make it. `anew`: what was made anew before this was interrupted.
-    pub fn new(dir: &'a File, roots: &'a Roots, tree: &'a mut ExpectedTree, anew: HashMap<FileId, FileId>) -> Undo<'a> {
+    /// `tree` is as all the records make it. `recreated`: what was made anew before this was interrupted.
+    pub fn new(
+        dir: &'a File,
+        roots: &'a Roots,
+        tree: &'a mut ExpectedTree,
+        recreated: HashMap<FileId, FileId>,
+    ) -> Undo<'a> {
         Undo {
             dir,
             roots,
             tree,
             opened: None,
-            anew,
+            recreated,
             marker: None,
-            told: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -221,7 +226,7 @@ impl<'a> Undo<'a> {
             }),
             Location::At(name) => {
                 // What others have put there is not ours to change.
-                match look(self.roots, name)? {
+                match stat_name(self.roots, name)? {
                     Some(found) if self.is(id_of(&found), id) => {}
                     _ => return Ok(None),
                 }
@@ -237,17 +242,17 @@ impl<'a> Undo<'a> {
 
     /// Is what was found the file that records know as `id`?
     pub(super) fn is(&self, found: FileId, id: FileId) -> bool {
-        found == *self.anew.get(&id).unwrap_or(&id)
+        found == *self.recreated.get(&id).unwrap_or(&id)
     }
 
     /// What records know as `id` was made anew.
-    pub(super) fn made(&mut self, id: FileId, now: &impl AsFd) -> io::Result<()> {
+    pub(super) fn note_recreated(&mut self, id: FileId, now: &impl AsFd) -> io::Result<()> {
         let is = FileId::of(&rustix::fs::fstat(now)?);
         if !self.is(is, id) {
             if let Some(marker) = &mut self.marker {
-                marker.made(id, is)?;
+                marker.note_recreated(id, is)?;
             }
-            self.anew.insert(id, is);
+            self.recreated.insert(id, is);
         }
         Ok(())
     }
@@ -262,7 +267,7 @@ impl<'a> Undo<'a> {
             return Ok(false);
         }
         let stat = match self.tree.file(journal, index) {
-            Some((id, Location::At(name))) => match (look(self.roots, name)?, self.root(name)) {
+            Some((id, Location::At(name))) => match (stat_name(self.roots, name)?, self.root(name)) {
                 (Some(found), Some(root)) if self.is(id_of(&found), id) => rustix::fs::fstat(find(root, name)?)?,
                 _ => return Ok(true),
             },

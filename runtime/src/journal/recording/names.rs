@@ -86,7 +86,7 @@ impl Journal {
     }
 
     /// The file that was created. Returns its index.
-    pub fn born(&mut self, name: &Name, file: BorrowedFd<'_>) -> io::Result<u32> {
+    pub fn created_file(&mut self, name: &Name, file: BorrowedFd<'_>) -> io::Result<u32> {
         let id = FileId::of(&fstat(file)?);
         let index = self.tracked.len() as u32;
         self.seen()?.reserve(index)?;
@@ -104,7 +104,7 @@ impl Journal {
     }
 
     /// A directory was created: nothing about it needs recording any more.
-    pub fn made(&mut self, dir: &File) {
+    pub fn created_directory(&mut self, dir: &File) {
         if let Ok(stat) = fstat(dir) {
             self.directories.insert(FileId::of(&stat));
         }

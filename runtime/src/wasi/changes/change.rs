@@ -236,7 +236,7 @@ impl Changes {
         let Some(journal) = &mut self.journal else {
             return Ok(());
         };
-        match journal.born(&place.name, file.as_fd()) {
+        match journal.created_file(&place.name, file.as_fd()) {
             Ok(_) => Ok(()),
             Err(e) => {
                 let removed = rustix::fs::unlinkat(&place.parent, &place.leaf, AtFlags::empty()).is_ok();
@@ -254,7 +254,7 @@ impl Changes {
                 Path::new(std::ffi::OsStr::from_bytes(place.leaf.to_bytes())),
             )
         {
-            journal.made(&dir);
+            journal.created_directory(&dir);
         }
     }
 

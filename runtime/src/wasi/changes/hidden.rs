@@ -18,11 +18,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 /// How all names begin that Dunlin uses in a person's directories.
-const OURS: &str = ".dunlin-";
+const RESERVED: &str = ".dunlin-";
 
-/// Is this a name that Dunlin gives what it has aside: `.dunlin-`, then numbers and `restore`, `back`, `undo` or `tmp`?
-pub(in crate::wasi) fn is_ours(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix(OURS) else {
+/// Is this a name that only Dunlin uses, for what it has aside: `.dunlin-`, then numbers and `restore`, `back`, `undo` or
+/// `tmp`?
+pub(in crate::wasi) fn is_reserved(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(RESERVED) else {
         return false;
     };
     let numbers = rest
@@ -55,7 +56,7 @@ impl Hidden {
         let ours = || {
             name.path
                 .split(|&b| b == b'/')
-                .any(|part| std::str::from_utf8(part).is_ok_and(is_ours))
+                .any(|part| std::str::from_utf8(part).is_ok_and(is_reserved))
         };
         self.0.iter().any(|hidden| name.is_within(hidden)) || ours()
     }
@@ -147,7 +148,7 @@ impl Wasi {
             let crate::wasi::table::Resource::Directory(dir) = &d.resource else {
                 continue;
             };
-            if self.hidden.0.is_empty() && !path.contains(OURS) {
+            if self.hidden.0.is_empty() && !path.contains(RESERVED) {
                 continue;
             }
             let Some(name) = self.named(&Dir::of(dir), &path, follow) else {
@@ -180,7 +181,7 @@ impl Wasi {
     /// May a directory of a grant show this entry?
     pub(in crate::wasi) fn shows(&self, dir: &Option<Name>, entry: &[u8]) -> bool {
         let Some(dir) = dir else {
-            return !std::str::from_utf8(entry).is_ok_and(is_ours);
+            return !std::str::from_utf8(entry).is_ok_and(is_reserved);
         };
         let path = match dir.path.is_empty() {
             true => entry.to_vec(),
@@ -211,14 +212,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_ours_are_told_from_a_persons() {
+    fn reserved_names_are_told_from_a_persons() {
         for ours in [
             ".dunlin-restore-12-0",
             ".dunlin-12-3.tmp",
             ".dunlin-back-7-0.tmp",
             ".dunlin-9-undo.tmp",
         ] {
-            assert!(is_ours(ours), "{ours}");
+            assert!(is_reserved(ours), "{ours}");
         }
         for not in [
             ".dunlin-",
@@ -229,7 +230,7 @@ mod tests {
             ".dunlin-tmp",
             ".dunlin-1-",
         ] {
-            assert!(!is_ours(not), "{not}");
+            assert!(!is_reserved(not), "{not}");
         }
     }
 }

@@ -149,13 +149,13 @@ pub(in crate::wasi) fn is_racy(stat: &Stat) -> bool {
 pub(in crate::wasi) fn reopen(file: BorrowedFd<'_>) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(proc_path(file), flags, Mode::empty())?.into();
-    quiet(&file);
+    keep_access_time(&file);
     Ok(file)
 }
 
 /// Makes reading a file leave no trace in its access time, which the program may look at. Only the file's owner may ask
 /// for that.
-pub(in crate::wasi) fn quiet(file: &File) {
+pub(in crate::wasi) fn keep_access_time(file: &File) {
     if let Ok(flags) = rustix::fs::fcntl_getfl(file) {
         let _ = rustix::fs::fcntl_setfl(file, flags | OFlags::NOATIME);
     }

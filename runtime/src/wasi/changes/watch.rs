@@ -41,8 +41,8 @@ pub(in crate::wasi) enum Watch {
 }
 
 impl Wasi {
-    /// Before a call.
-    pub(in crate::wasi) fn watch(&mut self, f: Function, a: &Args<'_>, m: &Memory<'_>) -> Watch {
+    /// Notes what a call is about to change, before it is made.
+    pub(in crate::wasi) fn before_call(&mut self, f: Function, a: &Args<'_>, m: &Memory<'_>) -> Watch {
         match f {
             Function::FdWrite => self.watch_write(a.int(0), None, a.int(3)),
             Function::FdPwrite => self.watch_write(a.int(0), Some(a.long(3)), a.int(4)),
@@ -98,8 +98,8 @@ impl Wasi {
         }
     }
 
-    /// After it.
-    pub(in crate::wasi) fn watched(&mut self, watch: Watch, done: bool, m: &Memory<'_>) {
+    /// Notes what it has changed, if it was `done`.
+    pub(in crate::wasi) fn after_call(&mut self, watch: Watch, done: bool, m: &Memory<'_>) {
         match watch {
             // Of what is longer than before the end is read in any case.
             Watch::Write {

@@ -8,6 +8,7 @@
 //! most) as one of the program's own, and behind it, on a kernel whose file times are no finer than a tick (before
 //! Linux 6.13). Everything else costs no more than reading the file anew.
 
+use crate::journal::FileId;
 use crate::wasi::changes::chunked::{List, Ranges};
 use crate::wasi::changes::identity::is_racy;
 use crate::wasi::host::Stat;
@@ -21,24 +22,6 @@ use std::sync::{Arc, Mutex};
 const REMEMBERED: usize = 1 << 20;
 /// Files that are remembered before it is looked which of them are of use, at least.
 const FORGETFUL: usize = 1 << 12;
-
-/// A file of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::wasi) struct FileId {
-    /// Device number.
-    pub(in crate::wasi) dev: u64,
-    /// Inode number.
-    pub(in crate::wasi) ino: u64,
-}
-
-impl FileId {
-    pub(in crate::wasi) fn of(stat: &Stat) -> FileId {
-        FileId {
-            dev: stat.dev,
-            ino: stat.ino,
-        }
-    }
-}
 
 /// What is known of one file.
 #[derive(Debug, Default)]
@@ -208,7 +191,7 @@ impl Writes {
 
     /// A file has these chunks, as somebody knows who has read or written all of it.
     pub(in crate::wasi) fn know(&mut self, stat: &Stat, list: List) {
-        if let Some(number) = self.number(FileId::of(stat))
+        if let Some(number) = self.number(stat.id())
             && let Some(known) = self.known(number)
         {
             *known = Known {
@@ -223,10 +206,10 @@ impl Writes {
     pub(in crate::wasi) fn list(&self, file: &File, stat: &Stat) -> io::Result<Arc<List>> {
         let racy = is_racy(stat);
         let mut files = self.files.lock().unwrap_or_else(|e| e.into_inner());
-        if files.all.len() >= REMEMBERED && !files.numbers.contains_key(&FileId::of(stat)) {
+        if files.all.len() >= REMEMBERED && !files.numbers.contains_key(&stat.id()) {
             return Ok(Arc::new(List::read(file, stat.size)?));
         }
-        let number = files.number(FileId::of(stat)) as usize;
+        let number = files.number(stat.id()) as usize;
         let round = files.round;
         let known = &mut files.all[number];
         known.round = round;
@@ -268,7 +251,7 @@ mod tests {
 
     /// Writes as the program does.
     fn write(writes: &mut Writes, file: &File, bytes: &[u8], at: u64) {
-        let number = writes.number(FileId::of(&stat(file))).unwrap();
+        let number = writes.number(stat(file).id()).unwrap();
         if writes.due(number) {
             writes.seen(number, &stat(file));
         }
@@ -281,7 +264,7 @@ mod tests {
     /// Changes what is known of a file's second chunk: if it is still so later, the chunk was not read again.
     fn mark(writes: &Writes, file: &File) {
         let mut files = writes.files.lock().unwrap();
-        let number = files.number(FileId::of(&stat(file))) as usize;
+        let number = files.number(stat(file).id()) as usize;
         let known = &mut files.all[number];
         let bytes = tempfile::tempfile().unwrap();
         bytes.set_len(stat(file).size).unwrap();
@@ -361,7 +344,7 @@ mod tests {
     #[test]
     fn sizes_and_new_files_count() {
         let (mut writes, file) = (Writes::default(), log(4));
-        let number = Writes::number(&mut writes, FileId::of(&stat(&file))).unwrap();
+        let number = Writes::number(&mut writes, stat(&file).id()).unwrap();
         let check = |writes: &Writes| {
             let list = writes.list(&file, &stat(&file)).unwrap();
             assert_eq!(*list, List::read(&file, stat(&file).size).unwrap());

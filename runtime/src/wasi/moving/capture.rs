@@ -72,7 +72,7 @@ impl Wasi {
         if !obstacles.is_empty() {
             return Err(CaptureError(obstacles));
         }
-        self.remember(&state.files);
+        self.remember_carried(&state.files);
         Ok(state)
     }
 

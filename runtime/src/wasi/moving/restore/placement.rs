@@ -10,7 +10,7 @@ use super::stage::room_in_killed_restores;
 use crate::wasi::calls::open::{Access, open_existing, readable};
 use crate::wasi::calls::path::stat;
 use crate::wasi::changes::chunked;
-use crate::wasi::changes::identity::{is_racy, quiet};
+use crate::wasi::changes::identity::{is_racy, keep_access_time};
 use crate::wasi::errno::Errno;
 use crate::wasi::host::{FileType, Stat};
 use crate::wasi::{GrantedDir, Wasi};
@@ -348,7 +348,7 @@ fn has(item: &Item<'_>, content: &Content, files: &Files) -> bool {
     };
     let same = || -> Option<bool> {
         let file = open_existing(&item.root, &item.node.path, read).ok()?;
-        quiet(&file);
+        keep_access_time(&file);
         let stat = Stat::of_fd(file.as_fd()).ok()?;
         chunked::has(&file, stat.size, content, &files.chunks).ok()
     };

@@ -217,7 +217,7 @@ impl<'a> Plan<'a> {
         for (stat, list) in installed.known(files, &wasi.grants) {
             wasi.touched.know(&stat, list);
         }
-        wasi.remember(files);
+        wasi.remember_carried(files);
         Ok(wasi)
     }
 }

@@ -9,7 +9,7 @@ use super::placement::{Gone, Item, Placement};
 use super::problem::{Problems, RestoreProblem, said};
 use crate::wasi::GrantedDir;
 use crate::wasi::calls::path::stat;
-use crate::wasi::changes::hidden::is_ours;
+use crate::wasi::changes::hidden::is_reserved;
 use crate::wasi::errno::Errno;
 use crate::wasi::host::{FileType, Stat};
 use cap_primitives::fs::{self as sandbox, DirOptions, FollowSymlinks, OpenOptions, OpenOptionsExt};
@@ -80,7 +80,7 @@ fn killed_restores(root: &File) -> Vec<(String, File)> {
     };
     let names = entries.filter_map(|e| Some(e.ok()?.file_name().to_str().ok()?.to_owned()));
     let opened = names
-        .filter(|n| n.starts_with(PREFIX) && is_ours(n))
+        .filter(|n| n.starts_with(PREFIX) && is_reserved(n))
         .filter_map(|name| {
             let dir = sandbox::open_dir_nofollow(root, Path::new(&name)).ok()?;
             Some((name, crate::wasi::calls::open::readable(dir)))
