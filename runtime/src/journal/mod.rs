@@ -41,11 +41,11 @@
 
 pub mod back;
 mod files;
-pub mod record;
+mod record;
 mod recording;
 mod seen;
 
-pub use back::{BackError, Conflict, WentBack, go_back};
+pub use back::{BackError, WentBack, go_back};
 pub use record::{Base, FileId, Kind, Name};
 pub use recording::{Journal, Leaving, Lineage, Ticket};
 

@@ -12,7 +12,7 @@ use std::io;
 
 impl Undo<'_> {
     /// Gives what others have put under a name another one, which a person is told.
-    pub fn set_aside(&mut self, name: &Name, how: Difference) -> io::Result<()> {
+    pub(super) fn set_aside(&mut self, name: &Name, how: Difference) -> io::Result<()> {
         let Some(root) = self.root(name) else { return Ok(()) };
         let aside = self.free_name(name)?;
         sandbox::rename(root, path(name), root, path(&aside))?;
@@ -22,7 +22,7 @@ impl Undo<'_> {
     }
 
     /// Copies a file that others have changed, before what the program has changed in it is undone.
-    pub fn copy_aside(&mut self, conflict: &Conflict) -> io::Result<()> {
+    pub(super) fn copy_aside(&mut self, conflict: &Conflict) -> io::Result<()> {
         let name = &conflict.name;
         let Some(root) = self.root(name) else { return Ok(()) };
         let aside = self.free_name(name)?;

@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 /// A name that is not as the program left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
+pub(super) struct Conflict {
     /// The name.
     pub name: Name,
-    /// In what way.
+    /// In what it is not as the program left it.
     pub how: Difference,
     /// Of a file that has lost that name: where it is kept, by the journal's number and the name there.
     pub kept: Option<(u64, u32)>,
@@ -27,7 +27,7 @@ pub struct Conflict {
 
 /// In what a name differs from how the program left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Difference {
+pub(super) enum Difference {
     /// The file's contents or attributes were changed.
     Changed,
     /// Something is there that the program knows nothing of.
@@ -43,8 +43,8 @@ pub enum Difference {
 }
 
 impl Difference {
-    /// For a person.
-    pub fn text(self) -> &'static str {
+    /// Tells a person, behind the name.
+    pub(super) fn text(self) -> &'static str {
         match self {
             Difference::Changed => "was changed by someone else",
             Difference::Appeared | Difference::Inside => "was put there by someone else",
@@ -56,10 +56,10 @@ impl Difference {
 }
 
 /// The granted directories of a journal, by its indices; `None` for one that isn't granted here.
-pub type Roots = Vec<Option<Arc<File>>>;
+pub(super) type Roots = Vec<Option<Arc<File>>>;
 
 /// A path for the host; the granted directory itself is `.`.
-pub fn path(name: &Name) -> &Path {
+pub(super) fn path(name: &Name) -> &Path {
     match name.path.is_empty() {
         true => Path::new("."),
         false => Path::new(OsStr::from_bytes(&name.path)),
@@ -67,7 +67,7 @@ pub fn path(name: &Name) -> &Path {
 }
 
 /// What is there under a name, no link followed; `None` if nothing is.
-pub fn stat_name(roots: &Roots, name: &Name) -> io::Result<Option<sandbox::Metadata>> {
+pub(super) fn stat_name(roots: &Roots, name: &Name) -> io::Result<Option<sandbox::Metadata>> {
     let Some(Some(root)) = roots.get(name.grant as usize) else {
         return Ok(None);
     };
@@ -78,8 +78,8 @@ pub fn stat_name(roots: &Roots, name: &Name) -> io::Result<Option<sandbox::Metad
     }
 }
 
-/// Which file that is.
-pub fn id_of(found: &sandbox::Metadata) -> FileId {
+/// Device and inode of what was found.
+pub(super) fn id_of(found: &sandbox::Metadata) -> FileId {
     FileId {
         dev: found.dev(),
         ino: found.ino(),
@@ -88,7 +88,7 @@ pub fn id_of(found: &sandbox::Metadata) -> FileId {
 
 /// What names are compared with: the journals' tables, and what is in the granted directories.
 #[derive(Debug)]
-pub struct Comparison<'a> {
+pub(super) struct Comparison<'a> {
     /// The granted directories.
     pub roots: &'a Roots,
     /// The journals' directory.
@@ -102,7 +102,7 @@ pub struct Comparison<'a> {
 /// Everything that is not as the program left it, or as an interrupted going back did. `last`: the last records, newest
 /// first and with their journal, whose change may not have been made: one, or two if something was about to be renamed
 /// in place of something else.
-pub fn conflicts(
+pub(super) fn conflicts(
     comparison: &Comparison<'_>,
     tree: &ExpectedTree,
     last: &[(u64, &Record)],
@@ -249,7 +249,7 @@ impl Comparison<'_> {
 }
 
 /// The CRC-32 of a symbolic link's target.
-pub fn link_checksum(root: &File, name: &Name) -> Option<u32> {
+pub(super) fn link_checksum(root: &File, name: &Name) -> Option<u32> {
     let target = sandbox::read_link_contents(root, path(name)).ok()?;
     Some(crc32fast::hash(target.as_os_str().as_bytes()))
 }

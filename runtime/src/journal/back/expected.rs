@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 /// What a name should stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
+pub(super) enum Expected {
     /// Nothing.
     Absent,
     /// This file or directory.
@@ -18,7 +18,7 @@ pub enum Expected {
 
 /// Where a file is that the program has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
+pub(super) enum Location {
     /// Under a name.
     At(Name),
     /// Among what a journal keeps: the journal's number, and the name there.
@@ -29,7 +29,7 @@ pub enum Location {
 
 /// A file that a journal has an index for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known {
+pub(super) struct Known {
     /// Which file.
     pub id: FileId,
     /// Its place in the newest journal's table that has it: the journal's number, and the index.
@@ -38,24 +38,24 @@ pub struct Known {
     pub needed: bool,
 }
 
-/// What journals tell of names and files.
+/// The names and files that journals tell of, and how each should be.
 #[derive(Clone, Debug, Default)]
-pub struct ExpectedTree {
-    /// Names that they tell of.
+pub(super) struct ExpectedTree {
+    /// What each name should stand for.
     pub names: BTreeMap<Name, Expected>,
     /// The names of each file among them.
     names_of: HashMap<FileId, BTreeSet<Name>>,
     /// What is kept, by the journal's number and the name there: which name it lost, and which file it was.
     pub kept: HashMap<(u64, u32), (Name, FileId)>,
-    /// Where each file is kept.
+    /// The same by file.
     kept_of: HashMap<FileId, BTreeSet<(u64, u32)>>,
-    /// Where files are.
+    /// Where each file that was recorded should be found.
     pub places: HashMap<FileId, Location>,
-    /// Until when changes of a file, or of any, are not others', in nanoseconds since 1970.
+    /// Until when changes of a file are not others', in nanoseconds since 1970.
     pub touched: HashMap<FileId, u64>,
-    /// See `touched`.
+    /// Until when changes of any file are not others', in nanoseconds since 1970.
     pub restored: u64,
-    /// Files that have an index in a table.
+    /// Files that a journal's table has an entry for.
     pub known: HashMap<FileId, Known>,
     /// Files by journal and index.
     indices: HashMap<(u64, u32), FileId>,
@@ -63,7 +63,7 @@ pub struct ExpectedTree {
 
 impl ExpectedTree {
     /// The file that an index stands for.
-    pub fn file(&self, journal: u64, index: u32) -> Option<(FileId, &Location)> {
+    pub(super) fn file(&self, journal: u64, index: u32) -> Option<(FileId, &Location)> {
         let id = *self.indices.get(&(journal, index))?;
         Some((id, self.places.get(&id)?))
     }
@@ -96,8 +96,8 @@ impl ExpectedTree {
         }
     }
 
-    /// Takes a record for done.
-    pub fn apply(&mut self, journal: u64, record: &Record) {
+    /// Brings the tree to after a record's change.
+    pub(super) fn apply(&mut self, journal: u64, record: &Record) {
         match record {
             Record::File { index, place, id, .. } => {
                 let location = match place {
@@ -165,7 +165,7 @@ impl ExpectedTree {
     }
 
     /// Takes a record for undone that was the last one.
-    pub fn revert(&mut self, journal: u64, record: &Record) {
+    pub(super) fn revert(&mut self, journal: u64, record: &Record) {
         match record {
             Record::Created { name, .. } => {
                 if let Some(Expected::This(id)) = self.forget(name)

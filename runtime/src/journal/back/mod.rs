@@ -8,13 +8,11 @@ mod marker;
 mod names;
 mod undo;
 
-pub use conflict::Conflict;
-
 use crate::journal::Root;
 use crate::journal::files::{self, journal_name, keep_name, number_of, seen_name};
 use crate::journal::record::{self, Base, FileId, Header, Read};
 use crate::journal::seen;
-use conflict::{Comparison, Difference, Roots, conflicts};
+use conflict::{Comparison, Conflict, Difference, Roots, conflicts};
 use dunlin_format::module::ModuleHash;
 use expected::ExpectedTree;
 use marker::{GOING_BACK, Marker};
@@ -79,7 +77,7 @@ fn list(texts: &[String]) -> String {
     }
 }
 
-/// What going back came to.
+/// The result of going back: which journal is gone on with, and what was done.
 #[derive(Debug, Default)]
 pub struct WentBack {
     /// The journal that led there and is to be gone on with: its number and what it leads to, and whether another comes
@@ -93,6 +91,7 @@ pub struct WentBack {
     pub notices: Vec<String>,
 }
 
+/// A journal that was found in the directory.
 struct Found {
     number: u64,
     file: File,

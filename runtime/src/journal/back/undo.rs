@@ -24,7 +24,7 @@ const COPIED_AT_ONCE: u64 = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 #[error("'{name}' can't be taken back: {source}")]
 pub struct UndoError {
-    /// What it was about.
+    /// The name, or the journal, that it was about.
     pub name: String,
     /// Why it failed.
     pub source: io::Error,
@@ -32,7 +32,7 @@ pub struct UndoError {
 
 /// Undoes the records of one journal after another.
 #[derive(Debug)]
-pub struct Undo<'a> {
+pub(super) struct Undo<'a> {
     pub(super) dir: &'a File,
     pub(super) roots: &'a Roots,
     pub(super) tree: &'a mut ExpectedTree,
@@ -42,13 +42,13 @@ pub struct Undo<'a> {
     recreated: HashMap<FileId, FileId>,
     /// Where steps are noted; nothing is undone before it is there.
     pub marker: Option<Marker>,
-    /// What a person should know.
+    /// What a person should be told: names that were set aside or can't come back.
     pub notices: Vec<String>,
 }
 
 impl<'a> Undo<'a> {
     /// `tree` is as all the records make it. `recreated`: what was made anew before this was interrupted.
-    pub fn new(
+    pub(super) fn new(
         dir: &'a File,
         roots: &'a Roots,
         tree: &'a mut ExpectedTree,
@@ -66,7 +66,7 @@ impl<'a> Undo<'a> {
     }
 
     /// Undoes all records of a journal, which is cut to its header.
-    pub fn journal(
+    pub(super) fn journal(
         &mut self,
         number: u64,
         file: &File,
@@ -101,7 +101,7 @@ impl<'a> Undo<'a> {
     }
 
     /// Puts everything that was changed in granted directories on the disk.
-    pub fn sync(&self) {
+    pub(super) fn sync(&self) {
         for root in self.roots.iter().flatten() {
             let _ = rustix::fs::syncfs(root);
         }
@@ -245,7 +245,7 @@ impl<'a> Undo<'a> {
         found == *self.recreated.get(&id).unwrap_or(&id)
     }
 
-    /// What records know as `id` was made anew.
+    /// Notes that what records know as `id` was made anew and is `now`, another inode.
     pub(super) fn note_recreated(&mut self, id: FileId, now: &impl AsFd) -> io::Result<()> {
         let is = FileId::of(&rustix::fs::fstat(now)?);
         if !self.is(is, id) {

@@ -14,8 +14,9 @@ use std::os::fd::BorrowedFd;
 #[derive(Debug)]
 #[must_use]
 pub struct Ticket {
-    /// Where the journal ended before.
+    /// The journal's length before, in bytes: cut to that, it is as if nothing had been recorded.
     end: u64,
+    /// What was kept for it: the file, its name in `.keep/`, and whether it is the file itself and no copy.
     kept: Option<(FileId, u32, bool)>,
 }
 
@@ -26,13 +27,13 @@ pub struct Leaving<'a> {
     pub leaf: &'a CStr,
     /// What it is.
     pub stat: &'a Stat,
-    /// What it says, if it is a symbolic link.
+    /// Its target, if it is a symbolic link.
     pub target: Option<Vec<u8>>,
 }
 
 impl Journal {
-    /// The entries of a directory are about to change.
-    fn directory(&mut self, parent: &File, name: Name) -> io::Result<()> {
+    /// The entries or attributes of a directory are about to change.
+    pub fn before_directory(&mut self, parent: &File, name: Name) -> io::Result<()> {
         let stat = fstat(parent)?;
         if self.directories.contains(&FileId::of(&stat)) {
             return Ok(());
@@ -41,11 +42,6 @@ impl Journal {
         self.append(&[(Record::Directory { name, attributes }, &[])])?;
         self.directories.insert(FileId::of(&stat));
         Ok(())
-    }
-
-    /// The attributes of a directory are about to change.
-    pub fn before_directory(&mut self, dir: &File, name: Name) -> io::Result<()> {
-        self.directory(dir, name)
     }
 
     fn ticket(&self) -> Ticket {
@@ -57,7 +53,7 @@ impl Journal {
 
     /// A name that nothing has is about to be taken, in the open directory `parent`.
     pub fn before_create(&mut self, parent: &File, name: &Name, kind: Kind) -> io::Result<Ticket> {
-        self.directory(parent, name.parent())?;
+        self.before_directory(parent, name.parent())?;
         let ticket = self.ticket();
         let name = name.clone();
         self.append(&[(Record::Created { name, kind }, &[])])?;
@@ -112,7 +108,7 @@ impl Journal {
 
     /// A name is about to go.
     pub fn before_remove(&mut self, parent: &File, name: &Name, leaving: &Leaving<'_>) -> io::Result<Ticket> {
-        self.directory(parent, name.parent())?;
+        self.before_directory(parent, name.parent())?;
         self.track_leaving(name, leaving)?;
         let mut ticket = self.ticket();
         match self.removal(parent, name, leaving, &mut ticket) {
@@ -132,8 +128,8 @@ impl Journal {
         to: (&File, &Name),
         replaced: Option<&Leaving<'_>>,
     ) -> io::Result<Ticket> {
-        self.directory(from.0, from.1.parent())?;
-        self.directory(to.0, to.1.parent())?;
+        self.before_directory(from.0, from.1.parent())?;
+        self.before_directory(to.0, to.1.parent())?;
         self.track_stat(stat, || Ok(Some(from.1.clone())))?;
         if let Some(leaving) = replaced {
             self.track_leaving(to.1, leaving)?;
@@ -229,7 +225,7 @@ impl Journal {
         }
     }
 
-    /// What was recorded was not done.
+    /// Takes back what was recorded of a change of names that was not made.
     pub fn cancel(&mut self, ticket: Ticket) {
         if self.file.set_len(ticket.end).is_ok() {
             self.end = ticket.end;

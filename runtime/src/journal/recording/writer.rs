@@ -16,11 +16,11 @@ use std::os::unix::fs::FileExt;
 /// Where a journal stands among others, and what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lineage {
-    /// Whose it is.
+    /// The program whose files it undoes.
     pub module: ModuleHash,
-    /// Its number.
+    /// Its number: journals are undone from the greatest down. Of [`Base::Own`] it is the snapshot's.
     pub number: u64,
-    /// What going back through it leads to.
+    /// What the files are as at once all of it is undone.
     pub base: Base,
     /// Does it begin where the journal before it ends?
     pub continues: bool,
@@ -35,7 +35,7 @@ pub(super) struct Tracked {
     pub(super) saved: Saved,
     /// Its size as the program left it, if nobody else changes it.
     pub(super) now: u64,
-    /// Was the host's clock compared with the file system's?
+    /// The host's clock was compared with the file system's.
     pub(super) compared: bool,
     pub(super) new: bool,
 }
@@ -111,7 +111,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Its number.
+    /// The journal's number.
     pub fn number(&self) -> u64 {
         self.lineage.number
     }

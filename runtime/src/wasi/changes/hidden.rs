@@ -20,8 +20,8 @@ use std::path::Path;
 /// How all names begin that Dunlin uses in a person's directories.
 const RESERVED: &str = ".dunlin-";
 
-/// Is this a name that only Dunlin uses, for what it has aside: `.dunlin-`, then numbers and `restore`, `back`, `undo` or
-/// `tmp`?
+/// Is this a name that only Dunlin uses, for what it has aside: `.dunlin-`, then numbers and `restore`, `back`, `undo`
+/// or `tmp`?
 pub(in crate::wasi) fn is_reserved(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(RESERVED) else {
         return false;

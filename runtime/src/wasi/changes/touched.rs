@@ -95,7 +95,7 @@ impl Names {
     }
 }
 
-/// See the module's comment.
+/// Bytes and names that the program has touched since the last snapshot that knew of them.
 #[derive(Debug, Default)]
 pub(in crate::wasi) struct Touched {
     modes: Vec<GrantMode>,

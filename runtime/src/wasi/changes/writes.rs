@@ -51,7 +51,7 @@ impl Known {
         changed.saturating_add(unit) > begin && changed <= end
     }
 
-    /// Looks at it: whoever else has changed it is noticed.
+    /// Compares its time of change with what is known: if someone else has changed it, its chunks have to be read anew.
     fn look(&mut self, stat: &Stat) -> bool {
         let own = self.is_own(stat.changed);
         if !own && stat.changed != self.seen {
@@ -67,7 +67,7 @@ impl Known {
 struct Files {
     numbers: HashMap<FileId, u32>,
     all: Vec<Known>,
-    /// Counts snapshots.
+    /// The number of snapshots so far.
     round: u64,
     /// With so many files, those that have not been asked for lately are forgotten; 0 for [`FORGETFUL`].
     full: usize,
@@ -103,7 +103,7 @@ impl Files {
     }
 }
 
-/// See the module's comment.
+/// The chunks of files as they were last read, and what the program has written since.
 #[derive(Debug, Default)]
 pub(in crate::wasi) struct Writes {
     files: Mutex<Files>,

@@ -47,9 +47,9 @@ enum Described {
     Unlinked { grant: u32, offset: u64, stat: Stat },
 }
 
-/// Every descriptor's state, what is said apart of open files, and what can't move.
+/// Every descriptor's state, the times and identities of open files, and what can't move.
 #[derive(Default)]
-struct All {
+struct Description {
     descriptors: Vec<state::Descriptor>,
     times: Vec<FileTimes>,
     identities: Vec<Identity>,
@@ -102,9 +102,10 @@ impl Wasi {
         (state, described.obstacles)
     }
 
-    /// Every descriptor's state, with what is said apart of open files; what has to be carried goes to `gathered`.
-    fn describe_all(&self, gathered: &mut Gathered<'_>) -> All {
-        let mut all = All::default();
+    /// Every descriptor's state, with the times and identities of open files; what has to be carried goes to
+    /// `gathered`.
+    fn describe_all(&self, gathered: &mut Gathered<'_>) -> Description {
+        let mut all = Description::default();
         for (fd, d) in self.table.iter() {
             let described = match self.describe(fd, d) {
                 Ok(described) => described,

@@ -29,10 +29,10 @@ const READ: Access = Access {
     follow: FollowSymlinks::No,
 };
 
-/// What was found to carry so far.
+/// The files and contents found so far that a snapshot has to carry, and the obstacles.
 pub(in crate::wasi) struct Gathered<'a> {
     wasi: &'a Wasi,
-    /// Are contents read? Else only obstacles are found.
+    /// Contents are read and hashed; else only obstacles are found.
     read: bool,
     found: BTreeMap<(u32, String), Stat>,
     unlinked: Vec<(Stat, Unlinked)>,
@@ -181,7 +181,7 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    /// All that a directory holds.
+    /// Adds all that a directory holds, at every depth.
     fn walk(&mut self, grant: u32, top: String) {
         let Some(root) = self.root(grant) else { return };
         let mut pending = vec![top];

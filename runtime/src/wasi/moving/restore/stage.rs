@@ -319,7 +319,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// It stays so.
+    /// Ends it: everything keeps its new place, and what was replaced is removed.
     pub(super) fn finish(mut self) -> Installed {
         self.finished = true;
         let items = self.placement.items.iter();
@@ -339,7 +339,7 @@ impl<'a> Stage<'a> {
         self.roots.get(grant as usize).cloned().flatten()
     }
 
-    /// Undoes a step.
+    /// Takes a step back.
     fn undo(&self, step: &Step<'_>) -> Result<(), Errno> {
         let root = |grant: &u32| self.root(*grant).ok_or(Errno::NoEnt);
         match step {
