@@ -85,6 +85,7 @@ pub(super) struct Gone<'a> {
     pub(super) guest: &'a str,
     pub(super) root: Arc<File>,
     pub(super) path: &'a str,
+    directory: bool,
 }
 
 /// What is to be done with carried files.
@@ -141,11 +142,12 @@ impl Placement<'_> {
     fn hindrances(&self, files: &Files, grants: &[GrantedDir], problems: &mut Problems) {
         let mut seen = HashSet::new();
         let changed = self.items.iter().filter(|i| i.differs);
-        let changed = changed.map(|i| (i.node.grant, i.guest, &i.root, i.node.path.as_str()));
-        let gone = self.gone.iter().map(|g| (g.grant, g.guest, &g.root, g.path));
-        for (grant, guest, root, path) in changed.chain(gone) {
+        let changed = changed.map(|i| (i.node.grant, i.guest, &i.root, i.node.path.as_str(), true));
+        let gone = self.gone.iter();
+        let gone = gone.map(|g| (g.grant, g.guest, &g.root, g.path, !g.directory));
+        for (grant, guest, root, path, passes_top) in changed.chain(gone) {
             // Where it will be or is, and where new contents and what is replaced are until all is done.
-            for directory in [parent(path), ""] {
+            for directory in [Some(parent(path)), passes_top.then_some("")].into_iter().flatten() {
                 if !seen.insert((grant, directory)) {
                     continue;
                 }
@@ -248,11 +250,12 @@ fn removed<'a>(state: &'a WasiState, grants: &[GrantedDir], problems: &mut Probl
             continue;
         };
         match stat(&root, path, FollowSymlinks::No) {
-            Ok(_) => gone.push(Gone {
+            Ok(s) => gone.push(Gone {
                 grant: *grant,
                 guest,
                 root,
                 path,
+                directory: s.file_type == FileType::Directory,
             }),
             Err(Errno::NoEnt | Errno::NotDir) => {}
             Err(e) => problems.push(RestoreProblem::put(guest, path, said(e))),
