@@ -441,3 +441,61 @@ fn clearing_is_gone_on_with_whatever_marks_it() {
         assert!(!has_ended(dir.path(), None).unwrap(), "mark {nth}");
     }
 }
+
+/// What is renamed to be the note that a program has ended must say so to whoever opens the directory next: a snapshot
+/// that is damaged is it only where nothing is whole.
+#[test]
+fn a_damaged_snapshot_marks_no_end_where_a_whole_one_does() {
+    let toy = Toy::new(4);
+    let module = toy.state.module;
+    let prepared = |damaged: &[u64], undo: bool| {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), 3).unwrap();
+        for _ in 0..2 {
+            toy.write(&store, None);
+        }
+        for &number in damaged {
+            let path = dir.path().join(file_name(number));
+            let mut bytes = fs::read(&path).unwrap();
+            // Not in the header: it says whose it is, and no more is true.
+            let middle = bytes.len() / 2;
+            bytes.truncate(middle);
+            fs::write(&path, bytes).unwrap();
+            assert!(store.is_ours(&path, module) && open_file(&path).is_err());
+        }
+        if undo {
+            fs::write(dir.path().join("0000000000.undo"), UNDO_MAGIC).unwrap();
+        }
+        // Nothing can be written there, as on a full disk.
+        std::os::unix::fs::symlink("none/none", dir.path().join(ENDED)).unwrap();
+        (dir, store)
+    };
+    for (damaged, undo, marker) in [
+        (&[2][..], true, "0000000001.snap"),
+        (&[1], true, "0000000002.snap"),
+        (&[1, 2], true, "0000000000.undo"),
+    ] {
+        let (dir, store) = prepared(damaged, undo);
+        let expected = fs::read(dir.path().join(marker)).unwrap();
+        store.mark_ended(module).unwrap();
+        assert!(!dir.path().join(marker).exists(), "{marker}, {damaged:?} damaged");
+        assert!(fs::read(dir.path().join(ENDED)).unwrap() == expected, "{marker}");
+        // Whoever is killed then is gone on for.
+        drop(store);
+        Store::open(dir.path(), 3).unwrap();
+        let left: Vec<u64> = list(dir.path())
+            .unwrap()
+            .into_iter()
+            .map(|(number, _)| number)
+            .collect();
+        let journal = dir.path().join("0000000000.undo").exists();
+        // Of a journal it is only known that the files don't go back any more.
+        let want: &[u64] = if marker.ends_with("undo") { &[2, 1] } else { &[] };
+        assert!(left == want && !journal, "{marker}: {left:?}");
+    }
+    // Nothing is whole: no note is needed, and all is removed.
+    let (dir, store) = prepared(&[1, 2], false);
+    store.clear(module).unwrap();
+    assert_eq!(list(dir.path()).unwrap(), []);
+    assert!(fs::symlink_metadata(dir.path().join(ENDED)).is_err());
+}

@@ -245,6 +245,35 @@ fn shared_files_must_be_as_they_were() {
     assert!(accepted.err().contains("Warning: 'input'"), "{accepted}");
 }
 
+/// A damaged page is found before any file is looked at, and looking for all else that is wrong reads no page again:
+/// what a snapshot was refused for is said first all the same.
+#[test]
+fn a_refusal_names_its_own_reason_first() {
+    let (_dir, data, snapshot) = stopped("open_modes", LATE, "dir");
+    let mut bytes = fs::read(&snapshot).unwrap();
+    // The last stored page ends the file.
+    let last = bytes.len() - 100;
+    bytes[last] ^= 1;
+    fs::write(&snapshot, bytes).unwrap();
+    let refused = || {
+        let run = guest("open_modes").on(Arch::X86_64, Some(&data)).resume(&snapshot);
+        run.output().expect_code(BAD_SNAPSHOT)
+    };
+    let alone = refused();
+    assert!(alone.err().contains("the snapshot is damaged"), "{alone}");
+    fs::remove_file(data.path().join("input")).unwrap();
+    let both = refused();
+    let text = both.err();
+    let reasons: Vec<&str> = text.lines().filter(|line| line.starts_with("  ")).collect();
+    assert!(
+        reasons.len() >= 2
+            && reasons[0].contains("the snapshot is damaged")
+            && reasons[1..].iter().any(|reason| reason.contains("'input'")),
+        "{both}"
+    );
+    assert_eq!(both.out(), "");
+}
+
 #[test]
 fn a_copy_of_a_shared_file_is_the_same_file() {
     let (_dir, data, snapshot) = stopped("open_modes", LATE, "dir");

@@ -11,43 +11,43 @@ use std::os::unix::fs::FileExt;
 /// Bytes copied at once where the kernel can't.
 const BUFFER: usize = 256 << 10;
 
-/// The names of what belongs to a journal's number.
-pub fn journal_name(number: u64) -> String {
+/// The name of a journal.
+pub(super) fn journal_name(number: u64) -> String {
     format!("{number:010}.undo")
 }
 
-/// See [`journal_name`].
-pub fn seen_name(number: u64) -> String {
+/// The name of a journal's table ([`super::seen`]).
+pub(super) fn seen_name(number: u64) -> String {
     format!("{number:010}.seen")
 }
 
-/// See [`journal_name`].
-pub fn keep_name(number: u64) -> String {
+/// The name of the directory of the files that a journal keeps.
+pub(super) fn keep_name(number: u64) -> String {
     format!("{number:010}.keep")
 }
 
 /// The number that a name with this ending has.
-pub fn number_of(name: &str, ending: &str) -> Option<u64> {
+pub(super) fn number_of(name: &str, ending: &str) -> Option<u64> {
     let digits = name.strip_suffix(ending)?;
     let plain = digits.len() >= 10 && digits.bytes().all(|b| b.is_ascii_digit());
     digits.parse().ok().filter(|_| plain)
 }
 
 /// Opens a file of the directory; `create` makes it, empty, if it isn't there.
-pub fn open(dir: impl AsFd, name: &str, create: bool) -> io::Result<File> {
+pub(super) fn open(dir: impl AsFd, name: &str, create: bool) -> io::Result<File> {
     let mut flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     flags.set(OFlags::CREATE, create);
     Ok(openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?.into())
 }
 
 /// Opens a directory in it.
-pub fn open_dir(dir: impl AsFd, name: &str) -> io::Result<File> {
+pub(super) fn open_dir(dir: impl AsFd, name: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     Ok(openat(dir, name, flags, Mode::empty())?.into())
 }
 
 /// The names in a directory, without `.` and `..`.
-pub fn names(dir: impl AsFd) -> io::Result<Vec<std::ffi::CString>> {
+pub(super) fn names(dir: impl AsFd) -> io::Result<Vec<std::ffi::CString>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(dir)? {
         let entry = entry?;
@@ -59,7 +59,7 @@ pub fn names(dir: impl AsFd) -> io::Result<Vec<std::ffi::CString>> {
 }
 
 /// Removes a directory of ours with the files in it, if it is there.
-pub fn remove_keep(dir: impl AsFd, name: &str) -> io::Result<()> {
+pub(super) fn remove_keep(dir: impl AsFd, name: &str) -> io::Result<()> {
     use rustix::fs::{AtFlags, unlinkat};
     let keep = match open_dir(&dir, name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -72,7 +72,7 @@ pub fn remove_keep(dir: impl AsFd, name: &str) -> io::Result<()> {
 }
 
 /// Removes a file, if it is there.
-pub fn remove(dir: impl AsFd, name: &str) -> io::Result<()> {
+pub(super) fn remove(dir: impl AsFd, name: &str) -> io::Result<()> {
     match rustix::fs::unlinkat(dir, name, rustix::fs::AtFlags::empty()) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(e) => Err(e.into()),
@@ -80,7 +80,7 @@ pub fn remove(dir: impl AsFd, name: &str) -> io::Result<()> {
 }
 
 /// Copies bytes from one place to another, sharing them where the file system can. Where `from` ends, so does the copy.
-pub fn copy_range(from: &File, at: u64, to: &File, mut to_at: u64, len: u64) -> io::Result<u64> {
+pub(super) fn copy_range(from: &File, at: u64, to: &File, mut to_at: u64, len: u64) -> io::Result<u64> {
     let (mut from_at, mut done) = (at, 0);
     let mut by_kernel = true;
     let mut buffer = Vec::new();
@@ -110,7 +110,7 @@ pub fn copy_range(from: &File, at: u64, to: &File, mut to_at: u64, len: u64) -> 
 }
 
 /// Reads as much as there is, up to the buffer's length.
-pub fn read_some(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+pub(super) fn read_some(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         match file.read_at(&mut buffer[done..], at + done as u64) {
@@ -127,7 +127,7 @@ pub fn read_some(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 const MOST_ENTRIES: usize = 1 << 20;
 
 /// A name of a file, another than this one, and none in the directory `own` of the journals.
-pub fn find_name(roots: &[Root], own: &File, not: Option<&Name>, id: FileId) -> Option<Name> {
+pub(super) fn find_name(roots: &[Root], own: &File, not: Option<&Name>, id: FileId) -> Option<Name> {
     let own = rustix::fs::fstat(own).ok().map(|stat| FileId::of(&stat));
     let mut looked = 0;
     for (grant, root) in (0u32..).zip(roots) {
@@ -165,7 +165,7 @@ pub fn find_name(roots: &[Root], own: &File, not: Option<&Name>, id: FileId) -> 
 }
 
 /// The same open file once more, for reading.
-pub fn for_reading(file: impl AsFd) -> io::Result<File> {
+pub(super) fn for_reading(file: impl AsFd) -> io::Result<File> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

@@ -14,7 +14,7 @@
 //! | `0000000007.keep/` | files that it has removed or replaced since: other names of them where that can be, else copies |
 //! | `going-back` | there while files are being taken back |
 //!
-//! **Order of steps**, for everything that the program does to its files (`wasi::change` is where all of it passes):
+//! **Order of steps**, for everything that the program does to its files (all of it passes `wasi/changes/change.rs`):
 //!
 //! 1. What was there is recorded: a block's bytes, a file's length, a name's file (which gets another name in
 //!    `.keep/`). Each record is one `write`. With `--durable` it is on the disk before anything else happens.
@@ -30,31 +30,24 @@
 //! to the newest snapshot that is whole undoes every journal from the newest down to that snapshot's own. A journal is
 //! removed when no snapshot of its number or an earlier one is kept ([`dunlin_migrate::store::Store`]).
 //!
-//! **Going back** ([`back`]): journals are read, and where everything is now is worked out ([`world`]); what is not as
-//! the program left it was changed by others, and without `--accept-changed` nothing is done then. Otherwise records
-//! are undone from the last to the first, and the journal is cut behind each that has been undone; so whoever is killed
-//! meanwhile goes on where it stopped. [`marker`] tells such a one what is its own work, so that what others have
-//! changed in between is found, too.
+//! **Going back** ([`back`]): journals are read, and where everything should be now is worked out (`back/expected.rs`);
+//! what is not as the program left it was changed by others, and without `--accept-changed` nothing is done then.
+//! Otherwise records are undone from the last to the first, and the journal is cut behind each that has been undone; so
+//! whoever is killed meanwhile goes on where it stopped. `back/marker.rs` tells such a one what is its own work, so
+//! that what others have changed in between is found, too.
 //!
 //! **Power cuts.** The kernel may write a change to the disk before the record. Only with `--durable` are records
 //! forced there first, and the files of a snapshot before the snapshot.
 
 pub mod back;
-mod conflict;
 mod files;
-mod keep;
-mod marker;
-pub mod record;
-mod saved;
+mod record;
+mod recording;
 mod seen;
-mod undo;
-mod world;
-mod writer;
 
-pub use back::{BackError, Went, go_back};
-pub use conflict::Conflict;
+pub use back::{BackError, WentBack, go_back};
 pub use record::{Base, FileId, Kind, Name};
-pub use writer::{Journal, Leaving, Lineage, Ticket};
+pub use recording::{Journal, Leaving, Lineage, Ticket};
 
 use std::fs::File;
 use std::sync::Arc;

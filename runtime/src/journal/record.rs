@@ -17,7 +17,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 /// Bytes of contents that one record holds, at most.
-pub const MOST_CONTENTS: usize = 1 << 20;
+pub(super) const MOST_CONTENTS: usize = 1 << 20;
 
 /// Length of a record without its contents, at most, in bytes: two paths and some numbers.
 const MOST_META: usize = 16 << 10;
@@ -85,17 +85,17 @@ impl std::fmt::Display for Name {
 
 /// Attributes that going back restores: permission bits, and the time of modification as seconds and nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attributes {
+pub(super) struct Attributes {
     /// Permission bits and file type (`st_mode`).
     pub mode: u32,
-    /// Last modification.
+    /// Time of the last modification: seconds since 1970, and nanoseconds.
     pub modified: (i64, u32),
 }
 
 impl Attributes {
-    /// Of what `stat` told.
+    /// Those that `stat` told. (The fields' types differ between architectures, hence the casts.)
     #[allow(clippy::unnecessary_cast)]
-    pub fn of(stat: &rustix::fs::Stat) -> Attributes {
+    pub(super) fn of(stat: &rustix::fs::Stat) -> Attributes {
         Attributes {
             mode: stat.st_mode as u32,
             modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
@@ -118,16 +118,16 @@ pub enum Kind {
 
 /// What a removed name was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Was {
+pub(super) enum Was {
     /// A file that had come since the snapshot: nothing has to come back.
     New,
-    /// A file, which is kept under a number.
+    /// A file, which is kept in `.keep/` under this number.
     Kept(u32),
     /// A file that has this name, too, and couldn't be kept by another one.
     Linked(Name),
     /// An empty directory.
     Directory,
-    /// A symbolic link, and what it said.
+    /// A symbolic link, and its target.
     Symlink(Vec<u8>),
     /// A named pipe.
     Pipe,
@@ -146,10 +146,10 @@ pub enum Base {
 
 /// Whose journal it is, and what it begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
-    /// The program.
+pub(super) struct Header {
+    /// The program whose files the journal undoes.
     pub module: ModuleHash,
-    /// What going back leads to.
+    /// What the files are as at once all records are undone.
     pub base: Base,
     /// Does it begin where the journal before it ends?
     pub continues: bool,
@@ -159,112 +159,112 @@ pub struct Header {
 
 /// What is about to be done, or rather what was there before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Record {
-    /// The first record.
+pub(super) enum Record {
+    /// The first record of each journal, with what it is for.
     Header(Header),
     /// A file that was there at the snapshot is about to change for the first time.
     File {
-        /// Its place in the table of what was last seen.
+        /// The number by which this journal's records and its table ([`super::seen`]) name the file.
         index: u32,
         /// A name of it; `Err` is the number under which it is kept, if it has no name left, and the number of that
         /// journal.
         place: Result<Name, (u64, u32)>,
-        /// Which file.
+        /// Device and inode.
         id: FileId,
-        /// Its size.
+        /// Its size at the snapshot, in bytes.
         size: u64,
-        /// Its attributes.
+        /// Its attributes at the snapshot.
         attributes: Attributes,
     },
-    /// Contents of a file, which follow the record.
+    /// Contents of a file at the snapshot, which follow the record.
     Data {
-        /// Which file.
+        /// The file's number in this journal.
         index: u32,
-        /// Where they lie in it.
+        /// Their offset in the file, in bytes.
         at: u64,
     },
     /// A part of a file that was a hole.
     Hole {
-        /// Which file.
+        /// The file's number in this journal.
         index: u32,
-        /// Where it begins.
+        /// Its offset in the file, in bytes.
         at: u64,
-        /// How long it is.
+        /// Its length in bytes.
         len: u64,
     },
-    /// Contents of a file that are kept in one of their own.
+    /// Contents of a file at the snapshot, kept in a file of their own.
     Copy {
-        /// Which file.
+        /// The file's number in this journal.
         index: u32,
-        /// Where they lie in it.
+        /// Their offset in the file, in bytes.
         at: u64,
-        /// How many bytes.
+        /// Their length in bytes.
         len: u64,
-        /// The number under which they are kept.
+        /// Their name in `.keep/`.
         kept: u32,
     },
     /// The entries of a directory, or the times of a directory or symbolic link, are about to change for the first
     /// time.
     Directory {
-        /// Which.
+        /// Its name.
         name: Name,
-        /// Its attributes.
+        /// Its attributes at the snapshot.
         attributes: Attributes,
     },
     /// A name that nothing has is about to be taken.
     Created {
         /// The name.
         name: Name,
-        /// By what.
+        /// What will have it.
         kind: Kind,
     },
-    /// The file that was created is this one.
+    /// A file was created, and is known by device and inode from now on.
     Born {
-        /// Its place in the table of what was last seen.
+        /// The number by which this journal's records and its table name the file.
         index: u32,
         /// Its name.
         name: Name,
-        /// Which file.
+        /// Device and inode.
         id: FileId,
     },
     /// A name is about to go, or to be taken by something else.
     Removed {
         /// The name.
         name: Name,
-        /// Which file.
+        /// Device and inode of what has it.
         id: FileId,
-        /// What it was.
+        /// What that is, and where it is kept.
         was: Was,
-        /// Its attributes.
+        /// Its attributes before.
         attributes: Attributes,
     },
     /// A file was changed by the journals themselves, not later than this, in nanoseconds since 1970: a name that one
     /// had kept is gone.
     Touched {
-        /// Which file.
+        /// Device and inode.
         id: FileId,
-        /// Not later than this.
+        /// The latest time of that change, in nanoseconds since 1970.
         until: u64,
     },
     /// All files were as they should be at this time, in nanoseconds since 1970: they had been taken back.
     Restored {
-        /// When.
+        /// That time.
         at: u64,
     },
     /// Something is about to get another name, which nothing has (a `Removed` has told otherwise).
     Renamed {
-        /// Its name.
+        /// The name that it loses.
         from: Name,
-        /// Its new name.
+        /// The name that it gets.
         to: Name,
-        /// Which file or directory.
+        /// Device and inode.
         id: FileId,
     },
 }
 
 impl Record {
     /// Does a name come or go with what it is about?
-    pub fn is_of_names(&self) -> bool {
+    pub(super) fn is_of_names(&self) -> bool {
         matches!(
             self,
             Record::Created { .. } | Record::Removed { .. } | Record::Renamed { .. }
@@ -272,8 +272,8 @@ impl Record {
     }
 }
 
-/// Appends a record to what is about to be written.
-pub fn encode(record: &Record, contents: &[u8]) -> Result<Vec<u8>, postcard::Error> {
+/// The bytes of a record, and of the contents that follow it, as a journal holds them.
+pub(super) fn encode(record: &Record, contents: &[u8]) -> Result<Vec<u8>, postcard::Error> {
     let meta = postcard::to_stdvec(record)?;
     if meta.len() > MOST_META || contents.len() > MOST_CONTENTS {
         return Err(postcard::Error::SerializeBufferFull);
@@ -290,27 +290,27 @@ pub fn encode(record: &Record, contents: &[u8]) -> Result<Vec<u8>, postcard::Err
 }
 
 /// The first bytes of a new journal, up to its header's end.
-pub fn beginning(header: &Header) -> Result<Vec<u8>, postcard::Error> {
+pub(super) fn beginning(header: &Header) -> Result<Vec<u8>, postcard::Error> {
     Ok([&MAGIC[..], &encode(&Record::Header(header.clone()), &[])?].concat())
 }
 
 /// A record as it lies in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed {
-    /// Where it begins.
+pub(super) struct Placed {
+    /// Its offset in the journal, in bytes.
     pub at: u64,
     /// The record.
     pub record: Record,
-    /// Where its contents begin, and how many bytes they are.
+    /// Its contents: their offset in the journal and their length, in bytes.
     pub contents: (u64, usize),
 }
 
 /// A journal that was read: its header, its records in order, and where the last whole one ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
-    /// Whose it is.
+pub(super) struct Read {
+    /// What the journal is for.
     pub header: Header,
-    /// Where the header ends.
+    /// The offset behind the header, in bytes: an empty journal's length.
     pub begins: u64,
     /// Everything after the header.
     pub records: Vec<Placed>,
@@ -319,7 +319,7 @@ pub struct Read {
 }
 
 /// Reads a journal. `None` if not even its header is whole: then nothing was recorded in it.
-pub fn read(file: &File) -> io::Result<Option<Read>> {
+pub(super) fn read(file: &File) -> io::Result<Option<Read>> {
     let damaged = |at: u64| io::Error::other(format!("it is damaged at byte {at}"));
     let total = file.metadata()?.len();
     let mut magic = [0; 8];

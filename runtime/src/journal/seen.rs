@@ -28,23 +28,23 @@ const STEP: usize = 64 << 10;
 /// How long a change that was under way when the program was killed may have gone on, in nanoseconds.
 const LONGEST: u64 = 10_000_000_000;
 
-/// What was noted of a file.
+/// How the program last left a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
+pub(super) struct Entry {
     /// Its size in bytes.
     pub size: u64,
     /// When the last change was over, in nanoseconds since 1970.
     pub after: u64,
     /// When the change began that was under way, or 0.
     pub busy: u64,
-    /// Do times say nothing?
+    /// The host's clock is behind the file system's, so that times don't tell whose a change is: only the size does.
     pub skewed: bool,
 }
 
 impl Entry {
     /// Is a file that has this size now, and was last changed at this time, still as the program left it? Until `ours`
     /// it was changed by nobody else.
-    pub fn fits(&self, size: u64, changed: u64, ours: u64) -> bool {
+    pub(super) fn fits(&self, size: u64, changed: u64, ours: u64) -> bool {
         match self.busy {
             0 => size == self.size && (self.skewed || changed <= self.after.max(ours)),
             begun => self.skewed || changed <= begun.saturating_add(LONGEST),
@@ -53,14 +53,14 @@ impl Entry {
 }
 
 /// The time now, in nanoseconds since 1970.
-pub fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let now = clock_gettime(ClockId::Realtime);
     u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000) + now.tv_nsec.unsigned_abs() as u64
 }
 
-/// The table of one journal.
+/// The table of one journal, mapped: how the program last left each file, by the file's number in the journal.
 #[derive(Debug)]
-pub struct Seen {
+pub(super) struct Seen {
     file: File,
     /// Addresses of the parts that are mapped, in order.
     parts: Vec<usize>,
@@ -68,15 +68,15 @@ pub struct Seen {
 
 impl Seen {
     /// An empty table in a new file.
-    pub fn new(file: File) -> Seen {
+    pub(super) fn new(file: File) -> Seen {
         Seen {
             file,
             parts: Vec::new(),
         }
     }
 
-    /// Makes room for an entry.
-    pub fn reserve(&mut self, index: u32) -> io::Result<()> {
+    /// Makes room for an entry, so that noting changes can't fail later.
+    pub(super) fn reserve(&mut self, index: u32) -> io::Result<()> {
         while index as usize >= self.parts.len() * (STEP / ENTRY) {
             let at = (self.parts.len() * STEP) as u64;
             // Written, not only made longer: a full disk is an error here, and no signal later.
@@ -106,20 +106,20 @@ impl Seen {
         }
     }
 
-    /// A change begins.
-    pub fn begin(&self, index: u32) {
+    /// Notes that a change begins: until it is over, every change counts as the program's.
+    pub(super) fn begin(&self, index: u32) {
         self.set(index, 2, now());
     }
 
-    /// It is over, and the file has this size.
-    pub fn done(&self, index: u32, size: u64) {
+    /// Notes that it is over, and left the file with this size in bytes: later changes are others'.
+    pub(super) fn done(&self, index: u32, size: u64) {
         self.set(index, 0, size);
         self.set(index, 1, now());
         self.set(index, 2, 0);
     }
 
-    /// Times say nothing for this file.
-    pub fn skew(&self, index: u32) {
+    /// Notes that a file's times don't tell whose a change is.
+    pub(super) fn skew(&self, index: u32) {
         self.set(index, 3, 1);
     }
 }
@@ -134,7 +134,7 @@ impl Drop for Seen {
 }
 
 /// All entries of a table.
-pub fn read(file: &File) -> io::Result<Vec<Entry>> {
+pub(super) fn read(file: &File) -> io::Result<Vec<Entry>> {
     let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX) / ENTRY * ENTRY;
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, 0)?;

@@ -84,7 +84,7 @@ impl Rollback {
             base,
             continues,
         };
-        Ok((lineage, went.told, back))
+        Ok((lineage, went.notices, back))
     }
 
     /// The number of a snapshot that lies in the journals' directory.

@@ -137,7 +137,7 @@ impl Wasi {
         if let Err(errno) = self.refuse_hidden(f.name, &a, m) {
             return Outcome::Return(errno as u64);
         }
-        let watch = self.touched.wanted().then(|| self.watch(f.name, &a, m));
+        let watch = self.touched.wanted().then(|| self.before_call(f.name, &a, m));
         let done = match f.name {
             Function::ArgsGet => self.args_get(m, a.int(0), a.int(1)),
             Function::ArgsSizesGet => self.args_sizes_get(m, a.int(0), a.int(1)),
@@ -207,7 +207,7 @@ impl Wasi {
             Function::Print => return Outcome::ReturnNothing,
         };
         if let Some(watch) = watch {
-            self.watched(watch, done.is_ok(), m);
+            self.after_call(watch, done.is_ok(), m);
         }
         self.undone = match done {
             Err(Stop::Interrupted) => self.undone.saturating_add(1),

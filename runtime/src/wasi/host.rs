@@ -1,5 +1,6 @@
 //! What the host says of a file, in WASI's terms.
 
+use crate::journal::FileId;
 use crate::wasi::errno::Errno;
 use crate::wasi::rights;
 use cap_primitives::fs::MetadataExt as _;
@@ -130,6 +131,14 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> u64 {
 }
 
 impl Stat {
+    /// Which file it is of.
+    pub(in crate::wasi) fn id(&self) -> FileId {
+        FileId {
+            dev: self.dev,
+            ino: self.ino,
+        }
+    }
+
     /// From the metadata that a sandboxed look-up returned.
     pub(in crate::wasi) fn of_path(m: &cap_primitives::fs::Metadata) -> Stat {
         Stat {

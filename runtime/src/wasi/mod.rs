@@ -26,8 +26,8 @@
 //!
 //! The state: `capture` takes it out, with `gather` finding the files that go along and `identity` what the others are;
 //! `touched`, `writes` and `chunked` know what of them has to be read, because `watch` sees what calls do; `restore`
-//! puts it back, with `place` looking where carried files go, `stage` putting them and `settle` giving them their
-//! permissions and times.
+//! puts it back: `plan` finds all that hinders and is then committed, with `placement` looking where carried files go,
+//! `stage` writing them and `attributes` giving them their permissions and times.
 
 mod calls;
 mod changes;
@@ -45,7 +45,8 @@ pub use changes::hidden::NotApart;
 pub use func::{WasiFunc, resolve};
 pub use moving::capture::CaptureError;
 pub use moving::obstacle::Obstacle;
-pub use moving::restore::{RestoreError, RestoreProblem};
+pub use moving::restore::plan::Plan;
+pub use moving::restore::problem::{RestoreError, RestoreProblem};
 
 use crate::journal::{Journal, Root};
 use calls::clock::Clocks;
@@ -201,6 +202,7 @@ impl Wasi {
             inserted.map_err(|_| WasiError::TooManyGrants)?;
         }
         wasi.touched = Touched::new(wasi.grants.iter().map(|g| g.mode));
+        wasi.clear_killed_restores();
         wasi.hide_snapshots(config)?;
         Ok(wasi)
     }

@@ -4,7 +4,7 @@ use crate::carry::{chmod, forged, made, node, tree};
 use crate::guest::*;
 use dunlin_migrate::state::files::{ContentHash, GrantMode, NodeKind};
 use dunlin_migrate::state::wasi::{Descriptor, Resource, WasiState};
-use dunlin_runtime::wasi::{RestoreProblem, Wasi};
+use dunlin_runtime::wasi::{Plan, RestoreError, RestoreProblem, Wasi};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
@@ -96,7 +96,8 @@ fn looking_finds_everything() {
     assert_eq!(fs::read_dir(there.path()).unwrap().count(), 0);
 }
 
-/// Makes a directory in which putting `made` fails at its very last file, when all else has been put.
+/// Makes a directory in which most of `made` has to be written; "other name", which comes last, in the place of an
+/// empty directory.
 fn stubborn() -> TempDir {
     let dir = made();
     let at = |name: &str| dir.path().join(name);
@@ -112,7 +113,7 @@ fn stubborn() -> TempDir {
     fs::remove_file(at("none")).unwrap();
     // "other name" comes last.
     fs::remove_file(at("other name")).unwrap();
-    fs::create_dir_all(at("other name/full")).unwrap();
+    fs::create_dir(at("other name")).unwrap();
     fs::create_dir_all(at("removed/empty")).unwrap();
     fs::write(at("removed/file"), "removed").unwrap();
     symlink("file", at("removed/link")).unwrap();
@@ -138,14 +139,27 @@ fn what_fails_half_way_leaves_all_as_it_was() {
     let (mut state, stored) = program(&here);
     let removed = ["removed/empty", "removed/file", "removed/link"];
     state.files.removed = removed.map(|n| (0, n.to_owned())).to_vec();
+    let config = carrying(there.path(), GrantMode::CarryAll);
+    let plan = Plan::new(&state, &config).unwrap();
+    assert!(plan.findings().is_empty(), "{:?}", plan.findings());
+    // Someone puts something there meanwhile: only the last step notices.
+    fs::create_dir(there.path().join("other name/full")).unwrap();
     let before = all(there.path());
-    let found = restore(there.path(), &(state.clone(), stored.clone())).unwrap_err();
-    assert!(
-        matches!(&found[..], [RestoreProblem::Put { path, .. }] if path == "other name"),
-        "{found:?}"
-    );
+    let RestoreError(found) = plan.commit(&stored).unwrap_err();
+    let full = |found: &[RestoreProblem]| {
+        assert!(
+            matches!(found, [RestoreProblem::Put { path, .. }] if path == "other name"),
+            "{found:?}"
+        );
+    };
+    full(&found);
     assert_eq!(all(there.path()), before);
-    fs::remove_dir(there.path().join("other name/full")).unwrap();
+    // If it is there before, nothing is begun.
+    full(&problems(there.path(), &(state.clone(), stored.clone())));
+    full(&restore(there.path(), &(state.clone(), stored.clone())).unwrap_err());
+    assert_eq!(all(there.path()), before);
+    // What the program has removed is in nobody's way.
+    state.files.removed.insert(0, (0, "other name/full".into()));
     restore(there.path(), &(state, stored)).unwrap();
     let mut now = tree(there.path());
     now.retain(|n| n.0 != "removed");
@@ -155,17 +169,109 @@ fn what_fails_half_way_leaves_all_as_it_was() {
 #[test]
 fn a_descriptor_that_fails_at_the_end_undoes_the_files() {
     let (here, there) = (made(), stubborn());
-    fs::remove_dir_all(there.path().join("other name")).unwrap();
-    let (mut state, stored) = program(&here);
-    state.descriptors[4].resource = Resource::File {
-        grant: 0,
-        path: "a".into(),
-        offset: 0,
-        size: 0,
-    };
+    let (state, stored) = program(&here);
+    let config = carrying(there.path(), GrantMode::CarryAll);
+    let plan = Plan::new(&state, &config).unwrap();
+    assert!(plan.findings().is_empty(), "{:?}", plan.findings());
+    // It is open, and was as it should be.
+    fs::remove_file(there.path().join("a/b/f")).unwrap();
+    symlink("elsewhere", there.path().join("a/b/f")).unwrap();
     let before = all(there.path());
-    assert!(restore(there.path(), &(state, stored)).is_err());
+    let RestoreError(found) = plan.commit(&stored).unwrap_err();
+    assert!(
+        matches!(&found[..], [RestoreProblem::Kind { path, .. }] if path == "a/b/f"),
+        "{found:?}"
+    );
     assert_eq!(all(there.path()), before);
+}
+
+/// What is in the way is what the plan says, whether it is asked for or goes on is tried.
+#[test]
+fn a_refusal_is_what_looking_finds() {
+    let here = made();
+    let snapshot = program(&here);
+    let file = |path: &str, fd| Descriptor {
+        fd,
+        rights: READ,
+        inheriting: 0,
+        flags: 0,
+        resource: Resource::File {
+            grant: 0,
+            path: path.into(),
+            offset: 0,
+            size: 0,
+        },
+    };
+    type Change = fn(&Path, &mut WasiState);
+    let changes: [(Change, &[&str]); 4] = [
+        // A carried directory was open as a file; a number occurs twice; a right that no file has.
+        (|_, _| {}, &["'a'", "descriptor 22", "descriptor 21"]),
+        (|dir, _| chmod(&dir.join("a/b/f"), 0o200), &["'a'"]),
+        (
+            |dir, state| {
+                fs::remove_file(dir.join("large")).unwrap();
+                fs::create_dir_all(dir.join("large/full")).unwrap();
+                state.files.removed = vec![(0, "large/other".into())];
+            },
+            &["'a'", "'large'"],
+        ),
+        (
+            |dir, state| {
+                fs::remove_file(dir.join("a/same")).unwrap();
+                fs::create_dir_all(dir.join("a/same/x/y")).unwrap();
+                state.args.clear();
+            },
+            &["'a'", "'a/same'"],
+        ),
+    ];
+    for (nth, (change, named)) in changes.into_iter().enumerate() {
+        let there = made();
+        let mut snapshot = snapshot.clone();
+        change(there.path(), &mut snapshot.0);
+        snapshot.0.descriptors.extend(
+            ["a", "large", "large", "large"]
+                .iter()
+                .zip([20, 22, 22, 21])
+                .map(|(p, fd)| file(p, fd)),
+        );
+        snapshot.0.descriptors.last_mut().unwrap().rights = u64::MAX;
+        let before = all(there.path());
+        let text = |found: Vec<RestoreProblem>| found.iter().map(RestoreProblem::to_string).collect::<Vec<_>>();
+        let found = text(problems(there.path(), &snapshot));
+        let refused = text(restore(there.path(), &snapshot).unwrap_err());
+        assert_eq!(found, refused, "{nth}");
+        for name in named {
+            assert!(found.iter().any(|f| f.contains(name)), "{nth}: {name}: {found:?}");
+        }
+        assert_eq!(all(there.path()), before);
+    }
+}
+
+/// Files that have gone back with the program are as the snapshot says; what differs is others', however late it comes.
+#[test]
+fn what_others_put_there_meanwhile_is_not_replaced() {
+    let there = tempdir().unwrap();
+    let (state, stored) = forged(vec![node("f", NodeKind::File { content: 0 })]);
+    let mut config = carrying(there.path(), GrantMode::CarryAll);
+    (config.back, config.accept_changed) = (true, true);
+    let at = |name: &str| there.path().join(name);
+    let others = |found: &[RestoreProblem]| {
+        assert!(
+            matches!(found, [RestoreProblem::Others { path, .. }] if path == "f"),
+            "{found:?}"
+        );
+    };
+    let plan = Plan::new(&state, &config).unwrap();
+    fs::write(at("f"), "others'").unwrap();
+    let before = all(there.path());
+    others(&plan.commit(&stored).unwrap_err().0);
+    assert_eq!(all(there.path()), before);
+    config.accept_changed = false;
+    others(Plan::new(&state, &config).unwrap().findings());
+    config.accept_changed = true;
+    Plan::new(&state, &config).unwrap().commit(&stored).unwrap();
+    assert_eq!(fs::read_to_string(at("f")).unwrap(), "text");
+    assert_eq!(fs::read_to_string(at("f.aside-1")).unwrap(), "others'");
 }
 
 #[test]
@@ -198,7 +304,11 @@ fn what_a_killed_restore_left_is_cleared() {
     }
     let in_use = fs::File::open(at(".dunlin-restore-2-0")).unwrap();
     flock(&in_use, FlockOperation::LockExclusive).unwrap();
-    restore(there.path(), &forged(vec![node("f", NodeKind::File { content: 0 })])).unwrap();
+    let snapshot = forged(vec![node("f", NodeKind::File { content: 0 })]);
+    let before = all(there.path());
+    assert!(problems(there.path(), &snapshot).is_empty());
+    assert_eq!(all(there.path()), before, "looking clears nothing");
+    restore(there.path(), &snapshot).unwrap();
     let left: Vec<String> = tree(there.path())
         .into_iter()
         .map(|n| n.0)

@@ -3,7 +3,8 @@
 use crate::journal::Kind;
 use crate::wasi::calls::fd::fdflags;
 use crate::wasi::calls::path::{GuestPath, follow};
-use crate::wasi::changes::change::{Dir, Opened, followed};
+use crate::wasi::changes::change::Opened;
+use crate::wasi::changes::place::{Dir, followed};
 use crate::wasi::errno::Errno;
 use crate::wasi::host::HostKind;
 use crate::wasi::mem::Memory;
@@ -41,7 +42,7 @@ pub(in crate::wasi) struct Open {
 }
 
 /// How to open something that exists.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(in crate::wasi) struct Access {
     pub(in crate::wasi) read: bool,
     pub(in crate::wasi) write: bool,

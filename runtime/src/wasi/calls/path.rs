@@ -6,7 +6,7 @@
 
 use crate::journal::Kind;
 use crate::wasi::calls::fd::timestamps;
-use crate::wasi::changes::change::Dir;
+use crate::wasi::changes::place::Dir;
 use crate::wasi::errno::Errno;
 use crate::wasi::host::{FileType, Stat};
 use crate::wasi::mem::Memory;

@@ -13,7 +13,7 @@ type Name = (u32, String);
 /// Removed names that are remembered, at most: a list of them must remain one that a reader takes.
 const MOST: usize = MAX_NODES / 2;
 
-/// See the module.
+/// The names that snapshots of this run have carried, and those that they say were removed.
 #[derive(Debug, Default)]
 pub(in crate::wasi) struct CarriedNames {
     /// When each was last there, counted in snapshots.
@@ -23,7 +23,7 @@ pub(in crate::wasi) struct CarriedNames {
 
 impl CarriedNames {
     /// Notes what a snapshot carries, and what it says was removed.
-    pub fn note(&mut self, there: impl Iterator<Item = Name>, removed: impl Iterator<Item = Name>) {
+    pub(in crate::wasi) fn note(&mut self, there: impl Iterator<Item = Name>, removed: impl Iterator<Item = Name>) {
         self.note_up_to(MOST, there, removed);
     }
 
@@ -51,7 +51,7 @@ impl CarriedNames {
     }
 
     /// All names.
-    pub fn iter(&self) -> impl Iterator<Item = &Name> {
+    pub(in crate::wasi) fn iter(&self) -> impl Iterator<Item = &Name> {
         self.seen.keys()
     }
 }

@@ -4,21 +4,18 @@
 //! Each function is called right before the host's, and tells what to do after it. When it fails, the host's is not
 //! called.
 
-use crate::journal::{FileId, Journal, Kind, Leaving, Name, Ticket};
+use crate::journal::{FileId, Journal, Kind, Ticket};
 use crate::wasi::GrantedDir;
-use crate::wasi::calls::path::proc_path;
+use crate::wasi::changes::place::{Dir, Place, name_of, place};
 use crate::wasi::errno::Errno;
-use crate::wasi::table::{APPEND, Descriptor, Directory, Resource};
-use cap_primitives::fs::{self as sandbox, FollowSymlinks};
-use rustix::fs::{AtFlags, FileType, Stat, statat};
+use crate::wasi::table::{APPEND, Descriptor, Resource};
+use cap_primitives::fs as sandbox;
+use rustix::fs::{AtFlags, FileType, Stat};
 use std::cell::Cell;
-use std::ffi::CString;
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 
 /// What is known of an open file for its changes.
 #[derive(Clone, Debug)]
@@ -35,51 +32,6 @@ impl Opened {
     }
 }
 
-/// A directory of the program's, to be used while the program's table is.
-#[derive(Clone, Debug)]
-pub(in crate::wasi) struct Dir {
-    pub(in crate::wasi) grant: u32,
-    pub(in crate::wasi) preopened: bool,
-    pub(in crate::wasi) file: Arc<File>,
-}
-
-impl Dir {
-    pub(in crate::wasi) fn of(dir: &Directory) -> Dir {
-        Dir {
-            grant: dir.grant,
-            preopened: dir.preopened,
-            file: dir.file.clone(),
-        }
-    }
-}
-
-/// A name that is about to be taken or to go.
-#[derive(Debug)]
-pub(in crate::wasi) struct Place {
-    pub(in crate::wasi) name: Name,
-    pub(in crate::wasi) parent: Arc<File>,
-    pub(in crate::wasi) leaf: CString,
-}
-
-impl Place {
-    /// What is there now, no link followed.
-    pub(in crate::wasi) fn stat(&self) -> Option<Stat> {
-        statat(&self.parent, &self.leaf, AtFlags::SYMLINK_NOFOLLOW).ok()
-    }
-
-    fn leaving<'a>(&'a self, stat: &'a Stat) -> Result<Leaving<'a>, Errno> {
-        let target = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => Some(rustix::fs::readlinkat(&self.parent, &self.leaf, Vec::new())?.into_bytes()),
-            _ => None,
-        };
-        Ok(Leaving {
-            leaf: &self.leaf,
-            stat,
-            target,
-        })
-    }
-}
-
 /// A change of a file's contents that is under way.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
@@ -89,12 +41,12 @@ pub(in crate::wasi) struct Writing {
     at: Option<u64>,
 }
 
-/// A change of names that is under way.
-#[derive(Debug)]
+/// A change of names that is under way; nothing of it, if there is no journal or the host will refuse the change.
+#[derive(Debug, Default)]
 #[must_use]
 pub(in crate::wasi) struct Naming {
     ticket: Option<Ticket>,
-    /// Files that lose a name or get one.
+    /// Files that lose a name or get one, and whether it is the last that the program has of one.
     files: Vec<(FileId, bool)>,
 }
 
@@ -258,15 +210,24 @@ impl Changes {
         place(grants, dir, path).filter(|place| place.stat().is_none())
     }
 
+    /// Records a change of names. `record` returns nothing for one that the host will refuse, or that changes nothing.
+    fn naming(
+        &mut self,
+        record: impl FnOnce(&mut Journal) -> Result<Option<(Ticket, Vec<(FileId, bool)>)>, Errno>,
+    ) -> Result<Naming, Errno> {
+        let recorded = self.journal.as_mut().map(record).transpose()?.flatten();
+        Ok(recorded.map_or_else(Naming::default, |(ticket, files)| Naming {
+            ticket: Some(ticket),
+            files,
+        }))
+    }
+
     /// A name is about to be taken.
     pub(in crate::wasi) fn create(&mut self, place: Option<&Place>, kind: Kind) -> Result<Naming, Errno> {
-        let ticket = match (&mut self.journal, place) {
-            (Some(journal), Some(place)) => Some(journal.before_create(&place.parent, &place.name, kind)?),
-            _ => None,
-        };
-        Ok(Naming {
-            ticket,
-            files: Vec::new(),
+        self.naming(|journal| {
+            let Some(place) = place else { return Ok(None) };
+            let ticket = journal.before_create(&place.parent, &place.name, kind)?;
+            Ok(Some((ticket, Vec::new())))
         })
     }
 
@@ -275,7 +236,7 @@ impl Changes {
         let Some(journal) = &mut self.journal else {
             return Ok(());
         };
-        match journal.born(&place.name, file.as_fd()) {
+        match journal.created_file(&place.name, file.as_fd()) {
             Ok(_) => Ok(()),
             Err(e) => {
                 let removed = rustix::fs::unlinkat(&place.parent, &place.leaf, AtFlags::empty()).is_ok();
@@ -293,7 +254,7 @@ impl Changes {
                 Path::new(std::ffi::OsStr::from_bytes(place.leaf.to_bytes())),
             )
         {
-            journal.made(&dir);
+            journal.created_directory(&dir);
         }
     }
 
@@ -304,22 +265,17 @@ impl Changes {
         (from, old): (&Dir, &str),
         (to, new): (&Dir, &str),
     ) -> Result<Naming, Errno> {
-        let mut naming = Naming {
-            ticket: None,
-            files: Vec::new(),
-        };
-        let Some(journal) = &mut self.journal else {
-            return Ok(naming);
-        };
-        let (Some(source), Some(place)) = (place(grants, from, old), place(grants, to, new)) else {
-            return Ok(naming);
-        };
-        if let (Some(stat), None) = (source.stat(), place.stat()) {
-            naming.files.push((FileId::of(&stat), false));
-            naming.ticket =
-                Some(journal.before_link(&source.leaving(&stat)?, &source.name, &place.parent, &place.name)?);
-        }
-        Ok(naming)
+        self.naming(|journal| {
+            let (Some(source), Some(place)) = (place(grants, from, old), place(grants, to, new)) else {
+                return Ok(None);
+            };
+            let (Some(stat), None) = (source.stat(), place.stat()) else {
+                return Ok(None);
+            };
+            let leaving = source.leaving(&stat)?;
+            let ticket = journal.before_link(&leaving, &source.name, &place.parent, &place.name)?;
+            Ok(Some((ticket, vec![(FileId::of(&stat), false)])))
+        })
     }
 
     /// A name is about to go.
@@ -330,26 +286,19 @@ impl Changes {
         path: &str,
         directory: bool,
     ) -> Result<Naming, Errno> {
-        let mut naming = Naming {
-            ticket: None,
-            files: Vec::new(),
-        };
-        let Some(journal) = &mut self.journal else {
-            return Ok(naming);
-        };
-        let Some(place) = place(grants, dir, path) else {
-            return Ok(naming);
-        };
-        let Some(stat) = place.stat() else { return Ok(naming) };
-        // The host will refuse anything else.
-        if FileType::from_raw_mode(stat.st_mode).is_dir() == directory {
-            naming.ticket = Some(journal.before_remove(&place.parent, &place.name, &place.leaving(&stat)?)?);
-            naming.files.push((
-                FileId::of(&stat),
-                !directory && links(&stat) <= 1 + journal.own_links(FileId::of(&stat)),
-            ));
-        }
-        Ok(naming)
+        self.naming(|journal| {
+            let Some(place) = place(grants, dir, path) else {
+                return Ok(None);
+            };
+            let stat = place.stat();
+            // The host will refuse anything else.
+            let Some(stat) = stat.filter(|s| FileType::from_raw_mode(s.st_mode).is_dir() == directory) else {
+                return Ok(None);
+            };
+            let ticket = journal.before_remove(&place.parent, &place.name, &place.leaving(&stat)?)?;
+            let last = !directory && is_last_name(journal, &stat);
+            Ok(Some((ticket, vec![(FileId::of(&stat), last)])))
+        })
     }
 
     /// Something is about to get another name.
@@ -359,39 +308,27 @@ impl Changes {
         (from, old): (&Dir, &str),
         (to, new): (&Dir, &str),
     ) -> Result<Naming, Errno> {
-        let mut naming = Naming {
-            ticket: None,
-            files: Vec::new(),
-        };
-        let Some(journal) = &mut self.journal else {
-            return Ok(naming);
-        };
-        let (Some(from), Some(to)) = (place(grants, from, old), place(grants, to, new)) else {
-            return Ok(naming);
-        };
-        let Some(stat) = from.stat() else { return Ok(naming) };
-        let there = to.stat();
-        // Two names of one file: nothing happens.
-        if there
-            .as_ref()
-            .is_some_and(|there| FileId::of(there) == FileId::of(&stat))
-        {
-            return Ok(naming);
-        }
-        let replaced = there.as_ref().map(|there| to.leaving(there)).transpose()?;
-        let ticket = journal.before_rename(
-            &stat,
-            (&from.parent, &from.name),
-            (&to.parent, &to.name),
-            replaced.as_ref(),
-        )?;
-        naming.ticket = Some(ticket);
-        naming.files.push((FileId::of(&stat), false));
-        if let Some(there) = &there {
-            let id = FileId::of(there);
-            naming.files.push((id, links(there) <= 1 + journal.own_links(id)));
-        }
-        Ok(naming)
+        self.naming(|journal| {
+            let (Some(from), Some(to)) = (place(grants, from, old), place(grants, to, new)) else {
+                return Ok(None);
+            };
+            let Some(stat) = from.stat() else { return Ok(None) };
+            let there = to.stat();
+            // Two names of one file: nothing happens.
+            if there.is_some_and(|there| FileId::of(&there) == FileId::of(&stat)) {
+                return Ok(None);
+            }
+            let replaced = there.as_ref().map(|there| to.leaving(there)).transpose()?;
+            let ticket = journal.before_rename(
+                &stat,
+                (&from.parent, &from.name),
+                (&to.parent, &to.name),
+                replaced.as_ref(),
+            )?;
+            let mut files = vec![(FileId::of(&stat), false)];
+            files.extend(there.map(|there| (FileId::of(&there), is_last_name(journal, &there))));
+            Ok(Some((ticket, files)))
+        })
     }
 
     /// A change of names is over; `done` if the host has made it.
@@ -413,93 +350,8 @@ impl Changes {
     }
 }
 
+/// Has a file no other name that the program knows? (The field's type differs between architectures, hence the cast.)
 #[allow(clippy::unnecessary_cast)]
-fn links(stat: &Stat) -> u64 {
-    stat.st_nlink as u64
-}
-
-/// The path of an open file or directory below its grant, as the kernel knows it.
-pub(in crate::wasi) fn below(grants: &[GrantedDir], grant: u32, file: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-    let root = grants.get(grant as usize).and_then(|g| g.dir.as_ref());
-    let root = root.ok_or(io::ErrorKind::NotFound)?;
-    let real = |file: BorrowedFd<'_>| rustix::fs::readlink(proc_path(file), Vec::new()).map(CString::into_bytes);
-    let (root, path) = (real(root.as_fd())?, real(file)?);
-    match path.strip_prefix(&root[..]) {
-        Some([]) => Ok(Vec::new()),
-        Some([b'/', rest @ ..]) => Ok(rest.to_vec()),
-        Some(rest) if root == b"/" => Ok(rest.to_vec()),
-        _ => Err(io::ErrorKind::NotFound.into()),
-    }
-}
-
-/// A name of an open file, checked by looking it up. `None` if it has none that the kernel remembers.
-fn name_of(grants: &[GrantedDir], grant: u32, file: BorrowedFd<'_>) -> io::Result<Option<Name>> {
-    let Ok(path) = below(grants, grant, file) else {
-        return Ok(None);
-    };
-    let name = Name { grant, path };
-    let root = grants.get(grant as usize).and_then(|g| g.dir.as_ref());
-    let root = root.ok_or(io::ErrorKind::NotFound)?;
-    let text = if name.path.is_empty() { b"." } else { &name.path[..] };
-    match statat(root, text, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(found) if FileId::of(&found) == FileId::of(&rustix::fs::fstat(file)?) => Ok(Some(name)),
-        Ok(_) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// The place that a path names: its directory, opened, and the last component. `None` for paths that name no place,
-/// which the host refuses.
-pub(in crate::wasi) fn place(grants: &[GrantedDir], dir: &Dir, path: &str) -> Option<Place> {
-    let trimmed = path.trim_end_matches('/');
-    let (parent, leaf) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
-    if path.starts_with('/') || matches!(leaf, "" | "." | "..") {
-        return None;
-    }
-    let parent = match parent.is_empty() {
-        true => dir.file.clone(),
-        false => Arc::new(sandbox::open_dir(&dir.file, Path::new(parent)).ok()?),
-    };
-    let at_root = dir.preopened && Arc::ptr_eq(&parent, &dir.file);
-    let mut below = match at_root {
-        true => Vec::new(),
-        false => below(grants, dir.grant, parent.as_fd()).ok()?,
-    };
-    if !below.is_empty() {
-        below.push(b'/');
-    }
-    below.extend_from_slice(leaf.as_bytes());
-    Some(Place {
-        name: Name {
-            grant: dir.grant,
-            path: below,
-        },
-        parent,
-        leaf: CString::new(leaf).ok()?,
-    })
-}
-
-/// The place that a path names once links in its last component are followed; of a link that leads nowhere, where it
-/// leads.
-pub(in crate::wasi) fn followed(grants: &[GrantedDir], dir: &Dir, path: &str, follow: FollowSymlinks) -> Option<Place> {
-    /// As Linux.
-    const MOST_LINKS: usize = 40;
-    let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
-        let place = place(grants, dir, &path)?;
-        let is_link = place
-            .stat()
-            .is_some_and(|s| FileType::from_raw_mode(s.st_mode).is_symlink());
-        if !is_link || follow == FollowSymlinks::No {
-            return Some(place);
-        }
-        let target = rustix::fs::readlinkat(&place.parent, &place.leaf, Vec::new()).ok()?;
-        let target = target.into_string().ok().filter(|t| !t.starts_with('/'))?;
-        let trimmed = path.trim_end_matches('/');
-        path = match trimmed.rsplit_once('/') {
-            Some((parent, _)) => format!("{parent}/{target}"),
-            None => target,
-        };
-    }
-    None
+fn is_last_name(journal: &Journal, stat: &Stat) -> bool {
+    stat.st_nlink as u64 <= 1 + journal.own_links(FileId::of(stat))
 }

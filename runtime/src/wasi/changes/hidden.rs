@@ -6,10 +6,11 @@
 
 use crate::journal::Name;
 use crate::wasi::Wasi;
-use crate::wasi::changes::change::{Dir, below, followed};
+use crate::wasi::changes::place::{Dir, below, followed};
 use crate::wasi::errno::Errno;
 use crate::wasi::func::{Args, Function};
 use crate::wasi::mem::Memory;
+use crate::wasi::moving::restore::stage::clear_killed_restores;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_interface::options::WasiConfig;
 use std::fs::File;
@@ -17,11 +18,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 /// How all names begin that Dunlin uses in a person's directories.
-const OURS: &str = ".dunlin-";
+const RESERVED: &str = ".dunlin-";
 
-/// Is this a name that Dunlin gives what it has aside: `.dunlin-`, then numbers and `restore`, `back`, `undo` or `tmp`?
-pub(in crate::wasi) fn is_ours(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix(OURS) else {
+/// Is this a name that only Dunlin uses, for what it has aside: `.dunlin-`, then numbers and `restore`, `back`, `undo`
+/// or `tmp`?
+pub(in crate::wasi) fn is_reserved(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(RESERVED) else {
         return false;
     };
     let numbers = rest
@@ -54,7 +56,7 @@ impl Hidden {
         let ours = || {
             name.path
                 .split(|&b| b == b'/')
-                .any(|part| std::str::from_utf8(part).is_ok_and(is_ours))
+                .any(|part| std::str::from_utf8(part).is_ok_and(is_reserved))
         };
         self.0.iter().any(|hidden| name.is_within(hidden)) || ours()
     }
@@ -66,15 +68,16 @@ impl Hidden {
 }
 
 impl Wasi {
-    /// Hides where the program's snapshots go, wherever it lies in a granted directory; removes what killed processes
-    /// have left there.
+    /// Removes what killed processes have left in granted directories.
+    pub(in crate::wasi) fn clear_killed_restores(&self) {
+        let carrying = self.grants.iter().filter(|g| g.mode.carries());
+        carrying
+            .filter_map(|g| g.dir.as_deref())
+            .for_each(clear_killed_restores);
+    }
+
+    /// Hides where the program's snapshots go, wherever it lies in a granted directory.
     pub(in crate::wasi) fn hide_snapshots(&mut self, config: &WasiConfig) -> Result<(), NotApart> {
-        for granted in self.grants.iter().filter(|g| g.mode.carries()) {
-            granted
-                .dir
-                .iter()
-                .for_each(|root| crate::wasi::moving::stage::clear_left(root));
-        }
         match &config.snapshots {
             Some((place, directory)) => self.hide(place, *directory),
             None => Ok(()),
@@ -145,7 +148,7 @@ impl Wasi {
             let crate::wasi::table::Resource::Directory(dir) = &d.resource else {
                 continue;
             };
-            if self.hidden.0.is_empty() && !path.contains(OURS) {
+            if self.hidden.0.is_empty() && !path.contains(RESERVED) {
                 continue;
             }
             let Some(name) = self.named(&Dir::of(dir), &path, follow) else {
@@ -178,7 +181,7 @@ impl Wasi {
     /// May a directory of a grant show this entry?
     pub(in crate::wasi) fn shows(&self, dir: &Option<Name>, entry: &[u8]) -> bool {
         let Some(dir) = dir else {
-            return !std::str::from_utf8(entry).is_ok_and(is_ours);
+            return !std::str::from_utf8(entry).is_ok_and(is_reserved);
         };
         let path = match dir.path.is_empty() {
             true => entry.to_vec(),
@@ -209,14 +212,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_ours_are_told_from_a_persons() {
+    fn reserved_names_are_told_from_a_persons() {
         for ours in [
             ".dunlin-restore-12-0",
             ".dunlin-12-3.tmp",
             ".dunlin-back-7-0.tmp",
             ".dunlin-9-undo.tmp",
         ] {
-            assert!(is_ours(ours), "{ours}");
+            assert!(is_reserved(ours), "{ours}");
         }
         for not in [
             ".dunlin-",
@@ -227,7 +230,7 @@ mod tests {
             ".dunlin-tmp",
             ".dunlin-1-",
         ] {
-            assert!(!is_ours(not), "{not}");
+            assert!(!is_reserved(not), "{not}");
         }
     }
 }

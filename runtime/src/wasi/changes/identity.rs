@@ -64,10 +64,10 @@ impl Hashes {
         {
             return Ok(hash);
         }
-        let settled = settled(stat);
+        let racy = is_racy(stat);
         let hash = hash(file, stat.size)?;
         let mut all = lock();
-        if settled {
+        if !racy {
             if all.len() >= REMEMBERED {
                 all.clear();
             }
@@ -131,9 +131,9 @@ fn same_time(a: u64, b: u64) -> bool {
     a == b || ((a.is_multiple_of(SECOND) || b.is_multiple_of(SECOND)) && a / SECOND == b / SECOND)
 }
 
-/// Was the last change long enough ago for the next one to get another time? File systems keep times no finer than a
-/// tick of the kernel (10 ms at most), or whole seconds (two on FAT).
-pub(in crate::wasi) fn settled(stat: &Stat) -> bool {
+/// Was the last change so short a time ago that the next one may get the same time, and not be noticed by it? File
+/// systems keep times no finer than a tick of the kernel (10 ms at most), or whole seconds (two on FAT).
+pub(in crate::wasi) fn is_racy(stat: &Stat) -> bool {
     let last = stat.changed.max(stat.modified);
     let margin = if last.is_multiple_of(1_000_000_000) {
         2_500_000_000
@@ -142,20 +142,20 @@ pub(in crate::wasi) fn settled(stat: &Stat) -> bool {
     };
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let now = u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000) + now.tv_nsec.unsigned_abs() as u64;
-    last.saturating_add(margin) < now
+    last.saturating_add(margin) >= now
 }
 
 /// An open file once more, for reading, whatever it was opened for.
 pub(in crate::wasi) fn reopen(file: BorrowedFd<'_>) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(proc_path(file), flags, Mode::empty())?.into();
-    quiet(&file);
+    keep_access_time(&file);
     Ok(file)
 }
 
 /// Makes reading a file leave no trace in its access time, which the program may look at. Only the file's owner may ask
 /// for that.
-pub(in crate::wasi) fn quiet(file: &File) {
+pub(in crate::wasi) fn keep_access_time(file: &File) {
     if let Ok(flags) = rustix::fs::fcntl_getfl(file) {
         let _ = rustix::fs::fcntl_setfl(file, flags | OFlags::NOATIME);
     }
@@ -245,7 +245,7 @@ mod tests {
         let place = (stat(&f).dev, stat(&f).ino);
         hashes.whole(&f, &stat(&f)).unwrap();
         std::thread::sleep(Duration::from_millis(2600));
-        assert!(settled(&stat(&f)));
+        assert!(!is_racy(&stat(&f)));
         hashes.whole(&f, &stat(&f)).unwrap();
         // Had it been read, this would be replaced.
         hashes.0.lock().unwrap().get_mut(&place).unwrap().whole = Some(ContentHash([7; 32]));

@@ -5,7 +5,6 @@
 //! obstacle when one is taken.
 
 use crate::wasi::changes::chunked::List;
-pub(in crate::wasi) use crate::wasi::changes::writes::FileId;
 use crate::wasi::changes::writes::Writes;
 use crate::wasi::host::Stat;
 use dunlin_migrate::state::files::{Files, GrantMode, MAX_NODES};
@@ -96,7 +95,7 @@ impl Names {
     }
 }
 
-/// See the module's comment.
+/// Bytes and names that the program has touched since the last snapshot that knew of them.
 #[derive(Debug, Default)]
 pub(in crate::wasi) struct Touched {
     modes: Vec<GrantMode>,
@@ -132,7 +131,7 @@ impl Touched {
 
     /// A file is about to be changed, its attributes perhaps. Returns its number.
     pub(in crate::wasi) fn begin(&mut self, stat: &Stat) -> Option<u32> {
-        let number = self.writes.number(FileId::of(stat))?;
+        let number = self.writes.number(stat.id())?;
         if self.writes.due(number) {
             self.writes.seen(number, stat);
         }
@@ -179,7 +178,7 @@ impl Touched {
     /// contents.
     pub(in crate::wasi) fn opened(&mut self, stat: &Stat) {
         if stat.size == 0
-            && let Some(number) = self.writes.number(FileId::of(stat))
+            && let Some(number) = self.writes.number(stat.id())
         {
             self.writes.resized(number, 0, 0);
         }

@@ -3,23 +3,18 @@
 //!
 //! Only what a call has really done counts: a snapshot is never taken in the middle of one.
 
+use crate::journal::Name;
 use crate::wasi::Wasi;
-use crate::wasi::calls::path::{GuestPath, proc_path, stat};
+use crate::wasi::calls::path::{GuestPath, stat};
+use crate::wasi::changes::place::{Dir, below, place};
 use crate::wasi::errno::Errno;
 use crate::wasi::func::{Args, Function};
 use crate::wasi::host::{FileType, HostKind};
 use crate::wasi::mem::Memory;
 use crate::wasi::rights::FD_WRITE;
-use crate::wasi::table::{APPEND, Descriptor, Resource};
-use cap_primitives::fs::{self as sandbox, FollowSymlinks};
+use crate::wasi::table::{APPEND, Directory, Resource};
+use cap_primitives::fs::FollowSymlinks;
 use rustix::fs::AtFlags;
-use std::ffi::CString;
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
-
-/// A name below a grant.
-type Name = (u32, Vec<u8>);
 
 /// `oflags` of `path_open` that matter here.
 const CREAT: u32 = 1;
@@ -46,8 +41,8 @@ pub(in crate::wasi) enum Watch {
 }
 
 impl Wasi {
-    /// Before a call.
-    pub(in crate::wasi) fn watch(&mut self, f: Function, a: &Args<'_>, m: &Memory<'_>) -> Watch {
+    /// Notes what a call is about to change, before it is made.
+    pub(in crate::wasi) fn before_call(&mut self, f: Function, a: &Args<'_>, m: &Memory<'_>) -> Watch {
         match f {
             Function::FdWrite => self.watch_write(a.int(0), None, a.int(3)),
             Function::FdPwrite => self.watch_write(a.int(0), Some(a.long(3)), a.int(4)),
@@ -103,8 +98,8 @@ impl Wasi {
         }
     }
 
-    /// After it.
-    pub(in crate::wasi) fn watched(&mut self, watch: Watch, done: bool, m: &Memory<'_>) {
+    /// Notes what it has changed, if it was `done`.
+    pub(in crate::wasi) fn after_call(&mut self, watch: Watch, done: bool, m: &Memory<'_>) {
         match watch {
             // Of what is longer than before the end is read in any case.
             Watch::Write {
@@ -121,15 +116,15 @@ impl Wasi {
                     self.opened(fd, writes, created);
                 }
             }
-            Watch::Create(Some((grant, path))) if done => self.touched.created(grant, &path),
-            Watch::Remove(Some((grant, path))) if done => self.touched.removed(grant, &path),
-            Watch::Attributes(Some((grant, path))) if done => self.touched.changed(grant, &path),
+            Watch::Create(Some(Name { grant, path })) if done => self.touched.created(grant, &path),
+            Watch::Remove(Some(Name { grant, path })) if done => self.touched.removed(grant, &path),
+            Watch::Attributes(Some(Name { grant, path })) if done => self.touched.changed(grant, &path),
             // Of two names of one file, both stay.
             Watch::Rename(Some(from), _) if done && self.is_there(&from) => {}
             Watch::Rename(from, to) if done => match (from, to) {
-                (Some((g, from)), Some((h, to))) => self.touched.renamed((g, &from), (h, &to)),
-                (Some((grant, path)), None) => self.touched.removed(grant, &path),
-                (None, Some((grant, path))) => self.touched.changed(grant, &path),
+                (Some(from), Some(to)) => self.touched.renamed((from.grant, &from.path), (to.grant, &to.path)),
+                (Some(Name { grant, path }), None) => self.touched.removed(grant, &path),
+                (None, Some(Name { grant, path })) => self.touched.changed(grant, &path),
                 (None, None) => {}
             },
             _ => {}
@@ -146,11 +141,11 @@ impl Wasi {
 
     /// What has a name, no link followed, is about to be changed.
     fn begin_named(&mut self, m: &Memory<'_>, fd: u32, path: GuestPath) {
-        let Some((file, _)) = self.open_directory_of(fd) else {
+        let Some(dir) = self.open_directory_of(fd) else {
             return;
         };
         if let Ok(path) = m.string(path.0, path.1)
-            && let Ok(stat) = stat(file, &path, FollowSymlinks::No)
+            && let Ok(stat) = stat(&dir.file, &path, FollowSymlinks::No)
             && stat.file_type == FileType::RegularFile
         {
             self.touched.begin(&stat);
@@ -192,7 +187,7 @@ impl Wasi {
         {
             self.touched.opened(&stat);
         }
-        if writes && let Some((grant, path)) = self.open_name(fd) {
+        if writes && let Some(Name { grant, path }) = self.open_name(fd) {
             match created {
                 true => self.touched.created(grant, &path),
                 false => self.touched.changed(grant, &path),
@@ -200,50 +195,36 @@ impl Wasi {
         }
     }
 
-    fn open_directory_of(&self, fd: u32) -> Option<(&File, u32)> {
-        match self.table.get(fd) {
-            Ok(Descriptor {
-                resource: Resource::Directory(dir),
-                ..
-            }) => Some((&dir.file, dir.grant)),
+    fn open_directory_of(&self, fd: u32) -> Option<&Directory> {
+        match &self.table.get(fd).ok()?.resource {
+            Resource::Directory(dir) => Some(dir),
             _ => None,
         }
     }
 
     /// Is there nothing of that name? As `path_open` looks for it.
     fn is_free(&self, m: &Memory<'_>, fd: u32, lookup: u32, path: GuestPath) -> bool {
-        let Some((dir, grant)) = self.open_directory_of(fd) else {
+        let Some(dir) = self.open_directory_of(fd) else {
             return false;
         };
         let follow = crate::wasi::calls::path::follow(lookup).unwrap_or(FollowSymlinks::No);
         let path = m.string(path.0, path.1).unwrap_or_default();
-        self.touched.by_name(grant) && matches!(stat(dir, &path, follow), Err(Errno::NoEnt))
+        self.touched.by_name(dir.grant) && matches!(stat(&dir.file, &path, follow), Err(Errno::NoEnt))
     }
 
     /// The name of what a path names, below its grant; `None` where names don't matter, or if it names nothing.
     fn name(&self, m: &Memory<'_>, fd: u32, path: GuestPath) -> Option<Name> {
-        let (dir, grant) = self.open_directory_of(fd)?;
+        let dir = self.open_directory_of(fd)?;
         let path = m.string(path.0, path.1).ok()?;
-        if !self.touched.by_name(grant) {
+        if !self.touched.by_name(dir.grant) {
             return None;
         }
-        let path = path.trim_end_matches('/');
-        let (parent, leaf) = path.rsplit_once('/').unwrap_or((".", path));
-        if matches!(leaf, "" | "." | "..") {
-            return None;
-        }
-        let parent = sandbox::open_dir(dir, Path::new(parent)).ok()?;
-        let mut below = self.below(grant, parent.as_fd())?;
-        if !below.is_empty() {
-            below.push(b'/');
-        }
-        below.extend_from_slice(leaf.as_bytes());
-        Some((grant, below))
+        place(&self.grants, &Dir::of(dir), &path).map(|place| place.name)
     }
 
-    fn is_there(&self, (grant, path): &Name) -> bool {
-        let root = self.grants.get(*grant as usize).and_then(|g| g.dir.as_ref());
-        root.is_some_and(|root| rustix::fs::statat(root, &path[..], AtFlags::SYMLINK_NOFOLLOW).is_ok())
+    fn is_there(&self, name: &Name) -> bool {
+        let root = self.grants.get(name.grant as usize).and_then(|g| g.dir.as_ref());
+        root.is_some_and(|root| rustix::fs::statat(root, &name.path[..], AtFlags::SYMLINK_NOFOLLOW).is_ok())
     }
 
     /// The name of something open.
@@ -254,20 +235,10 @@ impl Wasi {
             Resource::Directory(dir) => dir.grant,
             _ => return None,
         };
-        let below = self.touched.by_name(grant).then(|| self.below(grant, d.host()))?;
-        Some((grant, below?))
-    }
-
-    /// Where something lies below its grant, as the kernel knows it.
-    fn below(&self, grant: u32, file: BorrowedFd<'_>) -> Option<Vec<u8>> {
-        let root = self.grants.get(grant as usize)?.dir.as_ref()?;
-        let real = |file: BorrowedFd<'_>| rustix::fs::readlink(proc_path(file), Vec::new()).map(CString::into_bytes);
-        let (root, path) = (real(root.as_fd()).ok()?, real(file).ok()?);
-        match path.strip_prefix(&root[..])? {
-            [] => Some(Vec::new()),
-            [b'/', rest @ ..] => Some(rest.to_vec()),
-            rest if root == b"/" => Some(rest.to_vec()),
-            _ => None,
-        }
+        let path = self
+            .touched
+            .by_name(grant)
+            .then(|| below(&self.grants, grant, d.host()))?;
+        path.ok().map(|path| Name { grant, path })
     }
 }

@@ -8,8 +8,9 @@
 //! most) as one of the program's own, and behind it, on a kernel whose file times are no finer than a tick (before
 //! Linux 6.13). Everything else costs no more than reading the file anew.
 
+use crate::journal::FileId;
 use crate::wasi::changes::chunked::{List, Ranges};
-use crate::wasi::changes::identity::settled;
+use crate::wasi::changes::identity::is_racy;
 use crate::wasi::host::Stat;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
@@ -21,24 +22,6 @@ use std::sync::{Arc, Mutex};
 const REMEMBERED: usize = 1 << 20;
 /// Files that are remembered before it is looked which of them are of use, at least.
 const FORGETFUL: usize = 1 << 12;
-
-/// A file of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::wasi) struct FileId {
-    /// Device number.
-    pub(in crate::wasi) dev: u64,
-    /// Inode number.
-    pub(in crate::wasi) ino: u64,
-}
-
-impl FileId {
-    pub(in crate::wasi) fn of(stat: &Stat) -> FileId {
-        FileId {
-            dev: stat.dev,
-            ino: stat.ino,
-        }
-    }
-}
 
 /// What is known of one file.
 #[derive(Debug, Default)]
@@ -68,7 +51,7 @@ impl Known {
         changed.saturating_add(unit) > begin && changed <= end
     }
 
-    /// Looks at it: whoever else has changed it is noticed.
+    /// Compares its time of change with what is known: if someone else has changed it, its chunks have to be read anew.
     fn look(&mut self, stat: &Stat) -> bool {
         let own = self.is_own(stat.changed);
         if !own && stat.changed != self.seen {
@@ -84,7 +67,7 @@ impl Known {
 struct Files {
     numbers: HashMap<FileId, u32>,
     all: Vec<Known>,
-    /// Counts snapshots.
+    /// The number of snapshots so far.
     round: u64,
     /// With so many files, those that have not been asked for lately are forgotten; 0 for [`FORGETFUL`].
     full: usize,
@@ -120,7 +103,7 @@ impl Files {
     }
 }
 
-/// See the module's comment.
+/// The chunks of files as they were last read, and what the program has written since.
 #[derive(Debug, Default)]
 pub(in crate::wasi) struct Writes {
     files: Mutex<Files>,
@@ -208,7 +191,7 @@ impl Writes {
 
     /// A file has these chunks, as somebody knows who has read or written all of it.
     pub(in crate::wasi) fn know(&mut self, stat: &Stat, list: List) {
-        if let Some(number) = self.number(FileId::of(stat))
+        if let Some(number) = self.number(stat.id())
             && let Some(known) = self.known(number)
         {
             *known = Known {
@@ -221,16 +204,16 @@ impl Writes {
 
     /// The chunks of a file, of which only what may have changed is read. `file` must be open for reading.
     pub(in crate::wasi) fn list(&self, file: &File, stat: &Stat) -> io::Result<Arc<List>> {
-        let settled = settled(stat);
+        let racy = is_racy(stat);
         let mut files = self.files.lock().unwrap_or_else(|e| e.into_inner());
-        if files.all.len() >= REMEMBERED && !files.numbers.contains_key(&FileId::of(stat)) {
+        if files.all.len() >= REMEMBERED && !files.numbers.contains_key(&stat.id()) {
             return Ok(Arc::new(List::read(file, stat.size)?));
         }
-        let number = files.number(FileId::of(stat)) as usize;
+        let number = files.number(stat.id()) as usize;
         let round = files.round;
         let known = &mut files.all[number];
         known.round = round;
-        let trusted = known.look(stat) | known.list.is_some() | settled;
+        let trusted = known.look(stat) | known.list.is_some() | !racy;
         let (old, dirty) = (known.list.take(), std::mem::take(&mut known.dirty));
         let list = match old {
             Some(list) if list.len == stat.size && dirty.is_empty() => list,
@@ -268,7 +251,7 @@ mod tests {
 
     /// Writes as the program does.
     fn write(writes: &mut Writes, file: &File, bytes: &[u8], at: u64) {
-        let number = writes.number(FileId::of(&stat(file))).unwrap();
+        let number = writes.number(stat(file).id()).unwrap();
         if writes.due(number) {
             writes.seen(number, &stat(file));
         }
@@ -281,7 +264,7 @@ mod tests {
     /// Changes what is known of a file's second chunk: if it is still so later, the chunk was not read again.
     fn mark(writes: &Writes, file: &File) {
         let mut files = writes.files.lock().unwrap();
-        let number = files.number(FileId::of(&stat(file))) as usize;
+        let number = files.number(stat(file).id()) as usize;
         let known = &mut files.all[number];
         let bytes = tempfile::tempfile().unwrap();
         bytes.set_len(stat(file).size).unwrap();
@@ -349,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_settled_is_not_trusted() {
+    fn what_is_racy_is_not_trusted() {
         let (writes, file) = (Writes::default(), log(2));
         for n in 0..100u8 {
             file.write_all_at(&[n], CHUNK).unwrap();
@@ -361,7 +344,7 @@ mod tests {
     #[test]
     fn sizes_and_new_files_count() {
         let (mut writes, file) = (Writes::default(), log(4));
-        let number = Writes::number(&mut writes, FileId::of(&stat(&file))).unwrap();
+        let number = Writes::number(&mut writes, stat(&file).id()).unwrap();
         let check = |writes: &Writes| {
             let list = writes.list(&file, &stat(&file)).unwrap();
             assert_eq!(*list, List::read(&file, stat(&file).size).unwrap());

@@ -5,6 +5,7 @@ use crate::journal::FileId;
 use crate::wasi::calls::clock::Clock;
 use crate::wasi::calls::dir::Listing;
 use crate::wasi::calls::path::{proc_path, stat};
+use crate::wasi::changes::place::strip_root;
 use crate::wasi::errno::Errno;
 use crate::wasi::host::{FileType, HostKind, Stat};
 use crate::wasi::moving::gather::Gathered;
@@ -15,8 +16,8 @@ use cap_primitives::fs::{self as sandbox, FollowSymlinks};
 use dunlin_migrate::state::files::Identity;
 use dunlin_migrate::state::wasi::{self as state, FileTimes, Stdio, Times, WasiState};
 use rustix::fs::AtFlags;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 /// Names looked at to find a file again whose own name is gone, at most.
@@ -46,9 +47,9 @@ enum Described {
     Unlinked { grant: u32, offset: u64, stat: Stat },
 }
 
-/// Every descriptor's state, what is said apart of open files, and what can't move.
+/// Every descriptor's state, the times and identities of open files, and what can't move.
 #[derive(Default)]
-struct All {
+struct Description {
     descriptors: Vec<state::Descriptor>,
     times: Vec<FileTimes>,
     identities: Vec<Identity>,
@@ -71,7 +72,7 @@ impl Wasi {
         if !obstacles.is_empty() {
             return Err(CaptureError(obstacles));
         }
-        self.remember(&state.files);
+        self.remember_carried(&state.files);
         Ok(state)
     }
 
@@ -101,9 +102,10 @@ impl Wasi {
         (state, described.obstacles)
     }
 
-    /// Every descriptor's state, with what is said apart of open files; what has to be carried goes to `gathered`.
-    fn describe_all(&self, gathered: &mut Gathered<'_>) -> All {
-        let mut all = All::default();
+    /// Every descriptor's state, with the times and identities of open files; what has to be carried goes to
+    /// `gathered`.
+    fn describe_all(&self, gathered: &mut Gathered<'_>) -> Description {
+        let mut all = Description::default();
         for (fd, d) in self.table.iter() {
             let described = match self.describe(fd, d) {
                 Ok(described) => described,
@@ -216,7 +218,7 @@ impl Wasi {
         }
     }
 
-    fn root(&self, fd: u32, grant: u32) -> Result<(&str, &std::fs::File), Obstacle> {
+    fn root(&self, fd: u32, grant: u32) -> Result<(&str, &File), Obstacle> {
         match self.grants.get(grant as usize) {
             Some(GrantedDir {
                 guest, dir: Some(root), ..
@@ -242,16 +244,10 @@ impl Wasi {
             let path = shown.strip_suffix(" (deleted)").unwrap_or(&shown).to_owned();
             return Err(Obstacle::RemovedDirectory { fd, path });
         }
-        let below = match path.strip_prefix(&root_path[..]) {
-            Some([]) => Some(Vec::new()),
-            Some([b'/', rest @ ..]) => Some(rest.to_vec()),
-            Some(rest) if root_path == b"/" => Some(rest.to_vec()),
-            _ => None,
-        };
-        let Some(below) = below else {
+        let Some(below) = strip_root(&root_path, &path) else {
             return Err(Obstacle::Outside { fd, path: shown, guest });
         };
-        let Ok(below) = std::ffi::OsString::from_vec(below).into_string() else {
+        let Ok(below) = String::from_utf8(below.to_vec()) else {
             return Err(Obstacle::NotUtf8 { path: shown, guest });
         };
         let found = stat(root, if below.is_empty() { "." } else { &below }, FollowSymlinks::No);
@@ -267,7 +263,7 @@ impl Wasi {
     }
 
     /// Any name of a file below a grant: among those that the program has touched, or wherever it is.
-    fn another_name(&self, grant: u32, root: &std::fs::File, file: &Stat) -> Option<String> {
+    fn another_name(&self, grant: u32, root: &File, file: &Stat) -> Option<String> {
         if file.file_type != FileType::RegularFile {
             return None;
         }
@@ -275,48 +271,48 @@ impl Wasi {
         let touched = self.touched.there(grant).into_iter();
         let mut touched = touched.filter_map(|(path, _)| String::from_utf8(path).ok());
         let is_name = |path: &String| stat(root, path, FollowSymlinks::No).is_ok_and(|found| same(&found));
-        touched.find(is_name).or_else(|| find(root, &same))
+        touched.find(is_name).or_else(|| self.find(grant, root, &same))
     }
-}
-
-/// Looks through all of a directory for a file; gives up when there are very many.
-fn find(root: &std::fs::File, is_it: &dyn Fn(&Stat) -> bool) -> Option<String> {
-    let mut left = MOST_SEARCHED;
-    let mut pending = vec![String::new()];
-    while let Some(path) = pending.pop() {
-        let dir = sandbox::open_dir_nofollow(root, Path::new(if path.is_empty() { "." } else { &path }));
-        let Ok(dir) = dir.map(crate::wasi::calls::open::readable) else {
-            continue;
-        };
-        let Ok(names) = rustix::fs::Dir::read_from(&dir) else {
-            continue;
-        };
-        let mut names: Vec<_> = names.filter_map(Result::ok).collect();
-        // The same one each time.
-        names.sort_by(|a, b| a.file_name().cmp(b.file_name()));
-        for entry in names {
-            left = left.checked_sub(1)?;
-            let (name, found) = (
-                entry.file_name(),
-                rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW),
-            );
-            let (Ok(name), Ok(found)) = (name.to_str(), found.map(|s| Stat::of_host(&s))) else {
+    /// Looks through all of a grant for a file, but for what is hidden in it; gives up when there are very many.
+    fn find(&self, grant: u32, root: &File, is_it: &dyn Fn(&Stat) -> bool) -> Option<String> {
+        let mut left = MOST_SEARCHED;
+        let mut pending = vec![String::new()];
+        while let Some(path) = pending.pop() {
+            let dir = sandbox::open_dir_nofollow(root, Path::new(if path.is_empty() { "." } else { &path }));
+            let Ok(dir) = dir.map(crate::wasi::calls::open::readable) else {
                 continue;
             };
-            if matches!(name, "." | "..") || crate::wasi::changes::hidden::is_ours(name) {
+            let Ok(names) = rustix::fs::Dir::read_from(&dir) else {
                 continue;
-            }
-            let below = if path.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{path}/{name}")
             };
-            match found.file_type {
-                FileType::RegularFile if is_it(&found) => return Some(below),
-                FileType::Directory => pending.push(below),
-                _ => {}
+            let here = self.name_of_directory(grant, &dir);
+            let mut names: Vec<_> = names.filter_map(Result::ok).collect();
+            // The same one each time.
+            names.sort_by(|a, b| a.file_name().cmp(b.file_name()));
+            for entry in names {
+                left = left.checked_sub(1)?;
+                let (name, found) = (
+                    entry.file_name(),
+                    rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW),
+                );
+                let (Ok(name), Ok(found)) = (name.to_str(), found.map(|s| Stat::of_host(&s))) else {
+                    continue;
+                };
+                if matches!(name, "." | "..") || !self.shows(&here, name.as_bytes()) {
+                    continue;
+                }
+                let below = if path.is_empty() {
+                    name.to_owned()
+                } else {
+                    format!("{path}/{name}")
+                };
+                match found.file_type {
+                    FileType::RegularFile if is_it(&found) => return Some(below),
+                    FileType::Directory => pending.push(below),
+                    _ => {}
+                }
             }
         }
+        None
     }
-    None
 }

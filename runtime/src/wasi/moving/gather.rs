@@ -2,7 +2,7 @@
 
 use crate::wasi::Wasi;
 use crate::wasi::calls::open::{Access, open_existing};
-use crate::wasi::changes::identity::{quiet, reopen};
+use crate::wasi::changes::identity::{keep_access_time, reopen};
 use crate::wasi::host::{FileType, Stat};
 use crate::wasi::moving::obstacle::Obstacle;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks};
@@ -29,10 +29,10 @@ const READ: Access = Access {
     follow: FollowSymlinks::No,
 };
 
-/// What was found to carry so far.
+/// The files and contents found so far that a snapshot has to carry, and the obstacles.
 pub(in crate::wasi) struct Gathered<'a> {
     wasi: &'a Wasi,
-    /// Are contents read? Else only obstacles are found.
+    /// Contents are read and hashed; else only obstacles are found.
     read: bool,
     found: BTreeMap<(u32, String), Stat>,
     unlinked: Vec<(Stat, Unlinked)>,
@@ -181,7 +181,7 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    /// All that a directory holds.
+    /// Adds all that a directory holds, at every depth.
     fn walk(&mut self, grant: u32, top: String) {
         let Some(root) = self.root(grant) else { return };
         let mut pending = vec![top];
@@ -282,7 +282,7 @@ impl<'a> Gathered<'a> {
             }
             FileType::RegularFile => {
                 let file = open_existing(root, path, READ).map_err(|e| unreadable(e.to_string()))?;
-                quiet(&file);
+                keep_access_time(&file);
                 let content = self.content(&file, stat).map_err(|e| unreadable(e.to_string()))?;
                 Ok(NodeKind::File { content })
             }
@@ -358,7 +358,7 @@ impl Wasi {
     }
 
     /// Remembers what is carried, to notice later what is gone.
-    pub(in crate::wasi) fn remember(&self, files: &Files) {
+    pub(in crate::wasi) fn remember_carried(&self, files: &Files) {
         let mut carried = self.carried.lock().unwrap_or_else(|e| e.into_inner());
         let whole = |grant: u32| self.mode(grant) == GrantMode::CarryAll;
         let nodes = files
@@ -471,7 +471,7 @@ impl Carried<'_> {
                 open_existing(root, path, READ).map_err(|e| io::Error::other(format!("{path:?}: {e}")))?
             }
         };
-        quiet(&file);
+        keep_access_time(&file);
         Ok(file)
     }
 }

@@ -3,7 +3,4 @@
 pub(in crate::wasi) mod capture;
 pub(in crate::wasi) mod gather;
 pub(in crate::wasi) mod obstacle;
-pub(in crate::wasi) mod place;
 pub(in crate::wasi) mod restore;
-pub(in crate::wasi) mod settle;
-pub(in crate::wasi) mod stage;

@@ -1,18 +1,19 @@
 //! What a journal keeps of files that lose a name, and when that goes.
 
-use super::files::{self, copy_range, keep_name};
-use super::record::{FileId, Name, Record};
-use super::seen::now;
-use super::writer::{Journal, Leaving, links};
+use super::names::Leaving;
+use super::writer::{Journal, links};
+use crate::journal::files::{self, copy_range, keep_name};
+use crate::journal::record::{FileId, Name, Record};
+use crate::journal::seen::now;
 use rustix::fs::{AtFlags, Mode};
 use std::fs::File;
 use std::io;
 
 /// How a file is kept that loses a name.
 pub(super) enum Keeping {
-    /// Under a number; is it the file itself?
+    /// In `.keep/`, under this number; true for the file itself, false for a copy.
     Kept(u32, bool),
-    /// It has this name, too.
+    /// Not at all: the file has this name, too.
     Linked(Name),
 }
 
@@ -89,7 +90,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The directory of what is kept.
+    /// The directory `.keep/` of this journal, made if it isn't there.
     fn keep(&mut self) -> io::Result<&File> {
         if self.keep.is_none() {
             let name = keep_name(self.lineage.number);
@@ -102,7 +103,7 @@ impl Journal {
         self.keep.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// A new file among what is kept.
+    /// A new, empty file in `.keep/`, and its number.
     pub(super) fn new_kept(&mut self) -> io::Result<(u32, File)> {
         let kept = self.next_kept;
         self.next_kept += 1;

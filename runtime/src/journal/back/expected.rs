@@ -1,13 +1,13 @@
 //! Where everything is that journals tell of: worked out forward from the records, and taken back again while they are
 //! undone.
 
-use super::record::{FileId, Kind, Name, Record, Was};
+use crate::journal::record::{FileId, Kind, Name, Record, Was};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 /// What a name should stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
+pub(super) enum Expected {
     /// Nothing.
     Absent,
     /// This file or directory.
@@ -18,7 +18,7 @@ pub enum Expected {
 
 /// Where a file is that the program has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
+pub(super) enum Location {
     /// Under a name.
     At(Name),
     /// Among what a journal keeps: the journal's number, and the name there.
@@ -29,7 +29,7 @@ pub enum Location {
 
 /// A file that a journal has an index for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known {
+pub(super) struct Known {
     /// Which file.
     pub id: FileId,
     /// Its place in the newest journal's table that has it: the journal's number, and the index.
@@ -38,32 +38,32 @@ pub struct Known {
     pub needed: bool,
 }
 
-/// What journals tell of names and files.
+/// The names and files that journals tell of, and how each should be.
 #[derive(Clone, Debug, Default)]
-pub struct World {
-    /// Names that they tell of.
+pub(super) struct ExpectedTree {
+    /// What each name should stand for.
     pub names: BTreeMap<Name, Expected>,
     /// The names of each file among them.
     names_of: HashMap<FileId, BTreeSet<Name>>,
     /// What is kept, by the journal's number and the name there: which name it lost, and which file it was.
     pub kept: HashMap<(u64, u32), (Name, FileId)>,
-    /// Where each file is kept.
+    /// The same by file.
     kept_of: HashMap<FileId, BTreeSet<(u64, u32)>>,
-    /// Where files are.
+    /// Where each file that was recorded should be found.
     pub places: HashMap<FileId, Location>,
-    /// Until when changes of a file, or of any, are not others', in nanoseconds since 1970.
+    /// Until when changes of a file are not others', in nanoseconds since 1970.
     pub touched: HashMap<FileId, u64>,
-    /// See `touched`.
+    /// Until when changes of any file are not others', in nanoseconds since 1970.
     pub restored: u64,
-    /// Files that have an index in a table.
+    /// Files that a journal's table has an entry for.
     pub known: HashMap<FileId, Known>,
     /// Files by journal and index.
     indices: HashMap<(u64, u32), FileId>,
 }
 
-impl World {
+impl ExpectedTree {
     /// The file that an index stands for.
-    pub fn file(&self, journal: u64, index: u32) -> Option<(FileId, &Location)> {
+    pub(super) fn file(&self, journal: u64, index: u32) -> Option<(FileId, &Location)> {
         let id = *self.indices.get(&(journal, index))?;
         Some((id, self.places.get(&id)?))
     }
@@ -96,8 +96,8 @@ impl World {
         }
     }
 
-    /// Takes a record for done.
-    pub fn apply(&mut self, journal: u64, record: &Record) {
+    /// Brings the tree to after a record's change.
+    pub(super) fn apply(&mut self, journal: u64, record: &Record) {
         match record {
             Record::File { index, place, id, .. } => {
                 let location = match place {
@@ -165,7 +165,7 @@ impl World {
     }
 
     /// Takes a record for undone that was the last one.
-    pub fn revert(&mut self, journal: u64, record: &Record) {
+    pub(super) fn revert(&mut self, journal: u64, record: &Record) {
         match record {
             Record::Created { name, .. } => {
                 if let Some(Expected::This(id)) = self.forget(name)
@@ -243,8 +243,8 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Attributes;
     use super::*;
+    use crate::journal::record::Attributes;
 
     fn name(path: &str) -> Name {
         Name {
@@ -285,11 +285,11 @@ mod tests {
             },
             renamed("d", "e", 9),
         ];
-        let mut world = World::default();
-        linked.iter().for_each(|record| world.apply(7, record));
-        assert_eq!(world.places[&id(1)], Location::At(name("e/x")));
-        linked[1..].iter().rev().for_each(|record| world.revert(7, record));
-        assert_eq!(world.places[&id(1)], Location::At(name("a")));
+        let mut tree = ExpectedTree::default();
+        linked.iter().for_each(|record| tree.apply(7, record));
+        assert_eq!(tree.places[&id(1)], Location::At(name("e/x")));
+        linked[1..].iter().rev().for_each(|record| tree.revert(7, record));
+        assert_eq!(tree.places[&id(1)], Location::At(name("a")));
         let records = [
             Record::File {
                 index: 0,
@@ -317,21 +317,21 @@ mod tests {
                 attributes: ATTRIBUTES,
             },
         ];
-        let mut world = World::default();
+        let mut tree = ExpectedTree::default();
         let mut places = Vec::new();
         for record in &records {
-            world.apply(7, record);
-            places.push(world.places[&id(1)].clone());
+            tree.apply(7, record);
+            places.push(tree.places[&id(1)].clone());
         }
         let at = |path| Location::At(name(path));
         assert_eq!(
             places,
             [at("d/a"), at("e/a"), at("e/a"), at("x"), at("x"), Location::Kept(7, 5)]
         );
-        assert_eq!(world.names[&name("e.b")], Expected::This(id(1)));
+        assert_eq!(tree.names[&name("e.b")], Expected::This(id(1)));
         for (record, place) in records[1..].iter().zip(&places).rev() {
-            world.revert(7, record);
-            assert_eq!(&world.places[&id(1)], place, "after undoing {record:?}");
+            tree.revert(7, record);
+            assert_eq!(&tree.places[&id(1)], place, "after undoing {record:?}");
         }
     }
 
@@ -339,7 +339,7 @@ mod tests {
     /// tracked.
     #[test]
     fn only_regular_files_have_a_place() {
-        let mut world = World::default();
+        let mut tree = ExpectedTree::default();
         let removed = |was| Record::Removed {
             name: name("x"),
             id: id(3),
@@ -347,14 +347,14 @@ mod tests {
             attributes: ATTRIBUTES,
         };
         for was in [Was::Symlink(b"a".to_vec()), Was::Directory, Was::Pipe] {
-            world.apply(7, &removed(was.clone()));
-            world.revert(7, &removed(was));
-            assert!(world.places.is_empty());
-            assert_eq!(world.names[&name("x")], Expected::This(id(3)));
+            tree.apply(7, &removed(was.clone()));
+            tree.revert(7, &removed(was));
+            assert!(tree.places.is_empty());
+            assert_eq!(tree.names[&name("x")], Expected::This(id(3)));
         }
-        world.apply(7, &removed(Was::Kept(1)));
-        world.revert(7, &removed(Was::Kept(1)));
-        assert_eq!(world.places[&id(3)], Location::At(name("x")));
+        tree.apply(7, &removed(Was::Kept(1)));
+        tree.revert(7, &removed(Was::Kept(1)));
+        assert_eq!(tree.places[&id(3)], Location::At(name("x")));
     }
 
     /// A file with a name that no record tells of is known by what is kept of it, when what it was called meanwhile has
@@ -383,12 +383,12 @@ mod tests {
             },
             removed("y", 2),
         ];
-        let mut world = World::default();
-        records.iter().for_each(|record| world.apply(7, record));
+        let mut tree = ExpectedTree::default();
+        records.iter().for_each(|record| tree.apply(7, record));
         let mut places = Vec::new();
         for record in records.iter().rev() {
-            places.push(world.file(7, 0).map(|(_, place)| place.clone()));
-            world.revert(7, record);
+            places.push(tree.file(7, 0).map(|(_, place)| place.clone()));
+            tree.revert(7, record);
         }
         let kept = Some(Location::Kept(7, 1));
         let at = |path| Some(Location::At(name(path)));

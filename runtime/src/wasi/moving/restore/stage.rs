@@ -1,21 +1,22 @@
-//! Putting carried files in their places, all of them or none.
+//! Writing carried files to their places, all of them or none.
 //!
 //! New contents are written and checked beside their place, in a directory of ours at the top of the grant; only when
 //! all are there do they get their names, each by one `rename`. What had a name before is kept in that directory until
 //! everything has succeeded: if anything fails, now or later in the restore, it all goes back.
 
+use super::attributes::{Installed, set_mode, set_modified};
+use super::placement::{Gone, Item, Placement};
+use super::problem::{Problems, RestoreProblem, said};
+use crate::wasi::GrantedDir;
 use crate::wasi::calls::path::stat;
-use crate::wasi::changes::hidden::is_ours;
+use crate::wasi::changes::hidden::is_reserved;
 use crate::wasi::errno::Errno;
 use crate::wasi::host::{FileType, Stat};
-use crate::wasi::moving::place::{Item, Problems, extra, put_problem, said, write_problem};
-use crate::wasi::moving::settle::{Placed, set_mode, set_modified};
-use crate::wasi::{GrantedDir, Wasi};
 use cap_primitives::fs::{self as sandbox, DirOptions, FollowSymlinks, OpenOptions, OpenOptionsExt};
 use dunlin_migrate::snapshot::{Contents, SnapshotError, write_contents};
 use dunlin_migrate::state::files::{Content, Files, NodeKind, parent};
 use dunlin_migrate::state::wasi::WasiState;
-use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::fs::{AtFlags, FlockOperation, Mode, flock};
 use std::collections::btree_map::Entry;
 use std::collections::hash_map;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -29,8 +30,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// How the names of our directories begin; a process id and a number follow.
 const PREFIX: &str = ".dunlin-restore-";
 
-/// A directory of ours in a grant. Its lock tells others that it is in use.
-struct Aside {
+/// A directory of ours at the top of a grant, for what is on its way in or out. Its lock tells others that it is in
+/// use.
+struct Workspace {
     root: Arc<File>,
     /// The grant's own time of modification before.
     modified: u64,
@@ -39,11 +41,11 @@ struct Aside {
     next: u32,
 }
 
-impl Aside {
-    fn make(root: Arc<File>) -> io::Result<Aside> {
+impl Workspace {
+    fn make(root: Arc<File>) -> io::Result<Workspace> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let modified = Stat::of_fd(root.as_fd()).map_or(0, |s| s.modified);
-        clear_left(&root);
+        clear_killed_restores(&root);
         let name = loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let name = format!("{PREFIX}{}-{number}", std::process::id());
@@ -56,7 +58,7 @@ impl Aside {
         let opened = crate::wasi::calls::open::readable(sandbox::open_dir_nofollow(&root, Path::new(&name))?);
         // File systems without locks are not cleared by others either.
         let _ = flock(&opened, FlockOperation::NonBlockingLockExclusive);
-        Ok(Aside {
+        Ok(Workspace {
             root,
             modified,
             opened,
@@ -71,18 +73,42 @@ impl Aside {
     }
 }
 
-/// Removes what a restore that was killed has left.
-pub(in crate::wasi) fn clear_left(root: &File) {
+/// The directories that restores have left that were killed: names, and the directories, opened and locked.
+fn killed_restores(root: &File) -> Vec<(String, File)> {
     let Ok(entries) = rustix::fs::Dir::read_from(root) else {
-        return;
+        return Vec::new();
     };
     let names = entries.filter_map(|e| Some(e.ok()?.file_name().to_str().ok()?.to_owned()));
-    for name in names.filter(|n| n.starts_with(PREFIX) && is_ours(n)) {
-        let opened = sandbox::open_dir_nofollow(root, Path::new(&name)).map(crate::wasi::calls::open::readable);
-        if opened.is_ok_and(|dir| flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()) {
-            let _ = sandbox::remove_dir_all(root, Path::new(&name));
-        }
+    let opened = names
+        .filter(|n| n.starts_with(PREFIX) && is_reserved(n))
+        .filter_map(|name| {
+            let dir = sandbox::open_dir_nofollow(root, Path::new(&name)).ok()?;
+            Some((name, crate::wasi::calls::open::readable(dir)))
+        });
+    opened
+        .filter(|(_, dir)| flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok())
+        .collect()
+}
+
+/// Removes what a restore that was killed has left.
+pub(in crate::wasi) fn clear_killed_restores(root: &File) {
+    for (name, _lock) in killed_restores(root) {
+        let _ = sandbox::remove_dir_all(root, Path::new(&name));
     }
+}
+
+/// Bytes that are free once that is removed.
+#[allow(clippy::unnecessary_cast)]
+pub(super) fn room_in_killed_restores(root: &File) -> u64 {
+    let mut room = 0u64;
+    for (_, dir) in killed_restores(root) {
+        let entries = rustix::fs::Dir::read_from(&dir).into_iter().flatten();
+        let stats =
+            entries.filter_map(|e| rustix::fs::statat(&dir, e.ok()?.file_name(), AtFlags::SYMLINK_NOFOLLOW).ok());
+        let files = stats.filter(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_file() && s.st_nlink == 1);
+        room = files.fold(room, |room, s| room.saturating_add(512 * s.st_blocks as u64));
+    }
+    room
 }
 
 /// A step that was done.
@@ -96,13 +122,13 @@ enum Step<'a> {
 }
 
 /// Carried files on their way. Dropped before [`Stage::finish`], everything is as it was.
-pub(in crate::wasi) struct Stage<'a> {
+pub(super) struct Stage<'a> {
     state: &'a WasiState,
-    items: Vec<Item<'a>>,
+    placement: Placement<'a>,
     /// The granted directories.
     roots: Vec<Option<Arc<File>>>,
-    asides: HashMap<u32, Aside>,
-    /// Nodes whose contents are waiting, by index: their names aside.
+    workspaces: HashMap<u32, Workspace>,
+    /// The names in the workspaces of new contents, by index of their node.
     waiting: HashMap<u32, String>,
     steps: Vec<Step<'a>>,
     /// When the directories in which something was done had been modified, by grant and path.
@@ -113,60 +139,72 @@ pub(in crate::wasi) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// Writes and checks the contents of every file that hasn't got them already.
-    pub(in crate::wasi) fn filled(
+    /// Writes and checks the contents of every file that hasn't got them already. Nothing has its name yet.
+    pub(super) fn write(
         state: &'a WasiState,
-        items: Vec<Item<'a>>,
+        placement: Placement<'a>,
         grants: &[GrantedDir],
         contents: &dyn Contents,
     ) -> Result<Stage<'a>, Problems> {
         let mut stage = Stage {
             state,
-            items: Vec::new(),
+            placement: Placement::default(),
             roots: grants.iter().map(|g| g.dir.clone()).collect(),
-            asides: HashMap::new(),
+            workspaces: HashMap::new(),
             waiting: HashMap::new(),
             steps: Vec::new(),
             times: BTreeMap::new(),
             made: HashSet::new(),
             finished: false,
         };
-        for item in &items {
+        for item in &placement.items {
             let Some(content) = item.missing(&state.files) else {
                 continue;
             };
-            let aside = stage
-                .aside(item.node.grant, &item.root)
+            let workspace = stage
+                .workspace(item.node.grant, &item.root)
                 .map_err(|e| vec![item.problem(said(e))])?;
             let name = item.index.to_string();
-            write_new(&aside.opened, &name, content, &state.files, contents)
-                .map_err(|e| vec![write_problem(item, e)])?;
+            write_new(&workspace.opened, &name, content, &state.files, contents)
+                .map_err(|e| vec![item.write_problem(e)])?;
             stage.waiting.insert(item.index, name);
         }
-        stage.items = items;
+        stage.placement = placement;
         Ok(stage)
     }
 
-    fn aside(&mut self, grant: u32, root: &Arc<File>) -> Result<&mut Aside, Errno> {
-        match self.asides.entry(grant) {
+    /// Gives what others have put in the place of carried files another name. Returns what a person should know.
+    pub(super) fn set_aside(&self) -> Result<Vec<String>, Problems> {
+        let others = self.placement.set_aside.iter();
+        let others = others.filter_map(|&at| self.placement.items.get(at));
+        let told = others.map(|item| {
+            let path = item.node.path.as_str();
+            let aside = rename_aside(&item.root, path).map_err(|e| vec![item.problem(e)])?;
+            Ok(format!(
+                "'{path}' in the directory '{}' was changed by someone else since the snapshot; what was there is now '{aside}'",
+                item.guest
+            ))
+        });
+        told.collect()
+    }
+
+    fn workspace(&mut self, grant: u32, root: &Arc<File>) -> Result<&mut Workspace, Errno> {
+        match self.workspaces.entry(grant) {
             hash_map::Entry::Occupied(found) => Ok(found.into_mut()),
-            hash_map::Entry::Vacant(place) => Ok(place.insert(Aside::make(root.clone())?)),
+            hash_map::Entry::Vacant(place) => Ok(place.insert(Workspace::make(root.clone())?)),
         }
     }
 
-    /// Removes what is gone, and gives everything its name. `back`: the files were taken back, so what has a name that
-    /// the program had removed is others'.
-    pub(in crate::wasi) fn put(&mut self, grants: &[GrantedDir], back: bool) -> Result<(), Problems> {
-        if !back {
-            self.remove_gone(grants)?;
-        }
-        let items = std::mem::take(&mut self.items);
-        let put = items.iter().filter(|i| i.differs).try_for_each(|item| {
-            let put = self.put_one(item);
-            put.map_err(|e| vec![item.problem(said(e))])
+    /// Removes what the program has removed, and gives everything its name.
+    pub(super) fn install(&mut self) -> Result<(), Problems> {
+        let placement = std::mem::take(&mut self.placement);
+        let gone = placement.gone.iter().try_for_each(|gone| self.remove_gone(gone));
+        let installed = gone.and_then(|()| {
+            let mut items = placement.items.iter().filter(|i| i.differs);
+            items.try_for_each(|item| self.install_one(item, placement.back))
         });
-        self.items = items;
-        put
+        self.placement = placement;
+        installed.map_err(|problem| vec![problem])
     }
 
     /// Notes when the directory was modified in which something is about to be done.
@@ -182,12 +220,12 @@ impl<'a> Stage<'a> {
 
     /// Keeps aside what has a name now. If it `stays`, it keeps the name too, until another takes it.
     fn keep(&mut self, grant: u32, root: &Arc<File>, path: &'a str, stays: bool) -> Result<(), Errno> {
-        let kept = self.aside(grant, root)?;
-        let aside = kept.new_name();
+        let workspace = self.workspace(grant, root)?;
+        let aside = workspace.new_name();
         let (from, to) = (Path::new(path), Path::new(&aside));
-        let linked = stays && sandbox::hard_link(root, from, &kept.opened, to).is_ok();
+        let linked = stays && sandbox::hard_link(root, from, &workspace.opened, to).is_ok();
         if !linked {
-            sandbox::rename(root, from, &kept.opened, to)?;
+            sandbox::rename(root, from, &workspace.opened, to)?;
         }
         self.steps.push(Step::Kept { grant, path, aside });
         Ok(())
@@ -200,13 +238,14 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn put_one(&mut self, item: &Item<'a>) -> Result<(), Errno> {
+    fn install_one(&mut self, item: &Item<'a>, back: bool) -> Result<(), RestoreProblem> {
+        let failed = |e| item.problem(said(e));
         let (grant, root, node) = (item.node.grant, &item.root, item.node);
         let (path, at) = (node.path.as_str(), item.path());
         let there = match stat(root, path, FollowSymlinks::No) {
             Ok(stat) => Some(stat),
             Err(Errno::NoEnt) => None,
-            Err(e) => return Err(e),
+            Err(e) => return Err(failed(e)),
         };
         self.note(grant, root, path);
         let directory = node.kind == NodeKind::Directory;
@@ -217,21 +256,21 @@ impl<'a> Stage<'a> {
                 if directory {
                     return Ok(());
                 }
-                self.remove_directory(grant, root, path, s)?;
+                self.remove_directory(grant, root, path, s).map_err(failed)?;
                 false
             }
+            // What others had put there has been set aside: they have done it again.
+            Some(_) if back => return Err(item.of_others()),
             Some(_) => {
-                self.keep(grant, root, path, !directory)?;
+                self.keep(grant, root, path, !directory).map_err(failed)?;
                 !directory
             }
         };
         if directory {
-            sandbox::create_dir(root, at, &DirOptions::new())?;
-        } else {
-            self.take_name(item)?;
-        }
-        if directory {
+            sandbox::create_dir(root, at, &DirOptions::new()).map_err(|e| failed(e.into()))?;
             self.made.insert(item.index as usize);
+        } else {
+            self.take_name(item).map_err(failed)?;
         }
         if !replaces {
             self.steps.push(Step::New { grant, path, directory });
@@ -243,7 +282,7 @@ impl<'a> Stage<'a> {
     fn take_name(&mut self, item: &Item<'a>) -> Result<(), Errno> {
         let (root, state) = (&item.root, self.state);
         let waiting = self.waiting.get(&item.index).cloned();
-        let opened = &self.aside(item.node.grant, root)?.opened;
+        let opened = &self.workspace(item.node.grant, root)?.opened;
         let name = match (&item.node.kind, waiting) {
             (NodeKind::File { .. }, Some(name)) => name,
             (NodeKind::Symlink { target }, _) => {
@@ -264,62 +303,53 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Removes what the program has removed since an earlier snapshot brought it here: deepest first.
-    fn remove_gone(&mut self, grants: &[GrantedDir]) -> Result<(), Problems> {
-        let state = self.state;
-        for (grant, path) in state.files.removed.iter().rev() {
-            let Some(granted) = grants.get(*grant as usize).filter(|g| g.mode.carries()) else {
-                continue;
-            };
-            let Some(root) = granted.dir.clone() else { continue };
-            self.note(*grant, &root, path);
-            let removed = match stat(&root, path, FollowSymlinks::No) {
-                Err(Errno::NoEnt | Errno::NotDir) => continue,
-                Err(e) => Err(e),
-                Ok(s) if s.file_type == FileType::Directory => self.remove_directory(*grant, &root, path, s),
-                Ok(_) => self.keep(*grant, &root, path, false),
-            };
-            match removed {
-                // Someone else has put something in it: `extra` tells.
-                Ok(()) | Err(Errno::NotEmpty | Errno::NoEnt) => {}
-                Err(e) => return Err(vec![put_problem(&granted.guest, path, said(e))]),
-            }
+    fn remove_gone(&mut self, gone: &Gone<'a>) -> Result<(), RestoreProblem> {
+        let Gone { grant, root, path, .. } = gone;
+        self.note(*grant, root, path);
+        let removed = match stat(root, path, FollowSymlinks::No) {
+            Err(Errno::NoEnt | Errno::NotDir) => return Ok(()),
+            Err(e) => Err(e),
+            Ok(s) if s.file_type == FileType::Directory => self.remove_directory(*grant, root, path, s),
+            Ok(_) => self.keep(*grant, root, path, false),
+        };
+        match removed {
+            // Someone else has put something in it: `unexpected` tells.
+            Ok(()) | Err(Errno::NotEmpty | Errno::NoEnt) => Ok(()),
+            Err(e) => Err(RestoreProblem::put(gone.guest, path, said(e))),
         }
-        Ok(())
     }
 
-    /// It stays so.
-    pub(in crate::wasi) fn finish(mut self, files: &Files, wasi: &Wasi) -> Placed {
+    /// Ends it: everything keeps its new place, and what was replaced is removed.
+    pub(super) fn finish(mut self) -> Installed {
         self.finished = true;
-        let contents = self.items.iter().filter_map(|item| match (item.differs, item.there) {
+        let items = self.placement.items.iter();
+        let contents = items.filter_map(|item| match (item.differs, item.there) {
             (true, _) => Some((item.index, None)),
-            (false, Some(there)) if item.settled => Some((item.index, Some(there.changed))),
+            (false, Some(there)) if !item.racy => Some((item.index, Some(there.changed))),
             (false, _) => None,
         });
         let contents = contents.collect();
-        Placed::new(std::mem::take(&mut self.made), contents, extra(files, wasi))
+        Installed {
+            made: std::mem::take(&mut self.made),
+            contents,
+        }
     }
 
     fn root(&self, grant: u32) -> Option<Arc<File>> {
         self.roots.get(grant as usize).cloned().flatten()
     }
 
-    /// Undoes a step.
+    /// Takes a step back.
     fn undo(&self, step: &Step<'_>) -> Result<(), Errno> {
-        let aside = |grant: &u32| self.asides.get(grant).ok_or(Errno::NoEnt);
         let root = |grant: &u32| self.root(*grant).ok_or(Errno::NoEnt);
         match step {
             Step::New { grant, path, directory } => match directory {
                 true => sandbox::remove_dir(&*root(grant)?, Path::new(path))?,
                 false => sandbox::remove_file(&*root(grant)?, Path::new(path))?,
             },
-            Step::Kept {
-                grant,
-                path,
-                aside: name,
-            } => {
-                let aside = aside(grant)?;
-                sandbox::rename(&aside.opened, Path::new(name), &aside.root, Path::new(path))?;
+            Step::Kept { grant, path, aside } => {
+                let workspace = self.workspaces.get(grant).ok_or(Errno::NoEnt)?;
+                sandbox::rename(&workspace.opened, Path::new(aside), &workspace.root, Path::new(path))?;
             }
             Step::Removed { grant, path, was } => {
                 let root = root(grant)?;
@@ -345,13 +375,13 @@ impl Drop for Stage<'_> {
                 }
             }
         }
-        for aside in self.asides.values() {
+        for workspace in self.workspaces.values() {
             // What couldn't be put back stays where it can be found. What can't be removed is in nobody's way.
             if !lost {
-                let _ = sandbox::remove_dir_all(&aside.root, Path::new(&aside.name));
+                let _ = sandbox::remove_dir_all(&workspace.root, Path::new(&workspace.name));
             }
             if !self.finished {
-                let _ = set_modified(aside.root.as_fd(), aside.modified);
+                let _ = set_modified(workspace.root.as_fd(), workspace.modified);
             }
         }
         if !self.finished {
@@ -376,4 +406,35 @@ fn write_new(
     options.write(true).create_new(true).mode(0o600);
     let file = sandbox::open(dir, Path::new(name), &options).map_err(SnapshotError::io("create a file"))?;
     write_contents(contents, content, &files.chunks, &file)
+}
+
+/// Gives what is there another name, which nothing has; returns that.
+fn rename_aside(root: &File, path: &str) -> io::Result<String> {
+    for n in 1u32.. {
+        let aside = format!("{path}.aside-{n}");
+        if matches!(stat(root, &aside, FollowSymlinks::No), Err(Errno::NoEnt)) {
+            return sandbox::rename(root, Path::new(path), root, Path::new(&aside)).map(|()| aside);
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_restore_left_counts_as_room_unless_it_is_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, len) in [(".dunlin-restore-1-0", 1 << 20), (".dunlin-restore-notes", 1 << 22)] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("0"), vec![7; len]).unwrap();
+        }
+        let root = File::open(dir.path()).unwrap();
+        let room = room_in_killed_restores(&root);
+        assert!((1 << 20..1 << 22).contains(&room), "{room}");
+        let in_use = File::open(dir.path().join(".dunlin-restore-1-0")).unwrap();
+        flock(&in_use, FlockOperation::LockExclusive).unwrap();
+        assert_eq!(room_in_killed_restores(&root), 0);
+    }
 }

@@ -1,19 +1,27 @@
 //! Going back: which journals lead to a snapshot, and undoing them.
 
-use super::conflict::{Conflict, Left, Roots, conflicts};
-use super::files::{self, journal_name, keep_name, number_of, seen_name};
-use super::marker::{GOING_BACK, Marker};
-use super::record::{self, Base, FileId, Header, Read};
-use super::seen;
-use super::undo::{Undo, UndoError};
-use super::world::World;
-use super::{Root, conflict::How};
+mod aside;
+mod conflict;
+mod expected;
+mod host;
+mod marker;
+mod names;
+mod undo;
+
+use crate::journal::Root;
+use crate::journal::files::{self, journal_name, keep_name, number_of, seen_name};
+use crate::journal::record::{self, Base, FileId, Header, Read};
+use crate::journal::seen;
+use conflict::{Comparison, Conflict, Difference, Roots, conflicts};
 use dunlin_format::module::ModuleHash;
+use expected::ExpectedTree;
+use marker::{GOING_BACK, Marker};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use undo::{Undo, UndoError};
 
 /// Why files can't be taken back. Those of a directory in which nothing of this has happened are as they were.
 #[derive(Debug, thiserror::Error)]
@@ -69,9 +77,9 @@ fn list(texts: &[String]) -> String {
     }
 }
 
-/// What going back came to.
+/// The result of going back: which journal is gone on with, and what was done.
 #[derive(Debug, Default)]
-pub struct Went {
+pub struct WentBack {
     /// The journal that led there and is to be gone on with: its number and what it leads to, and whether another comes
     /// before it. `None` if there are no journals.
     pub journal: Option<(u64, Base, bool)>,
@@ -80,9 +88,10 @@ pub struct Went {
     /// How many records were undone.
     pub undone: u64,
     /// What a person should know.
-    pub told: Vec<String>,
+    pub notices: Vec<String>,
 }
 
+/// A journal that was found in the directory.
 struct Found {
     number: u64,
     file: File,
@@ -153,11 +162,11 @@ pub fn go_back(
     granted: &[Root],
     accept_changed: bool,
     durable: bool,
-) -> Result<Went, BackError> {
+) -> Result<WentBack, BackError> {
     let dir = open(directory)?;
     let mut found = find(directory, &dir)?;
     let Some(newest) = found.first() else {
-        return Ok(Went::default());
+        return Ok(WentBack::default());
     };
     if newest.read.header.module != module {
         return Err(BackError::OtherProgram(directory.to_owned()));
@@ -171,9 +180,9 @@ pub fn go_back(
         return Err(BackError::Missing(directory.to_owned()));
     }
     found.truncate(last + 1);
-    let mut went = Went {
+    let mut went = WentBack {
         undone: found.iter().map(|f| f.read.records.len() as u64).sum(),
-        ..Went::default()
+        ..WentBack::default()
     };
     went.everywhere = granted.iter().all(|root| {
         let id = root
@@ -184,7 +193,7 @@ pub fn go_back(
         found[0].read.header.grants.contains(&(root.guest.clone(), id))
     });
     if went.undone > 0 {
-        went.told = undo_all(&dir, &found, granted, accept_changed, durable)?;
+        went.notices = undo_all(&dir, &found, granted, accept_changed, durable)?;
     }
     // The oldest is emptied, and gone on with.
     let Some(oldest) = found.pop() else { return Ok(went) };
@@ -206,11 +215,11 @@ fn undo_all(
     accept_changed: bool,
     durable: bool,
 ) -> Result<Vec<String>, BackError> {
-    let mut world = World::default();
+    let mut tree = ExpectedTree::default();
     let mut entries = HashMap::new();
     for journal in found.iter().rev() {
         for placed in &journal.read.records {
-            world.apply(journal.number, &placed.record);
+            tree.apply(journal.number, &placed.record);
         }
         if let Ok(file) = files::open(dir, &seen_name(journal.number), false) {
             entries.insert(journal.number, seen::read(&file)?);
@@ -218,10 +227,10 @@ fn undo_all(
     }
     // Every journal of a chain has the same directories.
     let header = &found[0].read.header;
-    let roots = roots(header, &world, granted)?;
+    let roots = roots(header, &tree, granted)?;
     let begun = Marker::find(dir)?;
     if let Some((_, left)) = &begun {
-        world.restored = world.restored.max(left.until);
+        tree.restored = tree.restored.max(left.until);
     }
     let newest_first = found
         .iter()
@@ -234,13 +243,13 @@ fn undo_all(
             .take(1)
             .collect(),
     };
-    let left = Left {
+    let comparison = Comparison {
         roots: &roots,
         dir,
         seen: &entries,
-        resumed: begun.as_ref().map(|(_, left)| &left.anew),
+        resumed: begun.as_ref().map(|(_, left)| &left.recreated),
     };
-    let conflicting = conflicts(&left, &world, &last)?;
+    let conflicting = conflicts(&comparison, &tree, &last)?;
     if !conflicting.is_empty() && !accept_changed {
         let text = |c: &Conflict| format!("'{}' in the directory '{}' {}", c.name, guest(header, c), c.how.text());
         return Err(BackError::Changed(
@@ -254,17 +263,20 @@ fn undo_all(
     }
     // What others have made is safe before anything is undone: whoever goes on after a kill finds it where it was, or
     // aside.
-    let (marker, anew) = match begun {
-        Some((marker, left)) => (Some(marker), left.anew),
+    let (marker, recreated) = match begun {
+        Some((marker, left)) => (Some(marker), left.recreated),
         None => (None, HashMap::new()),
     };
-    let mut undo = Undo::new(dir, &roots, &mut world, anew);
+    let mut undo = Undo::new(dir, &roots, &mut tree, recreated);
     for conflict in &conflicting {
         match conflict.how {
-            How::Changed => undo.copy_aside(conflict)?,
-            How::Appeared | How::Replaced => undo.set_aside(&conflict.name, conflict.how)?,
-            How::Inside => {}
-            How::Removed | How::Lost => undo.told.push(format!("'{}' {}", conflict.name, conflict.how.text())),
+            Difference::Changed => undo.copy_aside(conflict)?,
+            Difference::Appeared | Difference::Replaced => undo.set_aside(&conflict.name, conflict.how)?,
+            Difference::Inside => {}
+            Difference::Removed | Difference::Lost => {
+                undo.notices
+                    .push(format!("'{}' {}", conflict.name, conflict.how.text()))
+            }
         }
     }
     if durable {
@@ -293,7 +305,7 @@ fn undo_all(
     let over = undo.marker.as_ref().map_or(Ok(()), Marker::over);
     undone?;
     over?;
-    Ok(undo.told)
+    Ok(undo.notices)
 }
 
 fn guest<'a>(header: &'a Header, conflict: &Conflict) -> &'a str {
@@ -305,7 +317,7 @@ fn guest<'a>(header: &'a Header, conflict: &Conflict) -> &'a str {
 
 /// The directories of a journal among those that are granted: of the same name, the first for the first, and the very
 /// same directory. Where that is another one, as on another machine, the snapshot brings the files that are carried.
-fn roots(header: &Header, world: &World, granted: &[Root]) -> Result<Roots, BackError> {
+fn roots(header: &Header, tree: &ExpectedTree, granted: &[Root]) -> Result<Roots, BackError> {
     let mut taken = vec![false; granted.len()];
     let mut roots: Roots = Vec::new();
     for (index, (guest, was)) in (0u32..).zip(&header.grants) {
@@ -323,7 +335,7 @@ fn roots(header: &Header, world: &World, granted: &[Root]) -> Result<Roots, Back
             .as_ref()
             .and_then(|dir| rustix::fs::fstat(dir).ok())
             .map(|stat| FileId::of(&stat));
-        let written = world.names.keys().any(|name| name.grant == index);
+        let written = tree.names.keys().any(|name| name.grant == index);
         let what = match (is, was) {
             (Some(is), Some(was)) if is == *was => None,
             (None, _) => Some("it is not granted now"),

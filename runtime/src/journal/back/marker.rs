@@ -7,16 +7,16 @@
 //!  16   pairs of files: device and inode number as the journals know it, and as it is now; u64 each
 //! ```
 
-use super::files;
-use super::record::FileId;
-use super::seen::now;
+use crate::journal::files;
+use crate::journal::record::FileId;
+use crate::journal::seen::now;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
 /// Its name in the journals' directory.
-pub const GOING_BACK: &str = "going-back";
+pub(super) const GOING_BACK: &str = "going-back";
 
 /// How long a step may have gone on, in nanoseconds, that was under way when going back was killed; what takes longer
 /// says so in between. Others' changes within that time may be taken for our own.
@@ -29,24 +29,24 @@ const PAIR: usize = 32;
 
 /// The file, while files are being taken back.
 #[derive(Debug)]
-pub struct Marker {
-    /// The file itself.
+pub(super) struct Marker {
+    /// The file, open for writing.
     pub file: File,
     end: u64,
 }
 
-/// What whoever was interrupted has left.
+/// What a going back that was interrupted has done.
 #[derive(Debug, Default)]
-pub struct Interrupted {
+pub(super) struct Interrupted {
     /// Until when changes were its own, in nanoseconds since 1970.
     pub until: u64,
     /// What it made anew, and which file that is.
-    pub anew: HashMap<FileId, FileId>,
+    pub recreated: HashMap<FileId, FileId>,
 }
 
 impl Marker {
     /// Of a going back that was begun before. One that isn't whole was put there before anything was taken back.
-    pub fn find(dir: &File) -> io::Result<Option<(Marker, Interrupted)>> {
+    pub(super) fn find(dir: &File) -> io::Result<Option<(Marker, Interrupted)>> {
         let file = match files::open(dir, GOING_BACK, false) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
@@ -62,7 +62,7 @@ impl Marker {
         };
         let pairs = rest.as_chunks::<PAIR>().0;
         let id = |dev, ino| FileId { dev, ino };
-        let anew = pairs
+        let recreated = pairs
             .iter()
             .map(|p| (id(word(p, 0), word(p, 1)), id(word(p, 2), word(p, 3))));
         let until = match word(head, 1) {
@@ -71,14 +71,14 @@ impl Marker {
         };
         let left = Interrupted {
             until,
-            anew: anew.collect(),
+            recreated: recreated.collect(),
         };
         let end = HEAD + (pairs.len() * PAIR) as u64;
         Ok(Some((Marker { file, end }, left)))
     }
 
     /// Begins: from now on the files are between two moments.
-    pub fn begin(dir: &File) -> io::Result<Marker> {
+    pub(super) fn begin(dir: &File) -> io::Result<Marker> {
         let file = files::open(dir, GOING_BACK, true)?;
         file.set_len(0)?;
         let marker = Marker { file, end: HEAD };
@@ -86,20 +86,20 @@ impl Marker {
         Ok(marker)
     }
 
-    /// A step begins.
-    pub fn busy(&self) -> io::Result<()> {
+    /// Notes that a step begins or goes on: until it is over, changes are its own.
+    pub(super) fn busy(&self) -> io::Result<()> {
         self.file.write_all_at(&now().to_le_bytes(), 8)
     }
 
-    /// All steps that were begun are over.
-    pub fn over(&self) -> io::Result<()> {
+    /// Notes that all steps that were begun are over: later changes are others'.
+    pub(super) fn over(&self) -> io::Result<()> {
         let mut bytes = [0; HEAD as usize];
         bytes[..8].copy_from_slice(&now().to_le_bytes());
         self.file.write_all_at(&bytes, 0)
     }
 
-    /// What the journals know as `id` is another file now.
-    pub fn made(&mut self, id: FileId, is: FileId) -> io::Result<()> {
+    /// Notes that what the journals know as `id` was made anew and is this file now.
+    pub(super) fn note_recreated(&mut self, id: FileId, is: FileId) -> io::Result<()> {
         let mut pair = [0; PAIR];
         for (n, word) in [id.dev, id.ino, is.dev, is.ino].into_iter().enumerate() {
             pair[8 * n..8 * n + 8].copy_from_slice(&word.to_le_bytes());

@@ -5,11 +5,11 @@ use std::ops::Range;
 
 /// A set of byte positions, as ranges that neither touch nor overlap: begin to end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Saved(BTreeMap<u64, u64>);
+pub(super) struct Saved(BTreeMap<u64, u64>);
 
 impl Saved {
     /// The parts of a range that are not in the set, ascending.
-    pub fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
+    pub(super) fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let mut missing = Vec::new();
         let mut at = range.start;
         let before = self.0.range(..=at).next_back().map(|(_, &end)| end);
@@ -27,7 +27,7 @@ impl Saved {
     }
 
     /// Adds a range.
-    pub fn add(&mut self, range: Range<u64>) {
+    pub(super) fn add(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
         }

@@ -1,8 +1,10 @@
 //! What others have changed since the program left its files: found before anything is undone.
 
-use super::record::{FileId, Kind, Name, Record};
-use super::seen::Entry;
-use super::world::{Expected, Location, World};
+use super::expected::{Expected, ExpectedTree, Location};
+use crate::journal::files;
+use crate::journal::record::{FileId, Kind, Name, Record};
+use crate::journal::recording::changed_at;
+use crate::journal::seen::Entry;
 use cap_primitives::fs::{self as sandbox, FollowSymlinks, MetadataExt};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -14,18 +16,18 @@ use std::sync::Arc;
 
 /// A name that is not as the program left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
+pub(super) struct Conflict {
     /// The name.
     pub name: Name,
-    /// In what way.
-    pub how: How,
+    /// In what it is not as the program left it.
+    pub how: Difference,
     /// Of a file that has lost that name: where it is kept, by the journal's number and the name there.
     pub kept: Option<(u64, u32)>,
 }
 
-/// What others have done to a name.
+/// In what a name differs from how the program left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub(super) enum Difference {
     /// The file's contents or attributes were changed.
     Changed,
     /// Something is there that the program knows nothing of.
@@ -40,24 +42,24 @@ pub enum How {
     Lost,
 }
 
-impl How {
-    /// For a person.
-    pub fn text(self) -> &'static str {
+impl Difference {
+    /// Tells a person, behind the name.
+    pub(super) fn text(self) -> &'static str {
         match self {
-            How::Changed => "was changed by someone else",
-            How::Appeared | How::Inside => "was put there by someone else",
-            How::Replaced => "was replaced by someone else",
-            How::Lost => "was kept beside the snapshots for going back, and someone else has removed that",
-            How::Removed => "was removed by someone else, and can't be brought back whole",
+            Difference::Changed => "was changed by someone else",
+            Difference::Appeared | Difference::Inside => "was put there by someone else",
+            Difference::Replaced => "was replaced by someone else",
+            Difference::Lost => "was kept beside the snapshots for going back, and someone else has removed that",
+            Difference::Removed => "was removed by someone else, and can't be brought back whole",
         }
     }
 }
 
 /// The granted directories of a journal, by its indices; `None` for one that isn't granted here.
-pub type Roots = Vec<Option<Arc<File>>>;
+pub(super) type Roots = Vec<Option<Arc<File>>>;
 
 /// A path for the host; the granted directory itself is `.`.
-pub fn path(name: &Name) -> &Path {
+pub(super) fn path(name: &Name) -> &Path {
     match name.path.is_empty() {
         true => Path::new("."),
         false => Path::new(OsStr::from_bytes(&name.path)),
@@ -65,7 +67,7 @@ pub fn path(name: &Name) -> &Path {
 }
 
 /// What is there under a name, no link followed; `None` if nothing is.
-pub fn look(roots: &Roots, name: &Name) -> io::Result<Option<sandbox::Metadata>> {
+pub(super) fn stat_name(roots: &Roots, name: &Name) -> io::Result<Option<sandbox::Metadata>> {
     let Some(Some(root)) = roots.get(name.grant as usize) else {
         return Ok(None);
     };
@@ -76,17 +78,17 @@ pub fn look(roots: &Roots, name: &Name) -> io::Result<Option<sandbox::Metadata>>
     }
 }
 
-/// Which file that is.
-pub fn id_of(found: &sandbox::Metadata) -> FileId {
+/// Device and inode of what was found.
+pub(super) fn id_of(found: &sandbox::Metadata) -> FileId {
     FileId {
         dev: found.dev(),
         ino: found.ino(),
     }
 }
 
-/// What there is to compare with.
+/// What names are compared with: the journals' tables, and what is in the granted directories.
 #[derive(Debug)]
-pub struct Left<'a> {
+pub(super) struct Comparison<'a> {
     /// The granted directories.
     pub roots: &'a Roots,
     /// The journals' directory.
@@ -100,8 +102,12 @@ pub struct Left<'a> {
 /// Everything that is not as the program left it, or as an interrupted going back did. `last`: the last records, newest
 /// first and with their journal, whose change may not have been made: one, or two if something was about to be renamed
 /// in place of something else.
-pub fn conflicts(left: &Left<'_>, world: &World, last: &[(u64, &Record)]) -> io::Result<Vec<Conflict>> {
-    let mut before = world.clone();
+pub(super) fn conflicts(
+    comparison: &Comparison<'_>,
+    tree: &ExpectedTree,
+    last: &[(u64, &Record)],
+) -> io::Result<Vec<Conflict>> {
+    let mut before = tree.clone();
     let mut pending = HashSet::new();
     for (nth, (journal, record)) in last.iter().enumerate() {
         match record {
@@ -114,19 +120,19 @@ pub fn conflicts(left: &Left<'_>, world: &World, last: &[(u64, &Record)]) -> io:
     }
     let within_pending = |name: &Name| pending.iter().any(|p| name.is_within(p));
     let mut found = Vec::new();
-    for (name, expected) in &world.names {
+    for (name, expected) in &tree.names {
         // On another machine, or in another directory, a snapshot brings its files.
-        if left.root(name).is_none() {
+        if comparison.root(name).is_none() {
             continue;
         }
-        let Some(how) = left.differs(world, name, *expected)? else {
+        let Some(how) = comparison.differs(tree, name, *expected)? else {
             continue;
         };
         if within_pending(name) {
             // It may be as it was before the last change, which was recorded and not made; or that has been undone in
             // part.
             let earlier = before.names.get(name).copied().unwrap_or(Expected::Absent);
-            if left.resumed.is_some() || left.differs(&before, name, earlier)?.is_none() {
+            if comparison.resumed.is_some() || comparison.differs(&before, name, earlier)?.is_none() {
                 continue;
             }
         }
@@ -136,30 +142,33 @@ pub fn conflicts(left: &Left<'_>, world: &World, last: &[(u64, &Record)]) -> io:
             kept: None,
         });
     }
-    left.kept(world, within_pending, &mut found)?;
+    comparison.kept(tree, within_pending, &mut found)?;
     // What was created holds nothing that others have put there.
-    for (name, expected) in &world.names {
+    for (name, expected) in &tree.names {
         if *expected == Expected::Created(Kind::Directory) {
-            strangers(left.roots, world, name, &mut found)?;
+            strangers(comparison.roots, tree, name, &mut found)?;
         }
     }
     Ok(found)
 }
 
-impl Left<'_> {
+impl Comparison<'_> {
     fn root(&self, name: &Name) -> Option<&File> {
         self.roots.get(name.grant as usize)?.as_deref()
     }
 
     /// Which file it is now that the journals know as `id`.
     fn now(&self, id: FileId) -> FileId {
-        self.resumed.and_then(|anew| anew.get(&id)).copied().unwrap_or(id)
+        self.resumed
+            .and_then(|recreated| recreated.get(&id))
+            .copied()
+            .unwrap_or(id)
     }
 
     /// Is a regular file of this size, last changed at this time, as the program left it?
-    fn as_left(&self, world: &World, id: FileId, size: u64, changed: u64) -> bool {
-        let ours = world.touched.get(&id).copied().unwrap_or(0).max(world.restored);
-        let Some(known) = world.known.get(&id) else { return true };
+    fn as_left(&self, tree: &ExpectedTree, id: FileId, size: u64, changed: u64) -> bool {
+        let ours = tree.touched.get(&id).copied().unwrap_or(0).max(tree.restored);
+        let Some(known) = tree.known.get(&id) else { return true };
         match self.seen.get(&known.seen.0).and_then(|s| s.get(known.seen.1 as usize)) {
             // Contents are put back first, so its size may be any.
             Some(entry) if self.resumed.is_some() => entry.skewed || changed <= ours || entry.fits(size, changed, ours),
@@ -170,12 +179,12 @@ impl Left<'_> {
     }
 
     /// In what way a name isn't what it should be.
-    fn differs(&self, world: &World, name: &Name, expected: Expected) -> io::Result<Option<How>> {
-        let there = look(self.roots, name)?;
-        let needed = |id: &FileId| world.known.get(id).is_none_or(|k| k.needed);
+    fn differs(&self, tree: &ExpectedTree, name: &Name, expected: Expected) -> io::Result<Option<Difference>> {
+        let there = stat_name(self.roots, name)?;
+        let needed = |id: &FileId| tree.known.get(id).is_none_or(|k| k.needed);
         Ok(match (expected, there) {
             (Expected::Absent, None) => None,
-            (Expected::Absent, Some(_)) => Some(How::Appeared),
+            (Expected::Absent, Some(_)) => Some(Difference::Appeared),
             (Expected::Created(_), None) => None,
             (Expected::Created(kind), Some(found)) => {
                 let fits = match kind {
@@ -183,28 +192,31 @@ impl Left<'_> {
                     Kind::File => found.is_file() && found.len() == 0,
                     Kind::Directory => found.is_dir(),
                     Kind::Symlink(target) => {
-                        found.is_symlink() && self.root(name).is_some_and(|root| says(root, name) == Some(target))
+                        found.is_symlink()
+                            && self
+                                .root(name)
+                                .is_some_and(|root| link_checksum(root, name) == Some(target))
                     }
                     Kind::Link(_) => found.is_file(),
                 };
-                (!fits).then_some(How::Replaced)
+                (!fits).then_some(Difference::Replaced)
             }
-            (Expected::This(id), None) => needed(&id).then_some(How::Removed),
-            (Expected::This(id), Some(found)) if id_of(&found) != self.now(id) => Some(How::Replaced),
-            (Expected::This(id), Some(found)) => match (world.places.get(&id), found.is_file()) {
+            (Expected::This(id), None) => needed(&id).then_some(Difference::Removed),
+            (Expected::This(id), Some(found)) if id_of(&found) != self.now(id) => Some(Difference::Replaced),
+            (Expected::This(id), Some(found)) => match (tree.places.get(&id), found.is_file()) {
                 (Some(Location::Gone), _) => None,
-                (_, true) => (!self.as_left(world, id, found.len(), changed(&found))).then_some(How::Changed),
+                (_, true) => (!self.as_left(tree, id, found.len(), changed(&found))).then_some(Difference::Changed),
                 // Only regular files are tracked, so the number is another's now; unless that one is gone, and it was
                 // free.
-                (Some(Location::At(_)), false) if world.known.contains_key(&id) => Some(How::Replaced),
+                (Some(Location::At(_)), false) if tree.known.contains_key(&id) => Some(Difference::Replaced),
                 (_, false) => None,
             },
         })
     }
 
     /// What is kept is another name of a file, which others may have by a third one; and it must be there.
-    fn kept(&self, world: &World, pending: impl Fn(&Name) -> bool, found: &mut Vec<Conflict>) -> io::Result<()> {
-        for (&(journal, kept), (name, id)) in &world.kept {
+    fn kept(&self, tree: &ExpectedTree, pending: impl Fn(&Name) -> bool, found: &mut Vec<Conflict>) -> io::Result<()> {
+        for (&(journal, kept), (name, id)) in &tree.kept {
             if self.root(name).is_none() || (self.resumed.is_some() && pending(name)) {
                 continue;
             }
@@ -213,21 +225,21 @@ impl Left<'_> {
                 how,
                 kept,
             };
-            let keep = super::files::open_dir(self.dir, &super::files::keep_name(journal));
+            let keep = files::open_dir(self.dir, &files::keep_name(journal));
             let stat = match keep {
                 Ok(keep) => rustix::fs::statat(&keep, kept.to_string(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(io::Error::from),
                 Err(e) => Err(e),
             };
             match stat {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => found.push(conflict(How::Lost, None)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => found.push(conflict(Difference::Lost, None)),
                 Err(e) => return Err(e),
                 Ok(stat) => {
-                    let here = world.places.get(id) == Some(&Location::Kept(journal, kept)) && FileId::of(&stat) == *id;
+                    let here = tree.places.get(id) == Some(&Location::Kept(journal, kept)) && FileId::of(&stat) == *id;
                     let file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
                     let size = u64::try_from(stat.st_size).unwrap_or(0);
-                    if here && file && !self.as_left(world, *id, size, super::writer::changed_at(&stat)) {
-                        found.push(conflict(How::Changed, Some((journal, kept))));
+                    if here && file && !self.as_left(tree, *id, size, changed_at(&stat)) {
+                        found.push(conflict(Difference::Changed, Some((journal, kept))));
                     }
                 }
             }
@@ -236,8 +248,8 @@ impl Left<'_> {
     }
 }
 
-/// The CRC-32 of what a symbolic link says.
-pub fn says(root: &File, name: &Name) -> Option<u32> {
+/// The CRC-32 of a symbolic link's target.
+pub(super) fn link_checksum(root: &File, name: &Name) -> Option<u32> {
     let target = sandbox::read_link_contents(root, path(name)).ok()?;
     Some(crc32fast::hash(target.as_os_str().as_bytes()))
 }
@@ -249,7 +261,7 @@ fn changed(found: &sandbox::Metadata) -> u64 {
         .saturating_add(u64::try_from(found.ctime_nsec()).unwrap_or(0))
 }
 
-fn strangers(roots: &Roots, world: &World, dir: &Name, found: &mut Vec<Conflict>) -> io::Result<()> {
+fn strangers(roots: &Roots, tree: &ExpectedTree, dir: &Name, found: &mut Vec<Conflict>) -> io::Result<()> {
     let Some(Some(root)) = roots.get(dir.grant as usize) else {
         return Ok(());
     };
@@ -262,16 +274,16 @@ fn strangers(roots: &Roots, world: &World, dir: &Name, found: &mut Vec<Conflict>
         rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
         rustix::fs::Mode::empty(),
     )?);
-    for entry in super::files::names(&opened)? {
+    for entry in files::names(&opened)? {
         let name = Name {
             grant: dir.grant,
             path: [&dir.path[..], b"/", entry.to_bytes()].concat(),
         };
         // Our own litter, if going back was interrupted.
-        if !world.names.contains_key(&name) && !entry.to_bytes().starts_with(b".dunlin-") {
+        if !tree.names.contains_key(&name) && !entry.to_bytes().starts_with(b".dunlin-") {
             found.push(Conflict {
                 name,
-                how: How::Inside,
+                how: Difference::Inside,
                 kept: None,
             });
         }
