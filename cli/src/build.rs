@@ -3,9 +3,7 @@
 use crate::failure::{Failure, Outcome};
 use crate::{cache, program, runtimes, show, trust};
 use clap::{ArgAction, Args, ValueEnum};
-use dunlin_compiler::executable::write_executable;
-use dunlin_compiler::object::write_object;
-use dunlin_compiler::{CompileOptions, Compiled, OptLevel, Settings, compile};
+use dunlin_compiler::{CompileOptions, Compiled, OptLevel, Settings, compile, write_executable, write_object};
 use dunlin_format::arch::Arch;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};

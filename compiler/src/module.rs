@@ -3,19 +3,21 @@
 //! Bodies come out with their validators, so that the function compiler validates, scans and compiles them in parallel.
 //! Invariant: a [`Module`] holds nothing outside [`features::SUPPORTED`], and no imports but functions.
 
+mod const_expr;
+pub mod features;
+pub mod imports;
 mod names;
 mod segments;
+pub mod types;
 
 use crate::error::Error;
-use crate::features;
-use dunlin_format::module::{
-    ConstExpr, ConstOp, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, Table,
-};
+use crate::limits::MAX_MODULE_BYTES;
+use dunlin_format::module::{ConstExpr, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, Table};
 use dunlin_format::types::{FuncType, ValType, Value};
 use std::collections::HashMap;
 use wasmparser::{
-    CompositeInnerType, ExternalKind, FuncToValidate, FunctionBody, Operator, Parser, Payload, TableInit, TypeRef,
-    ValidPayload, Validator, ValidatorResources,
+    CompositeInnerType, ExternalKind, FuncToValidate, FunctionBody, Parser, Payload, TableInit, TypeRef, ValidPayload,
+    Validator, ValidatorResources,
 };
 
 /// A decoded module. Borrows its binary.
@@ -32,7 +34,7 @@ pub struct Module<'a> {
     pub names: Vec<(u32, String)>,
     /// The module's identity.
     pub hash: ModuleHash,
-    /// Per function: does a segment, global or table refer to it? (Bodies may refer to others, too, by `ref.func`.)
+    /// Per function, whether a segment, global or table refers to it. (Bodies may refer to others, too, by `ref.func`.)
     pub address_taken: Vec<bool>,
     /// The defined functions, in index order.
     pub bodies: Vec<Body<'a>>,
@@ -139,12 +141,11 @@ impl<'a> Reader<'a> {
 
     fn read(mut self) -> Result<Module<'a>, Error> {
         let size = self.module.wasm.len() as u64;
-        if size > u32::MAX as u64 {
-            // Code positions are 32-bit offsets.
+        if size > MAX_MODULE_BYTES {
             return Err(Error::TooLarge {
                 what: "the module's binary".into(),
                 size,
-                max: u32::MAX as u64,
+                max: MAX_MODULE_BYTES,
             });
         }
         let mut parser = Parser::new(0);
@@ -220,7 +221,7 @@ impl<'a> Reader<'a> {
                     let ty = features::element_type(table.ty.element_type, offset)?;
                     let init = match &table.init {
                         TableInit::RefNull => ConstExpr::Value(Value::zero(ty)),
-                        TableInit::Expr(expr) => const_expr(expr, offset)?,
+                        TableInit::Expr(expr) => const_expr::read(expr, offset)?,
                     };
                     info.tables.push(Table {
                         ty,
@@ -253,7 +254,7 @@ impl<'a> Reader<'a> {
                 for global in section.into_iter_with_offsets() {
                     let (offset, global) = global?;
                     let ty = features::value_type(global.ty.content_type, offset)?;
-                    let init = const_expr(&global.init_expr, offset)?;
+                    let init = const_expr::read(&global.init_expr, offset)?;
                     info.globals.push(Global {
                         ty,
                         mutable: global.ty.mutable,
@@ -322,33 +323,6 @@ fn func_type(ty: &wasmparser::FuncType, offset: usize) -> Result<FuncType, Error
         params: types(ty.params())?,
         results: types(ty.results())?,
     })
-}
-
-/// A validated constant expression; `offset` is where its owner lies.
-fn const_expr(expr: &wasmparser::ConstExpr<'_>, offset: usize) -> Result<ConstExpr, Error> {
-    let mut out = Vec::with_capacity(1);
-    for op in expr.get_operators_reader() {
-        out.push(match op? {
-            Operator::I32Const { value } => ConstOp::Value(Value::I32(value as u32)),
-            Operator::I64Const { value } => ConstOp::Value(Value::I64(value as u64)),
-            Operator::F32Const { value } => ConstOp::Value(Value::F32(value.bits())),
-            Operator::F64Const { value } => ConstOp::Value(Value::F64(value.bits())),
-            Operator::V128Const { value } => ConstOp::Value(Value::V128(u128::from_le_bytes(*value.bytes()))),
-            Operator::GlobalGet { global_index } => ConstOp::GlobalGet(global_index),
-            Operator::RefFunc { function_index } => ConstOp::RefFunc(function_index),
-            Operator::RefNull { hty } => {
-                let ty = wasmparser::RefType::new(true, hty).map(wasmparser::ValType::Ref);
-                let ty = ty.ok_or_else(|| Error::unsupported("this type of null reference", offset))?;
-                ConstOp::Value(Value::zero(features::value_type(ty, offset)?))
-            }
-            Operator::I32Add | Operator::I64Add => ConstOp::Add,
-            Operator::I32Sub | Operator::I64Sub => ConstOp::Sub,
-            Operator::I32Mul | Operator::I64Mul => ConstOp::Mul,
-            Operator::End => break,
-            op => return Err(Error::unsupported(format!("{op:?} in a constant expression"), offset)),
-        });
-    }
-    Ok(ConstExpr::new(out))
 }
 
 #[cfg(test)]

@@ -1,0 +1,501 @@
+//! WebAssembly to CLIF: one translation for all architectures.
+//!
+//! The translator walks the operators in order, keeping WebAssembly's operand stack as SSA values. Two rules make
+//! frames restorable; everything else is ordinary:
+//!
+//! - **Before a call**, every variable live across it whose home is not clean is stored to the record
+//!   ([`Translator::flush`]).
+//! - **After a call**, nothing is in a register: a variable's value is loaded from its home where it is first needed
+//!   ([`Translator::get`]).
+//!
+//! So a frame that waits for its callee is its record and nothing else, and the callee may return into a copy of that
+//! frame made on another machine. [`State`] tracks which variables are in registers and which homes are clean; where
+//! paths meet, [`Translator::fixups`] makes each edge fit the state that [`crate::native::placement::merge_states`]
+//! chose for the merge.
+//!
+//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`references`], [`exceptions`], [`memory`],
+//! [`numeric`], [`simd`], [`points`] (polls, flushes, edge fix-ups), [`latch`] (loops that poll).
+
+mod call;
+mod control;
+mod exceptions;
+mod latch;
+mod memory;
+mod numeric;
+mod points;
+mod references;
+mod simd;
+mod table;
+
+use super::placement::Placement;
+use super::placement::merge_states::State;
+use super::signatures::{clif_type, leave_signature};
+use crate::error::Error;
+use crate::module::Module;
+use crate::uniform::calling_convention::{params_in_registers, results_in_registers};
+use crate::uniform::control_walk::WalkPosition;
+use crate::uniform::scan::Scan;
+use crate::uniform::{Analysis, BlockId, CTX, NONE, Var};
+use cranelift_codegen::ir::{
+    AliasRegion, AliasRegionData, Endianness, FuncRef, Function, InstBuilder, MemFlagsData, SigRef, Signature,
+    SourceLoc, StackSlot, StackSlotData, StackSlotKey, StackSlotKind, TrapCode, Type, Value, types::F32, types::F64,
+    types::I8X16, types::I32, types::I64,
+};
+use cranelift_codegen::isa::TargetFrontendConfig;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
+use dunlin_format::context::{ContextLayout, OFF_LEAVE};
+use dunlin_format::framemap::Walk;
+use dunlin_format::hostcalls::Trap;
+use dunlin_format::types::{FuncType, ValType};
+use rustc_hash::FxHashMap;
+use wasmparser::Operator;
+
+/// The trap code that stands for a trap in CLIF.
+pub fn trap_code(trap: Trap) -> TrapCode {
+    TrapCode::unwrap_user(trap as u8)
+}
+
+/// What a translation needs besides the body.
+#[derive(Clone, Copy)]
+pub struct Env<'m> {
+    /// The module.
+    pub module: &'m Module<'m>,
+    /// Where the context's parts are.
+    pub layout: &'m ContextLayout,
+    /// Emit migration points?
+    pub migration: bool,
+    /// What the front end must know of the targets (equal for all of them).
+    pub frontend: TargetFrontendConfig,
+}
+
+/// An operand: an SSA value, or the current value of a variable.
+#[derive(Clone, Copy, Debug)]
+enum Operand {
+    Value(Value),
+    Var(Var),
+}
+
+/// The disjoint parts of memory, for alias analysis.
+pub(super) struct Regions {
+    pub(super) record: AliasRegion,
+    memory: AliasRegion,
+    pub(super) context: AliasRegion,
+}
+
+/// Translates one body.
+pub struct Translator<'b, 'a, 'm> {
+    b: FunctionBuilder<'b>,
+    env: Env<'m>,
+    an: &'b Analysis<'a>,
+    /// What the scan found: `an.scan`.
+    scan: &'b Scan<'a>,
+    placement: &'b Placement,
+    ty: &'m FuncType,
+    vars: Vec<Variable>,
+    state: State,
+    /// What is live across each point.
+    across: Walk<'b>,
+    /// State at blocks with one predecessor, saved by the branch to them.
+    saved: FxHashMap<BlockId, State>,
+    stack: Vec<Operand>,
+    /// Operands pushed so far: the next one's id.
+    pushed: usize,
+    /// Points come to so far.
+    points: usize,
+    /// The first place where this walk and the scan's differ.
+    disagreement: Option<String>,
+    ctl: Vec<control::Control>,
+    /// Loops with a latch that are open.
+    latches: usize,
+    live: bool,
+    op_index: u32,
+    record: Option<StackSlot>,
+    /// Holds the variables that are in memory and have no home.
+    memory: Option<StackSlot>,
+    /// The addresses of both, if there are any. The record rule computes them anew wherever they are used.
+    record_addr: Option<Value>,
+    memory_addr: Option<Value>,
+    regions: Regions,
+    return_block: cranelift_codegen::ir::Block,
+    /// How many edges there were from `return`, `br` and the end to the end of the function.
+    returns: usize,
+    /// A block on the way to a pad that is still to be filled.
+    pending: Option<exceptions::Detour>,
+    sigs: FxHashMap<SigKey, SigRef>,
+    funcs: FxHashMap<u32, FuncRef>,
+}
+
+/// Signatures a function may use.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum SigKey {
+    Wasm(u32),
+    Leave,
+    LeaveNeutral,
+    Memmove,
+    Memset,
+}
+
+/// What the record rule must know of a translated function.
+#[derive(Debug, Default)]
+pub struct Translated {
+    /// Signatures whose calls are no migration points: their callee returns before anything can be captured.
+    pub neutral: Vec<SigRef>,
+    /// The record's stack slot.
+    pub record: Option<StackSlot>,
+    /// Number of loops.
+    pub loops: u32,
+}
+
+/// Translates a body into `func`, whose signature and name are set.
+pub fn translate(
+    env: Env<'_>,
+    func: &mut Function,
+    fbc: &mut FunctionBuilderContext,
+    an: &Analysis<'_>,
+    placement: &Placement,
+    ty: &FuncType,
+) -> Result<Translated, Error> {
+    let scan = &an.scan;
+    let record = make_slot(func, an.record.size, 0);
+    let memory = make_slot(func, placement.residents.size, 1);
+    let regions = make_regions(func);
+    let mut t = Translator {
+        b: FunctionBuilder::new(func, fbc),
+        env,
+        an,
+        scan,
+        placement,
+        ty,
+        vars: vec![],
+        state: State::entry(scan.vars.len(), &placement.residents),
+        across: an.live.walk(scan.vars.len()),
+        saved: FxHashMap::default(),
+        stack: vec![],
+        pushed: 0,
+        points: 0,
+        disagreement: None,
+        ctl: vec![],
+        latches: 0,
+        live: true,
+        op_index: 0,
+        record,
+        memory,
+        record_addr: None,
+        memory_addr: None,
+        regions,
+        return_block: cranelift_codegen::ir::Block::from_u32(0),
+        returns: 0,
+        pending: None,
+        sigs: FxHashMap::default(),
+        funcs: FxHashMap::default(),
+    };
+    t.begin();
+    let mut loops = 0;
+    for (k, (op, offset)) in scan.ops.iter().enumerate() {
+        loops += u32::from(matches!(op, Operator::Loop { .. }));
+        t.op_index = k as u32;
+        t.b.set_srcloc(SourceLoc::new(*offset));
+        t.op(op, *offset)?;
+        t.check_walk()?;
+    }
+    t.compare_end();
+    t.check_walk()?;
+    t.b.seal_all_blocks();
+    let neutral = [SigKey::LeaveNeutral, SigKey::Memmove, SigKey::Memset]
+        .iter()
+        .filter_map(|k| t.sigs.get(k).copied())
+        .collect();
+    t.b.finalize(env.frontend);
+    Ok(Translated { neutral, record, loops })
+}
+
+/// A stack slot of `size` bytes, if that is any.
+pub(super) fn make_slot(func: &mut Function, size: u32, key: u64) -> Option<StackSlot> {
+    (size > 0).then(|| {
+        let data = StackSlotData::new_with_key(StackSlotKind::ExplicitSlot, size, 4, StackSlotKey::new(key));
+        func.create_sized_stack_slot(data)
+    })
+}
+
+pub(super) fn make_regions(func: &mut Function) -> Regions {
+    let mut region = |user_id, description: &'static str| {
+        func.dfg.alias_regions.insert(AliasRegionData {
+            user_id,
+            description: description.into(),
+        })
+    };
+    Regions {
+        record: region(0, "record"),
+        memory: region(1, "memory"),
+        context: region(2, "context"),
+    }
+}
+
+impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
+    fn begin(&mut self) {
+        let entry = self.b.create_block();
+        self.b.append_block_params_for_function_params(entry);
+        self.b.switch_to_block(entry);
+        self.b.seal_block(entry);
+        self.b.set_srcloc(SourceLoc::new(self.scan.body_offset));
+        self.record_addr = self.record.map(|slot| self.b.ins().stack_addr(I64, slot, 0));
+        self.memory_addr = self.memory.map(|slot| self.b.ins().stack_addr(I64, slot, 0));
+        for info in &self.scan.vars {
+            self.vars.push(self.b.declare_var(clif_type(info.ty)));
+        }
+        let params = self.b.block_params(entry).to_vec();
+        let mut params = params.into_iter();
+        self.b
+            .def_var(self.vars[0], params.next().expect("the context is a parameter"));
+        let in_regs = params_in_registers(&self.ty.params);
+        for (k, (ty, in_reg)) in self.ty.params.iter().zip(in_regs).enumerate() {
+            let value = if in_reg { params.next() } else { None };
+            let value = match value {
+                Some(value) => value,
+                None => self.load_context(clif_type(*ty), self.env.layout.slot(k as u32)),
+            };
+            self.set(k as Var + 1, value);
+        }
+        for local in self.scan.num_params..self.scan.num_locals {
+            let v = local + 1;
+            let zero = match self.scan.vars[v as usize].ty {
+                ValType::FuncRef | ValType::ExternRef | ValType::ExnRef => self.null(),
+                ty => self.zero(clif_type(ty)),
+            };
+            self.set(v, zero);
+        }
+        self.return_block = self.b.create_block();
+        let in_regs = results_in_registers(&self.ty.results);
+        for (t, _) in self.ty.results.iter().zip(in_regs).filter(|(_, r)| *r) {
+            self.b.append_block_param(self.return_block, clif_type(*t));
+        }
+        if self.scan.entry_point != NONE {
+            self.poll(self.scan.entry_point, self.scan.num_params + 1);
+        }
+        self.ctl.push(control::Control::function(self.ty, self.return_block));
+    }
+
+    fn zero(&mut self, ty: Type) -> Value {
+        match ty {
+            F32 => self.b.ins().f32const(0.0),
+            F64 => self.b.ins().f64const(0.0),
+            I8X16 => {
+                let z = self.b.func.dfg.constants.insert(vec![0u8; 16].into());
+                self.b.ins().vconst(I8X16, z)
+            }
+            _ => self.b.ins().iconst(ty, 0),
+        }
+    }
+
+    /// The value of a variable; loads it from its home if no register has it.
+    fn get(&mut self, v: Var) -> Value {
+        if self.placement.residents.has(v) {
+            return self.home_value(v);
+        }
+        if !self.state.reg.has(v) {
+            self.load_home(v);
+        }
+        self.b.use_var(self.vars[v as usize])
+    }
+
+    fn set(&mut self, v: Var, value: Value) {
+        if self.placement.residents.has(v) {
+            return self.store_value(v, value);
+        }
+        self.b.def_var(self.vars[v as usize], value);
+        self.state.reg.add(v);
+        self.state.clean.remove(v);
+    }
+
+    fn ctx(&mut self) -> Value {
+        self.get(CTX)
+    }
+
+    fn push(&mut self, value: Value) {
+        let var = match self.scan.operand_var.get(self.pushed) {
+            Some(&var) => var,
+            None => {
+                self.disagree("an operand that the scan has not seen");
+                NONE
+            }
+        };
+        self.pushed += 1;
+        if var == NONE {
+            self.stack.push(Operand::Value(value));
+        } else {
+            self.set(var, value);
+            self.stack.push(Operand::Var(var));
+        }
+    }
+
+    fn value_of(&mut self, o: Operand) -> Value {
+        match o {
+            Operand::Value(v) => v,
+            Operand::Var(v) => self.get(v),
+        }
+    }
+
+    /// Pops an operand. Validation has shown that there is one.
+    fn pop(&mut self) -> Value {
+        let o = self.stack.pop().expect("validated: operand stack is not empty");
+        self.value_of(o)
+    }
+
+    fn pop2(&mut self) -> (Value, Value) {
+        let y = self.pop();
+        let x = self.pop();
+        (x, y)
+    }
+
+    /// Where the walk stands.
+    fn position(&self) -> WalkPosition {
+        WalkPosition::new(self.ctl.len(), self.stack.len(), self.pushed)
+    }
+
+    /// At a point: the scan must have stood at the same place, else what is live here and its homes are another
+    /// frame's.
+    fn compare_at_point(&mut self, point: u32) {
+        self.points += 1;
+        let (here, scan) = (self.position(), self.scan.points[point as usize].position);
+        if here != scan {
+            self.disagree(&format!("{here:?} at point {point}, {scan:?} in the scan"));
+        }
+    }
+
+    /// At the end: the scan must have stood at the same place, and found the same points.
+    fn compare_end(&mut self) {
+        let (here, scan) = (self.position(), self.scan.end);
+        if here != scan {
+            self.disagree(&format!("{here:?} at the end, {scan:?} in the scan"));
+        }
+        if self.points != self.scan.points.len() {
+            let (here, scan) = (self.points, self.scan.points.len());
+            self.disagree(&format!("{here} points, {scan} in the scan"));
+        }
+    }
+
+    fn disagree(&mut self, what: &str) {
+        self.disagreement.get_or_insert_with(|| what.to_owned());
+    }
+
+    /// An internal error if this walk and the scan's have differed.
+    fn check_walk(&mut self) -> Result<(), Error> {
+        match self.disagreement.take() {
+            None => Ok(()),
+            Some(what) => {
+                let index = self.b.func.name.get_user().map_or(0, |name| name.index);
+                Err(Error::internal(
+                    index,
+                    format!("the translation has left the scan: {what}"),
+                ))
+            }
+        }
+    }
+
+    /// The top `n` operands, bottom first, left on the stack.
+    fn peek_n(&mut self, n: usize) -> Vec<Value> {
+        (self.stack.len() - n..self.stack.len())
+            .map(|k| self.value_of(self.stack[k]))
+            .collect()
+    }
+
+    fn pop_n(&mut self, n: usize) -> Vec<Value> {
+        let values = self.peek_n(n);
+        self.stack.truncate(self.stack.len() - n);
+        values
+    }
+
+    fn context_flags(&self) -> MemFlagsData {
+        MemFlagsData::trusted()
+            .with_endianness(Endianness::Little)
+            .with_alias_region(Some(self.regions.context))
+    }
+
+    fn load_context(&mut self, ty: Type, offset: i32) -> Value {
+        let ctx = self.ctx();
+        let flags = self.context_flags();
+        self.b.ins().load(ty, flags, ctx, offset)
+    }
+
+    fn store_context(&mut self, value: Value, offset: i32) {
+        let ctx = self.ctx();
+        let flags = self.context_flags();
+        self.b.ins().store(flags, value, ctx, offset);
+    }
+
+    fn sig(&mut self, key: SigKey, make: impl FnOnce() -> Signature) -> SigRef {
+        match self.sigs.get(&key) {
+            Some(&s) => s,
+            None => {
+                let s = self.b.import_signature(make());
+                self.sigs.insert(key, s);
+                s
+            }
+        }
+    }
+
+    /// Calls the runtime through the leave thunk.
+    fn leave(&mut self, key: SigKey, call_id: u32) {
+        let sig = self.sig(key, leave_signature);
+        let thunk = self.load_context(I64, OFF_LEAVE);
+        let id = self.b.ins().iconst(I32, i64::from(call_id));
+        let ctx = self.ctx();
+        self.b.ins().call_indirect(sig, thunk, &[ctx, id]);
+    }
+
+    fn op(&mut self, op: &Operator<'_>, offset: u32) -> Result<(), Error> {
+        use Operator::*;
+        if control::translate(self, op, offset)? || !self.live {
+            return Ok(());
+        }
+        match op {
+            Nop => {}
+            Drop => {
+                self.stack.pop();
+            }
+            Select | TypedSelect { .. } => {
+                let c = self.pop();
+                let (x, y) = self.pop2();
+                let v = self.b.ins().select(c, x, y);
+                self.push(v);
+            }
+            LocalGet { local_index } => {
+                let v = self.get(local_index + 1);
+                self.push(v);
+            }
+            LocalSet { local_index } => {
+                let v = self.pop();
+                self.set(local_index + 1, v);
+            }
+            LocalTee { local_index } => {
+                let v = self.pop();
+                self.set(local_index + 1, v);
+                self.push(v);
+            }
+            GlobalGet { global_index } => {
+                let ty = clif_type(self.env.module.info.globals[*global_index as usize].ty);
+                let v = self.load_context(ty, self.env.layout.global(*global_index));
+                self.push(v);
+            }
+            GlobalSet { global_index } => {
+                let v = self.pop();
+                self.store_context(v, self.env.layout.global(*global_index));
+            }
+            _ => {
+                if !numeric::translate(self, op)
+                    && !simd::translate(self, op)
+                    && !memory::translate(self, op)
+                    && !call::translate(self, op)
+                    && !table::translate(self, op)
+                    && !references::translate(self, op)
+                    && !exceptions::translate(self, op)
+                {
+                    let name = format!("{op:?}");
+                    let name = name.split([' ', '{', '(']).next().unwrap_or("operator").to_string();
+                    return Err(Error::unsupported(name, offset as usize));
+                }
+            }
+        }
+        Ok(())
+    }
+}
