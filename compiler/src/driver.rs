@@ -14,7 +14,7 @@ const STACK_SIZE: usize = 16 << 20;
 
 /// Compiles every code index of the module, in that order. Of several errors the one of the lowest code index is
 /// returned.
-pub fn compile(module: &Module<'_>, settings: &Settings) -> Result<Vec<CompiledFunction>, Error> {
+pub(crate) fn compile(module: &Module<'_>, settings: &Settings) -> Result<Vec<CompiledFunction>, Error> {
     let prepared = codegen::prepare(module, settings).map_err(|e| explain(module, e))?;
     let threads = settings
         .threads

@@ -26,6 +26,8 @@
 //!
 //! The output is a function of the input and the options: the number of threads, the host and the time don't matter.
 
+#![warn(unreachable_pub)]
+
 mod driver;
 mod error;
 #[cfg(test)]
@@ -38,7 +40,7 @@ mod settings;
 mod uniform;
 
 pub use error::{Error, UnknownImport};
-pub use output::{LinkedImage, Symbol, write_executable, write_object};
+pub use output::{LinkedImage, write_executable, write_object};
 pub use settings::{OptLevel, Settings};
 
 use dunlin_format::arch::Arch;
@@ -78,7 +80,7 @@ impl Default for CompileOptions {
     }
 }
 
-/// A compiled program.
+/// A compiled program, not yet written to files.
 #[derive(Clone, Debug)]
 pub struct Compiled {
     /// Identity of the module: snapshots carry it.
@@ -96,7 +98,7 @@ pub struct Compiled {
 /// A function, as a person looks it up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionName {
-    /// Function index.
+    /// Function index, imported functions included.
     pub index: u32,
     /// Its name, or what tables and backtraces show in its place.
     pub name: String,

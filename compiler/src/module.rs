@@ -4,11 +4,11 @@
 //! Invariant: a [`Module`] holds nothing outside [`features::SUPPORTED`], and no imports but functions.
 
 mod const_expr;
-pub mod features;
-pub mod imports;
+pub(crate) mod features;
+pub(crate) mod imports;
 mod names;
 mod segments;
-pub mod types;
+pub(crate) mod types;
 
 use crate::error::Error;
 use crate::limits::MAX_MODULE_BYTES;
@@ -22,8 +22,8 @@ use wasmparser::{
 
 /// A decoded module. Borrows its binary.
 #[derive(Debug)]
-pub struct Module<'a> {
-    /// The binary.
+pub(crate) struct Module<'a> {
+    /// The module's binary.
     pub wasm: &'a [u8],
     /// What the runtime must know.
     pub info: ModuleInfo,
@@ -32,7 +32,7 @@ pub struct Module<'a> {
     /// Functions' names, ascending by index: from the name section, else the first export's. Functions without are
     /// absent.
     pub names: Vec<(u32, String)>,
-    /// The module's identity.
+    /// The module's identity: a hash of the binary.
     pub hash: ModuleHash,
     /// Per function, whether a segment, global or table refers to it. (Bodies may refer to others, too, by `ref.func`.)
     pub address_taken: Vec<bool>,
@@ -42,10 +42,10 @@ pub struct Module<'a> {
 
 /// A function body, still to be validated.
 #[derive(Debug)]
-pub struct Body<'a> {
-    /// Function index.
+pub(crate) struct Body<'a> {
+    /// Index of the function.
     pub func: u32,
-    /// The code.
+    /// Locals and operators.
     pub body: FunctionBody<'a>,
     /// What validates it. Being valid is a precondition of everything done with `body`.
     pub validator: FuncToValidate<ValidatorResources>,
@@ -70,34 +70,34 @@ impl Clone for Body<'_> {
 
 impl<'a> Module<'a> {
     /// Decodes and validates a binary, except for its function bodies. `name` becomes [`ModuleInfo::name`].
-    pub fn parse(wasm: &'a [u8], name: &str) -> Result<Module<'a>, Error> {
+    pub(crate) fn parse(wasm: &'a [u8], name: &str) -> Result<Module<'a>, Error> {
         Reader::new(wasm, name).read().map_err(|e| features::diagnose(wasm, e))
     }
 
     /// Number of functions, imported ones included.
-    pub fn num_funcs(&self) -> u32 {
+    pub(crate) fn num_funcs(&self) -> u32 {
         self.info.funcs.len() as u32
     }
 
     /// Number of code indices: every function, then one entry trampoline per type.
-    pub fn num_codes(&self) -> u32 {
+    pub(crate) fn num_codes(&self) -> u32 {
         self.num_funcs() + self.info.types.len() as u32
     }
 
     /// A defined function's body; none for an imported function or a trampoline.
-    pub fn body(&self, code_index: u32) -> Option<&Body<'a>> {
+    pub(crate) fn body(&self, code_index: u32) -> Option<&Body<'a>> {
         self.bodies
             .get((code_index as usize).checked_sub(self.info.imports.len())?)
     }
 
     /// A function's name, if it has one.
-    pub fn func_name(&self, func: u32) -> Option<&str> {
+    pub(crate) fn func_name(&self, func: u32) -> Option<&str> {
         let i = self.names.binary_search_by_key(&func, |n| n.0).ok()?;
         Some(&self.names[i].1)
     }
 
     /// What a code index is called in symbol tables and messages.
-    pub fn symbol_name(&self, code_index: u32) -> String {
+    pub(crate) fn symbol_name(&self, code_index: u32) -> String {
         if let Some(import) = self.info.imports.get(code_index as usize) {
             return format!("import {}.{}", import.module, import.name);
         }
@@ -110,7 +110,7 @@ impl<'a> Module<'a> {
     }
 }
 
-/// The decoder's state.
+/// A module while its sections are decoded.
 struct Reader<'a> {
     module: Module<'a>,
     validator: Validator,
@@ -139,6 +139,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Decodes and validates the whole binary but for the bodies.
     fn read(mut self) -> Result<Module<'a>, Error> {
         let size = self.module.wasm.len() as u64;
         if size > MAX_MODULE_BYTES {
@@ -298,6 +299,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// What can be told only once all sections are known.
     fn finish(self) -> Result<Module<'a>, Error> {
         let mut module = self.module;
         let info = &module.info;
@@ -314,7 +316,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A signature.
+/// Dunlin's form of a function type.
 fn func_type(ty: &wasmparser::FuncType, offset: usize) -> Result<FuncType, Error> {
     let types = |list: &[wasmparser::ValType]| -> Result<Vec<ValType>, Error> {
         list.iter().map(|ty| features::value_type(*ty, offset)).collect()

@@ -6,5 +6,6 @@ mod object;
 mod unwind_tables;
 
 pub use executable::write_executable;
-pub use image::{LinkedImage, Symbol, build as build_images};
+pub use image::LinkedImage;
+pub(crate) use image::build as build_images;
 pub use object::write_object;

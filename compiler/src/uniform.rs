@@ -9,15 +9,15 @@
 //! one per (depth, type), but only those some value occupies *across a migration point*; every other operand stays a
 //! plain SSA value.
 
-pub mod bitset;
-pub mod calling_convention;
+pub(crate) mod bitset;
+pub(crate) mod calling_convention;
 mod context_use;
-pub mod control_walk;
-pub mod entry_polls;
-pub mod liveness;
-pub mod loops;
-pub mod record;
-pub mod scan;
+pub(crate) mod control_walk;
+pub(crate) mod entry_polls;
+pub(crate) mod liveness;
+pub(crate) mod loops;
+pub(crate) mod record;
+pub(crate) mod scan;
 mod vector_operators;
 
 use crate::error::Error;
@@ -30,18 +30,18 @@ use scan::{Request, Scan};
 use wasmparser::{FuncValidator, FunctionBody, ValidatorResources};
 
 /// Index of a variable.
-pub type Var = u32;
+pub(crate) type Var = u32;
 /// Index of a basic block.
-pub type BlockId = u32;
+pub(crate) type BlockId = u32;
 
 /// The context pointer's variable.
-pub const CTX: Var = 0;
+pub(crate) const CTX: Var = 0;
 /// "No variable", "no block", "no point".
-pub const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
 /// What is known of a function before anything is chosen for it.
 #[derive(Debug)]
-pub struct Analysis<'a> {
+pub(crate) struct Analysis<'a> {
     /// Operators, variables, blocks and points.
     pub scan: Scan<'a>,
     /// The variables live across each point, in the points' order.
@@ -53,7 +53,7 @@ pub struct Analysis<'a> {
 }
 
 /// Validates and analyses a body. Also returns the part of its frame map that is equal on every architecture.
-pub fn analyze<'a>(
+pub(crate) fn analyze<'a>(
     rq: Request<'_>,
     ty: &FuncType,
     body: &FunctionBody<'a>,

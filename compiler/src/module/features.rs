@@ -7,7 +7,7 @@ use dunlin_format::types::ValType;
 use wasmparser::{RefType, Validator, WasmFeatures};
 
 /// The features that validation runs with.
-pub const SUPPORTED: WasmFeatures = WasmFeatures::WASM1
+pub(crate) const SUPPORTED: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::SIGN_EXTENSION)
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::MULTI_VALUE)
@@ -79,7 +79,7 @@ impl From<wasmparser::Error> for Error {
 
 /// Turns [`Error::Invalid`] into [`Error::Unsupported`] if the module is valid WebAssembly with features beyond
 /// [`SUPPORTED`]. Other errors are returned as they are. Validates the whole module a few times: only for the way out.
-pub fn diagnose(wasm: &[u8], error: Error) -> Error {
+pub(crate) fn diagnose(wasm: &[u8], error: Error) -> Error {
     let Error::Invalid { message, offset } = error else {
         return error;
     };
@@ -99,13 +99,13 @@ pub fn diagnose(wasm: &[u8], error: Error) -> Error {
 }
 
 /// Dunlin's type for one of a value.
-pub fn value_type(ty: wasmparser::ValType, offset: usize) -> Result<ValType, Error> {
+pub(crate) fn value_type(ty: wasmparser::ValType, offset: usize) -> Result<ValType, Error> {
     let refuse = || Error::unsupported(format!("garbage collection (values of type {ty})"), offset);
     super::types::val_type(ty).ok_or_else(refuse)
 }
 
 /// Dunlin's type for that of a table's or element segment's elements.
-pub fn element_type(ty: RefType, offset: usize) -> Result<ValType, Error> {
+pub(crate) fn element_type(ty: RefType, offset: usize) -> Result<ValType, Error> {
     value_type(wasmparser::ValType::Ref(ty), offset)
 }
 

@@ -7,7 +7,7 @@ use dunlin_format::types::{FuncType, ValType};
 
 /// Every import must be known to the runtime, with the same signature. `spectest` admits the test suite's host module
 /// as well.
-pub fn check(module: &Module<'_>, spectest: bool) -> Result<(), Error> {
+pub(crate) fn check(module: &Module<'_>, spectest: bool) -> Result<(), Error> {
     let mut unknown = Vec::new();
     let mut mismatch = None;
     for (func, import) in (0..).zip(&module.info.imports) {

@@ -6,7 +6,7 @@ use dunlin_format::module::{ConstExpr, Data, Element, SegmentMode};
 use dunlin_format::types::ValType;
 use wasmparser::{DataKind, DataSectionReader, ElementItems, ElementKind, ElementSectionReader};
 
-/// The element section.
+/// The segments of the element section.
 pub(super) fn elements(section: ElementSectionReader<'_>) -> Result<Vec<Element>, Error> {
     let mut elements = Vec::with_capacity(section.count() as usize);
     for element in section {
@@ -36,7 +36,7 @@ pub(super) fn elements(section: ElementSectionReader<'_>) -> Result<Vec<Element>
     Ok(elements)
 }
 
-/// The data section, whose contents start at byte `start` of the binary. Ranges are relative to that.
+/// The segments of the data section, whose contents start at byte `start` of the binary. Ranges are relative to that.
 pub(super) fn data(section: DataSectionReader<'_>, start: usize) -> Result<Vec<Data>, Error> {
     let mut segments = Vec::with_capacity(section.count() as usize);
     for segment in section {

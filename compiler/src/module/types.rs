@@ -3,7 +3,7 @@
 use dunlin_format::types::{FuncType, ValType};
 
 /// Dunlin's type for a validated one; `None` for a type this version refuses.
-pub fn val_type(ty: wasmparser::ValType) -> Option<ValType> {
+pub(crate) fn val_type(ty: wasmparser::ValType) -> Option<ValType> {
     Some(match ty {
         wasmparser::ValType::I32 => ValType::I32,
         wasmparser::ValType::I64 => ValType::I64,
@@ -31,7 +31,7 @@ fn ref_type(ty: wasmparser::RefType) -> Option<ValType> {
 }
 
 /// Parameter and result types of a block.
-pub fn block_type(ty: wasmparser::BlockType, types: &[FuncType]) -> Option<(Vec<ValType>, Vec<ValType>)> {
+pub(crate) fn block_type(ty: wasmparser::BlockType, types: &[FuncType]) -> Option<(Vec<ValType>, Vec<ValType>)> {
     Some(match ty {
         wasmparser::BlockType::Empty => (vec![], vec![]),
         wasmparser::BlockType::Type(t) => (vec![], vec![val_type(t)?]),

@@ -25,7 +25,7 @@ use wasmparser::FuncValidatorAllocations;
 
 /// What is found out about the whole module before functions are compiled in parallel.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     layout: ContextLayout,
     /// Per function, whether it polls at its entry.
     entry_poll: Vec<bool>,
@@ -34,7 +34,7 @@ pub struct Prepared {
 }
 
 /// The pass over the whole module.
-pub fn prepare(module: &Module<'_>, settings: &Settings) -> Result<Prepared, Error> {
+pub(crate) fn prepare(module: &Module<'_>, settings: &Settings) -> Result<Prepared, Error> {
     let entry_poll = if settings.migration {
         entry_polls::entry_polls(module)?
     } else {
@@ -66,7 +66,7 @@ fn entered(module: &Module<'_>) -> Vec<bool> {
 }
 
 /// Compiles functions, a batch at a time; one per thread.
-pub struct FunctionCompiler<'m> {
+pub(crate) struct FunctionCompiler<'m> {
     module: &'m Module<'m>,
     settings: &'m Settings,
     prepared: &'m Prepared,
@@ -85,7 +85,7 @@ pub struct FunctionCompiler<'m> {
 
 impl<'m> FunctionCompiler<'m> {
     /// A compiler for functions of `module`.
-    pub fn new(module: &'m Module<'m>, settings: &'m Settings, prepared: &'m Prepared) -> Result<Self, Error> {
+    pub(crate) fn new(module: &'m Module<'m>, settings: &'m Settings, prepared: &'m Prepared) -> Result<Self, Error> {
         let targets = settings
             .targets
             .iter()
@@ -113,7 +113,7 @@ impl<'m> FunctionCompiler<'m> {
 
     /// Compiles the functions of these code indices, one phase after the other: as each phase is a lot of code, that is
     /// faster than one function after the other (figures in ARCHITECTURE.md).
-    pub fn compile(&mut self, batch: &[u32]) -> Vec<Result<CompiledFunction, Error>> {
+    pub(crate) fn compile(&mut self, batch: &[u32]) -> Vec<Result<CompiledFunction, Error>> {
         // What it has grown for one large function would be cleared for every small one after it.
         self.regalloc = regalloc2::Ctx::default();
         let mut contexts = std::mem::take(&mut self.contexts);

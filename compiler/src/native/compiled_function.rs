@@ -7,7 +7,7 @@ use dunlin_format::module::Needs;
 
 /// One function, compiled for every requested architecture.
 #[derive(Debug)]
-pub struct CompiledFunction {
+pub(crate) struct CompiledFunction {
     /// Its code index (see [`dunlin_format::framemap`]): a function of the module, or `num_funcs + type` for a
     /// trampoline.
     pub code_index: u32,
@@ -23,7 +23,7 @@ pub struct CompiledFunction {
 
 /// One function's machine code for one architecture.
 #[derive(Debug)]
-pub struct MachineFunction {
+pub(crate) struct MachineFunction {
     /// For which architecture.
     pub arch: Arch,
     /// The code, unrelocated.
@@ -46,7 +46,7 @@ pub struct MachineFunction {
 
 /// A place to patch with the address of another function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reloc {
+pub(crate) struct Reloc {
     /// Byte offset in the function's code.
     pub offset: u32,
     /// How to patch.
@@ -60,7 +60,7 @@ pub struct Reloc {
 /// Kinds of relocation the pipeline produces; all are between functions of one text, so they are resolved at build
 /// time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RelocKind {
+pub(crate) enum RelocKind {
     /// 32-bit PC-relative displacement (`R_X86_64_PC32` / `PLT32`).
     X86Rel32,
     /// 26-bit branch (`R_AARCH64_CALL26`).

@@ -54,16 +54,19 @@ struct BoundaryFunction<'b> {
 }
 
 impl BoundaryFunction<'_> {
+    /// Flags of accesses to the context.
     fn flags(&self) -> MemFlagsData {
         MemFlagsData::trusted()
             .with_endianness(Endianness::Little)
             .with_alias_region(Some(self.regions.context))
     }
 
+    /// Flags of accesses to the record.
     fn record_flags(&self) -> MemFlagsData {
         self.flags().with_alias_region(Some(self.regions.record))
     }
 
+    /// Stores a value in the record, if there is one.
     fn store_record(&mut self, value: Value, offset: u32) {
         if let Some(slot) = self.record {
             let addr = self.b.ins().stack_addr(I64, slot, 0);
@@ -84,6 +87,7 @@ impl BoundaryFunction<'_> {
         }
     }
 
+    /// Loads from the context.
     fn load(&mut self, ty: Type, ctx: Value, offset: i32) -> Value {
         let flags = self.flags();
         self.b.ins().load(ty, flags, ctx, offset)
@@ -127,7 +131,7 @@ fn begin<'b>(
 
 /// The wrapper of imported function `import`: hands its parameters to the host through the slots. Its one point, of
 /// kind host, stands *before* the host call: what the record holds are the arguments.
-pub fn import_wrapper(
+pub(crate) fn import_wrapper(
     env: Env<'_>,
     func: &mut Function,
     fbc: &mut FunctionBuilderContext,
@@ -178,7 +182,7 @@ pub fn import_wrapper(
 }
 
 /// The trampoline through which the host enters functions of a type: `(ctx, code) -> ctx`, all else in the slots.
-pub fn trampoline(
+pub(crate) fn trampoline(
     env: Env<'_>,
     func: &mut Function,
     fbc: &mut FunctionBuilderContext,

@@ -11,7 +11,7 @@ use target_lexicon::Triple;
 /// The code generator for an architecture.
 ///
 /// The baselines are what nearly every machine in use has: x86-64-v2 (SSE4.2 and popcnt; 2009 on) and ARMv8.0-A.
-pub fn isa(arch: Arch, how: &Settings) -> Result<OwnedTargetIsa, Error> {
+pub(crate) fn isa(arch: Arch, how: &Settings) -> Result<OwnedTargetIsa, Error> {
     let level = how.opt_level;
     let fail = |e: &dyn std::fmt::Display| Error::internal(0, format!("cannot set up the {arch} code generator: {e}"));
     let mut flags = settings::builder();

@@ -15,7 +15,7 @@ const ALIGN: usize = 16;
 
 /// One architecture's code, laid out.
 #[derive(Debug)]
-pub struct Text<'f> {
+pub(crate) struct Text<'f> {
     /// For which architecture.
     pub arch: Arch,
     /// The code.
@@ -27,7 +27,7 @@ pub struct Text<'f> {
 }
 
 /// Links the code that `functions` (one per code index) have for `arch`.
-pub fn link(functions: &[CompiledFunction], arch: Arch) -> Result<Text<'_>, Error> {
+pub(crate) fn link(functions: &[CompiledFunction], arch: Arch) -> Result<Text<'_>, Error> {
     let machine = functions
         .iter()
         .map(|f| machine_code(f, arch))

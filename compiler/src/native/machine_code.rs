@@ -10,7 +10,7 @@ use dunlin_format::framemap::{FunctionPoints, Site, SiteKind};
 use dunlin_format::hostcalls::Trap;
 
 /// Reads Cranelift's output for `func`, whose record is in the stack slot `record`.
-pub fn machine_function(
+pub(crate) fn machine_function(
     arch: Arch,
     isa: &OwnedTargetIsa,
     func: &Function,
@@ -106,7 +106,7 @@ fn trap_of(code: TrapCode) -> Option<Trap> {
 
 /// Checks that every point has at most one call site (none if the optimiser proved it unreachable), and that the record
 /// is inside the frame.
-pub fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Result<(), String> {
+pub(crate) fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Result<(), String> {
     let mut calls: Vec<u32> = f
         .sites
         .iter()

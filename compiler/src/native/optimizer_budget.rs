@@ -13,7 +13,7 @@ use cranelift_entity::SecondaryMap;
 
 /// Whether the mid-end would need more than [`MAX_OPTIMIZER_STEPS`] for the function, which has so many loops. Computes
 /// its dominator tree, if there is reason to look.
-pub fn is_exceeded(ctx: &mut Context, loops: u32) -> bool {
+pub(crate) fn is_exceeded(ctx: &mut Context, loops: u32) -> bool {
     let (insts, blocks, loops) = (
         ctx.func.dfg.num_insts() as u64,
         ctx.func.dfg.num_blocks() as u64,

@@ -6,8 +6,8 @@
 //! on it.
 
 mod fanout;
-pub mod memory_residents;
-pub mod merge_states;
+pub(crate) mod memory_residents;
+pub(crate) mod merge_states;
 
 use crate::uniform::{Analysis, liveness, loops};
 use memory_residents::MemoryResidents;
@@ -15,7 +15,7 @@ use merge_states::MergeStates;
 
 /// What is chosen for a function.
 #[derive(Debug, Default)]
-pub struct Placement {
+pub(crate) struct Placement {
     /// What is in registers where paths meet.
     pub merges: MergeStates,
     /// Variables that are in memory all the time.
@@ -23,7 +23,7 @@ pub struct Placement {
 }
 
 /// Chooses. `max_alive` is [`crate::Settings::max_alive`].
-pub fn choose(an: &Analysis<'_>, max_alive: usize) -> Placement {
+pub(crate) fn choose(an: &Analysis<'_>, max_alive: usize) -> Placement {
     let (s, record) = (&an.scan, &an.record);
     let mut placement = Placement::default();
     if !s.points.is_empty() {

@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 
 /// Makes the function obey the record rule, or tells why it can't. `func_index` is for the message. Returns the number
 /// of clones.
-pub fn enforce(
+pub(crate) fn enforce(
     func: &mut Function,
     cfg: &ControlFlowGraph,
     neutral: &[SigRef],
@@ -209,10 +209,12 @@ fn crossing_values(func: &Function, cfg: &ControlFlowGraph, s: &Segments) -> Cro
     }
 }
 
+/// Whether the value is a stack slot's address.
 fn is_stack_addr(func: &Function, v: Value) -> bool {
     matches!(func.dfg.value_def(v), ValueDef::Result(inst, _) if func.dfg.insts[inst].opcode() == Opcode::StackAddr)
 }
 
+/// Whether the instruction makes a constant out of nothing: it can be cloned anywhere.
 fn is_leaf(op: Opcode) -> bool {
     matches!(
         op,

@@ -11,7 +11,7 @@ use cranelift_codegen::isa::CallConv;
 use dunlin_format::types::{FuncType, ValType};
 
 /// Cranelift's type for a value. References are 32-bit indices.
-pub fn clif_type(ty: ValType) -> Type {
+pub(crate) fn clif_type(ty: ValType) -> Type {
     match ty {
         ValType::I32 | ValType::FuncRef | ValType::ExternRef | ValType::ExnRef => types::I32,
         ValType::I64 => types::I64,
@@ -22,7 +22,7 @@ pub fn clif_type(ty: ValType) -> Type {
 }
 
 /// Signature of a WebAssembly function.
-pub fn wasm_signature(ty: &FuncType) -> Signature {
+pub(crate) fn wasm_signature(ty: &FuncType) -> Signature {
     let mut sig = Signature::new(CallConv::Tail);
     sig.params.push(AbiParam::new(types::I64));
     let in_regs = params_in_registers(&ty.params);
@@ -35,7 +35,7 @@ pub fn wasm_signature(ty: &FuncType) -> Signature {
 }
 
 /// Signature of an entry trampoline.
-pub fn trampoline_signature() -> Signature {
+pub(crate) fn trampoline_signature() -> Signature {
     let mut sig = Signature::new(CallConv::SystemV);
     sig.params
         .extend([AbiParam::new(types::I64), AbiParam::new(types::I64)]);
@@ -44,7 +44,7 @@ pub fn trampoline_signature() -> Signature {
 }
 
 /// Signature of the leave thunk.
-pub fn leave_signature() -> Signature {
+pub(crate) fn leave_signature() -> Signature {
     let mut sig = Signature::new(CallConv::SystemV);
     sig.params
         .extend([AbiParam::new(types::I64), AbiParam::new(types::I32)]);
@@ -52,7 +52,7 @@ pub fn leave_signature() -> Signature {
 }
 
 /// Signature of `memmove` (`value` is I64) and `memset` (`value` is I32).
-pub fn memory_signature(value: Type) -> Signature {
+pub(crate) fn memory_signature(value: Type) -> Signature {
     let mut sig = Signature::new(CallConv::SystemV);
     sig.params.extend([
         AbiParam::new(types::I64),

@@ -26,6 +26,8 @@ mod points;
 mod references;
 mod simd;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use super::placement::Placement;
 use super::placement::merge_states::State;
@@ -51,18 +53,18 @@ use rustc_hash::FxHashMap;
 use wasmparser::Operator;
 
 /// The trap code that stands for a trap in CLIF.
-pub fn trap_code(trap: Trap) -> TrapCode {
+pub(crate) fn trap_code(trap: Trap) -> TrapCode {
     TrapCode::unwrap_user(trap as u8)
 }
 
 /// What a translation needs besides the body.
 #[derive(Clone, Copy)]
-pub struct Env<'m> {
-    /// The module.
+pub(crate) struct Env<'m> {
+    /// The module whose function it is.
     pub module: &'m Module<'m>,
     /// Where the context's parts are.
     pub layout: &'m ContextLayout,
-    /// Emit migration points?
+    /// Whether there are migration points.
     pub migration: bool,
     /// What the front end must know of the targets (equal for all of them).
     pub frontend: TargetFrontendConfig,
@@ -77,26 +79,33 @@ enum Operand {
 
 /// The disjoint parts of memory, for alias analysis.
 pub(super) struct Regions {
+    /// Homes, and the variables that are in memory without one.
     pub(super) record: AliasRegion,
+    /// Linear memories.
     memory: AliasRegion,
+    /// The context, and tables.
     pub(super) context: AliasRegion,
 }
 
-/// Translates one body.
-pub struct Translator<'b, 'a, 'm> {
+/// The state of the translation of one body.
+pub(crate) struct Translator<'b, 'a, 'm> {
     b: FunctionBuilder<'b>,
     env: Env<'m>,
     an: &'b Analysis<'a>,
     /// What the scan found: `an.scan`.
     scan: &'b Scan<'a>,
+    /// What was chosen for its variables.
     placement: &'b Placement,
     ty: &'m FuncType,
+    /// The front end's variables, by the scan's.
     vars: Vec<Variable>,
+    /// What is in registers, and which homes are clean, here.
     state: State,
     /// What is live across each point.
     across: Walk<'b>,
     /// State at blocks with one predecessor, saved by the branch to them.
     saved: FxHashMap<BlockId, State>,
+    /// WebAssembly's operand stack.
     stack: Vec<Operand>,
     /// Operands pushed so far: the next one's id.
     pushed: usize,
@@ -104,50 +113,61 @@ pub struct Translator<'b, 'a, 'm> {
     points: usize,
     /// The first place where this walk and the scan's differ.
     disagreement: Option<String>,
+    /// Constructs that are open, the function itself first.
     ctl: Vec<control::Control>,
     /// Loops with a latch that are open.
     latches: usize,
+    /// Whether the code here can be reached.
     live: bool,
+    /// Index of the current operator.
     op_index: u32,
+    /// The stack slot of the record.
     record: Option<StackSlot>,
-    /// Holds the variables that are in memory and have no home.
+    /// The stack slot of the variables that are in memory and have no home.
     memory: Option<StackSlot>,
     /// The addresses of both, if there are any. The record rule computes them anew wherever they are used.
     record_addr: Option<Value>,
     memory_addr: Option<Value>,
     regions: Regions,
     return_block: cranelift_codegen::ir::Block,
-    /// How many edges there were from `return`, `br` and the end to the end of the function.
+    /// Number of edges so far from `return`, `br` and the end to the end of the function.
     returns: usize,
     /// A block on the way to a pad that is still to be filled.
     pending: Option<exceptions::Detour>,
+    /// Signatures that are declared already.
     sigs: FxHashMap<SigKey, SigRef>,
+    /// Functions that are declared already, by index.
     funcs: FxHashMap<u32, FuncRef>,
 }
 
-/// Signatures a function may use.
+/// Signatures that a function calls with.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum SigKey {
+    /// That of WebAssembly functions of a type.
     Wasm(u32),
+    /// The leave thunk's, for calls of the runtime that are points.
     Leave,
+    /// The same, for calls that are no points.
     LeaveNeutral,
+    /// `memmove`'s.
     Memmove,
+    /// `memset`'s.
     Memset,
 }
 
 /// What the record rule must know of a translated function.
 #[derive(Debug, Default)]
-pub struct Translated {
+pub(crate) struct Translated {
     /// Signatures whose calls are no migration points: their callee returns before anything can be captured.
     pub neutral: Vec<SigRef>,
     /// The record's stack slot.
     pub record: Option<StackSlot>,
-    /// Number of loops.
+    /// Number of `loop` operators.
     pub loops: u32,
 }
 
 /// Translates a body into `func`, whose signature and name are set.
-pub fn translate(
+pub(crate) fn translate(
     env: Env<'_>,
     func: &mut Function,
     fbc: &mut FunctionBuilderContext,
@@ -217,6 +237,7 @@ pub(super) fn make_slot(func: &mut Function, size: u32, key: u64) -> Option<Stac
     })
 }
 
+/// Declares the regions of memory to alias analysis.
 pub(super) fn make_regions(func: &mut Function) -> Regions {
     let mut region = |user_id, description: &'static str| {
         func.dfg.alias_regions.insert(AliasRegionData {
@@ -232,6 +253,7 @@ pub(super) fn make_regions(func: &mut Function) -> Regions {
 }
 
 impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
+    /// The function's entry block: variables for parameters and locals, and a poll, if there is one.
     fn begin(&mut self) {
         let entry = self.b.create_block();
         self.b.append_block_params_for_function_params(entry);
@@ -275,6 +297,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         self.ctl.push(control::Control::function(self.ty, self.return_block));
     }
 
+    /// The zero of a type.
     fn zero(&mut self, ty: Type) -> Value {
         match ty {
             F32 => self.b.ins().f32const(0.0),
@@ -298,6 +321,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         self.b.use_var(self.vars[v as usize])
     }
 
+    /// Sets a variable. Its home is stale then.
     fn set(&mut self, v: Var, value: Value) {
         if self.placement.residents.has(v) {
             return self.store_value(v, value);
@@ -307,10 +331,12 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         self.state.clean.remove(v);
     }
 
+    /// The context pointer.
     fn ctx(&mut self) -> Value {
         self.get(CTX)
     }
 
+    /// Pushes an operand; into its variable, if the scan found that it lives across a point.
     fn push(&mut self, value: Value) {
         let var = match self.scan.operand_var.get(self.pushed) {
             Some(&var) => var,
@@ -328,6 +354,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         }
     }
 
+    /// An operand's value.
     fn value_of(&mut self, o: Operand) -> Value {
         match o {
             Operand::Value(v) => v,
@@ -341,6 +368,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         self.value_of(o)
     }
 
+    /// Pops two operands; the upper one is the second.
     fn pop2(&mut self) -> (Value, Value) {
         let y = self.pop();
         let x = self.pop();
@@ -374,6 +402,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         }
     }
 
+    /// Notes a difference between the walks; the first one is told.
     fn disagree(&mut self, what: &str) {
         self.disagreement.get_or_insert_with(|| what.to_owned());
     }
@@ -399,24 +428,28 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
             .collect()
     }
 
+    /// Pops the top `n` operands, bottom first.
     fn pop_n(&mut self, n: usize) -> Vec<Value> {
         let values = self.peek_n(n);
         self.stack.truncate(self.stack.len() - n);
         values
     }
 
+    /// Flags of accesses to the context.
     fn context_flags(&self) -> MemFlagsData {
         MemFlagsData::trusted()
             .with_endianness(Endianness::Little)
             .with_alias_region(Some(self.regions.context))
     }
 
+    /// Loads from the context.
     fn load_context(&mut self, ty: Type, offset: i32) -> Value {
         let ctx = self.ctx();
         let flags = self.context_flags();
         self.b.ins().load(ty, flags, ctx, offset)
     }
 
+    /// Stores to the context.
     fn store_context(&mut self, value: Value, offset: i32) {
         let ctx = self.ctx();
         let flags = self.context_flags();

@@ -13,34 +13,34 @@ use dunlin_format::image::{ImageBuilder, META_ADDR, NamesBuilder, TEXT_ADDR};
 /// One module for one architecture, ready to be written as an executable or an object.
 #[derive(Clone, Debug)]
 pub struct LinkedImage {
-    /// For which architecture.
+    /// The architecture of its code.
     pub arch: Arch,
-    /// The program's name.
-    pub name: String,
+    /// The program's name, its `argv[0]`.
+    pub(crate) name: String,
     /// The code. Independent of its position.
-    pub text: Vec<u8>,
+    pub(crate) text: Vec<u8>,
     /// The metadata, as [`dunlin_format::image::Image`] reads it.
-    pub meta: Vec<u8>,
+    pub(crate) meta: Vec<u8>,
     /// Every code index's symbol, in that order, which is also that of their places.
-    pub symbols: Vec<Symbol>,
+    pub(crate) symbols: Vec<Symbol>,
     /// Unwind information, with the text offset of the function it describes, ascending.
-    pub unwind: Vec<(u32, UnwindInfo)>,
+    pub(crate) unwind: Vec<(u32, UnwindInfo)>,
 }
 
 /// A function in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Symbol {
+pub(crate) struct Symbol {
     /// What it is called: the function's name, or one that tells what the code is.
     pub name: String,
     /// Byte offset in the text.
     pub start: u32,
-    /// Size in bytes.
+    /// Size of its code in bytes; 0 for a trampoline that nothing is entered through.
     pub len: u32,
 }
 
 /// Builds one image per target from the module's compiled functions (one per code index). `names` keeps function names
 /// in the image; without, backtraces and snapshots show indices only.
-pub fn build(
+pub(crate) fn build(
     module: &Module<'_>,
     settings: &Settings,
     functions: &[CompiledFunction],
@@ -114,6 +114,7 @@ pub fn build(
     settings.targets.iter().map(one).collect()
 }
 
+/// A code index's symbol; without `names`, functions are called by their index.
 fn symbol(module: &Module<'_>, code_index: u32, names: bool) -> String {
     if !names && module.body(code_index).is_some() {
         format!("wasm[{code_index}]")

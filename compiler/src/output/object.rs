@@ -14,7 +14,7 @@ use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
 };
 
-/// The object's bytes.
+/// The image as a relocatable object for its architecture.
 pub fn write_object(image: &LinkedImage) -> Result<Vec<u8>, Error> {
     let (architecture, pc_relative) = match image.arch {
         Arch::X86_64 => (Architecture::X86_64, R_X86_64_PC32),

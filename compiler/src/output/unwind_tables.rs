@@ -18,11 +18,11 @@ use gimli::write::{
 use gimli::{DwEhPe, LittleEndian};
 
 /// Alignment of both sections in bytes.
-pub const ALIGN: u64 = 8;
+pub(crate) const ALIGN: u64 = 8;
 
 /// The section `.debug_frame` for an image at its fixed address, behind the entries that the section already holds
 /// (offsets in it count from its start).
-pub fn debug_frame(image: &LinkedImage, existing: &[u8]) -> Result<Vec<u8>, Error> {
+pub(crate) fn debug_frame(image: &LinkedImage, existing: &[u8]) -> Result<Vec<u8>, Error> {
     let table = frame_table(image, None, |start| Address::Constant(TEXT_ADDR + u64::from(start)))?;
     let mut existing = existing.to_vec();
     existing.resize(existing.len().next_multiple_of(ALIGN as usize), 0);
@@ -37,7 +37,7 @@ pub fn debug_frame(image: &LinkedImage, existing: &[u8]) -> Result<Vec<u8>, Erro
 
 /// A field of `.eh_frame` to be relocated: a 32-bit displacement to a place in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EhReloc {
+pub(crate) struct EhReloc {
     /// Byte offset in the section.
     pub offset: u64,
     /// Byte offset in the text.
@@ -45,7 +45,7 @@ pub struct EhReloc {
 }
 
 /// The section `.eh_frame`, with its relocations.
-pub fn eh_frame(image: &LinkedImage) -> Result<(Vec<u8>, Vec<EhReloc>), Error> {
+pub(crate) fn eh_frame(image: &LinkedImage) -> Result<(Vec<u8>, Vec<EhReloc>), Error> {
     let encoding = DwEhPe(DW_EH_PE_pcrel.0 | DW_EH_PE_sdata4.0);
     let text = |start| Address::Symbol {
         symbol: 0,
@@ -62,6 +62,7 @@ pub fn eh_frame(image: &LinkedImage) -> Result<(Vec<u8>, Vec<EhReloc>), Error> {
     Ok((section.0.bytes.into_vec(), section.0.relocs))
 }
 
+/// The entries of an image's functions. `address` makes a function's address of its place in the text.
 fn frame_table(
     image: &LinkedImage,
     encoding: Option<DwEhPe>,

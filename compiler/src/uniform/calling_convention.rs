@@ -14,12 +14,12 @@ const FLOAT_PARAMS: u32 = 8;
 const REGISTER_RESULTS: u32 = 2;
 
 /// For each result, whether it travels in a register (else in the slot of its index).
-pub fn results_in_registers(results: &[ValType]) -> Vec<bool> {
+pub(crate) fn results_in_registers(results: &[ValType]) -> Vec<bool> {
     in_registers(results, REGISTER_RESULTS, REGISTER_RESULTS)
 }
 
 /// For each parameter, whether it travels in a register (else in the slot of its index).
-pub fn params_in_registers(params: &[ValType]) -> Vec<bool> {
+pub(crate) fn params_in_registers(params: &[ValType]) -> Vec<bool> {
     in_registers(params, INT_PARAMS, FLOAT_PARAMS)
 }
 
@@ -39,6 +39,6 @@ fn in_registers(types: &[ValType], ints: u32, floats: u32) -> Vec<bool> {
 }
 
 /// Whether some results travel in slots: a caller then reads them through the context pointer.
-pub fn uses_slots(results: &[ValType]) -> bool {
+pub(crate) fn uses_slots(results: &[ValType]) -> bool {
     results.len() > REGISTER_RESULTS as usize && results_in_registers(results).contains(&false)
 }

@@ -6,7 +6,7 @@ use wasmparser::Catch;
 
 /// Kinds of constructs on the control stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ConstructKind {
+pub(crate) enum ConstructKind {
     /// The function itself.
     Func,
     /// `block`.
@@ -27,14 +27,14 @@ pub enum ConstructKind {
 
 impl ConstructKind {
     /// Whether exceptions that are thrown in the open part of such a construct arrive at its pad.
-    pub fn handles_exceptions(self) -> bool {
+    pub(crate) fn handles_exceptions(self) -> bool {
         matches!(self, ConstructKind::TryTable | ConstructKind::Try)
     }
 }
 
 /// A clause of a `try_table`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CatchClause {
+pub(crate) struct CatchClause {
     /// The tag whose exceptions it takes, with their payload; none if it takes all, without.
     pub tag: Option<u32>,
     /// Depth of the construct that it branches to.
@@ -62,7 +62,7 @@ impl From<&Catch> for CatchClause {
 /// Where a walk stands. At a point where the two walks differ, the frame map would describe another frame than the code
 /// makes: an internal error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WalkPosition {
+pub(crate) struct WalkPosition {
     /// Constructs that are open.
     pub constructs: u32,
     /// Operands on the stack.
@@ -73,7 +73,7 @@ pub struct WalkPosition {
 
 impl WalkPosition {
     /// A position, from the lengths of what a walk keeps.
-    pub fn new(constructs: usize, operands: usize, pushed: usize) -> WalkPosition {
+    pub(crate) fn new(constructs: usize, operands: usize, pushed: usize) -> WalkPosition {
         WalkPosition {
             constructs: constructs as u32,
             operands: operands as u32,

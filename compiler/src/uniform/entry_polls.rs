@@ -8,7 +8,7 @@ use crate::module::Module;
 use wasmparser::Operator;
 
 /// For every function, whether it polls at its entry.
-pub fn entry_polls(module: &Module<'_>) -> Result<Vec<bool>, Error> {
+pub(crate) fn entry_polls(module: &Module<'_>) -> Result<Vec<bool>, Error> {
     let graph = Graph::of(module)?;
     let mut polls = graph.cut_cycles();
     graph.limit_work(&mut polls);
@@ -34,6 +34,7 @@ enum Step {
 }
 
 impl Graph {
+    /// The call graph of a module's functions.
     fn of(module: &Module<'_>) -> Result<Graph, Error> {
         let funcs = module.info.funcs.len();
         let mut edges: Vec<Vec<u32>> = vec![vec![]; funcs + module.info.types.len()];

@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 
 /// Live-in sets of all blocks.
-pub fn live_in(s: &Scan) -> BitTable {
+pub(crate) fn live_in(s: &Scan) -> BitTable {
     let table = BitTable::new(s.blocks.len(), s.vars.len(), 0);
     solve(s, table, |table, b, row| {
         live_out(s, table, b, row);
@@ -18,7 +18,7 @@ pub fn live_in(s: &Scan) -> BitTable {
 }
 
 /// Anticipated-in sets of all blocks.
-pub fn anticipated_in(s: &Scan) -> BitTable {
+pub(crate) fn anticipated_in(s: &Scan) -> BitTable {
     let table = BitTable::new(s.blocks.len(), s.vars.len(), !0);
     solve(s, table, |table, b, row| {
         let succs = &s.blocks[b as usize].succs;
@@ -74,14 +74,14 @@ fn solve(s: &Scan, mut table: BitTable, transfer: impl Fn(&BitTable, BlockId, &m
     table
 }
 
-/// Where each block is in code order.
+/// Each block's position in code order; [`NONE`] for those that nothing reaches.
 fn positions(s: &Scan) -> Vec<u32> {
     let mut position = vec![NONE; s.blocks.len()];
     (0..).zip(&s.order).for_each(|(at, &b)| position[b as usize] = at);
     position
 }
 
-/// Predecessors of all blocks.
+/// Predecessors of all blocks, in one list.
 struct Preds {
     starts: Vec<u32>,
     list: Vec<BlockId>,
@@ -108,13 +108,14 @@ impl Preds {
         Preds { starts, list }
     }
 
+    /// The predecessors of a block, one for each edge.
     fn of(&self, b: BlockId) -> &[BlockId] {
         &self.list[self.starts[b as usize] as usize..self.starts[b as usize + 1] as usize]
     }
 }
 
 /// The sets of variables that are live across every point, in the points' order.
-pub fn at_points(s: &Scan, live_in: &BitTable) -> LiveSets {
+pub(crate) fn at_points(s: &Scan, live_in: &BitTable) -> LiveSets {
     let mut sets = LiveSets::default();
     let mut row = vec![0u64; live_in.width()];
     // What is live at the point before the block, at the point just seen (which is later), and at the block's last one.
@@ -155,8 +156,8 @@ pub fn at_points(s: &Scan, live_in: &BitTable) -> LiveSets {
     sets
 }
 
-/// How many variables are alive at once, where those are most.
-pub fn most_alive(s: &Scan, live_in: &BitTable) -> usize {
+/// Number of variables alive at once, where they are most.
+pub(crate) fn most_alive(s: &Scan, live_in: &BitTable) -> usize {
     let mut row = vec![0u64; live_in.width()];
     let mut most = 0;
     for &b in &s.order {
@@ -174,6 +175,7 @@ pub fn most_alive(s: &Scan, live_in: &BitTable) -> usize {
     most
 }
 
+/// Whether the event is a migration point.
 fn is_point(e: &Event) -> bool {
     matches!(e, Event::Call(_) | Event::Poll(_))
 }
@@ -187,12 +189,13 @@ fn differences(a: &[u64], b: &[u64], out: &mut Vec<Var>) {
     }
 }
 
-/// Events of a block.
-pub fn events<'s>(s: &'s Scan, b: u32) -> &'s [Event] {
+/// The events of a block, in program order.
+pub(crate) fn events<'s>(s: &'s Scan, b: u32) -> &'s [Event] {
     let Range { start, end } = s.blocks[b as usize].events;
     &s.events[start as usize..end as usize]
 }
 
+/// Sets `row` to what is live at the end of a block: at the start of some successor.
 fn live_out(s: &Scan, table: &BitTable, b: u32, row: &mut [u64]) {
     row.fill(0);
     for &t in &s.blocks[b as usize].succs {
@@ -200,6 +203,7 @@ fn live_out(s: &Scan, table: &BitTable, b: u32, row: &mut [u64]) {
     }
 }
 
+/// Goes back over an event: a variable that is written is dead before, one that is read is live.
 fn step(e: &Event, row: &mut [u64]) {
     match *e {
         Event::Def(v) => row[(v >> 6) as usize] &= !(1 << (v & 63)),

@@ -4,9 +4,9 @@ use super::bitset::Bits;
 use super::scan::{Event, Scan};
 use rustc_hash::FxHashMap;
 
-/// A loop.
+/// What the body of a loop touches.
 #[derive(Clone, Debug)]
-pub struct LoopInfo {
+pub(crate) struct LoopInfo {
     /// Whether it contains a call.
     pub has_call: bool,
     /// Operators in its body.
@@ -19,7 +19,7 @@ pub struct LoopInfo {
 
 /// What every loop's body touches, by the `loop` operator. Each event counts for its innermost loop, and a loop's whole
 /// for the loop around it.
-pub fn loop_infos(s: &Scan) -> FxHashMap<u32, LoopInfo> {
+pub(crate) fn loop_infos(s: &Scan) -> FxHashMap<u32, LoopInfo> {
     let n = s.vars.len();
     let mut starts: Vec<(u32, u32, u32)> = s.loop_events.iter().map(|(&op, r)| (r.start, r.end, op)).collect();
     // Outer loops first among those that start together.

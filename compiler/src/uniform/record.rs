@@ -7,7 +7,7 @@ use dunlin_format::point::Slot;
 
 /// Layout of a function's record. A function of the WebAssembly alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
+pub(crate) struct Record {
     /// Size in bytes, a multiple of 16.
     pub size: u32,
     /// Per variable, its home's byte offset.
@@ -17,7 +17,7 @@ pub struct Record {
 impl Record {
     /// Gives homes to all `vars` that `needed` names: the context first, then by falling size so that all are aligned,
     /// then by slot.
-    pub fn new(vars: &[VarInfo], needed: &[Var]) -> Record {
+    pub(crate) fn new(vars: &[VarInfo], needed: &[Var]) -> Record {
         let mut offsets = vec![None; vars.len()];
         let mut list: Vec<Var> = needed.to_vec();
         list.sort_unstable();
@@ -37,13 +37,13 @@ impl Record {
     }
 
     /// Where a variable's home is, if it has one.
-    pub fn home(&self, v: Var) -> Option<u32> {
+    pub(crate) fn home(&self, v: Var) -> Option<u32> {
         self.offsets[v as usize]
     }
 }
 
 /// The frame map's architecture-independent half.
-pub fn frame_map(s: &Scan, record: &Record, live: &LiveSets) -> FunctionPoints {
+pub(crate) fn frame_map(s: &Scan, record: &Record, live: &LiveSets) -> FunctionPoints {
     let mut home_index = vec![0u32; s.vars.len()];
     let mut homes: Vec<(Var, Home)> = vec![];
     for (v, info) in s.vars.iter().enumerate() {
@@ -80,6 +80,7 @@ pub fn frame_map(s: &Scan, record: &Record, live: &LiveSets) -> FunctionPoints {
     map
 }
 
+/// The order of homes in frame maps: the context, locals, stack positions.
 fn slot_key(kind: HomeKind) -> (u8, u32) {
     match kind {
         HomeKind::Context => (0, 0),

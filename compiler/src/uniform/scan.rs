@@ -29,10 +29,10 @@ use wasmparser::{FuncValidator, FunctionBody, Operator, OperatorsReader, Validat
 
 /// What the scan found.
 #[derive(Debug, Default)]
-pub struct Scan<'a> {
+pub(crate) struct Scan<'a> {
     /// The operators, with their byte offsets in the binary.
     pub ops: Vec<(Operator<'a>, u32)>,
-    /// Number of parameters.
+    /// Number of the function's parameters.
     pub num_params: u32,
     /// Number of locals, parameters included.
     pub num_locals: u32,
@@ -74,16 +74,16 @@ pub struct Scan<'a> {
 
 /// A variable: what it stands for, and its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VarInfo {
-    /// The context, a local or a stack position.
+pub(crate) struct VarInfo {
+    /// What it stands for: the context pointer, a local or a stack position.
     pub kind: HomeKind,
-    /// Value type (i64 for the context).
+    /// Its value type (i64 for the context pointer).
     pub ty: ValType,
 }
 
 /// Something that happens to a variable, or a point, in program order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// The variable is read.
     Use(Var),
     /// The variable is written.
@@ -100,12 +100,12 @@ pub enum Event {
 
 /// A basic block of the function, at the WebAssembly level.
 #[derive(Clone, Debug, Default)]
-pub struct Block {
+pub(crate) struct Block {
     /// The range of its events.
     pub events: Range<u32>,
     /// Its successors, one for each edge.
     pub succs: Vec<BlockId>,
-    /// Number of predecessors.
+    /// Number of edges to it.
     pub preds: u32,
     /// First event of the construct whose label it is: all paths to the block have come through there.
     pub since: u32,
@@ -115,7 +115,7 @@ pub struct Block {
 
 /// A migration point of the function.
 #[derive(Clone, Debug)]
-pub struct PointInfo {
+pub(crate) struct PointInfo {
     /// Byte offset in the binary that names it.
     pub offset: u32,
     /// What the program does there.
@@ -128,8 +128,8 @@ pub struct PointInfo {
 
 /// What the scan needs to know from outside the body.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'m> {
-    /// The module.
+pub(crate) struct Request<'m> {
+    /// The module whose function it is.
     pub module: &'m Module<'m>,
     /// Whether there are migration points at all.
     pub migration: bool,
@@ -144,7 +144,7 @@ struct Operand {
     ty: ValType,
 }
 
-/// The scan's state.
+/// The state of the walk: WebAssembly's stacks, and what has been found so far.
 struct Scanner<'a, 'm> {
     s: Scan<'a>,
     rq: Request<'m>,
@@ -165,8 +165,8 @@ struct Scanner<'a, 'm> {
     ctx_used: bool,
 }
 
-/// Scans and validates a body.
-pub fn scan<'a>(
+/// Scans and validates the body of a function of type `ty`.
+pub(crate) fn scan<'a>(
     rq: Request<'_>,
     ty: &FuncType,
     body: &FunctionBody<'a>,
@@ -211,6 +211,7 @@ pub fn scan<'a>(
 }
 
 impl<'a> Scanner<'a, '_> {
+    /// The function's entry: parameters and locals get their values, and there may be a poll.
     fn begin(
         &mut self,
         ty: &FuncType,
@@ -259,6 +260,7 @@ impl<'a> Scanner<'a, '_> {
         Ok(())
     }
 
+    /// A block that no edge leads to yet.
     fn new_block(&mut self) -> BlockId {
         self.s.blocks.push(Block::default());
         self.s.blocks.len() as u32 - 1
@@ -274,6 +276,7 @@ impl<'a> Scanner<'a, '_> {
         self.ctx_used = false;
     }
 
+    /// Ends the current block, if there is one.
     fn close(&mut self) {
         if self.block != NONE {
             self.s.blocks[self.block as usize].events.end = self.s.events.len() as u32;
@@ -281,6 +284,7 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
+    /// An edge from the current block; none to [`NONE`], the function's end.
     fn edge(&mut self, to: BlockId) {
         if to != NONE {
             self.s.blocks[self.block as usize].succs.push(to);
@@ -288,10 +292,12 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
+    /// Appends an event.
     fn event(&mut self, e: Event) {
         self.s.events.push(e);
     }
 
+    /// Notes that the code here reads the context pointer; once for each stretch without points.
     fn use_ctx(&mut self) {
         if !self.ctx_used {
             self.ctx_used = true;
@@ -306,6 +312,7 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
+    /// Pushes an operand.
     fn push(&mut self, ty: ValType) {
         let id = self.s.operand_var.len() as u32;
         self.s.operand_var.push(NONE);
@@ -313,6 +320,7 @@ impl<'a> Scanner<'a, '_> {
         self.stack.push(Operand { id, ty });
     }
 
+    /// Pops an operand: it is read.
     fn pop(&mut self) {
         if let Some(e) = self.stack.pop() {
             self.event(Event::UseOperand(e.id));
@@ -320,16 +328,19 @@ impl<'a> Scanner<'a, '_> {
         self.marked = self.marked.min(self.stack.len());
     }
 
+    /// Pops the top `n` operands.
     fn pop_n(&mut self, n: usize) {
         (0..n).for_each(|_| self.pop());
     }
 
+    /// Reads the top `n` operands and leaves them on the stack.
     fn peek_n(&mut self, n: usize) {
         for k in self.stack.len() - n..self.stack.len() {
             self.s.events.push(Event::UseOperand(self.stack[k].id));
         }
     }
 
+    /// Drops operands above a height, unread.
     fn truncate(&mut self, height: usize) {
         self.stack.truncate(height);
         self.marked = self.marked.min(height);
@@ -376,6 +387,7 @@ impl<'a> Scanner<'a, '_> {
         p
     }
 
+    /// The code behind a branch, return or trap: nothing reaches it.
     fn unreachable_from_here(&mut self) {
         let height = self.ctl.last().map_or(0, |c| c.height);
         self.truncate(height);

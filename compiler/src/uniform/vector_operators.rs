@@ -14,7 +14,7 @@ macro_rules! is_vector {
 wasmparser::for_each_visit_simd_operator!(is_vector);
 
 /// Whether the operator is a vector instruction other than a load or store.
-pub fn is_pure(op: &Operator<'_>) -> bool {
+pub(crate) fn is_pure(op: &Operator<'_>) -> bool {
     use Operator::*;
     is_vector(op)
         && !matches!(

@@ -15,7 +15,7 @@ use rustc_hash::FxHashSet;
 ///
 /// What lies between calls, and merges with other paths, is a tree, which has a number. A merge that only
 /// one tree leads to is part of it: values only differ there that are assigned in the tree.
-pub fn crowded_merges(s: &Scan) -> FxHashSet<BlockId> {
+pub(crate) fn crowded_merges(s: &Scan) -> FxHashSet<BlockId> {
     if s.blocks.len() <= MAX_FANOUT {
         return FxHashSet::default();
     }

@@ -26,7 +26,7 @@ use std::cmp::Reverse;
 
 /// The variables of a function that are in memory all the time.
 #[derive(Debug, Default)]
-pub struct MemoryResidents {
+pub(crate) struct MemoryResidents {
     /// The variables; no words at all if there are none.
     set: Bits,
     /// Byte offsets in the stack slot, of those without a home.
@@ -37,22 +37,22 @@ pub struct MemoryResidents {
 
 impl MemoryResidents {
     /// Whether a variable is in memory.
-    pub fn has(&self, v: Var) -> bool {
+    pub(crate) fn has(&self, v: Var) -> bool {
         !self.is_empty() && self.set.has(v)
     }
 
     /// Whether all variables are in registers or in the record, as in ordinary functions.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.set.words().is_empty()
     }
 
     /// The words of the set; none if it is empty.
-    pub fn words(&self) -> &[u64] {
+    pub(crate) fn words(&self) -> &[u64] {
         self.set.words()
     }
 
     /// Byte offset in the stack slot of a variable without a home; none for all others.
-    pub fn offset(&self, v: Var) -> Option<u32> {
+    pub(crate) fn offset(&self, v: Var) -> Option<u32> {
         self.offsets.get(&v).copied()
     }
 
@@ -78,7 +78,7 @@ impl MemoryResidents {
 
 /// Whether a function without migration points might have too many variables: only then must be found out what is live
 /// in it.
-pub fn possible(s: &Scan, max_alive: usize) -> bool {
+pub(crate) fn possible(s: &Scan, max_alive: usize) -> bool {
     let weights: u64 = merges(s, &from_tables(s)).map(|m| m.weight).sum();
     too_much(edges(s), weights * s.vars.len() as u64 * (CHANGED_COST + 1))
         || too_many_blocks(s)
@@ -86,12 +86,12 @@ pub fn possible(s: &Scan, max_alive: usize) -> bool {
 }
 
 /// Whether a table over blocks and variables is too large to be made.
-pub fn too_large(s: &Scan) -> bool {
+pub(crate) fn too_large(s: &Scan) -> bool {
     s.blocks.len() as u64 * s.vars.len() as u64 > MAX_LIVENESS_BITS
 }
 
 /// All variables but the context pointer.
-pub fn everything(s: &Scan, record: &Record) -> MemoryResidents {
+pub(crate) fn everything(s: &Scan, record: &Record) -> MemoryResidents {
     let mut all = Bits::empty(s.vars.len());
     (0..s.vars.len() as Var).filter(|&v| v != CTX).for_each(|v| all.add(v));
     MemoryResidents::new(s, record, all)
@@ -99,7 +99,7 @@ pub fn everything(s: &Scan, record: &Record) -> MemoryResidents {
 
 /// Chooses the variables that are to be in memory. At a merge all that is live counts, or of that what is in registers
 /// there. `max_alive` is [`crate::Settings::max_alive`].
-pub fn choose(
+pub(crate) fn choose(
     s: &Scan,
     live_in: &BitTable,
     states: &MergeStates,

@@ -33,7 +33,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 /// What holds of each variable at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
+pub(crate) struct State {
     /// Variables whose value is in a register.
     pub reg: Bits,
     /// Variables whose home equals their value.
@@ -43,7 +43,7 @@ pub struct State {
 impl State {
     /// At the function's entry: everything in registers, nothing in the record; but for what is in memory all the
     /// time.
-    pub fn entry(vars: usize, residents: &MemoryResidents) -> State {
+    pub(crate) fn entry(vars: usize, residents: &MemoryResidents) -> State {
         let mut state = State {
             reg: Bits::full(vars),
             clean: Bits::empty(vars),
@@ -56,7 +56,7 @@ impl State {
 
 /// The chosen states; none in a function without points.
 #[derive(Debug, Default)]
-pub struct MergeStates {
+pub(crate) struct MergeStates {
     /// State at the start of every block that several paths reach, and of loop headers.
     pub at: FxHashMap<BlockId, State>,
     /// The merges at which what has a home is in the record only, since too many have the same predecessors.
@@ -73,7 +73,7 @@ struct Meet {
 
 /// Chooses, for a function with points. `anticipated` has the variables that are read on every path from a block before
 /// the next call, and `loops` what is known of each loop, by its operator.
-pub fn choose(
+pub(crate) fn choose(
     an: &Analysis<'_>,
     anticipated: &BitTable,
     loops: &FxHashMap<u32, LoopInfo>,

@@ -12,7 +12,7 @@ use dunlin_format::types::{FuncType, NULL_REF};
 use wasmparser::Operator;
 
 /// Translates a call; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     use Operator::*;
     match *op {
         Call { function_index } => {
@@ -54,7 +54,7 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     true
 }
 
-/// What is called.
+/// The callee of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target {
     /// A function of this module.
@@ -80,6 +80,7 @@ impl Translator<'_, '_, '_> {
         all
     }
 
+    /// A reference to a function of this module, for direct calls.
     fn callee(&mut self, func: u32) -> FuncRef {
         if let Some(&f) = self.funcs.get(&func) {
             return f;
@@ -100,6 +101,7 @@ impl Translator<'_, '_, '_> {
         f
     }
 
+    /// The signature of functions of a type.
     fn signature(&mut self, type_index: u32) -> SigRef {
         let info = &self.env.module.info;
         let ty = &info.types[type_index as usize];
@@ -125,6 +127,7 @@ impl Translator<'_, '_, '_> {
         }
     }
 
+    /// A call of the code at an address, which is of a type.
     fn call_address(&mut self, type_index: u32, code: Value) {
         let ty = &self.env.module.info.types[type_index as usize];
         let args = self.pop_args(ty);
@@ -132,6 +135,7 @@ impl Translator<'_, '_, '_> {
         self.call(ty, Target::Address(sig, code), &args);
     }
 
+    /// A tail call of the code at an address, which is of a type.
     fn tail_call_address(&mut self, type_index: u32, code: Value) {
         let args = self.pop_args(&self.env.module.info.types[type_index as usize]);
         let sig = self.signature(type_index);
@@ -174,6 +178,7 @@ impl Translator<'_, '_, '_> {
         code
     }
 
+    /// Whether a function's type, as tables hold it, is not this one.
     fn differs(&mut self, sig: Value, type_index: u32) -> Value {
         let canonical = self.env.module.info.canonical_type(type_index);
         let wanted = self.b.ins().iconst(I32, i64::from(canonical));

@@ -23,7 +23,7 @@ use dunlin_format::types::{FuncType, ValType};
 use wasmparser::{BlockType, Operator};
 
 /// A construct that is open.
-pub struct Control {
+pub(crate) struct Control {
     pub(super) kind: ConstructKind,
     pub(super) results: Vec<ValType>,
     num_params: usize,
@@ -51,7 +51,7 @@ pub struct Control {
 
 impl Control {
     /// The function's own label.
-    pub fn function(ty: &FuncType, return_block: Block) -> Control {
+    pub(crate) fn function(ty: &FuncType, return_block: Block) -> Control {
         Control {
             kind: ConstructKind::Func,
             results: ty.results.clone(),
@@ -81,7 +81,7 @@ struct Edge {
 }
 
 /// Translates a control operator; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>, offset: u32) -> Result<bool, Error> {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>, offset: u32) -> Result<bool, Error> {
     use Operator::*;
     match op {
         Block { blockty } => t.open(ConstructKind::Block, *blockty, offset)?,
@@ -139,11 +139,13 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>, offset: u32)
     Ok(true)
 }
 
+/// Values as arguments of a jump.
 pub(super) fn args(values: &[Value]) -> Vec<BlockArg> {
     values.iter().map(|&v| v.into()).collect()
 }
 
 impl Translator<'_, '_, '_> {
+    /// Opens a construct: `block`, `loop`, `if` or `try`.
     fn open(&mut self, kind: ConstructKind, ty: BlockType, offset: u32) -> Result<(), Error> {
         let (params, results) = block_type(ty, &self.env.module.info.types)
             .ok_or_else(|| Error::unsupported("this type of block", offset as usize))?;
@@ -254,6 +256,7 @@ impl Translator<'_, '_, '_> {
         }
     }
 
+    /// The `else` of an `if`.
     fn op_else(&mut self) {
         if self.live {
             self.jump(0);
@@ -265,6 +268,7 @@ impl Translator<'_, '_, '_> {
         self.ctl.push(c);
     }
 
+    /// The end of a construct; `delegate` is the depth that a legacy `delegate` passes exceptions to.
     fn op_end(&mut self, delegate: Option<u32>) {
         let kind = self.ctl.last().map(|c| c.kind);
         if kind == Some(ConstructKind::Loop) {
@@ -363,6 +367,7 @@ impl Translator<'_, '_, '_> {
         self.b.ins().jump(e.to, &args(&e.args));
     }
 
+    /// Emits what an edge must do.
     fn before_jump(&mut self, e: &Edge) {
         for &(slot, v) in &e.slots {
             self.store_context(v, self.env.layout.slot(slot));
@@ -370,6 +375,7 @@ impl Translator<'_, '_, '_> {
         self.apply(&e.fixups);
     }
 
+    /// A jump to the label of the construct at a depth.
     pub(super) fn jump(&mut self, depth: u32) {
         let e = self.edge(depth);
         if self.ctl[self.ctl.len() - 1 - depth as usize].kind == ConstructKind::Func {
@@ -388,6 +394,7 @@ impl Translator<'_, '_, '_> {
         (!e.fixups.is_empty() || !e.slots.is_empty()).then(|| self.b.create_block())
     }
 
+    /// Fills a block that [`Translator::split`] made.
     fn fill_split(&mut self, block: Block, e: &Edge) {
         let state = self.state.clone();
         self.b.switch_to_block(block);
@@ -411,11 +418,12 @@ impl Translator<'_, '_, '_> {
         }
     }
 
+    /// A branch to a label if `cond` is not 0.
     fn br_if(&mut self, cond: Value, depth: u32) {
         let target = &self.ctl[self.ctl.len() - 1 - depth as usize];
         let (back, label) = (target.latch.is_some(), target.label);
         let mut e = self.edge(depth);
-        if e.fixups.len() > MAX_BRANCH_FIXUPS || self.must_store(depth, label, &e) {
+        if e.fixups.len() > MAX_BRANCH_FIXUPS || self.stores_early(depth, label, &e) {
             self.apply(&e.fixups);
             e = self.edge(depth);
         }
@@ -431,15 +439,16 @@ impl Translator<'_, '_, '_> {
         self.b.seal_block(next);
     }
 
-    /// Does an edge to a merge in a fan need a store? Done before the branch, the edges to the others need none. Not in
-    /// a loop that the branch leaves or goes round: there it would be done each time.
-    fn must_store(&self, depth: u32, label: BlockId, e: &Edge) -> bool {
+    /// Whether an edge to one of very many merges needs a store. Done before the branch, the edges to the others need
+    /// none. Not in a loop that the branch leaves or goes round: there it would be done each time.
+    fn stores_early(&self, depth: u32, label: BlockId, e: &Edge) -> bool {
         let around = || &self.ctl[self.ctl.len() - 1 - depth as usize..];
         self.placement.merges.crowded.contains(&label)
             && e.fixups.iter().any(|f| matches!(f, Fixup::Store(_)))
             && around().iter().all(|c| c.kind != ConstructKind::Loop)
     }
 
+    /// A branch by the popped index; the last of `depths` is the default.
     fn br_table(&mut self, depths: &[u32]) {
         let index = self.pop();
         let mut distinct = depths.to_vec();

@@ -22,7 +22,7 @@ use dunlin_format::hostcalls::{self, EXCEPTION_SLOT, PAYLOAD_SLOT, TAG_SLOT, Tra
 use wasmparser::{Catch, Operator};
 
 /// Where exceptions arrive that a construct handles.
-pub struct Pad {
+pub(crate) struct Pad {
     block: Block,
     /// The same, among the scan's blocks; [`NONE`] once a legacy clause has begun to take exceptions from it.
     label: BlockId,
@@ -34,14 +34,14 @@ pub struct Pad {
 }
 
 /// A block that makes an edge fit its pad: what it must do, and the pad.
-pub struct Detour {
+pub(crate) struct Detour {
     block: Block,
     fixups: Vec<Fixup>,
     to: Block,
 }
 
 /// Translates a throwing instruction; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     match *op {
         Operator::Throw { tag_index } => {
             let info = &t.env.module.info;
@@ -71,6 +71,7 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
 }
 
 impl Translator<'_, '_, '_> {
+    /// The pad of the construct that the current operator opens.
     pub(super) fn new_pad(&mut self) -> Pad {
         let block = self.b.create_block();
         self.b.set_cold_block(block);
@@ -265,6 +266,7 @@ impl Translator<'_, '_, '_> {
         other
     }
 
+    /// Pushes the exception's values, if a clause is for a tag.
     fn push_payload(&mut self, tag: Option<u32>) {
         let info = &self.env.module.info;
         let Some(tag) = tag else { return };

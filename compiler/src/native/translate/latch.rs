@@ -1,4 +1,4 @@
-//! Loops that poll.
+//! Loops that poll: the *latch*, the block through which a loop goes round.
 //!
 //! A loop polls where it goes round, not where it begins, and a program that the poll has stopped goes on *from outside
 //! the loop*:
@@ -27,7 +27,7 @@ use dunlin_format::types::ValType;
 
 /// The parts of a loop that polls, besides the block that its branches go to.
 #[derive(Debug)]
-pub struct Latch {
+pub(crate) struct Latch {
     point: u32,
     /// Byte offset of the `loop` operator, which names the point.
     offset: u32,
@@ -41,14 +41,17 @@ pub struct Latch {
 }
 
 impl Latch {
+    /// The block before the loop, through which the program goes on after a stop.
     pub(super) fn outside(&self) -> Block {
         self.outside
     }
 
+    /// The first block of the loop's body.
     pub(super) fn header(&self) -> Block {
         self.header
     }
 
+    /// Sets the operands that the loop's parameters are at its header.
     pub(super) fn set_params(&mut self, params: Vec<Operand>) {
         self.params = params;
     }

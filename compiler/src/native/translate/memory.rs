@@ -20,7 +20,7 @@ enum Widen {
 use Widen::{Signed, Unsigned};
 
 /// Translates a memory instruction; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     use Operator::*;
     match *op {
         I32Load { memarg } => t.load(memarg, I32),
@@ -82,6 +82,7 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
 }
 
 impl Translator<'_, '_, '_> {
+    /// Flags of accesses to linear memory: they trap if they fault.
     pub(super) fn memory_flags(&self) -> MemFlagsData {
         MemFlagsData::new()
             .with_endianness(Endianness::Little)
@@ -135,6 +136,7 @@ impl Translator<'_, '_, '_> {
         }
     }
 
+    /// Loads a value of a type.
     fn load(&mut self, arg: MemArg, ty: Type) {
         let index = self.pop();
         let (address, displacement) = self.address(arg, index, ty.bytes());
@@ -143,6 +145,7 @@ impl Translator<'_, '_, '_> {
         self.push(v);
     }
 
+    /// Loads an integer narrower than its type.
     fn load_part(&mut self, arg: MemArg, part: Type, ty: Type, widen: Widen) {
         let index = self.pop();
         let (a, d) = self.address(arg, index, part.bytes());
@@ -159,6 +162,7 @@ impl Translator<'_, '_, '_> {
         self.push(v);
     }
 
+    /// Stores a value.
     fn store(&mut self, arg: MemArg) {
         let (index, v) = self.pop2();
         let bytes = self.b.func.dfg.value_type(v).bytes();
@@ -167,6 +171,7 @@ impl Translator<'_, '_, '_> {
         self.b.ins().store(flags, v, address, displacement);
     }
 
+    /// Stores the low part of an integer.
     fn store_part(&mut self, arg: MemArg, part: Type) {
         let (index, v) = self.pop2();
         let (a, d) = self.address(arg, index, part.bytes());

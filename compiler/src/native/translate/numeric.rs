@@ -6,7 +6,7 @@ use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, condcodes::F
 use wasmparser::Operator;
 
 /// Translates a constant or a numeric instruction; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     integer(t, op) || float(t, op) || conversion(t, op)
 }
 

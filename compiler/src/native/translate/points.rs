@@ -10,7 +10,7 @@ use dunlin_format::hostcalls;
 
 /// What an edge must do for one variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fixup {
+pub(crate) enum Fixup {
     /// Load it from its home.
     Load(Var),
     /// Store it to its home.
@@ -18,6 +18,7 @@ pub enum Fixup {
 }
 
 impl Translator<'_, '_, '_> {
+    /// Flags of accesses to homes.
     fn record_flags(&self) -> MemFlagsData {
         self.context_flags().with_alias_region(Some(self.regions.record))
     }
@@ -40,6 +41,7 @@ impl Translator<'_, '_, '_> {
         self.state.reg.add(v);
     }
 
+    /// The value in a variable's home.
     pub(super) fn home_value(&mut self, v: Var) -> Value {
         let (addr, offset) = self.home(v);
         let ty = clif_type(self.scan.vars[v as usize].ty);
@@ -47,11 +49,13 @@ impl Translator<'_, '_, '_> {
         self.b.ins().load(ty, flags, addr, offset)
     }
 
+    /// Stores a variable from its register to its home.
     fn store_home(&mut self, v: Var) {
         let value = self.b.use_var(self.vars[v as usize]);
         self.store_value(v, value);
     }
 
+    /// Stores a value to a variable's home.
     pub(super) fn store_value(&mut self, v: Var, value: Value) {
         let (addr, offset) = self.home(v);
         let flags = self.record_flags();

@@ -8,7 +8,7 @@ use dunlin_format::types::NULL_REF;
 use wasmparser::Operator;
 
 /// Translates a reference instruction; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     use Operator::*;
     match *op {
         RefNull { .. } => {
@@ -37,11 +37,12 @@ pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
 }
 
 impl Translator<'_, '_, '_> {
+    /// The null reference.
     pub(super) fn null(&mut self) -> Value {
         self.b.ins().iconst(I32, i64::from(NULL_REF))
     }
 
-    /// Is the reference null? An 8-bit 0 or 1.
+    /// Whether the reference is null: an 8-bit 0 or 1.
     pub(super) fn is_null(&mut self, reference: Value) -> Value {
         let null = self.null();
         self.b.ins().icmp(IntCC::Equal, reference, null)

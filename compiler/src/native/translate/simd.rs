@@ -24,7 +24,7 @@ use cranelift_codegen::ir::{Endianness, InstBuilder, MemFlagsData, Type, Value, 
 use wasmparser::Operator;
 
 /// Translates a vector instruction; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     memory::translate(t, op)
         || lanes::translate(t, op)
         || integer::translate(t, op)

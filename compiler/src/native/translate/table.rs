@@ -16,7 +16,7 @@ use wasmparser::Operator;
 const REFERENCE: i32 = offset_of!(dunlin_format::context::TableEntry, func) as i32;
 
 /// Translates a table instruction; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     use Operator::*;
     match *op {
         TableGet { table } => {

@@ -15,13 +15,13 @@ use object::{U32, U64};
 
 /// A runtime's ELF file. `segments` and `sections` are copies that may be changed.
 pub(super) struct RuntimeFile<'a> {
-    /// The file.
+    /// The whole file.
     pub data: &'a [u8],
     /// The ELF header.
     pub header: FileHeader64<LE>,
     /// Byte offset of the program headers.
     pub segments_at: usize,
-    /// Program headers.
+    /// Program headers, in the file's order.
     pub segments: Vec<ProgramHeader64<LE>>,
     /// Sections, the null section included.
     pub sections: Vec<Section<'a>>,
@@ -50,11 +50,12 @@ pub(super) struct Placeholder {
 }
 
 impl Section<'_> {
-    /// Is it part of the running program (and thus in some segment)?
-    pub fn is_loaded(&self) -> bool {
+    /// Whether it is part of the running program (and thus in some segment).
+    pub(crate) fn is_loaded(&self) -> bool {
         self.header.sh_flags.get(LE) & u64::from(SHF_ALLOC) != 0
     }
 
+    /// The section's type, one of `SHT_`.
     fn kind(&self) -> u32 {
         self.header.sh_type.get(LE)
     }
@@ -62,7 +63,7 @@ impl Section<'_> {
 
 impl<'a> RuntimeFile<'a> {
     /// Reads and checks a runtime for `arch`.
-    pub fn parse(data: &'a [u8], arch: Arch) -> Result<RuntimeFile<'a>, Error> {
+    pub(crate) fn parse(data: &'a [u8], arch: Arch) -> Result<RuntimeFile<'a>, Error> {
         let damaged = |e: object::read::Error| Error::Runtime(e.to_string());
         let header = *FileHeader64::<LE>::parse(data).map_err(damaged)?;
         let endian = header.endian().map_err(damaged)?;
@@ -135,7 +136,7 @@ impl<'a> RuntimeFile<'a> {
     }
 
     /// The addresses from the placeholder's up to `end` must belong to nothing else.
-    pub fn check_free(&self, placeholder: Placeholder, end: u64) -> Result<(), Error> {
+    pub(crate) fn check_free(&self, placeholder: Placeholder, end: u64) -> Result<(), Error> {
         let start = self.segments[placeholder.segment].p_vaddr.get(LE);
         let taken = |at: u64, len: u64| at < end && at.saturating_add(len) > start;
         for (n, segment) in self.segments.iter().enumerate() {
@@ -162,7 +163,7 @@ impl<'a> RuntimeFile<'a> {
     }
 
     /// Points the placeholder's headers at `len` bytes at `offset` of the file.
-    pub fn place(&mut self, placeholder: Placeholder, offset: u64, len: u64) {
+    pub(crate) fn place(&mut self, placeholder: Placeholder, offset: u64, len: u64) {
         let text = placeholder.segment == self.text.segment;
         let segment = &mut self.segments[placeholder.segment];
         segment.p_offset = U64::new(LE, offset);
@@ -178,6 +179,7 @@ impl<'a> RuntimeFile<'a> {
     }
 }
 
+/// A section with its name and contents.
 fn section<'a>(
     header: &SectionHeader64<LE>,
     names: StringTable<'a>,
@@ -197,6 +199,7 @@ fn section<'a>(
     })
 }
 
+/// The segment and the section that the runtime reserves at an address for a part of the image.
 fn placeholder(
     segments: &[ProgramHeader64<LE>],
     sections: &[Section<'_>],

@@ -17,6 +17,7 @@ pub(super) struct SectionTable<'a> {
     names_at: usize,
 }
 
+/// A section of the executable.
 struct Entry<'a> {
     name: &'a [u8],
     header: SectionHeader64<LE>,
@@ -26,7 +27,7 @@ struct Entry<'a> {
 
 impl<'a> SectionTable<'a> {
     /// The runtime's sections. Those that are loaded stay where they are, the others' bytes will be appended.
-    pub fn new(runtime: &RuntimeFile<'a>) -> SectionTable<'a> {
+    pub(crate) fn new(runtime: &RuntimeFile<'a>) -> SectionTable<'a> {
         let entry = |s: &Section<'a>| Entry {
             name: s.name,
             header: s.header,
@@ -44,20 +45,20 @@ impl<'a> SectionTable<'a> {
     }
 
     /// Contents of a section that isn't loaded; empty if there is none of this name.
-    pub fn bytes(&self, name: &[u8]) -> &[u8] {
+    pub(crate) fn bytes(&self, name: &[u8]) -> &[u8] {
         let found = self.entries.iter().find(|e| e.name == name);
         found.and_then(|e| e.bytes.as_deref()).unwrap_or_default()
     }
 
     /// Replaces or adds a section of plain contents.
-    pub fn set_progbits(&mut self, name: &'static [u8], bytes: Vec<u8>, align: u64) {
+    pub(crate) fn set_progbits(&mut self, name: &'static [u8], bytes: Vec<u8>, align: u64) {
         let at = self.find_or_add(name, SHT_PROGBITS);
         self.entries[at].header.sh_addralign = U64::new(LE, align);
         self.entries[at].bytes = Some(Cow::Owned(bytes));
     }
 
     /// Replaces or adds the symbol table and its names. Local symbols come first.
-    pub fn set_symbols(&mut self, symbols: Vec<Sym64<LE>>, strings: Vec<u8>) {
+    pub(crate) fn set_symbols(&mut self, symbols: Vec<Sym64<LE>>, strings: Vec<u8>) {
         let symtab = match self.entries.iter().position(|e| e.header.sh_type.get(LE) == SHT_SYMTAB) {
             Some(at) => at,
             None => {
@@ -78,7 +79,7 @@ impl<'a> SectionTable<'a> {
     }
 
     /// Appends the contents to the file. Returns the section headers, and the number of the section with the names.
-    pub fn write(mut self, out: &mut Vec<u8>) -> Result<(Vec<SectionHeader64<LE>>, u16), Error> {
+    pub(crate) fn write(mut self, out: &mut Vec<u8>) -> Result<(Vec<SectionHeader64<LE>>, u16), Error> {
         if self.entries.len() >= SHN_LORESERVE as usize {
             return Err(Error::Runtime(format!("it has {} sections", self.entries.len())));
         }

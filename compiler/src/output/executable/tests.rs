@@ -4,7 +4,7 @@ mod fixture;
 
 use super::write_executable;
 use crate::error::Error;
-use crate::output::{LinkedImage, Symbol};
+use crate::output::image::{LinkedImage, Symbol};
 use dunlin_format::arch::Arch;
 use dunlin_format::image::{META_ADDR, SEGMENT_ALIGN, TEXT_ADDR};
 use object::LittleEndian as LE;

@@ -32,9 +32,9 @@ pub(super) struct Control {
     pub(super) pad: BlockId,
     /// Where exceptions arrive that are thrown around the construct.
     pub(super) outer_pad: BlockId,
-    /// A `try_table`'s clauses.
+    /// The clauses of a `try_table`, in order.
     pub(super) catches: Vec<wasmparser::Catch>,
-    /// The clause's operator (`Catch`).
+    /// The operator of the legacy clause that is open (`Catch`).
     pub(super) clause: u32,
 }
 

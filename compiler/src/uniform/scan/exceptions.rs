@@ -92,7 +92,7 @@ impl Scanner<'_, '_> {
         }
     }
 
-    /// A legacy clause.
+    /// A legacy `catch` for a tag, or `catch_all`: it begins where exceptions of the `try` arrive.
     pub(super) fn op_catch(&mut self, tag: Option<u32>) {
         let op = self.s.ops.len() as u32 - 1;
         let Some(mut c) = self.ctl.pop() else { return };

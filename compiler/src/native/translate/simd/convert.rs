@@ -5,7 +5,7 @@ use cranelift_codegen::ir::{InstBuilder, types::*};
 use wasmparser::Operator;
 
 /// Translates a conversion; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     use Operator::*;
     match op {
         I8x16NarrowI16x8S => binary!(t, I16X8, snarrow),

@@ -5,7 +5,7 @@ use cranelift_codegen::ir::{InstBuilder, Type, condcodes::FloatCC, types::*};
 use wasmparser::Operator;
 
 /// Translates an instruction on float lanes; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     arithmetic(t, op) || compare(t, op)
 }
 

@@ -5,7 +5,7 @@ use cranelift_codegen::ir::{InstBuilder, Type, condcodes::IntCC, types::*};
 use wasmparser::Operator;
 
 /// Translates an instruction on bits or integer lanes, comparisons apart; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     bits(t, op) || arithmetic(t, op) || saturating(t, op) || products(t, op)
 }
 
@@ -143,7 +143,7 @@ fn products(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
 }
 
 /// Translates a comparison of integer lanes; `false` if it is none.
-pub fn compare(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn compare(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     use IntCC::*;
     use Operator::*;
     match op {

@@ -26,7 +26,7 @@ use cranelift_codegen::ir::{InstBuilder, Type, Value, types::*};
 use wasmparser::Operator;
 
 /// Translates a relaxed vector instruction; `false` if it is none.
-pub fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
+pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bool {
     use Operator::*;
     match op {
         I8x16RelaxedSwizzle => t.swizzle(),

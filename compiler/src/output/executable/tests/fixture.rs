@@ -11,10 +11,10 @@ use object::elf::{
 use object::write::elf::{FileHeader, ProgramHeader, SectionHeader, Sym, Writer};
 
 /// Where `_start` is.
-pub const START_ADDR: u64 = 0x40_1000;
+pub(super) const START_ADDR: u64 = 0x40_1000;
 
 /// A static executable that calls the text and exits with what it returns.
-pub fn runtime(arch: Arch) -> Vec<u8> {
+pub(super) fn runtime(arch: Arch) -> Vec<u8> {
     let (machine, start): (u16, Vec<u8>) = match arch {
         // mov eax, TEXT; call rax; mov edi, eax; mov eax, exit; syscall
         Arch::X86_64 => (
