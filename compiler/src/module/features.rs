@@ -68,7 +68,7 @@ fn name_of(missing: WasmFeatures) -> Option<&'static str> {
 }
 
 impl From<wasmparser::Error> for Error {
-    /// An error of decoding or validating. The driver has [`diagnose`] look again at those that name no feature.
+    /// An error of decoding or validating. The driver has `diagnose` look again at those that name no feature.
     fn from(e: wasmparser::Error) -> Error {
         match e.missing_wasm_feature().and_then(name_of) {
             Some(feature) => Error::unsupported(feature, e.offset()),

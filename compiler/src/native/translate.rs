@@ -13,21 +13,25 @@
 //! paths meet, [`Translator::fixups`] makes each edge fit the state that [`crate::native::placement::merge_states`]
 //! chose for the merge.
 //!
-//! Files: [`control`] (blocks and branches), [`call`], [`table`], [`references`], [`exceptions`], [`memory`],
-//! [`numeric`], [`simd`], [`points`] (polls, flushes, edge fix-ups), [`latch`] (loops that poll).
+//! Files: [`constructs`], [`branches`], [`call`], [`table`], [`references`], [`exceptions`], [`memory`],
+//! [`numeric`], [`simd`], [`operands`] (variables and the operand stack), [`points`] (polls, flushes, edge fix-ups),
+//! [`latch`] (loops that poll), [`walk_check`].
 
+mod branches;
 mod call;
-mod control;
+mod constructs;
 mod exceptions;
 mod latch;
 mod memory;
 mod numeric;
+mod operands;
 mod points;
 mod references;
 mod simd;
 mod table;
 #[cfg(test)]
 mod tests;
+mod walk_check;
 
 use super::placement::Placement;
 use super::placement::merge_states::State;
@@ -35,13 +39,11 @@ use super::signatures::{clif_type, leave_signature};
 use crate::error::Error;
 use crate::module::Module;
 use crate::uniform::calling_convention::{params_in_registers, results_in_registers};
-use crate::uniform::control_walk::WalkPosition;
 use crate::uniform::scan::Scan;
-use crate::uniform::{Analysis, BlockId, CTX, NONE, Var};
+use crate::uniform::{Analysis, BlockId, NONE, Var};
 use cranelift_codegen::ir::{
     AliasRegion, AliasRegionData, Endianness, FuncRef, Function, InstBuilder, MemFlagsData, SigRef, Signature,
-    SourceLoc, StackSlot, StackSlotData, StackSlotKey, StackSlotKind, TrapCode, Type, Value, types::F32, types::F64,
-    types::I8X16, types::I32, types::I64,
+    SourceLoc, StackSlot, StackSlotData, StackSlotKey, StackSlotKind, TrapCode, Type, Value, types::I32, types::I64,
 };
 use cranelift_codegen::isa::TargetFrontendConfig;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -49,6 +51,7 @@ use dunlin_format::context::{ContextLayout, OFF_LEAVE};
 use dunlin_format::framemap::Walk;
 use dunlin_format::hostcalls::Trap;
 use dunlin_format::types::{FuncType, ValType};
+use operands::Operand;
 use rustc_hash::FxHashMap;
 use wasmparser::Operator;
 
@@ -68,13 +71,6 @@ pub(crate) struct Env<'m> {
     pub migration: bool,
     /// What the front end must know of the targets (equal for all of them).
     pub frontend: TargetFrontendConfig,
-}
-
-/// An operand: an SSA value, or the current value of a variable.
-#[derive(Clone, Copy, Debug)]
-enum Operand {
-    Value(Value),
-    Var(Var),
 }
 
 /// The disjoint parts of memory, for alias analysis.
@@ -114,7 +110,7 @@ pub(crate) struct Translator<'b, 'a, 'm> {
     /// The first place where this walk and the scan's differ.
     disagreement: Option<String>,
     /// Constructs that are open, the function itself first.
-    ctl: Vec<control::Control>,
+    ctl: Vec<constructs::Control>,
     /// Loops with a latch that are open.
     latches: usize,
     /// Whether the code here can be reached.
@@ -294,145 +290,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
         if self.scan.entry_point != NONE {
             self.poll(self.scan.entry_point, self.scan.num_params + 1);
         }
-        self.ctl.push(control::Control::function(self.ty, self.return_block));
-    }
-
-    /// The zero of a type.
-    fn zero(&mut self, ty: Type) -> Value {
-        match ty {
-            F32 => self.b.ins().f32const(0.0),
-            F64 => self.b.ins().f64const(0.0),
-            I8X16 => {
-                let z = self.b.func.dfg.constants.insert(vec![0u8; 16].into());
-                self.b.ins().vconst(I8X16, z)
-            }
-            _ => self.b.ins().iconst(ty, 0),
-        }
-    }
-
-    /// The value of a variable; loads it from its home if no register has it.
-    fn get(&mut self, v: Var) -> Value {
-        if self.placement.residents.has(v) {
-            return self.home_value(v);
-        }
-        if !self.state.reg.has(v) {
-            self.load_home(v);
-        }
-        self.b.use_var(self.vars[v as usize])
-    }
-
-    /// Sets a variable. Its home is stale then.
-    fn set(&mut self, v: Var, value: Value) {
-        if self.placement.residents.has(v) {
-            return self.store_value(v, value);
-        }
-        self.b.def_var(self.vars[v as usize], value);
-        self.state.reg.add(v);
-        self.state.clean.remove(v);
-    }
-
-    /// The context pointer.
-    fn ctx(&mut self) -> Value {
-        self.get(CTX)
-    }
-
-    /// Pushes an operand; into its variable, if the scan found that it lives across a point.
-    fn push(&mut self, value: Value) {
-        let var = match self.scan.operand_var.get(self.pushed) {
-            Some(&var) => var,
-            None => {
-                self.disagree("an operand that the scan has not seen");
-                NONE
-            }
-        };
-        self.pushed += 1;
-        if var == NONE {
-            self.stack.push(Operand::Value(value));
-        } else {
-            self.set(var, value);
-            self.stack.push(Operand::Var(var));
-        }
-    }
-
-    /// An operand's value.
-    fn value_of(&mut self, o: Operand) -> Value {
-        match o {
-            Operand::Value(v) => v,
-            Operand::Var(v) => self.get(v),
-        }
-    }
-
-    /// Pops an operand. Validation has shown that there is one.
-    fn pop(&mut self) -> Value {
-        let o = self.stack.pop().expect("validated: operand stack is not empty");
-        self.value_of(o)
-    }
-
-    /// Pops two operands; the upper one is the second.
-    fn pop2(&mut self) -> (Value, Value) {
-        let y = self.pop();
-        let x = self.pop();
-        (x, y)
-    }
-
-    /// Where the walk stands.
-    fn position(&self) -> WalkPosition {
-        WalkPosition::new(self.ctl.len(), self.stack.len(), self.pushed)
-    }
-
-    /// At a point: the scan must have stood at the same place, else what is live here and its homes are another
-    /// frame's.
-    fn compare_at_point(&mut self, point: u32) {
-        self.points += 1;
-        let (here, scan) = (self.position(), self.scan.points[point as usize].position);
-        if here != scan {
-            self.disagree(&format!("{here:?} at point {point}, {scan:?} in the scan"));
-        }
-    }
-
-    /// At the end: the scan must have stood at the same place, and found the same points.
-    fn compare_end(&mut self) {
-        let (here, scan) = (self.position(), self.scan.end);
-        if here != scan {
-            self.disagree(&format!("{here:?} at the end, {scan:?} in the scan"));
-        }
-        if self.points != self.scan.points.len() {
-            let (here, scan) = (self.points, self.scan.points.len());
-            self.disagree(&format!("{here} points, {scan} in the scan"));
-        }
-    }
-
-    /// Notes a difference between the walks; the first one is told.
-    fn disagree(&mut self, what: &str) {
-        self.disagreement.get_or_insert_with(|| what.to_owned());
-    }
-
-    /// An internal error if this walk and the scan's have differed.
-    fn check_walk(&mut self) -> Result<(), Error> {
-        match self.disagreement.take() {
-            None => Ok(()),
-            Some(what) => {
-                let index = self.b.func.name.get_user().map_or(0, |name| name.index);
-                Err(Error::internal(
-                    index,
-                    format!("the translation has left the scan: {what}"),
-                ))
-            }
-        }
-    }
-
-    /// The top `n` operands, bottom first, left on the stack.
-    fn peek_n(&mut self, n: usize) -> Vec<Value> {
-        (self.stack.len() - n..self.stack.len())
-            .map(|k| self.value_of(self.stack[k]))
-            .collect()
-    }
-
-    /// Pops the top `n` operands, bottom first.
-    fn pop_n(&mut self, n: usize) -> Vec<Value> {
-        let values = self.peek_n(n);
-        self.stack.truncate(self.stack.len() - n);
-        values
+        self.ctl.push(constructs::Control::function(self.ty, self.return_block));
     }
 
     /// Flags of accesses to the context.
@@ -478,7 +336,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
 
     fn op(&mut self, op: &Operator<'_>, offset: u32) -> Result<(), Error> {
         use Operator::*;
-        if control::translate(self, op, offset)? || !self.live {
+        if constructs::translate(self, op, offset)? || !self.live {
             return Ok(());
         }
         match op {

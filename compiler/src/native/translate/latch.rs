@@ -17,8 +17,9 @@
 //! The `stop` block is not marked cold: behind the latch, it makes the branch back the only one that a round takes, and
 //! it is out of the loop already.
 
-use super::control::args;
-use super::{Operand, Translator};
+use super::Translator;
+use super::branches::args;
+use super::operands::Operand;
 use crate::native::signatures::clif_type;
 use crate::uniform::bitset::has;
 use crate::uniform::{BlockId, NONE};

@@ -1,6 +1,6 @@
-//! The scan's part in exceptions: edges from calls to the pads of `try` constructs, and what becomes of what arrives
+//! The scan's part of exceptions: edges from calls to the pads of `try` constructs, and what becomes of what arrives
 //! there. The translation's part, which makes the same pushes in the same order, is
-//! [``native/translate/exceptions.rs``].
+//! `native/translate/exceptions.rs`.
 
 use super::constructs::Control;
 use super::{Event, Scanner, VarInfo};
