@@ -3,7 +3,7 @@
 //! Ordinary programs meet none of the limits on functions. They are for generated code with thousands of branches,
 //! loops or variables, which Cranelift's algorithms (or this crate's) would otherwise spend minutes or gigabytes on.
 //! `tests/tests/large.rs` compiles such shapes at two sizes. All are measured values: near them, either way is about as
-//! fast. None changes migration points, homes or live sets, except [`MAX_OPERATORS_WITHOUT_POLL`].
+//! fast. None of them changes migration points, homes or live sets, but for those on polls.
 
 /// Most bytes of a module's binary: code positions are 32-bit offsets in it. A larger module is refused.
 pub(crate) const MAX_MODULE_BYTES: u64 = u32::MAX as u64;
