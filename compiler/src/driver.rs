@@ -1,10 +1,10 @@
 //! Compiles every function of a module, on all cores. The result doesn't depend on how many there are.
 
-use crate::codegen::{self, FunctionCompiler};
 use crate::error::Error;
-use crate::features;
-use crate::module::Module;
-use crate::output::CompiledFunction;
+use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_FUNCTIONS, MIN_BATCHES_PER_THREAD};
+use crate::module::{Module, features};
+use crate::native::codegen::{self, FunctionCompiler};
+use crate::native::compiled_function::CompiledFunction;
 use crate::settings::Settings;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
@@ -14,7 +14,7 @@ const STACK_SIZE: usize = 16 << 20;
 
 /// Compiles every code index of the module, in that order. Of several errors the one of the lowest code index is
 /// returned.
-pub fn compile(module: &Module<'_>, settings: &Settings) -> Result<Vec<CompiledFunction>, Error> {
+pub(crate) fn compile(module: &Module<'_>, settings: &Settings) -> Result<Vec<CompiledFunction>, Error> {
     let prepared = codegen::prepare(module, settings).map_err(|e| explain(module, e))?;
     let threads = settings
         .threads
@@ -35,17 +35,17 @@ fn size(module: &Module<'_>, index: u32) -> usize {
     body.body.range().len() + locals
 }
 
-/// Limits of a batch: sizes of its functions, and how many they are. All their intermediate code is in memory at once.
-const BATCH_BYTES: usize = 64 << 10;
-const BATCH_FUNCTIONS: usize = 64;
-/// Batches for each thread at least, so that all have something to do until the end.
-const BATCHES: usize = 8;
-
 /// Cuts the order into batches. A function that is larger than a batch may be is one alone.
 fn batches(order: &[u32], size: impl Fn(u32) -> usize, threads: usize) -> Vec<&[u32]> {
     let total: usize = order.iter().map(|&index| size(index)).sum();
-    let (max_bytes, max_functions) = (total / (BATCHES * threads), order.len() / (BATCHES * threads));
-    let (max_bytes, max_functions) = (max_bytes.min(BATCH_BYTES), max_functions.clamp(1, BATCH_FUNCTIONS));
+    let (max_bytes, max_functions) = (
+        total / (MIN_BATCHES_PER_THREAD * threads),
+        order.len() / (MIN_BATCHES_PER_THREAD * threads),
+    );
+    let (max_bytes, max_functions) = (
+        max_bytes.min(MAX_BATCH_BYTES),
+        max_functions.clamp(1, MAX_BATCH_FUNCTIONS),
+    );
     let mut batches = vec![];
     let mut rest = order;
     while !rest.is_empty() {
@@ -164,7 +164,13 @@ mod tests {
     #[test]
     fn batches_are_of_limited_size() {
         let order: Vec<u32> = (0..20_000).collect();
-        let large = |index: u32| if index < 3 { BATCH_BYTES + 1 } else { BATCH_BYTES / 10 };
+        let large = |index: u32| {
+            if index < 3 {
+                MAX_BATCH_BYTES + 1
+            } else {
+                MAX_BATCH_BYTES / 10
+            }
+        };
         let cut = batches(&order, large, 2);
         assert_eq!(
             cut.iter().map(|b| b.len()).take(5).collect::<Vec<_>>(),
@@ -174,7 +180,7 @@ mod tests {
         assert!(
             batches(&order, |_| 0, 2)
                 .iter()
-                .all(|b| b.len() == BATCH_FUNCTIONS || b.last() == order.last())
+                .all(|b| b.len() == MAX_BATCH_FUNCTIONS || b.last() == order.last())
         );
         assert!(batches(&[], |_| 0, 2).is_empty());
     }
@@ -184,7 +190,7 @@ mod tests {
         let order: Vec<u32> = (0..100).collect();
         assert_eq!(batches(&order, |_| 10, 8).len(), 100);
         let cut = batches(&order, |_| 10, 2);
-        assert!(cut.len() >= 2 * BATCHES && cut.concat() == order);
+        assert!(cut.len() >= 2 * MIN_BATCHES_PER_THREAD && cut.concat() == order);
     }
 
     #[test]

@@ -12,9 +12,9 @@ pub enum Error {
     /// The module breaks the WebAssembly specification.
     #[error("invalid WebAssembly module: {message} (at offset {offset:#x})")]
     Invalid {
-        /// What is wrong.
+        /// Which rule is broken, in wasmparser's words.
         message: String,
-        /// Where.
+        /// Byte offset in the binary.
         offset: usize,
     },
     /// The module is valid, but uses something Dunlin doesn't compile (yet).
@@ -22,7 +22,7 @@ pub enum Error {
     Unsupported {
         /// The feature's name.
         feature: String,
-        /// Where it is used (first).
+        /// Byte offset of its (first) use in the binary.
         offset: usize,
     },
     /// Imports that Dunlin's runtime doesn't offer.
@@ -31,13 +31,13 @@ pub enum Error {
     /// An import known to the runtime, but with another signature.
     #[error("import \"{module}\" \"{name}\" has type {found}, but the host function's is {expected}")]
     ImportType {
-        /// Module name.
+        /// Name of the module it is imported from.
         module: String,
-        /// Field name.
+        /// Name of the field in that module.
         name: String,
-        /// The runtime's signature.
+        /// Signature of the runtime's host function.
         expected: String,
-        /// The module's.
+        /// Signature that the module imports it with.
         found: String,
     },
     /// A bug in the compiler, caught before it could do harm.
@@ -47,29 +47,29 @@ pub enum Error {
         func: u32,
         /// Its name, if known; empty otherwise.
         name: String,
-        /// What failed.
+        /// What the compiler found wrong with its own work.
         message: String,
     },
     /// The module exceeds a limit of Dunlin's.
     #[error("the program is too large: {what} is {size:#x} bytes, at most {max:#x} are possible")]
     TooLarge {
-        /// What is.
+        /// Which part of the program.
         what: String,
-        /// How large, in bytes.
+        /// Its size in bytes.
         size: u64,
-        /// How large it may be, in bytes.
+        /// The largest possible size in bytes.
         max: u64,
     },
     /// A call that its instruction can't encode.
     #[error("the {arch} code is too large: function {from} cannot reach function {to}, {distance:#x} bytes away")]
     OutOfReach {
-        /// For which architecture.
+        /// The architecture whose code is too large.
         arch: Arch,
         /// Code index of the caller.
         from: u32,
         /// Code index of the callee.
         to: u32,
-        /// Displacement in bytes.
+        /// Displacement from call to callee, in bytes.
         distance: i64,
     },
     /// The prebuilt runtime is not what the executable writer needs.
@@ -78,9 +78,9 @@ pub enum Error {
     /// An object or debug section could not be written.
     #[error("cannot write {what}: {message}")]
     Write {
-        /// Which part.
+        /// The section or file.
         what: &'static str,
-        /// Why.
+        /// What the ELF or DWARF writer says.
         message: String,
     },
 }
@@ -88,15 +88,15 @@ pub enum Error {
 /// An import that Dunlin's runtime doesn't offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownImport {
-    /// Module name.
+    /// Name of the module it is imported from.
     pub module: String,
-    /// Field name.
+    /// Name of the field in that module.
     pub name: String,
 }
 
 impl Error {
     /// The module breaks the specification at `offset`.
-    pub fn invalid(message: impl Into<String>, offset: usize) -> Error {
+    pub(crate) fn invalid(message: impl Into<String>, offset: usize) -> Error {
         Error::Invalid {
             message: message.into(),
             offset,
@@ -104,7 +104,7 @@ impl Error {
     }
 
     /// The module uses `feature` at `offset`.
-    pub fn unsupported(feature: impl Into<String>, offset: usize) -> Error {
+    pub(crate) fn unsupported(feature: impl Into<String>, offset: usize) -> Error {
         Error::Unsupported {
             feature: feature.into(),
             offset,
@@ -112,7 +112,7 @@ impl Error {
     }
 
     /// A bug in the compiler, met while compiling the function of code index `func` (the driver adds its name).
-    pub fn internal(func: u32, message: impl Into<String>) -> Error {
+    pub(crate) fn internal(func: u32, message: impl Into<String>) -> Error {
         Error::Internal {
             func,
             name: String::new(),
@@ -129,6 +129,7 @@ impl Error {
     }
 }
 
+/// A function's name in a message, behind its index.
 fn quoted(name: &str) -> String {
     if name.is_empty() {
         String::new()
@@ -137,6 +138,7 @@ fn quoted(name: &str) -> String {
     }
 }
 
+/// The message of [`Error::UnknownImports`]: one line for each.
 fn unknown_imports(imports: &[UnknownImport]) -> String {
     let mut text = format!("the runtime does not offer {} of the module's imports:", imports.len());
     for import in imports {

@@ -3,9 +3,9 @@
 //! `golden/NAME.wat` compiles to `golden/NAME.clif` (optimised, after the record rule) and its points. After an
 //! intended change, run with `BLESS=1` and read the difference.
 
-use crate::codegen::{FunctionCompiler, prepare};
 use crate::module::Module;
-use crate::output::CompiledFunction;
+use crate::native::codegen::{FunctionCompiler, prepare};
+use crate::native::compiled_function::CompiledFunction;
 use crate::settings::{OptLevel, Settings};
 use dunlin_format::framemap::{FunctionPoints, HomeKind};
 use dunlin_format::point::Slot;

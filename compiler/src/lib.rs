@@ -1,15 +1,18 @@
 //! WebAssembly to images and executables.
 //!
 //! ```text
-//! wasm or wat  --module-->  Module  --driver, codegen-->  functions  --link, image-->  LinkedImage per architecture
-//!                                                          |                            |--executable--> static ELF executable
-//!                                                          `--> CLIF, assembly          `--object------> relocatable ELF object
+//! wasm or wat --module--> Module --driver: uniform, native--> functions --output--> LinkedImage per architecture
+//!                                                               |                     |--> static ELF executable
+//!                                                               `--> CLIF, assembly   `--> relocatable ELF object
 //! ```
+//!
+//! Each folder uses only those before it: `module` (decoded and validated), `uniform` (what the WebAssembly alone says
+//! of a function), `native` (CLIF and machine code), `output` (files).
 //!
 //! [`compile`] does all but the last step, which needs a prebuilt runtime:
 //!
 //! ```no_run
-//! use dunlin_compiler::{CompileOptions, compile, executable::write_executable};
+//! use dunlin_compiler::{CompileOptions, compile, write_executable};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let options = CompileOptions { name: "prog".into(), ..CompileOptions::default() };
 //! let compiled = compile(&std::fs::read("prog.wasm")?, &options)?;
@@ -23,39 +26,27 @@
 //!
 //! The output is a function of the input and the options: the number of threads, the host and the time don't matter.
 
-mod abi;
-mod analysis;
-mod callgraph;
-mod codegen;
-mod debug;
-mod depth;
+#![warn(unreachable_pub)]
+
 mod driver;
-pub mod error;
-pub mod executable;
-mod features;
+mod error;
 #[cfg(test)]
 mod golden;
-mod hash;
-pub mod image;
-mod imports;
-mod isa;
-mod link;
+mod limits;
 mod module;
-pub mod object;
+mod native;
 mod output;
-mod rule;
-pub mod settings;
-mod translate;
-mod wasm_types;
+mod settings;
+mod uniform;
 
-pub use error::Error;
-pub use image::LinkedImage;
+pub use error::{Error, UnknownImport};
+pub use output::{LinkedImage, write_executable, write_object};
 pub use settings::{OptLevel, Settings};
 
 use dunlin_format::arch::Arch;
 use dunlin_format::module::ModuleHash;
-use module::Module;
-use output::CompiledFunction;
+use module::{Module, imports};
+use native::compiled_function::CompiledFunction;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -89,7 +80,7 @@ impl Default for CompileOptions {
     }
 }
 
-/// A compiled program.
+/// A compiled program, not yet written to files.
 #[derive(Clone, Debug)]
 pub struct Compiled {
     /// Identity of the module: snapshots carry it.
@@ -107,7 +98,7 @@ pub struct Compiled {
 /// A function, as a person looks it up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionName {
-    /// Function index.
+    /// Function index, imported functions included.
     pub index: u32,
     /// Its name, or what tables and backtraces show in its place.
     pub name: String,
@@ -127,7 +118,7 @@ pub fn compile(wasm_or_wat: &[u8], options: &CompileOptions) -> Result<Compiled,
     imports::check(&module, options.spectest)?;
     let settings = &options.settings;
     let functions = driver::compile(&module, settings)?;
-    let images = image::build(&module, settings, &functions, options.names)?;
+    let images = output::build_images(&module, settings, &functions, options.names)?;
     let clif = if settings.want_clif {
         listing(&module, &functions, |f| f.clif.as_deref())
     } else {

@@ -3,25 +3,27 @@
 //! Bodies come out with their validators, so that the function compiler validates, scans and compiles them in parallel.
 //! Invariant: a [`Module`] holds nothing outside [`features::SUPPORTED`], and no imports but functions.
 
+mod const_expr;
+pub(crate) mod features;
+pub(crate) mod imports;
 mod names;
 mod segments;
+pub(crate) mod types;
 
 use crate::error::Error;
-use crate::features;
-use dunlin_format::module::{
-    ConstExpr, ConstOp, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, Table,
-};
+use crate::limits::MAX_MODULE_BYTES;
+use dunlin_format::module::{ConstExpr, Export, ExportKind, Global, Import, Memory, ModuleHash, ModuleInfo, Table};
 use dunlin_format::types::{FuncType, ValType, Value};
 use std::collections::HashMap;
 use wasmparser::{
-    CompositeInnerType, ExternalKind, FuncToValidate, FunctionBody, Operator, Parser, Payload, TableInit, TypeRef,
-    ValidPayload, Validator, ValidatorResources,
+    CompositeInnerType, ExternalKind, FuncToValidate, FunctionBody, Parser, Payload, TableInit, TypeRef, ValidPayload,
+    Validator, ValidatorResources,
 };
 
 /// A decoded module. Borrows its binary.
 #[derive(Debug)]
-pub struct Module<'a> {
-    /// The binary.
+pub(crate) struct Module<'a> {
+    /// The module's binary.
     pub wasm: &'a [u8],
     /// What the runtime must know.
     pub info: ModuleInfo,
@@ -30,9 +32,9 @@ pub struct Module<'a> {
     /// Functions' names, ascending by index: from the name section, else the first export's. Functions without are
     /// absent.
     pub names: Vec<(u32, String)>,
-    /// The module's identity.
+    /// The module's identity: a hash of the binary.
     pub hash: ModuleHash,
-    /// Per function: does a segment, global or table refer to it? (Bodies may refer to others, too, by `ref.func`.)
+    /// Per function, whether a segment, global or table refers to it. (Bodies may refer to others, too, by `ref.func`.)
     pub address_taken: Vec<bool>,
     /// The defined functions, in index order.
     pub bodies: Vec<Body<'a>>,
@@ -40,10 +42,10 @@ pub struct Module<'a> {
 
 /// A function body, still to be validated.
 #[derive(Debug)]
-pub struct Body<'a> {
-    /// Function index.
+pub(crate) struct Body<'a> {
+    /// Index of the function.
     pub func: u32,
-    /// The code.
+    /// Locals and operators.
     pub body: FunctionBody<'a>,
     /// What validates it. Being valid is a precondition of everything done with `body`.
     pub validator: FuncToValidate<ValidatorResources>,
@@ -68,34 +70,34 @@ impl Clone for Body<'_> {
 
 impl<'a> Module<'a> {
     /// Decodes and validates a binary, except for its function bodies. `name` becomes [`ModuleInfo::name`].
-    pub fn parse(wasm: &'a [u8], name: &str) -> Result<Module<'a>, Error> {
+    pub(crate) fn parse(wasm: &'a [u8], name: &str) -> Result<Module<'a>, Error> {
         Reader::new(wasm, name).read().map_err(|e| features::diagnose(wasm, e))
     }
 
     /// Number of functions, imported ones included.
-    pub fn num_funcs(&self) -> u32 {
+    pub(crate) fn num_funcs(&self) -> u32 {
         self.info.funcs.len() as u32
     }
 
     /// Number of code indices: every function, then one entry trampoline per type.
-    pub fn num_codes(&self) -> u32 {
+    pub(crate) fn num_codes(&self) -> u32 {
         self.num_funcs() + self.info.types.len() as u32
     }
 
     /// A defined function's body; none for an imported function or a trampoline.
-    pub fn body(&self, code_index: u32) -> Option<&Body<'a>> {
+    pub(crate) fn body(&self, code_index: u32) -> Option<&Body<'a>> {
         self.bodies
             .get((code_index as usize).checked_sub(self.info.imports.len())?)
     }
 
     /// A function's name, if it has one.
-    pub fn func_name(&self, func: u32) -> Option<&str> {
+    pub(crate) fn func_name(&self, func: u32) -> Option<&str> {
         let i = self.names.binary_search_by_key(&func, |n| n.0).ok()?;
         Some(&self.names[i].1)
     }
 
     /// What a code index is called in symbol tables and messages.
-    pub fn symbol_name(&self, code_index: u32) -> String {
+    pub(crate) fn symbol_name(&self, code_index: u32) -> String {
         if let Some(import) = self.info.imports.get(code_index as usize) {
             return format!("import {}.{}", import.module, import.name);
         }
@@ -108,7 +110,7 @@ impl<'a> Module<'a> {
     }
 }
 
-/// The decoder's state.
+/// A module while its sections are decoded.
 struct Reader<'a> {
     module: Module<'a>,
     validator: Validator,
@@ -137,14 +139,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Decodes and validates the whole binary but for the bodies.
     fn read(mut self) -> Result<Module<'a>, Error> {
         let size = self.module.wasm.len() as u64;
-        if size > u32::MAX as u64 {
-            // Code positions are 32-bit offsets.
+        if size > MAX_MODULE_BYTES {
             return Err(Error::TooLarge {
                 what: "the module's binary".into(),
                 size,
-                max: u32::MAX as u64,
+                max: MAX_MODULE_BYTES,
             });
         }
         let mut parser = Parser::new(0);
@@ -220,7 +222,7 @@ impl<'a> Reader<'a> {
                     let ty = features::element_type(table.ty.element_type, offset)?;
                     let init = match &table.init {
                         TableInit::RefNull => ConstExpr::Value(Value::zero(ty)),
-                        TableInit::Expr(expr) => const_expr(expr, offset)?,
+                        TableInit::Expr(expr) => const_expr::read(expr, offset)?,
                     };
                     info.tables.push(Table {
                         ty,
@@ -253,7 +255,7 @@ impl<'a> Reader<'a> {
                 for global in section.into_iter_with_offsets() {
                     let (offset, global) = global?;
                     let ty = features::value_type(global.ty.content_type, offset)?;
-                    let init = const_expr(&global.init_expr, offset)?;
+                    let init = const_expr::read(&global.init_expr, offset)?;
                     info.globals.push(Global {
                         ty,
                         mutable: global.ty.mutable,
@@ -297,6 +299,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// What can be told only once all sections are known.
     fn finish(self) -> Result<Module<'a>, Error> {
         let mut module = self.module;
         let info = &module.info;
@@ -313,7 +316,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A signature.
+/// Dunlin's form of a function type.
 fn func_type(ty: &wasmparser::FuncType, offset: usize) -> Result<FuncType, Error> {
     let types = |list: &[wasmparser::ValType]| -> Result<Vec<ValType>, Error> {
         list.iter().map(|ty| features::value_type(*ty, offset)).collect()
@@ -322,33 +325,6 @@ fn func_type(ty: &wasmparser::FuncType, offset: usize) -> Result<FuncType, Error
         params: types(ty.params())?,
         results: types(ty.results())?,
     })
-}
-
-/// A validated constant expression; `offset` is where its owner lies.
-fn const_expr(expr: &wasmparser::ConstExpr<'_>, offset: usize) -> Result<ConstExpr, Error> {
-    let mut out = Vec::with_capacity(1);
-    for op in expr.get_operators_reader() {
-        out.push(match op? {
-            Operator::I32Const { value } => ConstOp::Value(Value::I32(value as u32)),
-            Operator::I64Const { value } => ConstOp::Value(Value::I64(value as u64)),
-            Operator::F32Const { value } => ConstOp::Value(Value::F32(value.bits())),
-            Operator::F64Const { value } => ConstOp::Value(Value::F64(value.bits())),
-            Operator::V128Const { value } => ConstOp::Value(Value::V128(u128::from_le_bytes(*value.bytes()))),
-            Operator::GlobalGet { global_index } => ConstOp::GlobalGet(global_index),
-            Operator::RefFunc { function_index } => ConstOp::RefFunc(function_index),
-            Operator::RefNull { hty } => {
-                let ty = wasmparser::RefType::new(true, hty).map(wasmparser::ValType::Ref);
-                let ty = ty.ok_or_else(|| Error::unsupported("this type of null reference", offset))?;
-                ConstOp::Value(Value::zero(features::value_type(ty, offset)?))
-            }
-            Operator::I32Add | Operator::I64Add => ConstOp::Add,
-            Operator::I32Sub | Operator::I64Sub => ConstOp::Sub,
-            Operator::I32Mul | Operator::I64Mul => ConstOp::Mul,
-            Operator::End => break,
-            op => return Err(Error::unsupported(format!("{op:?} in a constant expression"), offset)),
-        });
-    }
-    Ok(ConstExpr::new(out))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What to compile for, and how.
 
+use crate::limits::MAX_ALIVE;
 use dunlin_format::arch::Arch;
 
 /// How hard to optimise.
@@ -53,7 +54,7 @@ impl Default for Settings {
             deterministic: false,
             want_clif: false,
             want_asm: false,
-            max_alive: 512,
+            max_alive: MAX_ALIVE,
             threads: None,
         }
     }

@@ -1,8 +1,7 @@
 //! Dunlin's side: executables for both architectures, and their runs.
 
 use crate::case::Case;
-use dunlin_compiler::executable::write_executable;
-use dunlin_compiler::{CompileOptions, OptLevel, Settings, compile};
+use dunlin_compiler::{CompileOptions, OptLevel, Settings, compile, write_executable};
 use dunlin_format::arch::Arch;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};

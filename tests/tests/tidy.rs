@@ -12,7 +12,7 @@ const MOST_LINES: usize = 600;
 const MOST_COLUMNS: usize = 120;
 
 /// Files that are too long.
-const LONG: [(&str, usize); 2] = [("compiler/src/analysis/scan.rs", 721), ("tests/tests/hostile.rs", 630)];
+const LONG: [(&str, usize); 1] = [("tests/tests/hostile.rs", 630)];
 
 /// Files and folders on one level of the runtime's sources, at most.
 const MOST_ON_A_LEVEL: usize = 12;

@@ -7,9 +7,7 @@ use crate::make::files::write_atomically;
 use crate::make::runtimes;
 use crate::show;
 use clap::{ArgAction, Args, ValueEnum};
-use dunlin_compiler::executable::write_executable;
-use dunlin_compiler::object::write_object;
-use dunlin_compiler::{CompileOptions, Compiled, OptLevel, Settings, compile};
+use dunlin_compiler::{CompileOptions, Compiled, OptLevel, Settings, compile, write_executable, write_object};
 use dunlin_format::arch::Arch;
 use std::path::{Path, PathBuf};
 

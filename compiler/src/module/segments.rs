@@ -1,13 +1,12 @@
 //! Element and data segments.
 
-use super::const_expr;
+use super::{const_expr, features};
 use crate::error::Error;
-use crate::features;
 use dunlin_format::module::{ConstExpr, Data, Element, SegmentMode};
 use dunlin_format::types::ValType;
 use wasmparser::{DataKind, DataSectionReader, ElementItems, ElementKind, ElementSectionReader};
 
-/// The element section.
+/// The segments of the element section.
 pub(super) fn elements(section: ElementSectionReader<'_>) -> Result<Vec<Element>, Error> {
     let mut elements = Vec::with_capacity(section.count() as usize);
     for element in section {
@@ -17,7 +16,7 @@ pub(super) fn elements(section: ElementSectionReader<'_>) -> Result<Vec<Element>
             ElementKind::Active {
                 table_index,
                 offset_expr,
-            } => SegmentMode::Active(table_index.unwrap_or(0), const_expr(&offset_expr, offset)?),
+            } => SegmentMode::Active(table_index.unwrap_or(0), const_expr::read(&offset_expr, offset)?),
             ElementKind::Passive => SegmentMode::Passive,
             ElementKind::Declared => SegmentMode::Declared,
         };
@@ -28,7 +27,7 @@ pub(super) fn elements(section: ElementSectionReader<'_>) -> Result<Vec<Element>
             }
             ElementItems::Expressions(ty, exprs) => {
                 let ty = features::element_type(ty, offset)?;
-                let items: Result<_, Error> = exprs.into_iter().map(|e| const_expr(&e?, offset)).collect();
+                let items: Result<_, Error> = exprs.into_iter().map(|e| const_expr::read(&e?, offset)).collect();
                 (ty, items?)
             }
         };
@@ -37,7 +36,7 @@ pub(super) fn elements(section: ElementSectionReader<'_>) -> Result<Vec<Element>
     Ok(elements)
 }
 
-/// The data section, whose contents start at byte `start` of the binary. Ranges are relative to that.
+/// The segments of the data section, whose contents start at byte `start` of the binary. Ranges are relative to that.
 pub(super) fn data(section: DataSectionReader<'_>, start: usize) -> Result<Vec<Data>, Error> {
     let mut segments = Vec::with_capacity(section.count() as usize);
     for segment in section {
@@ -46,7 +45,7 @@ pub(super) fn data(section: DataSectionReader<'_>, start: usize) -> Result<Vec<D
             DataKind::Active {
                 memory_index,
                 offset_expr,
-            } => SegmentMode::Active(memory_index, const_expr(&offset_expr, segment.range.start)?),
+            } => SegmentMode::Active(memory_index, const_expr::read(&offset_expr, segment.range.start)?),
             DataKind::Passive => SegmentMode::Passive,
         };
         let end = (segment.range.end - start) as u64;
