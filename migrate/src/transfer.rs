@@ -103,6 +103,8 @@ pub trait LinearMemories {
 ///   that is dropped without `go_on` was refused: the memories go away with it.
 /// - **Order and repetition**: a source puts pages in any order, and the same page as often as it likes; what it puts
 ///   last counts. A page that it never puts is zero.
+/// - **Before the state** (pre-copy): pages that come while the program still runs elsewhere are the source's to keep
+///   until `fill`, best in a file that `fill` maps.
 /// - **Verification**: the source's own business, and nobody's after it. It compares every page with the checksum that
 ///   the sender made before `fill` returns; until then memories may hold anything. After an error nothing of them is
 ///   used.

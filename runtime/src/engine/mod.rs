@@ -1,7 +1,6 @@
 //! The engine: how compiled code is entered, calls the runtime, and traps; the program while it runs.
 //!
-//! The machine, and how its code is run, is known in [`native`](self) only: one [`backend`](self) of those that there
-//! can be.
+//! How code is run, and on which machine, is known behind `backend::Backend` only; `native` is the back end there is.
 
 pub mod at_point;
 mod backend;
