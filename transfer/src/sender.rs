@@ -207,7 +207,7 @@ pub fn settle(
         return Ok(None);
     };
     let found = found(&place)?;
-    let (machine, actions) = Sender::restart(record, found, random()?);
+    let (machine, actions) = Sender::restart(record, found);
     let mut side = Moving::new(shelf, place, machine, program);
     side.perform(actions);
     let actions = side.machine.handle(Event::Settle(settle));
@@ -230,7 +230,7 @@ fn found(place: &Place) -> io::Result<Found> {
         return Ok(Found::Process);
     }
     let whole = dunlin_migrate::snapshot::open_file(&place.file(STATE));
-    let whole = whole.is_ok_and(|mut s| s.verify_pages().is_ok() && s.verify_contents().is_ok());
+    let whole = whole.is_ok_and(|s| s.verify_pages().is_ok() && s.verify_contents().is_ok());
     Ok(if whole { Found::Copy } else { Found::Nothing })
 }
 
