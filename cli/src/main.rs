@@ -5,6 +5,7 @@ mod find;
 mod findings;
 mod hint;
 mod make;
+mod moving;
 mod options;
 mod show;
 mod start;
@@ -13,7 +14,7 @@ mod verbs;
 use clap::{Parser, Subcommand};
 use dunlin_interface::exit::{EXIT_CODES, EndsWith};
 use std::process::ExitCode;
-use verbs::{build, check, checkpoint, inspect, ps, resume, run, version};
+use verbs::{build, check, checkpoint, inspect, migrate, ps, receive, resume, run, settle, version};
 
 /// What `dunlin --help` says of exit codes.
 fn exit_codes() -> String {
@@ -48,6 +49,9 @@ enum Verb {
     Check(check::Check),
     Checkpoint(checkpoint::Checkpoint),
     Resume(resume::Resume),
+    Migrate(migrate::Migrate),
+    Receive(receive::Receive),
+    Settle(settle::Settlement),
     Inspect(inspect::Inspect),
     Version(version::Version),
 }
@@ -60,6 +64,9 @@ fn main() -> ExitCode {
         Verb::Check(args) => check::run(&args),
         Verb::Checkpoint(args) => checkpoint::run(&args),
         Verb::Resume(args) => resume::run(&args),
+        Verb::Migrate(args) => migrate::run(&args),
+        Verb::Receive(args) => receive::run(&args),
+        Verb::Settle(args) => settle::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Version(args) => version::run(&args),
     };

@@ -44,6 +44,8 @@ exit_codes! {
     USAGE = 2, Both, "the command line or DUNLIN_OPTS makes no sense";
     /// `dunlin check` has found something that stands in the way of a move.
     CANNOT_MOVE = 3, Command, "dunlin check: something stands in the way of a move";
+    /// A program that was to move stands still, and it isn't known where it goes on.
+    STANDS_STILL = 4, Command, "dunlin migrate, settle: the program stands still; its state is kept on disk";
     /// A checkpoint was written and the program stopped (HTCondor's code for a self-checkpoint).
     CHECKPOINTED = 85, Executable, "the program wrote a snapshot and stopped";
     /// A snapshot is bad, or was refused.

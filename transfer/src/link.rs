@@ -152,9 +152,10 @@ impl Link {
     }
 
     /// Says that nothing more comes, and waits until the other side has read all of it and hangs up, too.
-    pub fn finish(self) {
+    pub fn finish(&self) {
         *self.shared.out() = Box::new(io::sink());
         while self.receive().is_ok() {}
+        self.shared.over.store(true, SeqCst);
     }
 
     fn why(&self) -> Option<LinkError> {

@@ -67,7 +67,7 @@ struct Session<'a> {
 }
 
 /// Serves one connection until it ends. An error is one of the connection: of the transfer there is nothing to be lost.
-pub fn serve(link: Link, shelf: &Shelf, host: &mut dyn Host) -> Result<(), LinkError> {
+pub fn serve(link: &Link, shelf: &Shelf, host: &mut dyn Host) -> Result<(), LinkError> {
     link.greet(shelf.store())?;
     let theirs = match link.receive()? {
         Frame::Hello {
@@ -77,11 +77,11 @@ pub fn serve(link: Link, shelf: &Shelf, host: &mut dyn Host) -> Result<(), LinkE
         Frame::Hello { version, .. } => return Err(LinkError::Version(version)),
         _ => return Err(LinkError::Unexpected),
     };
-    if let Err(e) = remind(&link, shelf, theirs) {
+    if let Err(e) = remind(link, shelf, theirs) {
         host.tell("", &format!("earlier transfers can't be looked at: {e}"));
     }
     let mut session = Session {
-        link: &link,
+        link,
         shelf,
         host,
         offered: None,

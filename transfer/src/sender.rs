@@ -194,16 +194,30 @@ pub fn migrate(
 /// Goes on with a transfer that a `dunlin` which is no more has begun.
 pub fn settle(
     shelf: &Shelf,
-    place: Place,
+    attempt: Id,
     program: &mut dyn Program,
     settle: Settle,
     connect: &mut dyn FnMut() -> Result<Link, LinkError>,
 ) -> io::Result<Option<Outcome>> {
+    let Some(mut place) = shelf.find(Side::Out, attempt)? else {
+        return Ok(None);
+    };
+    if is_locked(&place.file(STANDING))? {
+        // The process waits for whoever works at the transfer, and then does what the record says.
+        let path = place.path().to_owned();
+        drop(place);
+        if !has_left(&path)? {
+            let why = "its process stands still and does not decide (is it stopped?)";
+            return Err(io::Error::other(why));
+        }
+        let Some(again) = shelf.find(Side::Out, attempt)? else {
+            return Ok(None);
+        };
+        place = again;
+    }
     let Some(record) = place.record::<SenderRecord>()? else {
         // It was never offered, or is over.
-        if !is_locked(&place.file(STANDING))? {
-            place.remove()?;
-        }
+        place.remove()?;
         return Ok(None);
     };
     let found = found(&place)?;
@@ -511,6 +525,12 @@ impl<'a> Moving<'a> {
             _ => Outcome::InDoubt { attempt, why },
         })
     }
+}
+
+/// What is known of a transfer's program, for a person.
+pub fn about(place: &Place) -> Option<About> {
+    let bytes = fs::read(place.file("about")).ok()?;
+    postcard::from_bytes(&bytes).ok()
 }
 
 /// Waits until a process that stands still has gone on or ended; false if it does neither.

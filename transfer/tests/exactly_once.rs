@@ -229,7 +229,7 @@ impl Scene {
         };
         let unlimited = Arc::new(AtomicU64::new(u64::MAX));
         std::thread::spawn(move || {
-            let _ = receiver::serve(link(theirs, &unlimited), &shelf, &mut machine);
+            let _ = receiver::serve(&link(theirs, &unlimited), &shelf, &mut machine);
         });
         (link(ours, &left), left)
     }
@@ -288,12 +288,13 @@ impl Scene {
                 let shelf = self.shelf("here");
                 let place = shelf.find(Side::Out, attempt).unwrap().unwrap();
                 assert!(place.record::<SenderRecord>().unwrap().is_some());
+                drop(place);
                 let mut program = Counting {
                     world: self.world.clone(),
                     standing: None,
                 };
                 let mut connect = || Ok(self.connect(u64::MAX).0);
-                let settled = sender::settle(&shelf, place, &mut program, Settle::Again, &mut connect).unwrap();
+                let settled = sender::settle(&shelf, attempt, &mut program, Settle::Again, &mut connect).unwrap();
                 assert!(matches!(settled, Some(Outcome::Moved(_))), "{settled:?}");
                 assert_eq!(self.world.lock().unwrap().started_there, 1);
                 "settled"
@@ -348,7 +349,7 @@ impl Scene {
                     refuses: true,
                     has_executable: None,
                 };
-                let _ = receiver::serve(link(theirs, &limit), &shelf, &mut machine);
+                let _ = receiver::serve(&link(theirs, &limit), &shelf, &mut machine);
             });
             Ok(link(ours, &unlimited))
         };

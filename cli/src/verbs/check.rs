@@ -5,7 +5,7 @@ use crate::find::executables::{given, host};
 use crate::find::running::{find_patiently, module};
 use crate::find::search::Search;
 use crate::find::{self, snapshots, trust};
-use crate::findings::{here, list};
+use crate::findings::{here, list, told};
 use crate::options::HostOptions;
 use crate::show;
 use clap::Args;
@@ -222,15 +222,7 @@ fn try_on(exe: &Path, file: &Path, options: &Options) -> Result<Vec<Finding>, St
         .env(OPTS_VARIABLE, options.to_opts_string())
         .stdin(Stdio::null());
     let output = command.output().map_err(|e| e.to_string())?;
-    let reply: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    serde_json::from_value(reply["findings"].clone()).map_err(|_| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        format!(
-            "its executable does not answer ({}): {}",
-            output.status,
-            show::clean(said.trim())
-        )
-    })
+    told(&output)
 }
 
 fn report(findings: &[Finding], as_json: bool, doing: &str) -> Outcome {

@@ -1,0 +1,217 @@
+//! This machine as one that programs come to: what it allows, and how it checks and starts them.
+
+use crate::find::cache;
+use crate::find::executables::{Kind, kind, verify};
+use crate::find::search::Search;
+use crate::findings::here;
+use crate::show;
+use dunlin_format::arch::Arch;
+use dunlin_format::module::ModuleHash;
+use dunlin_interface::options::{OPTS_VARIABLE, Options};
+use dunlin_migrate::preflight::Finding;
+use dunlin_transfer::receiver::{Host, Started};
+use dunlin_transfer::records::{Place, RUNNING, STATE, Shelf};
+use dunlin_transfer::wire::{About, Terms};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{FdFlags, fcntl_setfd};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Bytes of a program's own messages that are told on if it doesn't start.
+const MOST_SAID: u64 = 4096;
+
+/// The receiving machine.
+#[derive(Debug)]
+pub struct Machine {
+    options: Options,
+    arch: Arch,
+    /// What runs executables of that architecture, if the machine itself does not.
+    emulator: Vec<String>,
+    directory: PathBuf,
+}
+
+impl Machine {
+    /// This machine, with what its owner grants. `emulator`: an architecture other than its own, and the command that
+    /// runs executables of it.
+    pub fn new(options: Options, emulator: Option<(Arch, Vec<String>)>, shelf: &Shelf) -> Option<Machine> {
+        let (arch, emulator) = match emulator {
+            Some(it) => it,
+            None => (Arch::host()?, Vec::new()),
+        };
+        let directory = shelf.directory().to_owned();
+        Some(Machine {
+            options,
+            arch,
+            emulator,
+            directory,
+        })
+    }
+
+    /// A command that runs an executable.
+    fn command(&self, executable: &Path, options: &Options) -> Command {
+        let mut words = self.emulator.iter();
+        let mut command = match words.next() {
+            Some(emulator) => {
+                let mut command = Command::new(emulator);
+                command.args(words).arg(executable);
+                command
+            }
+            None => Command::new(executable),
+        };
+        command
+            .env(OPTS_VARIABLE, options.to_opts_string())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Where a program's output goes.
+    fn log(&self, name: &str, place: &Place) -> io::Result<(PathBuf, File)> {
+        let directory = self.directory.join("logs");
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        let plain: String = name
+            .chars()
+            .map(|c| {
+                if c.is_alphanumeric() || "-_.".contains(c) {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .take(64)
+            .collect();
+        let attempt = place.path().file_name().unwrap_or_default().to_string_lossy();
+        let attempt: String = attempt.chars().skip(3).take(12).collect();
+        let path = directory.join(format!("{plain}-{attempt}.log"));
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+        Ok((path, file))
+    }
+}
+
+impl Host for Machine {
+    fn terms(&mut self, about: &About) -> Terms {
+        let mut target = here(&self.options, Some(&self.directory));
+        target.arch = Some(self.arch.name().to_owned());
+        let findings = match about.needs() {
+            Some(needs) => target.obstacles(&needs),
+            None => vec![Finding::new(
+                "format",
+                "what the program needs is not understood here",
+                "use the same version of dunlin on both machines",
+            )],
+        };
+        Terms {
+            arch: self.arch.name().to_owned(),
+            has_executable: self.executable(about).is_some(),
+            findings: findings.into_iter().map(|f| (f.kind, f.what, f.fix)).collect(),
+        }
+    }
+
+    fn executable(&mut self, about: &About) -> Option<PathBuf> {
+        let search = Search::for_snapshot(&self.directory.join("snapshot"));
+        search.find(ModuleHash(about.module), &about.name, self.arch).ok()
+    }
+
+    fn admit(&mut self, about: &About, executable: &Path) -> Result<(), String> {
+        match kind(executable) {
+            Kind::Program(header) if header.module != ModuleHash(about.module) => Err("it is another program".into()),
+            Kind::Program(header) if header.arch != self.arch => Err(format!("it is for {}", header.arch)),
+            Kind::Program(header) if !header.migratable => Err("it was built with --no-migration".into()),
+            Kind::Program(_) => verify(executable),
+            Kind::Other => Err("it is no program built by `dunlin build`".into()),
+            Kind::Unusable(why) => Err(why),
+        }
+    }
+
+    fn check(&mut self, _: &About, executable: &Path, snapshot: &Path) -> Result<(), String> {
+        let options = Options {
+            resume: Some(snapshot.to_owned()),
+            check: true,
+            ..self.options.clone()
+        };
+        let output = self.command(executable, &options).output().map_err(|e| e.to_string())?;
+        let findings = crate::findings::told(&output)?;
+        match findings.is_empty() {
+            true => Ok(()),
+            false => {
+                let all: Vec<String> = findings.iter().map(|f| f.to_string()).collect();
+                Err(all.join("; "))
+            }
+        }
+    }
+
+    fn start(&mut self, about: &About, executable: &Path, place: &Place) -> Result<Started, String> {
+        let (log, output) = self
+            .log(&about.name, place)
+            .map_err(|e| format!("the file for its output can't be made: {e}"))?;
+        let (pid, started) = self.spawn(executable, place, output).map_err(|e| e.to_string())?;
+        match started {
+            true => Ok(Started { pid, log }),
+            false => {
+                let mut said = String::new();
+                let _ = File::open(&log).map(|file| file.take(MOST_SAID).read_to_string(&mut said));
+                let _ = fs::remove_file(&log);
+                Err(match said.trim() {
+                    "" => "it ended before it went on".into(),
+                    said => show::clean(said.strip_prefix("Error: ").unwrap_or(said)),
+                })
+            }
+        }
+    }
+
+    fn keep(&mut self, about: &About, executable: &Path) {
+        // It saves sending it again, no more.
+        if let Ok(bytes) = fs::read(executable) {
+            let _ = cache::keep(ModuleHash(about.module), self.arch, &bytes);
+        }
+    }
+
+    fn tell(&mut self, about: &str, report: &str) {
+        let about = match about {
+            "" => String::new(),
+            name => format!("{}: ", show::clean(name)),
+        };
+        show::complain(&format!("dunlin receive: {about}{}", show::clean(report)));
+    }
+}
+
+impl Machine {
+    /// Starts a program, and waits until it goes on or ends; tells which.
+    fn spawn(&self, executable: &Path, place: &Place, output: File) -> io::Result<(u32, bool)> {
+        let options = Options {
+            resume: Some(place.file(STATE)),
+            ..self.options.clone()
+        };
+        let running = File::create(place.file(RUNNING))?;
+        flock(&running, FlockOperation::NonBlockingLockExclusive)?;
+        let (mut started, tell) = io::pipe()?;
+        // Only these two are the program's.
+        fcntl_setfd(&running, FdFlags::empty())?;
+        fcntl_setfd(&tell, FdFlags::empty())?;
+        let mut child = self
+            .command(executable, &options)
+            .env("DUNLIN_STARTED_FD", tell.as_raw_fd().to_string())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            // What interrupts this command is not meant for the program.
+            .process_group(0)
+            .spawn()?;
+        drop((tell, running));
+        let mut byte = [0];
+        let goes_on = loop {
+            match started.read(&mut byte) {
+                Ok(n) => break n == 1,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        };
+        if !goes_on {
+            child.wait()?;
+        }
+        Ok((child.id(), goes_on))
+    }
+}

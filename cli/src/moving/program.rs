@@ -1,0 +1,133 @@
+//! The moving program on this machine, which is told over its control socket to stop, and to go on or to end.
+
+use dunlin_migrate::control::{Reply, Request, Verdict};
+use dunlin_migrate::preflight::Finding;
+use dunlin_transfer::records::Place;
+use dunlin_transfer::sender::{Program, has_left};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a program may take to go on, or to end, once it is told to.
+const OBEYING: Duration = Duration::from_secs(10);
+
+/// A running program.
+#[derive(Debug)]
+pub struct Running {
+    socket: PathBuf,
+    peer: String,
+    stopped: Option<(BufReader<UnixStream>, PathBuf)>,
+    /// What stood in the way of stopping it.
+    pub findings: Vec<Finding>,
+}
+
+impl Running {
+    /// The program at a control socket, which moves to `peer` (as it is told).
+    pub fn new(socket: PathBuf, peer: String) -> Running {
+        Running {
+            socket,
+            peer,
+            stopped: None,
+            findings: Vec::new(),
+        }
+    }
+}
+
+fn say(stream: &mut BufReader<UnixStream>, what: &impl serde::Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(what)?;
+    line.push(b'\n');
+    stream.get_mut().write_all(&line)
+}
+
+fn hear(stream: &mut BufReader<UnixStream>) -> io::Result<Reply> {
+    let mut line = String::new();
+    if stream.read_line(&mut line)? == 0 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its process has ended"));
+    }
+    Ok(serde_json::from_str(&line)?)
+}
+
+impl Program for Running {
+    fn stop(&mut self, place: &Place) -> Result<(), String> {
+        let path = place.path().to_owned();
+        let request = Request::HandOver { place: path.clone() };
+        let asked = || {
+            let mut stream = BufReader::new(UnixStream::connect(&self.socket)?);
+            say(&mut stream, &request)?;
+            let reply = hear(&mut stream)?;
+            Ok((stream, reply))
+        };
+        let (stream, reply) = asked().map_err(|e: io::Error| format!("the program does not answer: {e}"))?;
+        match reply {
+            Reply::Checkpointed(_) => {
+                self.stopped = Some((stream, path));
+                Ok(())
+            }
+            Reply::Failed { error, findings } => {
+                self.findings = findings;
+                Err(error)
+            }
+            Reply::Info(_) | Reply::Checked(_) | Reply::GoesOn => {
+                Err("the program answered another question; is it of another version of Dunlin?".into())
+            }
+        }
+    }
+
+    fn go_on(&mut self) -> Result<(), String> {
+        let Some((mut stream, place)) = self.stopped.take() else {
+            return Ok(());
+        };
+        let _ = stream.get_ref().set_read_timeout(Some(OBEYING));
+        let answered = say(&mut stream, &Verdict::GoOn).and_then(|()| hear(&mut stream));
+        match answered {
+            Ok(Reply::GoesOn) => Ok(()),
+            Ok(_) => Err("it does not go on".into()),
+            Err(e) => Err(format!(
+                "it does not go on ({e}); its state is in {}: `dunlin resume` goes on from there",
+                place.display()
+            )),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        let Some((mut stream, place)) = self.stopped.take() else {
+            return Ok(());
+        };
+        let peer = self.peer.clone();
+        // If its process is gone already, so much the better.
+        let _ = say(&mut stream, &Verdict::End { peer });
+        match has_left(&place) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("its process stands still and does not end; kill it".into()),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}
+
+/// The program of a transfer whose driver is gone: its process has gone on by itself, or there is none.
+#[derive(Debug)]
+pub struct Left {
+    /// Its state, if there is no process.
+    pub state: Option<PathBuf>,
+}
+
+impl Program for Left {
+    fn stop(&mut self, _: &Place) -> Result<(), String> {
+        Err("it is not stopped twice".into())
+    }
+
+    fn go_on(&mut self) -> Result<(), String> {
+        match &self.state {
+            None => Ok(()),
+            Some(state) => Err(format!(
+                "its process has ended; `dunlin resume {}` goes on from where it stood, then `dunlin settle --forget`",
+                state.display()
+            )),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}

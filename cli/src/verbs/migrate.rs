@@ -1,0 +1,203 @@
+//! `dunlin migrate`: moves a running program to another machine.
+
+use crate::failure::{Failure, Outcome, could_not, usage};
+use crate::find;
+use crate::find::running::{find_patiently, module};
+use crate::find::search::Search;
+use crate::findings::list;
+use crate::moving::peer::Peer;
+use crate::moving::program::Running;
+use crate::show;
+use clap::Args;
+use dunlin_format::arch::Arch;
+use dunlin_interface::exit::{CANNOT_MOVE, STANDS_STILL};
+use dunlin_migrate::control::{Checked, Reply, Request};
+use dunlin_migrate::preflight::Finding;
+use dunlin_transfer::records::Shelf;
+use dunlin_transfer::sender::{self, Moved, Outcome as Ended, Way};
+use dunlin_transfer::wire::About;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Moves a running program to another machine, where it goes on
+///
+/// The other machine is reached through ssh; `dunlin` must be installed there, and nothing else. It gets the program's
+/// executable for its architecture if it has none. The program never runs in two places, and is never lost: if the
+/// connection breaks, it goes on here; if it breaks at the very moment at which the program changes hands, it stands
+/// still, its state is kept on both machines, and `dunlin settle` finds out where it goes on.
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// Process id of the program, or its name if only one of that name runs (see `dunlin ps`)
+    #[arg(value_name = "PID")]
+    who: String,
+    /// The machine, as ssh://[USER@]HOST[:PORT]
+    #[arg(value_name = "HOST")]
+    to: String,
+    /// What the program may use there: options of `dunlin receive`, such as --dir /data
+    #[arg(last = true, value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// The program's executable for the other machine (NAME stands for NAME.ARCH)
+    #[arg(long, value_name = "PROGRAM")]
+    exe: Option<PathBuf>,
+    /// The remote shell, and its options
+    #[arg(long, value_name = "COMMAND", default_value = "ssh")]
+    rsh: String,
+    /// `dunlin` on the other machine
+    #[arg(long, value_name = "PATH", default_value = "dunlin")]
+    remote_dunlin: String,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &Migrate) -> Outcome {
+    let doing = format!("migrate {}", show::clean(&args.who));
+    let fail = |why: String| could_not(format!("{doing}: {why}"));
+    let peer = Peer::new(&args.to, Some(&args.rsh), &args.remote_dunlin, &args.options);
+    let peer = peer.map_err(|why| usage(format!("{doing} to {}: {why}", show::clean(&args.to))))?;
+    let shelf = Shelf::of_user().map_err(|e| fail(e.to_string()))?;
+    let (socket, info) = find_patiently(&args.who).map_err(fail)?;
+    let module = module(&info).ok_or_else(|| fail("it doesn't say which module it is".into()))?;
+    let Checked { findings, needs } = match find::ask(&socket.path, &Request::Check, None) {
+        Ok(Reply::Checked(checked)) => checked,
+        Ok(Reply::Failed { error, .. }) => return Err(fail(show::clean(&error))),
+        Ok(_) => {
+            return Err(fail(
+                "it answered another question; is it of another version of Dunlin?".into(),
+            ));
+        }
+        Err(e) => return Err(fail(format!("{e}; `dunlin ps` shows whether it still runs"))),
+    };
+    let Some(needs) = needs.filter(|_| findings.is_empty()) else {
+        return Err(in_the_way(&doing, &findings));
+    };
+    let about = About {
+        name: info.name.clone(),
+        module: module.0,
+        memory: info.memory_bytes,
+        needs: json!(needs).to_string(),
+    };
+    let own = std::fs::read_link(format!("/proc/{}/exe", info.pid)).unwrap_or_default();
+    let executable = |arch: Arch| executable(args.exe.as_deref(), &own, module, &info.name, arch);
+    let described = serde_json::to_string(&peer).map_err(|e| fail(e.to_string()))?;
+    let mut program = Running::new(socket.path.clone(), peer.address.clone());
+    let mut way = Way {
+        connect: &mut || peer.connect(),
+        executable: &executable,
+        progress: &mut |_| true,
+    };
+    let ended = sender::migrate(&shelf, &described, &about, &mut program, &mut way).map_err(|e| fail(e.to_string()))?;
+    let (name, pid) = (show::clean(&info.name), info.pid);
+    match ended {
+        Ended::Moved(moved) => {
+            match args.json {
+                true => show::json(&report_json(&moved)),
+                false => show::print(&report(&format!("{name} (process {pid})"), &args.to, &moved)),
+            }
+            Ok(())
+        }
+        Ended::Refused(findings) => Err(in_the_way(&doing, &findings)),
+        Ended::Home(_) if !program.findings.is_empty() => Err(in_the_way(&doing, &program.findings)),
+        Ended::Home(why) => Err(fail(format!("{}; it goes on here", show::clean(&why)))),
+        Ended::InDoubt { attempt, why } => Err(Failure::new(
+            STANDS_STILL,
+            format!(
+                "tell whether {name} has moved: {}; it stands still, and both machines have its whole state; `dunlin \
+                 settle {attempt}` asks again",
+                show::clean(&why)
+            ),
+        )),
+        Ended::Standing { state, why } => Err(Failure::new(
+            STANDS_STILL,
+            format!("{doing}: {}; its state is in {}", show::clean(&why), show::path(&state)),
+        )),
+    }
+}
+
+fn in_the_way(doing: &str, findings: &[Finding]) -> Failure {
+    let things = match findings.len() {
+        1 => "1 thing stands",
+        n => &format!("{n} things stand"),
+    };
+    Failure::new(
+        CANNOT_MOVE,
+        format!(
+            "{doing}: {things} in the way; it runs on here\n{}",
+            list(findings).trim_end()
+        ),
+    )
+}
+
+/// The program's executable for an architecture: the one that was named, or one beside the running one, and so on.
+fn executable(
+    given: Option<&Path>,
+    own: &Path,
+    module: dunlin_format::module::ModuleHash,
+    name: &str,
+    arch: Arch,
+) -> Result<PathBuf, String> {
+    match given {
+        Some(path) => find::executables::named(path, arch)
+            .and_then(
+                |(path, header)| match header.module == module && header.arch == arch && header.migratable {
+                    true => Ok(path),
+                    false => Err(format!("it is not the program's for {arch}")),
+                },
+            )
+            .map_err(|why| format!("{}: {why}", show::path(path))),
+        None => Search::for_snapshot(own)
+            .for_reading()
+            .find(module, name, arch)
+            .map_err(|why| format!("there is no executable of it for {arch} at hand: {why}")),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The downtime: from the stop until the other machine says that it runs.
+fn downtime(moved: &Moved) -> u64 {
+    micros(moved.stop + moved.send + moved.start)
+}
+
+fn report(what: &str, to: &str, moved: &Moved) -> String {
+    let time = |t: Duration| show::micros(micros(t));
+    let executable = match moved.executable_bytes {
+        0 => "its executable was there".to_owned(),
+        n => format!("its executable, {}", show::size(n)),
+    };
+    let there = match &moved.runs {
+        Some((pid, log)) => format!("process {pid}, output in {}", show::clean(log)),
+        None => "running".into(),
+    };
+    format!(
+        "{what} has moved to {to}\n  \
+         there      {there}\n  \
+         sent       {}, {executable}\n  \
+         stood      {}: {} to stop and keep its state here, {} to send and check it, {} to go on\n",
+        show::size(moved.state_bytes),
+        show::micros(downtime(moved)),
+        time(moved.stop),
+        time(moved.send),
+        time(moved.start),
+        to = show::clean(to),
+    )
+}
+
+fn report_json(moved: &Moved) -> serde_json::Value {
+    json!({
+        "pid": moved.runs.as_ref().map(|(pid, _)| pid),
+        "log": moved.runs.as_ref().map(|(_, log)| log),
+        "arch": moved.arch,
+        "executable_bytes": moved.executable_bytes,
+        "state_bytes": moved.state_bytes,
+        "before_us": micros(moved.before),
+        "stop_us": micros(moved.stop),
+        "send_us": micros(moved.send),
+        "start_us": micros(moved.start),
+        "downtime_us": downtime(moved),
+    })
+}

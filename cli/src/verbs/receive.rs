@@ -1,0 +1,79 @@
+//! `dunlin receive`: the other end of `dunlin migrate`, over standard input and output.
+
+use crate::failure::{Outcome, could_not, usage};
+use crate::moving::machine::Machine;
+use crate::options::HostOptions;
+use crate::show;
+use clap::Args;
+use dunlin_format::arch::Arch;
+use dunlin_transfer::link::Link;
+use dunlin_transfer::receiver::serve;
+use dunlin_transfer::records::Shelf;
+use std::io::{self, Write};
+use std::process::exit;
+
+/// Lets a program come to this machine; `dunlin migrate` runs it here through ssh
+///
+/// It speaks with `dunlin migrate` over standard input and output. The options say what the program may use here. Its
+/// output goes to a file below $XDG_STATE_HOME/dunlin/logs (~/.local/state/dunlin/logs).
+#[derive(Debug, Args)]
+pub struct Receive {
+    /// Run programs built for another architecture, by this command
+    #[arg(long, value_name = "ARCH=COMMAND")]
+    emulator: Option<String>,
+    #[command(flatten)]
+    options: HostOptions,
+}
+
+/// Runs the verb.
+pub fn run(args: &Receive) -> Outcome {
+    let doing = "receive";
+    let options = args.options.checked(doing)?;
+    let emulator = args.emulator.as_deref().map(emulator).transpose();
+    let emulator = emulator.map_err(|why| usage(format!("{doing}: --emulator: {why}")))?;
+    let fail = |why: String| could_not(format!("{doing}: {why}"));
+    let shelf = Shelf::of_user().map_err(|e| fail(e.to_string()))?;
+    let machine = Machine::new(options, emulator, &shelf);
+    let mut machine = machine.ok_or_else(|| fail("this machine is neither x86_64 nor aarch64".into()))?;
+    let hung_up = || {
+        // Standard input can't be made to end. All that counts is durable at any moment.
+        show::complain("dunlin receive: the sender is silent, or gone");
+        exit(1)
+    };
+    let link = Link::new(io::stdin(), Closing(io::stdout()), hung_up).map_err(|e| fail(e.to_string()))?;
+    let served = serve(&link, &shelf, &mut machine);
+    served.map_err(|e| fail(e.to_string()))?;
+    Ok(())
+}
+
+/// Standard output, which is closed when this is dropped.
+struct Closing(io::Stdout);
+
+impl Write for Closing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        // The descriptor stays one, so that nothing else gets its number.
+        if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+            let _ = rustix::stdio::dup2_stdout(null);
+        }
+    }
+}
+
+fn emulator(given: &str) -> Result<(Arch, Vec<String>), String> {
+    let (arch, command) = given.split_once('=').ok_or("it is ARCH=COMMAND")?;
+    let known = Arch::ALL.into_iter().find(|a| a.name() == arch);
+    let arch = known.ok_or_else(|| format!("there is no architecture {}", show::clean(arch)))?;
+    let words = shlex::split(command)
+        .filter(|w| !w.is_empty())
+        .ok_or("its command is not a list of words")?;
+    Ok((arch, words))
+}
