@@ -1,0 +1,255 @@
+//! `dunlin migrate` between two machines, which here are two sets of directories: a program runs in one place, loses
+//! nothing and repeats nothing, whoever is killed.
+
+use dunlin_format::arch::Arch;
+use dunlin_tests::guest::clang;
+use dunlin_tests::process::{Input, Outcome, Running, run, start};
+use dunlin_tests::program::{CHECKPOINTED, scratch};
+use dunlin_tests::tools;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long anything may take, qemu and a busy machine included.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The exit code of a `dunlin` that leaves a program standing still.
+const STANDS_STILL: i32 = 4;
+
+/// What the program counts to, and the work for each number: some 2 s in all.
+const COUNT: [&str; 2] = ["120", "1500000"];
+
+/// A household of machines, each with directories of its own, and the way from any to any.
+struct House {
+    dir: TempDir,
+}
+
+impl House {
+    fn new() -> House {
+        let dir = scratch();
+        let source = tools::root().join("tests/programs/counter.c");
+        clang(&[source], &[], &dir.path().join("counter.wasm"));
+        let house = House { dir };
+        house.dunlin("a", &["build", "-q", "counter.wasm"]).expect_code(0);
+        house
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A command on a machine.
+    fn on(&self, machine: &str, program: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(words).current_dir(self.dir.path());
+        for (variable, value) in self.variables(machine) {
+            command.env(variable, value);
+        }
+        for variable in ["DUNLIN_OPTS", "DUNLIN_FORCE_MIGRATE", "DUNLIN_CHECKPOINT_AT"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    fn variables(&self, machine: &str) -> [(&'static str, PathBuf); 3] {
+        let home = self.path(machine);
+        for part in ["run", "state", "cache"] {
+            fs::create_dir_all(home.join(part)).unwrap();
+            fs::set_permissions(home.join(part), fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        [
+            ("XDG_RUNTIME_DIR", home.join("run")),
+            ("XDG_STATE_HOME", home.join("state")),
+            ("XDG_CACHE_HOME", home.join("cache")),
+        ]
+    }
+
+    fn dunlin(&self, machine: &str, words: &[&str]) -> Outcome {
+        run(self.on(machine, tools::dunlin(), words), Input::Empty, PATIENCE)
+    }
+
+    /// A remote shell: the "host" is a machine of this house.
+    fn shell(&self) -> PathBuf {
+        let path = self.path("rsh");
+        if !path.exists() {
+            let mut script = String::from("#!/bin/sh\ncase \"$1\" in\n");
+            for machine in ["a", "b", "c"] {
+                let variables = self.variables(machine);
+                let set: Vec<String> = variables.iter().map(|(n, v)| format!("{n}={}", v.display())).collect();
+                script += &format!("{machine}) export {} ;;\n", set.join(" "));
+            }
+            script += "*) exit 255 ;;\nesac\nunset DUNLIN_OPTS\nshift\neval exec \"$*\"\n";
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        path
+    }
+
+    /// `dunlin migrate` from one machine to another, with options for `dunlin receive`.
+    fn migrate(&self, from: &str, pid: u32, to: &str, options: &[&str]) -> Command {
+        let (pid, to) = (pid.to_string(), format!("ssh://{to}"));
+        let (shell, dunlin) = (self.shell(), tools::dunlin());
+        let words = [
+            &["migrate", &pid, &to, "--json", "--rsh", shell.to_str().unwrap()],
+            &["--remote-dunlin", dunlin.to_str().unwrap(), "--"][..],
+            options,
+        ];
+        self.on(from, tools::dunlin(), &words.concat())
+    }
+
+    /// Starts the program on machine a.
+    fn start(&self) -> Running {
+        let exe = self.path(&format!("counter.{}", Arch::host().unwrap()));
+        let mut running = start(self.on("a", &exe, &COUNT), Input::Empty, PATIENCE);
+        running.wait_for("3 ");
+        running
+    }
+
+    /// What an undisturbed run says.
+    fn expected(&self) -> String {
+        let exe = self.path(&format!("counter.{}", Arch::host().unwrap()));
+        run(self.on("a", &exe, &COUNT), Input::Empty, PATIENCE).expect_code(0).out()
+    }
+
+    /// What has been said on a machine by programs that came.
+    fn logs(&self, machine: &str) -> String {
+        let mut files: Vec<PathBuf> = fs::read_dir(self.path(machine).join("state/dunlin/logs"))
+            .map(|entries| entries.map(|e| e.unwrap().path()).collect())
+            .unwrap_or_default();
+        files.sort_by_key(|path| fs::metadata(path).unwrap().created().unwrap());
+        files.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+    }
+
+    /// Waits until a machine's programs have said so.
+    fn wait_for(&self, machine: &str, needle: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.logs(machine).contains(needle) {
+            assert!(Instant::now() < deadline, "{machine} never says {needle:?}: {}", self.logs(machine));
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The transfers that aren't over on a machine.
+    fn open(&self, machine: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(machine).join("state/dunlin")).into_iter().flatten();
+        let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|n| n.starts_with("in-") || n.starts_with("out-")).collect()
+    }
+}
+
+fn pid_of(moved: &Outcome) -> u32 {
+    let report: serde_json::Value = serde_json::from_str(&moved.out()).unwrap();
+    assert!(report["downtime_us"].as_u64().unwrap() > 0 && report["state_bytes"].as_u64().unwrap() > 0);
+    report["pid"].as_u64().unwrap() as u32
+}
+
+#[test]
+fn a_program_goes_from_machine_to_machine() {
+    let house = House::new();
+    let running = house.start();
+    let qemu = format!("--emulator=aarch64={}", tools::qemu().display());
+    let moved = run(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE).expect_code(0);
+    let first = running.finish();
+    assert!(first.err().contains("has moved to ssh://b"), "{}", first.err());
+    let mut said = first.expect_code(CHECKPOINTED).out();
+    // Onwards to a machine of the other architecture, which gets its executable from machine a's folder.
+    let other = house.path(&format!("counter.{}", Arch::Aarch64)).display().to_string();
+    let onwards = run(
+        {
+            let mut command = house.migrate("b", pid_of(&moved), "c", &[&qemu]);
+            command.env("PATH", format!("{}:/usr/bin:/bin", house.dir.path().display()));
+            command
+        },
+        Input::Empty,
+        PATIENCE,
+    );
+    assert!(Path::new(&other).exists());
+    let onwards = onwards.expect_code(0);
+    let before = house.logs("c").len();
+    house.wait_for("c", "\n");
+    // And home.
+    let home = run(house.migrate("c", pid_of(&onwards), "a", &[]), Input::Empty, PATIENCE).expect_code(0);
+    assert_eq!(home.out().contains("\"executable_bytes\":0"), true, "{}", home.out());
+    house.wait_for("a", "done\n");
+    assert!(before <= house.logs("c").len());
+    for machine in ["b", "c", "a"] {
+        said += &house.logs(machine).replace("Warning: the program has moved to ssh://c\n", "");
+    }
+    let said = said.replace("Warning: the program has moved to ssh://a\n", "");
+    assert_eq!(said, house.expected());
+    for machine in ["a", "b", "c"] {
+        assert_eq!(house.open(machine), [""; 0], "{machine}");
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_is_told_and_the_program_runs_on() {
+    let house = House::new();
+    let running = house.start();
+    let refused = run(house.migrate("a", running.pid(), "b", &["--max-memory=1"]), Input::Empty, PATIENCE);
+    assert!(refused.err().contains("1 thing stands in the way; it runs on here"), "{}", refused.err());
+    refused.expect_code(3);
+    let unreachable = run(house.migrate("a", running.pid(), "nowhere", &[]), Input::Empty, PATIENCE);
+    assert!(unreachable.err().contains("it goes on here"), "{}", unreachable.err());
+    unreachable.expect_code(1);
+    let nonsense = run(house.migrate("a", running.pid(), "b", &["--dir"]), Input::Empty, PATIENCE).expect_code(1);
+    assert!(nonsense.err().contains("it goes on here"), "{}", nonsense.err());
+    assert_eq!(running.finish().expect_code(0).out(), house.expected());
+    assert_eq!(house.open("a"), [""; 0]);
+}
+
+/// Whoever moves a program is killed at any instant, at either side; then both sides settle.
+#[test]
+fn whoever_is_killed_the_program_runs_once() {
+    let house = House::new();
+    let expected = house.expected();
+    let rounds = std::env::var("DUNLIN_MIGRATE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_u64);
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut seen = [0; 2];
+    for round in 0..rounds {
+        for machine in ["a", "b"] {
+            let _ = fs::remove_dir_all(house.path(machine));
+            house.variables(machine);
+        }
+        let running = house.start();
+        let moving = start(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE);
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        sleep(Duration::from_micros((seed >> 33) % 400_000));
+        match round % 2 {
+            0 => moving.signal(Signal::KILL),
+            _ => kill_receiver(moving.pid()),
+        }
+        let code = moving.finish().code();
+        if round % 2 == 1 {
+            assert!([0, 1, STANDS_STILL].contains(&code), "{code}");
+        }
+        // The next contact, from the sender's side first: the receiver may wait for its word.
+        house.dunlin("a", &["settle"]).expect_code(0);
+        house.dunlin("b", &["settle"]);
+        let here = running.finish();
+        let gone = here.code() == CHECKPOINTED;
+        seen[usize::from(gone)] += 1;
+        if gone {
+            house.wait_for("b", "done\n");
+        }
+        let said = here.out() + &house.logs("b");
+        assert_eq!(said, expected, "round {round}, gone: {gone}");
+        assert_eq!(house.open("a"), [""; 0], "round {round}");
+    }
+    println!("{} stayed, {} moved", seen[0], seen[1]);
+}
+
+/// Kills the `dunlin receive` that a `dunlin migrate` has started, if it has.
+fn kill_receiver(sender: u32) {
+    let children = fs::read_to_string(format!("/proc/{sender}/task/{sender}/children")).unwrap_or_default();
+    for child in children.split_whitespace() {
+        if let Some(pid) = child.parse().ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
