@@ -115,19 +115,20 @@ fn all_hold(searches: &[Bounds]) {
 
 #[test]
 fn never_two_never_lost_always_resolved() {
-    all_hold(&SLICE);
+    let mut searches = SLICE.to_vec();
     if std::env::var_os("DUNLIN_FULL").is_some() {
-        all_hold(&FULL);
+        searches.extend(FULL);
     }
+    all_hold(&searches);
 }
 
 /// Small searches, in which a broken promise is looked for.
 const HUNTS: [Bounds; 5] = [
     bounds(1, 1, 0, 1, 0, 2),
     bounds(1, 1, 1, 1, 0, 1),
-    bounds(1, 1, 0, 0, 1, 2),
     bounds(2, 0, 0, 1, 0, 1),
     bounds(2, 1, 0, 0, 0, 1),
+    bounds(1, 1, 0, 0, 1, 2),
 ];
 
 fn hunt(lapse: Option<Lapse>) -> Option<String> {

@@ -90,7 +90,7 @@ pub fn search(bounds: &Bounds, sights: &[fn(&World) -> bool], most: usize) -> Ou
                         new
                     }
                 };
-                if step.is_fair() {
+                if step.is_fair(bounds) {
                     fair.push((next_number, number));
                 }
             });
