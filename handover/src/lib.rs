@@ -99,8 +99,8 @@
 //!   so that a crash after the program has gone elsewhere doesn't bring it back from the old copy, and so that the
 //!   sender keeps its copy until the start has worked.
 //! - *The instant of going on can't be written down.* A crash after `Running` (or `Home`) and before `Taken` (or the
-//!   record's removal) leaves open whether anything ran: [`Run::Recover`]. Later it is a crash as any other of a running
-//!   program.
+//!   record's removal) leaves open whether anything ran: [`Run::Recover`]. Later it is a crash as any other of a
+//!   running program.
 //!
 //! # What the driver must do
 //!

@@ -34,13 +34,14 @@ const SLICE: [Bounds; 5] = [
 ];
 
 /// Searched with `DUNLIN_FULL=1`.
-const FULL: [Bounds; 6] = [
+const FULL: [Bounds; 7] = [
     bounds(1, 3, 1, 1, 0, 2),
     bounds(1, 2, 2, 1, 0, 2),
     bounds(1, 2, 1, 1, 1, 2),
     bounds(2, 2, 0, 0, 0, 1),
     bounds(2, 1, 1, 0, 0, 1),
     bounds(2, 1, 0, 1, 0, 1),
+    bounds(3, 0, 0, 0, 0, 1),
 ];
 
 /// States of one search, at most: so many need about 6 GiB.
