@@ -2,7 +2,7 @@
 //!
 //! `stateright` was looked at and not taken: its `eventually` overlooks whatever ends in a cycle (its documentation
 //! says so), and that the network and the contacts make cycles is the whole point here; it has no way to say *from
-//! every state there is a way to*; and it brings a web server, `rand` and twenty more crates.
+//! every state there is a way to*; and it brings a web server, `rand`, `dashmap` and what they need.
 
 use super::steps::{self, Step};
 use super::world::{Bounds, World};

@@ -312,7 +312,7 @@ impl<F: FnMut(Step, World)> Next<'_, F> {
         }
         for settle in [Settle::Again, Settle::Here, Settle::Forget] {
             // An answer under way is waited for.
-            let free = half.ran.is_none() && half.writing.is_none() && half.takes(Event::Settle(settle));
+            let free = half.ran.is_none() && half.takes(Event::Settle(settle));
             if free && M::vouched(world, leg, settle) {
                 self.to(Step::Settle(side, settle), |w| {
                     M::half(&mut w.legs[leg]).feed(Event::Settle(settle));
