@@ -29,7 +29,8 @@ pub enum Event<M> {
     Settle(Settle),
 }
 
-/// How a person resolves what stands still.
+/// How a person resolves what stands still. Not while [`Action::Run`] is under way: its event comes first, or, after
+/// [`Run::Recover`], the decision to let the program stand.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Settle {
     /// Try again what failed (a full disk, a start). Always safe.

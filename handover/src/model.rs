@@ -34,13 +34,14 @@ const SLICE: [Bounds; 5] = [
 ];
 
 /// Searched with `DUNLIN_FULL=1`.
-const FULL: [Bounds; 6] = [
+const FULL: [Bounds; 7] = [
     bounds(1, 3, 1, 1, 0, 2),
     bounds(1, 2, 2, 1, 0, 2),
     bounds(1, 2, 1, 1, 1, 2),
     bounds(2, 2, 0, 0, 0, 1),
     bounds(2, 1, 1, 0, 0, 1),
     bounds(2, 1, 0, 1, 0, 1),
+    bounds(3, 0, 0, 0, 0, 1),
 ];
 
 /// States of one search, at most: so many need about 6 GiB.
@@ -115,23 +116,29 @@ fn all_hold(searches: &[Bounds]) {
 
 #[test]
 fn never_two_never_lost_always_resolved() {
-    all_hold(&SLICE);
+    let mut searches = SLICE.to_vec();
     if std::env::var_os("DUNLIN_FULL").is_some() {
-        all_hold(&FULL);
+        searches.extend(FULL);
     }
+    all_hold(&searches);
 }
 
 /// Small searches, in which a broken promise is looked for.
-const HUNTS: [Bounds; 5] = [
+const HUNTS: [Bounds; 3] = [
     bounds(1, 1, 0, 1, 0, 2),
     bounds(1, 1, 1, 1, 0, 1),
-    bounds(1, 1, 0, 0, 1, 2),
-    bounds(2, 0, 0, 1, 0, 1),
     bounds(2, 1, 0, 0, 0, 1),
 ];
 
+/// The same, where a disk is lost: what only matters there.
+const HUNT_WITH_LOST_DISK: [Bounds; 1] = [bounds(1, 1, 0, 0, 1, 2)];
+
 fn hunt(lapse: Option<Lapse>) -> Option<String> {
-    HUNTS.iter().find_map(|&bounds| {
+    let hunts = match lapse {
+        Some(Lapse::OtherStore) => &HUNT_WITH_LOST_DISK[..],
+        _ => &HUNTS[..],
+    };
+    hunts.iter().find_map(|&bounds| {
         let bounds = Bounds { lapse, ..bounds };
         let (what, way) = search(&bounds, &[], MOST).broken?;
         Some(format!("{what}, after {} steps, with {bounds:?}", way.len()))

@@ -52,6 +52,8 @@ pub enum SenderStatus {
     Home,
     /// Restarted without any copy; asking the receiver.
     Orphaned,
+    /// All is decided, the record is being removed.
+    Closing,
     /// There is no record any more: drop this machine; the program may be moved again, if it is here.
     Over,
 }
@@ -110,7 +112,8 @@ impl Sender {
             State::Opening { .. } | State::Moving { .. } => SenderStatus::Moving,
             State::Orphaned => SenderStatus::Orphaned,
             State::Releasing { .. } | State::Released { .. } => SenderStatus::Released,
-            State::Returning | State::Home { .. } | State::Forgetting => SenderStatus::Home,
+            State::Returning | State::Home { .. } => SenderStatus::Home,
+            State::Forgetting => SenderStatus::Closing,
             State::Over => SenderStatus::Over,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! `stateright` was looked at and not taken: its `eventually` overlooks whatever ends in a cycle (its documentation
 //! says so), and that the network and the contacts make cycles is the whole point here; it has no way to say *from
-//! every state there is a way to*; and it brings a web server, `rand` and twenty more crates.
+//! every state there is a way to*; and it brings a web server, `rand`, `dashmap` and what they need.
 
 use super::steps::{self, Step};
 use super::world::{Bounds, World};
@@ -90,7 +90,7 @@ pub fn search(bounds: &Bounds, sights: &[fn(&World) -> bool], most: usize) -> Ou
                         new
                     }
                 };
-                if step.is_fair() {
+                if step.is_fair(bounds) {
                     fair.push((next_number, number));
                 }
             });

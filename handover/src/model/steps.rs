@@ -1,6 +1,6 @@
 //! Everything that can happen next.
 
-use super::half::{Half, Machine};
+use super::half::{Half, Machine, Stage};
 use super::sent::Message;
 use super::world::{Bounds, ELSEWHERE, Lapse, Leg, Owner, World};
 use crate::{Action, Event, Receiver, ReceiverStatus, SenderStage, SenderStatus, Settle, ToReceiver};
@@ -41,8 +41,13 @@ pub enum Side {
 }
 
 impl Step {
-    /// Whether it needs nothing to go wrong, and nobody to change their mind.
-    pub fn is_fair(&self) -> bool {
+    /// Whether it needs nothing to go wrong, and nobody to change their mind. Persons are needed only for what keeps
+    /// failing and for disks that are lost: elsewhere contacts alone must resolve everything.
+    pub fn is_fair(&self, bounds: &Bounds) -> bool {
+        let persons = bounds.failures > 0 || bounds.wipes > 0;
+        if let Self::Settle(..) = self {
+            return persons;
+        }
         !matches!(
             self,
             Self::Begin
@@ -76,8 +81,8 @@ impl Pick for crate::Sender {
     fn side(leg: usize) -> Side {
         Side::Sender(leg)
     }
-    fn vouched(world: &World, leg: usize, settle: Settle) -> bool {
-        let leg = &world.legs[leg];
+    fn vouched(world: &World, number: usize, settle: Settle) -> bool {
+        let leg = &world.legs[number];
         match settle {
             Settle::Again => true,
             Settle::Here => {
@@ -88,7 +93,10 @@ impl Pick for crate::Sender {
                 let other = leg.receiver.disk.is_some_and(|d| Some(d.receipt) != released);
                 leg.wiped[1] && !leg.gone_on && (leg.receiver.is_clear() || other)
             }
-            Settle::Forget => leg.wiped[1] && (leg.gone_on || world.crashed),
+            Settle::Forget => {
+                let stale = leg.gone_on && leg.sender.stage() != Stage::Home;
+                leg.wiped[1] && (stale || world.lives_without(Owner::Sender(number)))
+            }
         }
     }
 }
@@ -103,8 +111,8 @@ impl Pick for Receiver {
     fn side(leg: usize) -> Side {
         Side::Receiver(leg)
     }
-    fn vouched(world: &World, leg: usize, settle: Settle) -> bool {
-        let leg = &world.legs[leg];
+    fn vouched(world: &World, number: usize, settle: Settle) -> bool {
+        let leg = &world.legs[number];
         match settle {
             Settle::Again => true,
             Settle::Here => {
@@ -117,7 +125,10 @@ impl Pick for Receiver {
                 let no_sender = leg.sender.disk.map_or(leg.wiped[0], |d| other(d.stage));
                 no_sender && !leg.gone_on && !leg.home
             }
-            Settle::Forget => leg.wiped[0] && (leg.gone_on || leg.home || world.crashed),
+            Settle::Forget => {
+                let stale = leg.gone_on && leg.receiver.stage() != Stage::Running;
+                leg.wiped[0] && (stale || world.lives_without(Owner::Receiver(number)))
+            }
         }
     }
 }
@@ -301,7 +312,7 @@ impl<F: FnMut(Step, World)> Next<'_, F> {
         }
         for settle in [Settle::Again, Settle::Here, Settle::Forget] {
             // An answer under way is waited for.
-            let free = half.ran.is_none() && half.writing.is_none() && half.takes(Event::Settle(settle));
+            let free = half.ran.is_none() && half.takes(Event::Settle(settle));
             if free && M::vouched(world, leg, settle) {
                 self.to(Step::Settle(side, settle), |w| {
                     M::half(&mut w.legs[leg]).feed(Event::Settle(settle));

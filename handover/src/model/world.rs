@@ -157,6 +157,11 @@ impl World {
         self.processes.iter().any(current)
     }
 
+    /// Whether the program runs elsewhere, or died in a crash: nobody needs what this owner has.
+    pub fn lives_without(&self, owner: Owner) -> bool {
+        self.crashed || self.processes.iter().any(|p| p.runs && p.owner != owner)
+    }
+
     /// What the promise forbids, if it is so here.
     pub fn violation(&self) -> Option<&'static str> {
         let released_unprepared = |leg: &Leg| {
