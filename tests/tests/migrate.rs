@@ -113,7 +113,9 @@ impl House {
     /// What an undisturbed run says.
     fn expected(&self) -> String {
         let exe = self.path(&format!("counter.{}", Arch::host().unwrap()));
-        run(self.on("a", &exe, &COUNT), Input::Empty, PATIENCE).expect_code(0).out()
+        run(self.on("a", &exe, &COUNT), Input::Empty, PATIENCE)
+            .expect_code(0)
+            .out()
     }
 
     /// What has been said on a machine by programs that came.
@@ -129,16 +131,24 @@ impl House {
     fn wait_for(&self, machine: &str, needle: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.logs(machine).contains(needle) {
-            assert!(Instant::now() < deadline, "{machine} never says {needle:?}: {}", self.logs(machine));
+            assert!(
+                Instant::now() < deadline,
+                "{machine} never says {needle:?}: {}",
+                self.logs(machine)
+            );
             sleep(Duration::from_millis(20));
         }
     }
 
     /// The transfers that aren't over on a machine.
     fn open(&self, machine: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.path(machine).join("state/dunlin")).into_iter().flatten();
+        let entries = fs::read_dir(self.path(machine).join("state/dunlin"))
+            .into_iter()
+            .flatten();
         let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
-        names.filter(|n| n.starts_with("in-") || n.starts_with("out-")).collect()
+        names
+            .filter(|n| n.starts_with("in-") || n.starts_with("out-"))
+            .collect()
     }
 }
 
@@ -178,7 +188,9 @@ fn a_program_goes_from_machine_to_machine() {
     house.wait_for("a", "done\n");
     assert!(before <= house.logs("c").len());
     for machine in ["b", "c", "a"] {
-        said += &house.logs(machine).replace("Warning: the program has moved to ssh://c\n", "");
+        said += &house
+            .logs(machine)
+            .replace("Warning: the program has moved to ssh://c\n", "");
     }
     let said = said.replace("Warning: the program has moved to ssh://a\n", "");
     assert_eq!(said, house.expected());
@@ -191,13 +203,30 @@ fn a_program_goes_from_machine_to_machine() {
 fn what_stands_in_the_way_is_told_and_the_program_runs_on() {
     let house = House::new();
     let running = house.start();
-    let refused = run(house.migrate("a", running.pid(), "b", &["--max-memory=1"]), Input::Empty, PATIENCE);
-    assert!(refused.err().contains("1 thing stands in the way; it runs on here"), "{}", refused.err());
+    let refused = run(
+        house.migrate("a", running.pid(), "b", &["--max-memory=1"]),
+        Input::Empty,
+        PATIENCE,
+    );
+    assert!(
+        refused.err().contains("1 thing stands in the way; it runs on here"),
+        "{}",
+        refused.err()
+    );
     refused.expect_code(3);
-    let unreachable = run(house.migrate("a", running.pid(), "nowhere", &[]), Input::Empty, PATIENCE);
+    let unreachable = run(
+        house.migrate("a", running.pid(), "nowhere", &[]),
+        Input::Empty,
+        PATIENCE,
+    );
     assert!(unreachable.err().contains("it goes on here"), "{}", unreachable.err());
     unreachable.expect_code(1);
-    let nonsense = run(house.migrate("a", running.pid(), "b", &["--dir"]), Input::Empty, PATIENCE).expect_code(1);
+    let nonsense = run(
+        house.migrate("a", running.pid(), "b", &["--dir"]),
+        Input::Empty,
+        PATIENCE,
+    )
+    .expect_code(1);
     assert!(nonsense.err().contains("it goes on here"), "{}", nonsense.err());
     assert_eq!(running.finish().expect_code(0).out(), house.expected());
     assert_eq!(house.open("a"), [""; 0]);
@@ -208,7 +237,10 @@ fn what_stands_in_the_way_is_told_and_the_program_runs_on() {
 fn whoever_is_killed_the_program_runs_once() {
     let house = House::new();
     let expected = house.expected();
-    let rounds = std::env::var("DUNLIN_MIGRATE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_u64);
+    let rounds = std::env::var("DUNLIN_MIGRATE_KILLS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(10_u64);
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut seen = [0; 2];
     for round in 0..rounds {
@@ -218,7 +250,9 @@ fn whoever_is_killed_the_program_runs_once() {
         }
         let running = house.start();
         let moving = start(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE);
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         sleep(Duration::from_micros((seed >> 33) % 400_000));
         match round % 2 {
             0 => moving.signal(Signal::KILL),

@@ -382,7 +382,7 @@ impl<'a> Moving<'a> {
         let mut tries = AGAIN.iter();
         loop {
             match self.machine.status() {
-                SenderStatus::Over | SenderStatus::Home => return,
+                SenderStatus::Over | SenderStatus::Closing | SenderStatus::Home => return,
                 SenderStatus::Moving | SenderStatus::Released | SenderStatus::Orphaned => {}
             }
             // These need somebody to decide.
@@ -400,7 +400,10 @@ impl<'a> Moving<'a> {
                         self.why = e.to_string();
                     }
                     self.handle(Event::Lost);
-                    if matches!(self.machine.status(), SenderStatus::Over | SenderStatus::Home) {
+                    if matches!(
+                        self.machine.status(),
+                        SenderStatus::Over | SenderStatus::Closing | SenderStatus::Home
+                    ) {
                         return;
                     }
                     let Some(pause) = tries.next() else { return };
@@ -512,11 +515,11 @@ impl<'a> Moving<'a> {
         let state = place.file(STATE);
         let why = std::mem::take(&mut self.why);
         Ok(match (status, self.last) {
-            (SenderStatus::Over, Some(Report::Moved)) => {
+            (SenderStatus::Over | SenderStatus::Closing, Some(Report::Moved)) => {
                 place.remove()?;
                 Outcome::Moved(self.moved)
             }
-            (SenderStatus::Over, _) => {
+            (SenderStatus::Over | SenderStatus::Closing, _) => {
                 place.remove()?;
                 Outcome::Home(why)
             }

@@ -202,6 +202,8 @@ impl Machine {
             .spawn()?;
         drop((tell, running));
         let mut byte = [0];
+        // So that a move onwards knows the transfer that brought it.
+        fs::write(place.file(RUNNING), child.id().to_string())?;
         let goes_on = loop {
             match started.read(&mut byte) {
                 Ok(n) => break n == 1,

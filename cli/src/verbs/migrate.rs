@@ -10,10 +10,11 @@ use crate::moving::program::Running;
 use crate::show;
 use clap::Args;
 use dunlin_format::arch::Arch;
+use dunlin_handover::{ReceiverRecord, ReceiverStage};
 use dunlin_interface::exit::{CANNOT_MOVE, STANDS_STILL};
 use dunlin_migrate::control::{Checked, Reply, Request};
 use dunlin_migrate::preflight::Finding;
-use dunlin_transfer::records::Shelf;
+use dunlin_transfer::records::{RUNNING, Shelf, Side};
 use dunlin_transfer::sender::{self, Moved, Outcome as Ended, Way};
 use dunlin_transfer::wire::About;
 use serde_json::json;
@@ -59,6 +60,11 @@ pub fn run(args: &Migrate) -> Outcome {
     let peer = peer.map_err(|why| usage(format!("{doing} to {}: {why}", show::clean(&args.to))))?;
     let shelf = Shelf::of_user().map_err(|e| fail(e.to_string()))?;
     let (socket, info) = find_patiently(&args.who).map_err(fail)?;
+    if is_arriving(&shelf, info.pid).map_err(|e| fail(e.to_string()))? {
+        return Err(fail(
+            "it has only just come, and that isn't over; `dunlin settle` ends it".into(),
+        ));
+    }
     let module = module(&info).ok_or_else(|| fail("it doesn't say which module it is".into()))?;
     let Checked { findings, needs } = match find::ask(&socket.path, &Request::Check, None) {
         Ok(Reply::Checked(checked)) => checked,
@@ -114,6 +120,25 @@ pub fn run(args: &Migrate) -> Outcome {
             format!("{doing}: {}; its state is in {}", show::clean(&why), show::path(&state)),
         )),
     }
+}
+
+/// Is the transfer that brought a program not yet so far that a crash would no longer bring it back?
+fn is_arriving(shelf: &Shelf, pid: u32) -> std::io::Result<bool> {
+    for (side, attempt) in shelf.list()? {
+        let Some(place) = (side == Side::In)
+            .then(|| shelf.find(side, attempt))
+            .transpose()?
+            .flatten()
+        else {
+            continue;
+        };
+        let brought = std::fs::read_to_string(place.file(RUNNING)).is_ok_and(|text| text.trim() == pid.to_string());
+        let stage = place.record::<ReceiverRecord>()?.map(|r| r.stage);
+        if brought && !matches!(stage, Some(ReceiverStage::Taken) | None) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn in_the_way(doing: &str, findings: &[Finding]) -> Failure {
