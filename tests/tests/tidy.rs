@@ -18,14 +18,18 @@ const LONG: [(&str, usize); 1] = [("tests/tests/hostile.rs", 630)];
 const MOST_ON_A_LEVEL: usize = 12;
 
 /// What each crate may use of the others.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("format", &[]),
     ("handover", &[]),
     ("migrate", &["format"]),
     ("interface", &["format", "migrate"]),
     ("compiler", &["format"]),
-    ("runtime", &["format", "interface", "migrate"]),
-    ("cli", &["compiler", "format", "interface", "migrate"]),
+    ("transfer", &["format", "handover", "migrate"]),
+    ("runtime", &["format", "handover", "interface", "migrate", "transfer"]),
+    (
+        "cli",
+        &["compiler", "format", "handover", "interface", "migrate", "transfer"],
+    ),
     ("tests", &["format", "migrate"]),
     ("fuzz", &["compiler", "format", "migrate"]),
 ];

@@ -85,7 +85,8 @@ impl std::fmt::Debug for Link {
 }
 
 impl Link {
-    /// A connection over two streams. To drop the second one must tell the other side that nothing more comes; `hang_up` makes reading and writing them fail, from any thread, at once.
+    /// A connection over two streams. To drop the second one must tell the other side that nothing more comes;
+    /// `hang_up` makes reading and writing them fail, from any thread, at once.
     pub fn new(
         from: impl Read + Send + 'static,
         to: impl Write + Send + 'static,

@@ -28,7 +28,8 @@ pub trait Host {
     /// Would the program go on from this snapshot here? All that stands in the way; nothing is changed.
     fn check(&mut self, about: &About, executable: &Path, snapshot: &Path) -> Result<(), String>;
 
-    /// Starts the program from its snapshot. It holds a lock on `running` as long as it lives. An error means that not one
+    /// Starts the program from its snapshot. It holds a lock on `running` as long as it lives. An error means that
+    /// not one
     /// of its instructions ran, and none will.
     fn start(&mut self, about: &About, executable: &Path, place: &Place) -> Result<Started, String>;
 

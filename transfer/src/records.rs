@@ -14,7 +14,8 @@
 //!   in-ATTEMPT/running           locked by the process that was started, as long as it lives
 //! ```
 //!
-//! A record is replaced atomically and synchronised, its directory, too. Whoever works at a transfer holds a lock on its
+//! A record is replaced atomically and synchronised, its directory, too. Whoever works at a transfer holds a lock on
+//! its
 //! directory (flock(2)), which ends with the process, however that ends.
 
 use dunlin_handover::{Encoded, Id};

@@ -45,7 +45,7 @@ impl Standing {
     pub(super) fn begin(place: &Path) -> io::Result<Standing> {
         let path = place.join(STANDING);
         let file = File::create_new(path)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+        file.lock()?;
         let place = place.to_owned();
         Ok(Standing { place, _file: file })
     }
