@@ -8,7 +8,7 @@ use crate::wire::{Frame, VERSION, read_frame, write_frame};
 use dunlin_handover::Id;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -135,6 +135,23 @@ impl Link {
                 Ok(Ok(frame)) => return Ok(frame),
                 Ok(Err(e)) => return Err(self.why().unwrap_or(LinkError::Io(e))),
                 Err(_) => return Err(self.why().unwrap_or(LinkError::Closed)),
+            }
+        }
+    }
+
+    /// As [`Link::receive`], but `None` if nothing comes for so long.
+    pub fn receive_within(&self, time: Duration) -> Result<Option<Frame>, LinkError> {
+        let deadline = Instant::now() + time;
+        loop {
+            match self
+                .frames
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(Ok(Frame::Working)) => {}
+                Ok(Ok(frame)) => return Ok(Some(frame)),
+                Ok(Err(e)) => return Err(self.why().unwrap_or(LinkError::Io(e))),
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.why().unwrap_or(LinkError::Closed)),
             }
         }
     }

@@ -3,7 +3,8 @@
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
 use crate::records::{
-    EXECUTABLE, Place, RUNNING, STATE, Shelf, Side, random, remove_if_there, sync_directory, write_durably,
+    EXECUTABLE, Place, RUNNING, STARTED, STATE, Shelf, Side, is_locked, random, remove_if_there, sync_directory,
+    write_durably,
 };
 use crate::wire::{About, FileKind, Frame, MOST_DESCRIPTION, Terms, VERSION};
 use dunlin_handover::{
@@ -13,6 +14,11 @@ use dunlin_handover::{
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a process that is starting, and that nobody waits for any more, may take to notice.
+const STARTING: Duration = Duration::from_secs(60);
 
 /// The receiving machine: what it has and allows, and how it runs programs.
 pub trait Host {
@@ -29,8 +35,7 @@ pub trait Host {
     fn check(&mut self, about: &About, executable: &Path, snapshot: &Path) -> Result<(), String>;
 
     /// Starts the program from its snapshot. It holds a lock on `running` as long as it lives. An error means that
-    /// not one
-    /// of its instructions ran, and none will.
+    /// not one of its instructions ran, and none will.
     fn start(&mut self, about: &About, executable: &Path, place: &Place) -> Result<Started, String>;
 
     /// The transfer is over, the program runs from this executable, which is about to be removed: keep it if you like.
@@ -230,6 +235,7 @@ impl Session<'_> {
                 let place = self.shelf.create(Side::In, transfer.attempt)?;
                 let bytes = postcard::to_stdvec(&about).map_err(io::Error::other)?;
                 write_durably(&place.file("about"), &bytes)?;
+                place.note_boot()?;
                 let machine = Receiver::offered(transfer, random()?);
                 let anew = false;
                 self.open = Some(Open {
@@ -388,17 +394,32 @@ fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: V
 }
 
 fn run(open: &Open, link: Option<&Link>, host: &mut dyn Host, how: Run) -> Option<Event<ToReceiver>> {
+    let stands_still = |why: String| {
+        if let Some(link) = link {
+            let _ = link.send(&Frame::Error(why.clone()));
+        }
+        why
+    };
     if how == Run::Recover {
-        match crate::records::is_locked(&open.place.file(RUNNING)) {
-            Ok(true) => return Some(Event::Runs),
-            Ok(false) if open.anew => {}
-            Ok(false) => {
-                let why = "it crashed with this machine after it had come; `dunlin settle` says what can be done";
-                host.tell(&open.about.name, why);
+        match left(&open.place) {
+            Ok(Left::Runs) => return Some(Event::Runs),
+            Ok(Left::NeverRan) => {}
+            Ok(Left::Unknown) if open.anew => {}
+            Ok(Left::Unknown) => {
+                let why = "it came here, and has crashed, perhaps after it had gone on; it stands still until somebody \
+                           says `dunlin settle` here";
+                host.tell(&open.about.name, &stands_still(why.into()));
                 return None;
             }
             Err(e) => {
-                host.tell(&open.about.name, &format!("whether it runs can't be found out: {e}"));
+                let why = format!("whether it runs can't be found out: {e}");
+                host.tell(&open.about.name, &stands_still(why));
+                return None;
+            }
+        }
+        for name in [RUNNING, STARTED] {
+            if let Err(e) = remove_if_there(&open.place.file(name)) {
+                host.tell(&open.about.name, &stands_still(format!("it can't be started: {e}")));
                 return None;
             }
         }
@@ -420,6 +441,39 @@ fn run(open: &Open, link: Option<&Link>, host: &mut dyn Host, how: Run) -> Optio
             Event::RunFailed
         }
     })
+}
+
+/// What is left of a start that nobody has seen the end of.
+enum Left {
+    /// The program runs.
+    Runs,
+    /// None of its instructions has run, and none will.
+    NeverRan,
+    /// It may have run.
+    Unknown,
+}
+
+fn left(place: &Place) -> io::Result<Left> {
+    let deadline = Instant::now() + STARTING;
+    loop {
+        let started = place.file(STARTED).exists();
+        if !is_locked(&place.file(RUNNING))? {
+            // It may have been made, and its process ended, between the two looks.
+            let started = started || place.file(STARTED).exists();
+            return Ok(match place.is_same_boot() && !started {
+                true => Left::NeverRan,
+                false => Left::Unknown,
+            });
+        }
+        if started {
+            return Ok(Left::Runs);
+        }
+        // It will notice that nobody waits for it, and end.
+        if Instant::now() > deadline {
+            return Err(io::Error::other("its process neither goes on nor ends"));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// What a person is told of a report.

@@ -12,11 +12,13 @@
 //!   in-ATTEMPT/about             the program, as the sender described it
 //!   in-ATTEMPT/exe, state.snap   its executable, unless there was one here, and its state
 //!   in-ATTEMPT/running           locked by the process that was started, as long as it lives
+//!   in-ATTEMPT/started           made by that process before the program's first instruction
+//!   in-ATTEMPT/boot              the machine's boot in which the transfer began: these two aren't durable, and mean
+//!                                nothing in a later one
 //! ```
 //!
 //! A record is replaced atomically and synchronised, its directory, too. Whoever works at a transfer holds a lock on
-//! its
-//! directory (flock(2)), which ends with the process, however that ends.
+//! its directory (flock(2)), which ends with the process, however that ends.
 
 use dunlin_handover::{Encoded, Id};
 use rustix::fs::{FlockOperation, flock};
@@ -34,15 +36,20 @@ pub const STANDING: &str = "standing";
 /// What the receiver's process holds a lock on.
 pub const RUNNING: &str = "running";
 
+/// What that process has made before the program's first instruction.
+pub const STARTED: &str = "started";
+
 /// The program's executable, if it came with the state.
 pub const EXECUTABLE: &str = "exe";
 
 /// The files of a transfer's directory; the record last, so that what is left after a crash is still known.
-const FILES: [&str; 8] = [
+const FILES: [&str; 10] = [
     STATE,
     EXECUTABLE,
     RUNNING,
+    STARTED,
     STANDING,
+    "boot",
     "peer",
     "about",
     "record.new",
@@ -259,6 +266,17 @@ impl Place {
         read_record(&self.file("record"))
     }
 
+    /// Notes in which boot of the machine this is.
+    pub fn note_boot(&self) -> io::Result<()> {
+        fs::write(self.file("boot"), boot()?)
+    }
+
+    /// Has the machine been up ever since [`Place::note_boot`]? False if that isn't known.
+    pub fn is_same_boot(&self) -> bool {
+        let noted = fs::read(self.file("boot")).ok().filter(|b| !b.is_empty());
+        noted.is_some() && noted == boot().ok()
+    }
+
     /// Makes the record be this one, or removes it, durably.
     pub fn persist(&self, record: Option<Vec<u8>>) -> io::Result<()> {
         let place = self.file("record");
@@ -289,6 +307,11 @@ impl Place {
         }
         fs::remove_dir(&self.path)
     }
+}
+
+/// A name that the kernel gives to each boot (random(4)).
+fn boot() -> io::Result<Vec<u8>> {
+    fs::read("/proc/sys/kernel/random/boot_id")
 }
 
 /// Removes a file that may not be there.

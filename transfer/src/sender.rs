@@ -29,6 +29,12 @@ const AGAIN: [Duration; 6] = [
     Duration::from_secs(10),
 ];
 
+/// How often what is open is said again while nothing is heard.
+const REPEAT: Duration = Duration::from_secs(2);
+
+/// How long the other side may take to say what it means for the transfer that it gives up.
+const CLEARING: Duration = Duration::from_secs(5);
+
 /// How long a stopped process may take to end or to go on once it may.
 const LEAVING: Duration = Duration::from_secs(10);
 
@@ -295,6 +301,8 @@ struct Moving<'a> {
     /// What was heard last of why it doesn't work.
     why: String,
     last: Option<Report>,
+    /// The other side gives up; at most it says what that means for the transfer.
+    given_up: bool,
 }
 
 impl<'a> Moving<'a> {
@@ -310,6 +318,7 @@ impl<'a> Moving<'a> {
             state_sent: None,
             why: String::new(),
             last: None,
+            given_up: false,
         }
     }
 
@@ -389,12 +398,16 @@ impl<'a> Moving<'a> {
             if let Some(Report::PeerForgot | Report::Contradiction { .. }) = self.last {
                 return;
             }
+            let patience = if self.given_up { CLEARING } else { REPEAT };
             let received = match &self.link {
-                Some(link) => link.receive(),
+                Some(link) => link.receive_within(patience),
                 None => Err(LinkError::Closed),
             };
             match received {
-                Ok(frame) => self.frame(frame),
+                Ok(Some(frame)) => self.frame(frame),
+                // The other side has said why it doesn't go on, and no more.
+                Ok(None) if self.given_up => return,
+                Ok(None) => self.handle(Event::Contact),
                 Err(e) => {
                     if self.link.take().is_some() && self.why.is_empty() {
                         self.why = e.to_string();
@@ -441,7 +454,10 @@ impl<'a> Moving<'a> {
                 }
                 Err(_) => self.link = None,
             },
-            Frame::Error(why) => self.why = why,
+            Frame::Error(why) => {
+                self.why = why;
+                self.given_up = true;
+            }
             Frame::Runs { pid, log } => self.moved.runs = Some((pid, log)),
             _ => self.link = None,
         }

@@ -104,6 +104,7 @@ impl Host for Machine {
         assert_eq!(fs::read(place.file("state.snap")).unwrap(), STATE);
         let file = File::create(place.file("running")).unwrap();
         flock(&file, FlockOperation::LockExclusive).unwrap();
+        File::create_new(place.file("started")).unwrap();
         let mut world = self.world.lock().unwrap();
         assert!(!world.here, "twice");
         world.started_there += 1;

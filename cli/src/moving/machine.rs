@@ -10,7 +10,7 @@ use dunlin_format::module::ModuleHash;
 use dunlin_interface::options::{OPTS_VARIABLE, Options};
 use dunlin_migrate::preflight::Finding;
 use dunlin_transfer::receiver::{Host, Started};
-use dunlin_transfer::records::{Place, RUNNING, STATE, Shelf};
+use dunlin_transfer::records::{Place, RUNNING, STARTED, STATE, Shelf};
 use dunlin_transfer::wire::{About, Terms};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -179,6 +179,15 @@ impl Host for Machine {
     }
 }
 
+/// What tells a program's process whom to tell that it goes on.
+fn started_variable(tell: &io::PipeWriter, place: &Place) -> io::Result<String> {
+    let path = place.file(STARTED);
+    let path = path
+        .to_str()
+        .ok_or_else(|| io::Error::other("the directory's name is not UTF-8"))?;
+    Ok(format!("{}:{path}", tell.as_raw_fd()))
+}
+
 impl Machine {
     /// Starts a program, and waits until it goes on or ends; tells which.
     fn spawn(&self, executable: &Path, place: &Place, output: File) -> io::Result<(u32, bool)> {
@@ -194,7 +203,7 @@ impl Machine {
         fcntl_setfd(&tell, FdFlags::empty())?;
         let mut child = self
             .command(executable, &options)
-            .env("DUNLIN_STARTED_FD", tell.as_raw_fd().to_string())
+            .env("DUNLIN_STARTED", started_variable(&tell, place)?)
             .stdout(output.try_clone()?)
             .stderr(output)
             // What interrupts this command is not meant for the program.

@@ -1,21 +1,24 @@
 //! Telling the process that started this one that the program is about to run.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 
-/// Names a descriptor, a pipe, into which a byte is written as soon as the program is whole and before the first of its
-/// instructions runs. Whoever started this process knows then that it has been resumed; the end of the pipe without a
-/// byte means that it has not and will not.
-const VARIABLE: &str = "DUNLIN_STARTED_FD";
+/// Names a descriptor and a file, `FD:PATH`. As soon as the program is whole, and before the first of its instructions
+/// runs, the file is made, and a byte written into the descriptor, a pipe. Whoever started this process knows then that
+/// the program goes on. If the pipe ends without a byte, or nobody reads it any more, the program has not run and will
+/// not; if there is no file either, whoever comes later knows that, too.
+const VARIABLE: &str = "DUNLIN_STARTED";
 
 /// Says so, if somebody wants to know. After an error nothing may run.
 pub(crate) fn tell() -> io::Result<()> {
-    let Some(number) = std::env::var_os(VARIABLE).filter(|v| !v.is_empty()) else {
+    let Some(value) = std::env::var_os(VARIABLE).filter(|v| !v.is_empty()) else {
         return Ok(());
     };
-    let number = number.to_str().and_then(|n| n.parse::<u32>().ok());
-    let number =
-        number.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{VARIABLE} is no number")))?;
-    let mut pipe = OpenOptions::new().write(true).open(format!("/proc/self/fd/{number}"))?;
-    pipe.write_all(b"r")
+    let parts = value.to_str().and_then(|v| v.split_once(':'));
+    let parts = parts.and_then(|(fd, path)| Some((fd.parse::<u32>().ok()?, path)));
+    let (fd, path) =
+        parts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{VARIABLE} is not FD:PATH")))?;
+    let mut pipe = OpenOptions::new().write(true).open(format!("/proc/self/fd/{fd}"))?;
+    File::create_new(path)?;
+    pipe.write_all(b"r").inspect_err(|_| drop(fs::remove_file(path)))
 }
