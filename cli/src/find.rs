@@ -1,11 +1,11 @@
 //! Finding what is meant: running programs by their sockets, executables on disk, snapshots.
 
-pub mod cache;
-pub mod executables;
-pub mod running;
-pub mod search;
-pub mod snapshots;
+pub(crate) mod cache;
+pub(crate) mod executables;
+pub(crate) mod running;
+pub(crate) mod search;
+pub(crate) mod snapshots;
 mod sockets;
-pub mod trust;
+pub(crate) mod trust;
 
-pub use sockets::{Asked, Socket, ask, programs, warning};
+pub(crate) use sockets::{Asked, Socket, ask, programs, warning};

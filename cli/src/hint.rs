@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// How to go on from a program's snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hint {
+pub(crate) struct Hint {
     /// The command, with what the program was granted: as exact as can be known from outside.
     pub command: String,
     /// What is not in it, because it can't be known.
@@ -22,7 +22,7 @@ pub struct Hint {
 }
 
 /// The command that resumes a program's snapshot.
-pub fn resume_hint(info: &Info, file: &Path) -> Hint {
+pub(crate) fn resume_hint(info: &Info, file: &Path) -> Hint {
     let mut words = vec![OsString::from("dunlin"), "resume".into()];
     words.push(file.into());
     let mut notes = Vec::new();

@@ -1,5 +1,5 @@
 //! Making executables, and writing files.
 
-pub mod compile;
-pub mod files;
-pub mod runtimes;
+pub(crate) mod compile;
+pub(crate) mod files;
+pub(crate) mod runtimes;

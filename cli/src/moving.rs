@@ -1,5 +1,5 @@
 //! Moving a program to another machine: what `dunlin migrate`, `receive` and `settle` share.
 
-pub mod machine;
-pub mod peer;
-pub mod program;
+pub(crate) mod machine;
+pub(crate) mod peer;
+pub(crate) mod program;

@@ -13,13 +13,13 @@ use std::ffi::OsString;
 
 /// Run-time options as words, in the order of the command line. `START`: with those that a program is started with.
 #[derive(Clone, Debug, Default)]
-pub struct RunTime<const START: bool>(Vec<OsString>);
+pub(crate) struct RunTime<const START: bool>(Vec<OsString>);
 
 /// What a program is started with, and what it may use of this machine.
-pub type StartOptions = RunTime<true>;
+pub(crate) type StartOptions = RunTime<true>;
 
 /// What a program may use of this machine: a resumed one has the rest in its snapshot.
-pub type HostOptions = RunTime<false>;
+pub(crate) type HostOptions = RunTime<false>;
 
 impl<const START: bool> RunTime<START> {
     /// The entries of the table that are taken.
@@ -29,7 +29,7 @@ impl<const START: bool> RunTime<START> {
     }
 
     /// The checked options: those of `DUNLIN_OPTS`, if it is set, then these.
-    pub fn checked(&self, doing: &str) -> Result<Options, Failure> {
+    pub(crate) fn checked(&self, doing: &str) -> Result<Options, Failure> {
         let before = env::var_os(OPTS_VARIABLE).unwrap_or_default();
         Options::parse(&before, self.0.clone()).map_err(|e| usage(format!("{doing}: {e}")))
     }

@@ -9,12 +9,12 @@ use std::process::exit;
 /// Prints text to standard output; control characters other than ends of lines are escaped. A reader that has gone away
 /// (`dunlin ps | head -1`) ends the command quietly; any other failure (a full disk) ends it with a message and exit
 /// code 1.
-pub fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     write(|out| out.write_all(printable::lines(text).as_bytes()));
 }
 
 /// Prints what `fill` writes to standard output, byte for byte; it fails as [`print()`] does.
-pub fn write(fill: impl FnOnce(&mut io::BufWriter<io::StdoutLock<'static>>) -> io::Result<()>) {
+pub(crate) fn write(fill: impl FnOnce(&mut io::BufWriter<io::StdoutLock<'static>>) -> io::Result<()>) {
     let mut out = io::BufWriter::new(io::stdout().lock());
     if let Err(e) = fill(&mut out).and_then(|()| out.flush()) {
         if e.kind() == io::ErrorKind::BrokenPipe {
@@ -26,12 +26,12 @@ pub fn write(fill: impl FnOnce(&mut io::BufWriter<io::StdoutLock<'static>>) -> i
 }
 
 /// Prints a line to standard error; whether it can be written makes no difference.
-pub fn complain(line: &str) {
+pub(crate) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{}", printable::lines(line));
 }
 
 /// A size for a person, in binary units: "512 B", "1.4 MiB".
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -47,7 +47,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// A duration in microseconds for a person: "850 us", "4.2 ms", "1.3 s".
-pub fn micros(us: u64) -> String {
+pub(crate) fn micros(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} us"),
         1_000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
@@ -56,7 +56,7 @@ pub fn micros(us: u64) -> String {
 }
 
 /// Time since a start, in seconds, for a person: "42s", "3m07s", "2h05m", "4d01h".
-pub fn uptime(seconds: u64) -> String {
+pub(crate) fn uptime(seconds: u64) -> String {
     let (m, h, d) = (seconds / 60, seconds / 3600, seconds / 86400);
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -67,7 +67,7 @@ pub fn uptime(seconds: u64) -> String {
 }
 
 /// Lines of cells, each column as wide as its widest cell; the last column is not padded.
-pub fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| {
         rows.iter()
@@ -94,17 +94,17 @@ pub fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// Text from outside as part of a line, safe to print on a terminal: control characters are escaped.
-pub fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     printable::line(text).into_owned()
 }
 
 /// A path as part of a line, safe to print.
-pub fn path(path: &Path) -> String {
+pub(crate) fn path(path: &Path) -> String {
     clean(&path.to_string_lossy())
 }
 
 /// Prints a value as JSON, safe on a terminal, too.
-pub fn json(value: &Value) {
+pub(crate) fn json(value: &Value) {
     write(|out| writeln!(out, "{}", printable::json(&format!("{value:#}"))));
 }
 

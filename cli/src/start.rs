@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Becomes an executable, with these runtime options. Returns only if that fails.
-pub fn become_program(path: &Path, options: &Options, args: &[OsString], doing: &str) -> Failure {
+pub(crate) fn become_program(path: &Path, options: &Options, args: &[OsString], doing: &str) -> Failure {
     // A bare name would be looked up on the PATH.
     let path = if path.components().count() == 1 && path.is_relative() {
         Path::new(".").join(path)

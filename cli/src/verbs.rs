@@ -1,14 +1,14 @@
 //! What a person can tell `dunlin` to do, one verb each: its arguments and what it does. What two verbs share lies
 //! elsewhere.
 
-pub mod build;
-pub mod check;
-pub mod checkpoint;
-pub mod inspect;
-pub mod migrate;
-pub mod ps;
-pub mod receive;
-pub mod resume;
-pub mod run;
-pub mod settle;
-pub mod version;
+pub(crate) mod build;
+pub(crate) mod check;
+pub(crate) mod checkpoint;
+pub(crate) mod inspect;
+pub(crate) mod migrate;
+pub(crate) mod ps;
+pub(crate) mod receive;
+pub(crate) mod resume;
+pub(crate) mod run;
+pub(crate) mod settle;
+pub(crate) mod version;

@@ -26,8 +26,6 @@
 //!
 //! The output is a function of the input and the options: the number of threads, the host and the time don't matter.
 
-#![warn(unreachable_pub)]
-
 mod driver;
 mod error;
 #[cfg(test)]

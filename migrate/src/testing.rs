@@ -15,25 +15,25 @@ use dunlin_format::point::{PointKind, Slot};
 use dunlin_format::types::{FuncType, ValType, Value};
 
 /// Functions: the imported one, `main`, and one that calls itself, the import and (indirectly) others.
-pub const HOST: u32 = 0;
-pub const MAIN: u32 = 1;
-pub const REC: u32 = 2;
+pub(crate) const HOST: u32 = 0;
+pub(crate) const MAIN: u32 = 1;
+pub(crate) const REC: u32 = 2;
 
 /// Points of the functions.
-pub const MAIN_ENTRY: u32 = 0x20;
-pub const MAIN_CALLS_REC: u32 = 0x24;
-pub const MAIN_CALLS_TYPE: u32 = 0x28;
-pub const REC_LOOP: u32 = 0x40;
-pub const REC_CALLS_REC: u32 = 0x44;
-pub const REC_CALLS_HOST: u32 = 0x48;
+pub(crate) const MAIN_ENTRY: u32 = 0x20;
+pub(crate) const MAIN_CALLS_REC: u32 = 0x24;
+pub(crate) const MAIN_CALLS_TYPE: u32 = 0x28;
+pub(crate) const REC_LOOP: u32 = 0x40;
+pub(crate) const REC_CALLS_REC: u32 = 0x44;
+pub(crate) const REC_CALLS_HOST: u32 = 0x48;
 /// A call in REC that is no migration point, and a point there that has no code.
-pub const REC_GROWS: u32 = 0x4c;
-pub const REC_UNREACHABLE: u32 = 0x50;
+pub(crate) const REC_GROWS: u32 = 0x4c;
+pub(crate) const REC_UNREACHABLE: u32 = 0x50;
 /// Where REC traps.
-pub const REC_LOADS: u32 = 0x42;
+pub(crate) const REC_LOADS: u32 = 0x42;
 
 /// The module. Types 1 and 2 are equal.
-pub fn module() -> ModuleInfo {
+pub(crate) fn module() -> ModuleInfo {
     let unary = FuncType {
         params: vec![ValType::I32],
         results: vec![ValType::I32],
@@ -90,7 +90,7 @@ pub fn module() -> ModuleInfo {
 }
 
 /// A state of the module: `main` called REC, that itself twice, and the innermost is at its loop.
-pub fn state() -> State {
+pub(crate) fn state() -> State {
     let reference = |n| Some(n);
     State {
         module: ModuleHash::of(b"made-up"),
@@ -109,7 +109,7 @@ pub fn state() -> State {
 }
 
 /// `main`, `depth` activations of REC with different values, and at the end the undone host call if `host`.
-pub fn frames(depth: u32, host: bool) -> Vec<Frame> {
+pub(crate) fn frames(depth: u32, host: bool) -> Vec<Frame> {
     let main = vec![
         (Slot::Local(0), Value::I32(0xfeed)),
         (Slot::Local(3), Value::V128(0x0123_4567_89ab_cdef_fedc_ba98_7654_3210)),
@@ -154,7 +154,7 @@ pub fn frames(depth: u32, host: bool) -> Vec<Frame> {
 }
 
 /// The `points` section.
-pub fn points() -> Vec<u8> {
+pub(crate) fn points() -> Vec<u8> {
     let context = Home {
         kind: HomeKind::Context,
         ty: ValType::I64,
@@ -216,7 +216,7 @@ pub fn points() -> Vec<u8> {
 }
 
 /// A made-up architecture.
-pub struct MadeUp {
+pub(crate) struct MadeUp {
     /// Where its text lies.
     pub text_base: u64,
     /// Its `code` section.
@@ -228,7 +228,7 @@ pub struct MadeUp {
 impl MadeUp {
     /// Number 0, 1 or 2: their frames, records and code sizes differ. Number 2 has another shape of frames, too: short
     /// words, in big-endian order, at other places.
-    pub fn new(number: u32) -> MadeUp {
+    pub(crate) fn new(number: u32) -> MadeUp {
         let call = |text, wasm| Site {
             text: text * (number + 1),
             kind: SiteKind::Call,
@@ -290,7 +290,7 @@ impl MadeUp {
     }
 
     /// Its maps.
-    pub fn maps<'a>(&'a self, points: &'a [u8]) -> FrameMaps<'a> {
+    pub(crate) fn maps<'a>(&'a self, points: &'a [u8]) -> FrameMaps<'a> {
         let (points, code) = (Points::parse(points).unwrap(), Code::parse(&self.code).unwrap());
         FrameMaps::new(points, code, self.shape, self.text_base, 3, 3).unwrap()
     }

@@ -15,8 +15,6 @@
 //! - [`spec`]: the official test suite's scripts;
 //! - [`unison`]: programs that are killed at any instant, with their files.
 
-#![warn(unreachable_pub)]
-
 pub mod case;
 pub mod desk;
 pub mod forge;

@@ -27,12 +27,12 @@ fn directory() -> Option<PathBuf> {
 }
 
 /// Where a module's executable would be.
-pub fn place(module: ModuleHash, arch: Arch) -> Option<PathBuf> {
+pub(crate) fn place(module: ModuleHash, arch: Arch) -> Option<PathBuf> {
     Some(directory()?.join(format!("{module}.{arch}")))
 }
 
 /// Keeps an executable; returns its path.
-pub fn keep(module: ModuleHash, arch: Arch, executable: &[u8]) -> io::Result<PathBuf> {
+pub(crate) fn keep(module: ModuleHash, arch: Arch, executable: &[u8]) -> io::Result<PathBuf> {
     let place = place(module, arch).ok_or(io::ErrorKind::NotFound)?;
     keep_at(&place, executable, LIMIT)?;
     Ok(place)

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// What a file is to Dunlin.
 #[derive(Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// An executable built by `dunlin build`.
     Program(Header),
     /// Anything else.
@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 /// Looks at a file's headers.
-pub fn kind(path: &Path) -> Kind {
+pub(crate) fn kind(path: &Path) -> Kind {
     let mut file = match trust::open(path) {
         Ok(file) => file,
         Err(e) => return Kind::Unusable(e.to_string()),
@@ -34,7 +34,7 @@ pub fn kind(path: &Path) -> Kind {
 }
 
 /// Are an executable's contents those that its header speaks of? If not, why.
-pub fn verify(path: &Path) -> Result<(), String> {
+pub(crate) fn verify(path: &Path) -> Result<(), String> {
     let mut file = trust::open(path).map_err(|e| e.to_string())?;
     let found = image::find_in_elf(&mut file).map_err(|e| e.to_string())?;
     let found = found.ok_or("it is no program built by `dunlin build`")?;
@@ -43,26 +43,26 @@ pub fn verify(path: &Path) -> Result<(), String> {
 }
 
 /// This machine's architecture.
-pub fn host(doing: &str) -> Result<Arch, Failure> {
+pub(crate) fn host(doing: &str) -> Result<Arch, Failure> {
     Arch::host().ok_or_else(|| could_not(format!("{doing}: this machine is neither x86_64 nor aarch64")))
 }
 
 /// `NAME.ARCH`.
-pub fn with_arch(base: &Path, arch: Arch) -> PathBuf {
+pub(crate) fn with_arch(base: &Path, arch: Arch) -> PathBuf {
     let mut name = OsString::from(base);
     name.push(format!(".{arch}"));
     PathBuf::from(name)
 }
 
 /// `NAME` of `NAME.ARCH`; what has no such suffix stays as it is.
-pub fn without_arch(path: &Path) -> PathBuf {
+pub(crate) fn without_arch(path: &Path) -> PathBuf {
     let has = Arch::ALL.iter().any(|a| path.extension() == Some(OsStr::new(a.name())));
     if has { path.with_extension("") } else { path.to_owned() }
 }
 
 /// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`. A `NAME` that is something
 /// else (the module's folder, another compiler's output) doesn't hide `NAME.ARCH`.
-pub fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
+pub(crate) fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
     let why = match kind(path) {
         Kind::Program(header) => return Ok((path.to_owned(), header)),
         Kind::Other => "it is no program built by `dunlin build`".into(),
@@ -76,7 +76,7 @@ pub fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
 }
 
 /// The executable the person names, if it is the snapshot's.
-pub fn given(exe: &Path, module: ModuleHash, host: Arch, doing: &str) -> Result<PathBuf, Failure> {
+pub(crate) fn given(exe: &Path, module: ModuleHash, host: Arch, doing: &str) -> Result<PathBuf, Failure> {
     let (path, header) =
         named(exe, host).map_err(|why| could_not(format!("{doing} with {}: {why}", show::path(exe))))?;
     if header.module != module {

@@ -13,7 +13,7 @@ const STARTING: Duration = Duration::from_secs(1);
 
 /// The program of a process id or a name; else why there is none, as a part of a message. A process that has only just
 /// been started is given [`STARTING`] to begin to listen: scripts ask at once.
-pub fn find_patiently(who: &str) -> Result<(Socket, Info), String> {
+pub(crate) fn find_patiently(who: &str) -> Result<(Socket, Info), String> {
     let pid: Option<u32> = who.parse().ok();
     let deadline = Instant::now() + STARTING;
     loop {
@@ -80,7 +80,7 @@ fn is_meant(pid: Option<u32>, who: &str, socket: &Socket) -> bool {
 }
 
 /// The module that a program says it was built from; `None` if what it says is no hash.
-pub fn module(info: &Info) -> Option<ModuleHash> {
+pub(crate) fn module(info: &Info) -> Option<ModuleHash> {
     let hex = &info.module;
     let mut hash = [0; 32];
     if hex.len() != 64 || !hex.is_ascii() {

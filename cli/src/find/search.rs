@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Where a snapshot's executable is looked for, in this order; last in the cache of `dunlin run`.
 #[derive(Debug)]
-pub struct Search {
+pub(crate) struct Search {
     /// Directories in which every `*.ARCH` is looked at.
     pub directories: Vec<PathBuf>,
     /// Directories in which only `NAME.ARCH` and `NAME` are looked at.
@@ -24,7 +24,7 @@ pub struct Search {
 impl Search {
     /// Beside the snapshot, in the current directory, then on the `PATH`: for an executable that is run though nobody
     /// has named it.
-    pub fn for_snapshot(file: &Path) -> Search {
+    pub(crate) fn for_snapshot(file: &Path) -> Search {
         let beside = file
             .parent()
             .filter(|p| !p.as_os_str().is_empty())
@@ -44,13 +44,13 @@ impl Search {
     }
 
     /// The same, but what is found is only looked into, or told of: anyone's will do.
-    pub fn for_reading(self) -> Search {
+    pub(crate) fn for_reading(self) -> Search {
         Search { to_run: false, ..self }
     }
 
     /// The executable of this module for this architecture; otherwise what was found instead, for a message. One that
     /// is to be run is returned without symbolic links in its path: what was checked is what is run.
-    pub fn find(&self, module: ModuleHash, name: &str, host: Arch) -> Result<PathBuf, String> {
+    pub(crate) fn find(&self, module: ModuleHash, name: &str, host: Arch) -> Result<PathBuf, String> {
         // The nearest miss, best reason first.
         let mut near: Option<(u8, String)> = None;
         let mut look = |path: PathBuf| {

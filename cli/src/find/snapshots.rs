@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Opens a snapshot and those that it takes pages from; also the name of its program.
-pub fn open(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failure> {
+pub(crate) fn open(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failure> {
     trust::check_regular(file).map_err(|e| could_not(format!("{doing}: {e}")))?;
     let snapshot = open_file(file).map_err(|e| refused(&e, doing))?;
     let name = name(&snapshot);
@@ -18,7 +18,7 @@ pub fn open(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failur
 }
 
 /// Opens a snapshot to look into it only: earlier ones that it takes pages from may be missing.
-pub fn open_loosely(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failure> {
+pub(crate) fn open_loosely(file: &Path, doing: &str) -> Result<(Snapshot<File>, String), Failure> {
     let reader = trust::open(file).map_err(|e| could_not(format!("{doing}: {e}")))?;
     let mut snapshot = Snapshot::open(reader).map_err(|e| refused(&e, doing))?;
     for nth in 0..snapshot.bases().len() {
@@ -41,7 +41,7 @@ fn refused(e: &SnapshotError, doing: &str) -> Failure {
 
 /// The newest snapshot of a directory that can be opened, as [`open`] returns it. A directory whose program has ended
 /// is refused: what is left there is about to be removed.
-pub fn newest(directory: &Path, doing: &str) -> Result<(PathBuf, (Snapshot<File>, String)), Failure> {
+pub(crate) fn newest(directory: &Path, doing: &str) -> Result<(PathBuf, (Snapshot<File>, String)), Failure> {
     if !directory.is_dir() {
         let why = match directory.exists() {
             true => "it is not a directory",
@@ -79,7 +79,7 @@ pub fn newest(directory: &Path, doing: &str) -> Result<(PathBuf, (Snapshot<File>
 }
 
 /// The name of the program that a snapshot was taken of.
-pub fn name<R>(snapshot: &Snapshot<R>) -> String {
+pub(crate) fn name<R>(snapshot: &Snapshot<R>) -> String {
     let argv0 = snapshot
         .state()
         .wasi

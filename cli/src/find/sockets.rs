@@ -20,7 +20,7 @@ const INFO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A socket found in one of the directories.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Socket {
+pub(crate) struct Socket {
     /// Process id, from the socket's name.
     pub pid: u32,
     /// The socket.
@@ -38,7 +38,7 @@ fn directories() -> Vec<PathBuf> {
 }
 
 /// A warning about directories that others have made where this user's should be, as anyone can in `/tmp`.
-pub fn warning() -> Option<String> {
+pub(crate) fn warning() -> Option<String> {
     let foreign = meeting::directories().1;
     let shown = foreign.iter().map(|f| {
         format!(
@@ -70,7 +70,7 @@ fn list(directory: &Path) -> io::Result<Vec<Socket>> {
 
 /// What became of asking a program who it is.
 #[derive(Debug)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// It answered.
     Running(Info),
     /// Nobody listens: the program is gone and has left its socket behind.
@@ -90,7 +90,7 @@ fn is_stopped(pid: u32) -> bool {
 }
 
 /// What a process is called, as far as can be told from outside: the name of its executable.
-pub fn name_from_outside(socket: &Socket) -> Option<String> {
+pub(super) fn name_from_outside(socket: &Socket) -> Option<String> {
     let exe = fs::read_link(format!("/proc/{}/exe", socket.pid))
         .ok()
         .filter(|_| !socket.elsewhere)?;
@@ -123,7 +123,7 @@ fn info(socket: &Socket) -> Asked {
 }
 
 /// Sends one request and reads its reply. Without a timeout it waits as long as the program takes.
-pub fn ask(socket: &Path, request: &Request, timeout: Option<Duration>) -> io::Result<Reply> {
+pub(crate) fn ask(socket: &Path, request: &Request, timeout: Option<Duration>) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(timeout)?;
     stream.set_write_timeout(timeout)?;
@@ -143,7 +143,7 @@ pub fn ask(socket: &Path, request: &Request, timeout: Option<Duration>) -> io::R
 
 /// Every running program of this user for which `wanted` holds, asked who it is, all at once; the sockets of programs
 /// that are gone are removed.
-pub fn programs(wanted: impl Fn(u32) -> bool) -> Vec<(Socket, Asked)> {
+pub(crate) fn programs(wanted: impl Fn(u32) -> bool) -> Vec<(Socket, Asked)> {
     let sockets = directories().into_iter().flat_map(|d| list(&d).unwrap_or_default());
     let sockets: Vec<Socket> = sockets.filter(|s| wanted(s.pid)).collect();
     let answers: Vec<Asked> = thread::scope(|scope| {

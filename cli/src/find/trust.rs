@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The file to run where `path` leads, if nobody else can have put it there; otherwise why not, as in "it ...".
-pub fn own(path: &Path) -> Result<PathBuf, String> {
+pub(crate) fn own(path: &Path) -> Result<PathBuf, String> {
     let found = path
         .canonicalize()
         .map_err(|e| format!("can't be found out about: {e}"))?;
@@ -57,7 +57,7 @@ fn foreign(path: &Path, metadata: &Metadata) -> Option<String> {
 }
 
 /// Opens a file to read it. Anything but a regular file is refused: a named pipe would be waited for, perhaps for ever.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     regular(&fs::metadata(path)?)?;
     // It may have been replaced this moment.
     let file = File::from(rustix::fs::open(
@@ -70,7 +70,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 }
 
 /// As [`open`], to let others open it by its name.
-pub fn check_regular(path: &Path) -> io::Result<()> {
+pub(crate) fn check_regular(path: &Path) -> io::Result<()> {
     open(path).map(drop)
 }
 

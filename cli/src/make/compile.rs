@@ -13,14 +13,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The bytes of a module.
-pub fn read(module: &Path) -> Result<Vec<u8>, String> {
+pub(crate) fn read(module: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let read = trust::open(module).and_then(|mut file| file.read_to_end(&mut bytes));
     read.map(|_| bytes).map_err(|e| e.to_string())
 }
 
 /// Where the outputs go, without their suffixes.
-pub fn base_name(module: &Path, output: Option<&Path>) -> Result<PathBuf, String> {
+pub(crate) fn base_name(module: &Path, output: Option<&Path>) -> Result<PathBuf, String> {
     let base = match output {
         Some(output) => without_arch(output),
         None => module
@@ -39,7 +39,7 @@ pub fn base_name(module: &Path, output: Option<&Path>) -> Result<PathBuf, String
 }
 
 /// The program's own name, its `argv[0]`.
-pub fn program_name(base: &Path) -> String {
+pub(crate) fn program_name(base: &Path) -> String {
     base.file_name()
         .unwrap_or(OsStr::new("main"))
         .to_string_lossy()
@@ -48,20 +48,20 @@ pub fn program_name(base: &Path) -> String {
 
 /// An executable to be run at once: in memory, or where there is no /proc in the cache.
 #[derive(Debug)]
-pub struct ToRun {
+pub(crate) struct ToRun {
     path: PathBuf,
     _file: Option<OwnedFd>,
 }
 
 impl ToRun {
     /// Its path, valid in this process as long as the value lives.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
 /// Compiles a module for this machine, to be run at once.
-pub fn to_run(module: &Path, host: Arch) -> Result<ToRun, String> {
+pub(crate) fn to_run(module: &Path, host: Arch) -> Result<ToRun, String> {
     let name = program_name(&base_name(module, None)?);
     let wasm = read(module)?;
     let settings = Settings {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Writes a file so that its name always means a complete one, and so that a program that runs from it is not
 /// disturbed.
-pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
@@ -31,7 +31,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
 
 /// The file that a path means for a writer: where its symbolic links lead, whether that is there or not. (A rename
 /// would replace the link.)
-pub fn follow(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn follow(path: &Path) -> io::Result<PathBuf> {
     /// As many as the kernel follows.
     const MOST: usize = 40;
     let mut path = path.to_owned();

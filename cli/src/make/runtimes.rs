@@ -6,7 +6,7 @@ static X86_64: &[u8] = include_bytes!(env!("DUNLIN_RUNTIME_X86_64"));
 static AARCH64: &[u8] = include_bytes!(env!("DUNLIN_RUNTIME_AARCH64"));
 
 /// The runtime for an architecture: a static ELF executable with room for an image.
-pub fn runtime(arch: Arch) -> &'static [u8] {
+pub(crate) fn runtime(arch: Arch) -> &'static [u8] {
     match arch {
         Arch::X86_64 => X86_64,
         Arch::Aarch64 => AARCH64,

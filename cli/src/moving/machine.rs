@@ -27,7 +27,7 @@ const MOST_SAID: u64 = 4096;
 
 /// The receiving machine.
 #[derive(Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     options: Options,
     arch: Arch,
     /// What runs executables of that architecture, if the machine itself does not.
@@ -38,7 +38,7 @@ pub struct Machine {
 impl Machine {
     /// This machine, with what its owner grants. `emulator`: an architecture other than its own, and the command that
     /// runs executables of it.
-    pub fn new(options: Options, emulator: Option<(Arch, Vec<String>)>, shelf: &Shelf) -> Option<Machine> {
+    pub(crate) fn new(options: Options, emulator: Option<(Arch, Vec<String>)>, shelf: &Shelf) -> Option<Machine> {
         let (arch, emulator) = match emulator {
             Some(it) => it,
             None => (Arch::host()?, Vec::new()),

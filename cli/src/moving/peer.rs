@@ -12,7 +12,7 @@ const SCHEME: &str = "ssh://";
 
 /// A receiving machine; written down so that it can be reached again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// The address as it was given: `ssh://[USER@]HOST[:PORT]`.
     pub address: String,
     /// The remote shell, and its arguments before the host.
@@ -25,7 +25,7 @@ pub struct Peer {
 
 impl Peer {
     /// A machine. `shell`: a remote shell's words, `ssh` if there are none.
-    pub fn new(address: &str, shell: Option<&str>, dunlin: &str, options: &[String]) -> Result<Peer, String> {
+    pub(crate) fn new(address: &str, shell: Option<&str>, dunlin: &str, options: &[String]) -> Result<Peer, String> {
         let host = address.strip_prefix(SCHEME).unwrap_or_default();
         if host.is_empty() || host.starts_with('-') || host.contains(['/', ' ']) {
             return Err(format!("it is reached as {SCHEME}[USER@]HOST[:PORT]"));
@@ -71,7 +71,7 @@ impl Peer {
     }
 
     /// Connects.
-    pub fn connect(&self) -> Result<Link, LinkError> {
+    pub(crate) fn connect(&self) -> Result<Link, LinkError> {
         let mut command = self.command().map_err(io::Error::other)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command

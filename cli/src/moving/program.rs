@@ -14,7 +14,7 @@ const OBEYING: Duration = Duration::from_secs(10);
 
 /// A running program.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     socket: PathBuf,
     peer: String,
     stopped: Option<(BufReader<UnixStream>, PathBuf)>,
@@ -24,7 +24,7 @@ pub struct Running {
 
 impl Running {
     /// The program at a control socket, which moves to `peer` (as it is told).
-    pub fn new(socket: PathBuf, peer: String) -> Running {
+    pub(crate) fn new(socket: PathBuf, peer: String) -> Running {
         Running {
             socket,
             peer,
@@ -107,7 +107,7 @@ impl Program for Running {
 
 /// The program of a transfer whose driver is gone: its process has gone on by itself, or there is none.
 #[derive(Debug)]
-pub struct Left {
+pub(crate) struct Left {
     /// Its state, if there is no process.
     pub state: Option<PathBuf>,
 }

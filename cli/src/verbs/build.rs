@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Compiles a WebAssembly program to a standalone executable for each architecture
 #[derive(Debug, Args)]
-pub struct Build {
+pub(crate) struct Build {
     /// The module: WebAssembly binary (.wasm) or text (.wat)
     module: PathBuf,
     /// Write NAME.x86_64 and NAME.aarch64 (default: the module's name without its suffix, in the current directory)
@@ -84,7 +84,7 @@ impl Target {
 }
 
 /// Runs the verb.
-pub fn run(args: &Build) -> Outcome {
+pub(crate) fn run(args: &Build) -> Outcome {
     let fail = |why: String| could_not(format!("build {}: {why}", show::path(&args.module)));
     let to_stdout = args.output.as_deref() == Some(Path::new("-"));
     if to_stdout && !matches!(args.emit, Some(Emit::Clif | Emit::Asm)) {

@@ -28,7 +28,7 @@ use std::process::{Command, Stdio};
 /// on another machine: its description comes from `dunlin check --describe` there (with the --dir and --max-memory that
 /// will be given there). Exit code 3 if something stands in the way.
 #[derive(Debug, Args)]
-pub struct Check {
+pub(crate) struct Check {
     /// A process id, a program's name, or a snapshot
     #[arg(value_name = "PID|FILE", required_unless_present = "describe")]
     what: Option<PathBuf>,
@@ -50,7 +50,7 @@ pub struct Check {
 }
 
 /// Runs the verb.
-pub fn run(args: &Check) -> Outcome {
+pub(crate) fn run(args: &Check) -> Outcome {
     let options = args.options.checked("check")?;
     if args.describe {
         show::json(&json!(here(&options, Some(Path::new(".")))));

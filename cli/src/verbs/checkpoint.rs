@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Writes the state of a running program to a file, to go on from here or elsewhere
 #[derive(Debug, Args)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// Process id of the program, or its name if only one of that name runs (see `dunlin ps`)
     #[arg(value_name = "PID")]
     who: String,
@@ -27,7 +27,7 @@ pub struct Checkpoint {
 }
 
 /// Runs the verb.
-pub fn run(args: &Checkpoint) -> Outcome {
+pub(crate) fn run(args: &Checkpoint) -> Outcome {
     let fail = |why: String| could_not(format!("checkpoint {}: {why}", show::clean(&args.who)));
     let (socket, info) = find_patiently(&args.who).map_err(fail)?;
     if !info.migratable {

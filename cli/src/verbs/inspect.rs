@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// Function names come from the program's executable, which is looked for as `dunlin resume` does; any architecture's
 /// will do.
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// The snapshot
     file: PathBuf,
     /// The executable to take function names from (NAME stands for NAME.x86_64 or NAME.aarch64)
@@ -30,7 +30,7 @@ pub struct Inspect {
 }
 
 /// Runs the verb.
-pub fn run(args: &Inspect) -> Outcome {
+pub(crate) fn run(args: &Inspect) -> Outcome {
     let doing = format!("inspect {}", show::path(&args.file));
     let (snapshot, name) = snapshots::open_loosely(&args.file, &doing)?;
     let module = snapshot.header().module;

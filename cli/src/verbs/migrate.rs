@@ -28,7 +28,7 @@ use std::time::Duration;
 /// connection breaks, it goes on here; if it breaks at the very moment at which the program changes hands, it stands
 /// still, its state is kept on both machines, and `dunlin settle` finds out where it goes on.
 #[derive(Debug, Args)]
-pub struct Migrate {
+pub(crate) struct Migrate {
     /// Process id of the program, or its name if only one of that name runs (see `dunlin ps`)
     #[arg(value_name = "PID")]
     who: String,
@@ -53,7 +53,7 @@ pub struct Migrate {
 }
 
 /// Runs the verb.
-pub fn run(args: &Migrate) -> Outcome {
+pub(crate) fn run(args: &Migrate) -> Outcome {
     let doing = format!("migrate {}", show::clean(&args.who));
     let fail = |why: String| could_not(format!("{doing}: {why}"));
     let peer = Peer::new(&args.to, Some(&args.rsh), &args.remote_dunlin, &args.options);

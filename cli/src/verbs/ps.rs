@@ -7,14 +7,14 @@ use clap::Args;
 
 /// Lists the running programs
 #[derive(Debug, Args)]
-pub struct Ps {
+pub(crate) struct Ps {
     /// Print a JSON array instead of a table
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the verb.
-pub fn run(args: &Ps) -> Outcome {
+pub(crate) fn run(args: &Ps) -> Outcome {
     if let Some(warning) = find::warning() {
         show::complain(&warning);
     }

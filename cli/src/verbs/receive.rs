@@ -17,7 +17,7 @@ use std::process::exit;
 /// It speaks with `dunlin migrate` over standard input and output. The options say what the program may use here. Its
 /// output goes to a file below $XDG_STATE_HOME/dunlin/logs (~/.local/state/dunlin/logs).
 #[derive(Debug, Args)]
-pub struct Receive {
+pub(crate) struct Receive {
     /// Run programs built for another architecture, by this command
     #[arg(long, value_name = "ARCH=COMMAND")]
     emulator: Option<String>,
@@ -26,7 +26,7 @@ pub struct Receive {
 }
 
 /// Runs the verb.
-pub fn run(args: &Receive) -> Outcome {
+pub(crate) fn run(args: &Receive) -> Outcome {
     let doing = "receive";
     let options = args.options.checked(doing)?;
     let emulator = args.emulator.as_deref().map(emulator).transpose();

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 /// `dunlin run` has compiled; only one that was built from the very same module is taken, and only if nobody but you
 /// and root can have put it there.
 #[derive(Debug, Args)]
-pub struct Resume {
+pub(crate) struct Resume {
     /// The snapshot
     #[arg(required_unless_present = "latest")]
     file: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub struct Resume {
 }
 
 /// Runs the verb. It returns only if the program could not go on.
-pub fn run(args: &Resume) -> Outcome {
+pub(crate) fn run(args: &Resume) -> Outcome {
     let place = args.file.as_ref().or(args.latest.as_ref());
     let place = place.ok_or_else(|| usage("resume: give a snapshot, or --latest DIR"))?;
     let doing = format!("resume {}", show::path(place));

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// .wat), which is compiled first. Options of dunlin come before the program's name, the program's own arguments after
 /// it.
 #[derive(Debug, Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// The program, and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["PROGRAM", "ARGS"])]
     command: Vec<OsString>,
@@ -25,7 +25,7 @@ pub struct Run {
 }
 
 /// Runs the verb. It returns only if the program could not be started.
-pub fn run(args: &Run) -> Outcome {
+pub(crate) fn run(args: &Run) -> Outcome {
     let program = PathBuf::from(&args.command[0]);
     // `dunlin run prog -- ARGS` and `dunlin run prog ARGS` mean the same.
     let rest = match &args.command[1..] {

@@ -20,7 +20,7 @@ use std::io;
 /// Without TRANSFER, all of them. A program that had not changed hands goes on where it was; one that had is asked
 /// for on the other machine. Exit code 4 if one still stands still.
 #[derive(Debug, Args)]
-pub struct Settlement {
+pub(crate) struct Settlement {
     /// A transfer, as `dunlin migrate` or `dunlin settle` names it
     #[arg(value_name = "TRANSFER")]
     transfer: Option<String>,
@@ -35,7 +35,7 @@ pub struct Settlement {
 }
 
 /// Runs the verb.
-pub fn run(args: &Settlement) -> Outcome {
+pub(crate) fn run(args: &Settlement) -> Outcome {
     let doing = "settle";
     let fail = |e: io::Error| could_not(format!("{doing}: {e}"));
     let options = args.options.checked(doing)?;

@@ -10,14 +10,14 @@ use dunlin_migrate::snapshot;
 
 /// Prints the version, the architectures, and the formats
 #[derive(Debug, Args)]
-pub struct Version {
+pub(crate) struct Version {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the verb.
-pub fn run(args: &Version) -> Outcome {
+pub(crate) fn run(args: &Version) -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
     if args.json {
         let value = serde_json::json!({

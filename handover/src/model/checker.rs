@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// What a search found.
 #[derive(Debug)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// Different worlds.
     pub states: usize,
     /// Steps between them.
@@ -46,7 +46,7 @@ fn name(world: &World) -> u128 {
 }
 
 /// Searches all that is reachable within the bounds, up to the first broken promise.
-pub fn search(bounds: &Bounds, sights: &[fn(&World) -> bool], most: usize) -> Outcome {
+pub(super) fn search(bounds: &Bounds, sights: &[fn(&World) -> bool], most: usize) -> Outcome {
     let start = World::new(bounds);
     let mut known: HashMap<u128, u32> = HashMap::from([(name(&start), 0)]);
     let mut parents: Vec<u32> = vec![0];

@@ -10,7 +10,7 @@ use std::hash::Hash;
 
 /// Kinds of records, as far as the tests of the driver's obligations tell them apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Stage {
+pub(super) enum Stage {
     Moving,
     Released,
     Home,
@@ -23,7 +23,7 @@ pub enum Stage {
 }
 
 /// A sender or a receiver.
-pub trait Machine: Clone + Eq + Hash + Debug {
+pub(super) trait Machine: Clone + Eq + Hash + Debug {
     type In: Copy + Debug;
     type Out: Copy + Eq + Hash + Debug;
     type Record: Copy + Eq + Hash + Debug;
@@ -75,7 +75,7 @@ impl Machine for Receiver {
 
 /// The machine, what it asked for, and its disk.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Half<M: Machine> {
+pub(super) struct Half<M: Machine> {
     pub machine: Option<M>,
     /// Not done yet; nothing else happens to the machine before it is.
     pub queue: Vec<Action<M::Out, M::Record>>,
@@ -90,7 +90,7 @@ pub struct Half<M: Machine> {
 }
 
 impl<M: Machine> Half<M> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             machine: None,
             queue: vec![],
@@ -102,12 +102,12 @@ impl<M: Machine> Half<M> {
     }
 
     /// What is on disk.
-    pub fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> Stage {
         M::stage(self.disk)
     }
 
     /// Hands an event to the machine.
-    pub fn feed(&mut self, event: Event<M::In>) {
+    pub(super) fn feed(&mut self, event: Event<M::In>) {
         if let Some(machine) = &mut self.machine {
             let actions = machine.react(event);
             self.queue.extend(actions);
@@ -115,7 +115,7 @@ impl<M: Machine> Half<M> {
     }
 
     /// Whether the event changes nothing.
-    pub fn ignores(&self, event: Event<M::In>) -> bool {
+    pub(super) fn ignores(&self, event: Event<M::In>) -> bool {
         self.machine.as_ref().is_none_or(|machine| {
             let mut after = machine.clone();
             after.react(event).is_empty() && after == *machine
@@ -123,17 +123,17 @@ impl<M: Machine> Half<M> {
     }
 
     /// Whether the machine is there and has nothing left to do before its next event.
-    pub fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.machine.is_some() && self.queue.is_empty()
     }
 
     /// Whether the machine is ready for the event, and it changes something.
-    pub fn takes(&self, event: Event<M::In>) -> bool {
+    pub(super) fn takes(&self, event: Event<M::In>) -> bool {
         self.is_ready() && !self.ignores(event)
     }
 
     /// Everything that a crash takes away; `written` if it came too late for the write under way.
-    pub fn crash(&mut self, written: bool) {
+    pub(super) fn crash(&mut self, written: bool) {
         if let (Some(record), true) = (self.writing, written) {
             self.disk = record;
         }
@@ -145,7 +145,7 @@ impl<M: Machine> Half<M> {
     }
 
     /// Whether nothing of the transfer is left here.
-    pub fn is_clear(&self) -> bool {
+    pub(super) fn is_clear(&self) -> bool {
         self.machine.is_none() && self.disk.is_none() && self.writing.is_none()
     }
 }

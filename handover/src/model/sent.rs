@@ -4,14 +4,14 @@ use crate::{ToReceiver, ToSender};
 use std::cell::RefCell;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Message {
+pub(super) enum Message {
     ToReceiver(ToReceiver),
     ToSender(ToSender),
 }
 
 impl Message {
     /// 0 to the sender, 1 to the receiver.
-    pub fn direction(&self) -> usize {
+    pub(super) fn direction(&self) -> usize {
         usize::from(matches!(self, Self::ToReceiver(_)))
     }
 }
@@ -24,13 +24,13 @@ thread_local! {
 /// What was ever sent. All of it may arrive at any time, again and again, or never. The last message of each direction
 /// is fresh until it is lost or has arrived: no other arrives without anything unusual.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Sent {
+pub(super) struct Sent {
     ever: u128,
     fresh: [Option<u8>; 2],
 }
 
 impl Sent {
-    pub fn add(&mut self, message: Message) {
+    pub(super) fn add(&mut self, message: Message) {
         let number = ALL.with_borrow_mut(|all| {
             all.iter().position(|m| *m == message).unwrap_or_else(|| {
                 all.push(message);
@@ -43,7 +43,7 @@ impl Sent {
     }
 
     /// Everything, and whether it is fresh.
-    pub fn each(self) -> impl Iterator<Item = (Message, bool)> {
+    pub(super) fn each(self) -> impl Iterator<Item = (Message, bool)> {
         let numbers = (0..128u8).filter(move |n| self.ever & (1 << n) != 0);
         numbers.map(move |n| {
             let message = ALL.with_borrow(|all| all[usize::from(n)]);
@@ -51,12 +51,12 @@ impl Sent {
         })
     }
 
-    pub fn any(self, is: impl Fn(&Message) -> bool) -> bool {
+    pub(super) fn any(self, is: impl Fn(&Message) -> bool) -> bool {
         self.each().any(|(message, _)| is(&message))
     }
 
     /// The fresh message of a direction was lost or has arrived.
-    pub fn is_used(&mut self, direction: usize) {
+    pub(super) fn is_used(&mut self, direction: usize) {
         self.fresh[direction] = None;
     }
 }

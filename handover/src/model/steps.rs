@@ -8,7 +8,7 @@ use crate::{Action, Event, Receiver, ReceiverStatus, SenderStage, SenderStatus, 
 /// A step.
 #[derive(Clone, Debug)]
 #[allow(dead_code, reason = "the fields are for those who read the way to a broken promise")]
-pub enum Step {
+pub(super) enum Step {
     /// The program on a machine is to move to the other one.
     Begin,
     Deliver(usize, Message),
@@ -35,7 +35,7 @@ pub enum Step {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Side {
+pub(super) enum Side {
     Sender(usize),
     Receiver(usize),
 }
@@ -43,7 +43,7 @@ pub enum Side {
 impl Step {
     /// Whether it needs nothing to go wrong, and nobody to change their mind. Persons are needed only for what keeps
     /// failing and for disks that are lost: elsewhere contacts alone must resolve everything.
-    pub fn is_fair(&self, bounds: &Bounds) -> bool {
+    pub(super) fn is_fair(&self, bounds: &Bounds) -> bool {
         let persons = bounds.failures > 0 || bounds.wipes > 0;
         if let Self::Settle(..) = self {
             return persons;
@@ -134,7 +134,7 @@ impl Pick for Receiver {
 }
 
 /// Calls `found` with every next step and the world after it.
-pub fn each(world: &World, bounds: &Bounds, found: &mut impl FnMut(Step, World)) {
+pub(super) fn each(world: &World, bounds: &Bounds, found: &mut impl FnMut(Step, World)) {
     let mut next = Next { world, bounds, found };
     if world.legs.len() < bounds.transfers {
         for process in 0..world.processes.len() {

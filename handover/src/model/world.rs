@@ -6,7 +6,7 @@ use crate::{Action, Event, Found, Id, Receiver, Run, Sender, SenderStage, ToSend
 
 /// How much may go wrong, and what the driver does wrong (nothing, in what it promises).
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub(super) struct Bounds {
     /// Transfers, one after the other, from wherever the program is.
     pub transfers: usize,
     /// Crashes, of either machine, each at any step.
@@ -24,7 +24,7 @@ pub struct Bounds {
 
 /// An obligation that the driver neglects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Lapse {
+pub(super) enum Lapse {
     /// Says that this record is durable, and it isn't.
     NotDurable(Stage),
     /// Says that the copy is durable, and it isn't.
@@ -49,7 +49,7 @@ pub enum Lapse {
 
 /// Whose a process is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Owner {
+pub(super) enum Owner {
     Nobody,
     /// The sender of this transfer moves it.
     Sender(usize),
@@ -58,14 +58,14 @@ pub enum Owner {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Process {
+pub(super) struct Process {
     pub site: usize,
     pub runs: bool,
     pub owner: Owner,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Leg {
+pub(super) struct Leg {
     /// The sender's machine; the receiver's is the other one.
     pub from: usize,
     pub sender: Half<Sender>,
@@ -83,7 +83,7 @@ pub struct Leg {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct World {
+pub(super) struct World {
     pub legs: Vec<Leg>,
     pub processes: Vec<Process>,
     pub crashes: u8,
@@ -96,7 +96,7 @@ pub struct World {
     pub broken: Option<&'static str>,
 }
 
-pub const ELSEWHERE: Id = Id([99; 16]);
+pub(super) const ELSEWHERE: Id = Id([99; 16]);
 
 fn id(kind: u8, number: usize) -> Id {
     let mut id = [kind; 16];
@@ -106,7 +106,7 @@ fn id(kind: u8, number: usize) -> Id {
 
 impl World {
     /// The program runs on machine 0.
-    pub fn new(bounds: &Bounds) -> Self {
+    pub(super) fn new(bounds: &Bounds) -> Self {
         Self {
             legs: vec![],
             processes: vec![Process {
@@ -123,16 +123,16 @@ impl World {
         }
     }
 
-    pub fn process_of(&self, owner: Owner) -> Option<usize> {
+    pub(super) fn process_of(&self, owner: Owner) -> Option<usize> {
         self.processes.iter().position(|p| p.owner == owner)
     }
 
-    pub fn running(&self) -> usize {
+    pub(super) fn running(&self) -> usize {
         self.processes.iter().filter(|p| p.runs).count()
     }
 
     /// Whether there is a whole durable copy of the program as it is now, which some record will bring to life.
-    pub fn has_copy(&self) -> bool {
+    pub(super) fn has_copy(&self) -> bool {
         self.legs.iter().any(|leg| {
             let sender = match leg.sender.stage() {
                 Stage::Moving | Stage::Released => !leg.gone_on,
@@ -149,7 +149,7 @@ impl World {
     }
 
     /// Whether a process has the program as it is now.
-    pub fn has_process(&self) -> bool {
+    pub(super) fn has_process(&self) -> bool {
         let current = |p: &Process| match p.owner {
             Owner::Sender(leg) => p.runs || !self.legs[leg].gone_on,
             _ => p.runs,
@@ -158,12 +158,12 @@ impl World {
     }
 
     /// Whether the program runs elsewhere, or died in a crash: nobody needs what this owner has.
-    pub fn lives_without(&self, owner: Owner) -> bool {
+    pub(super) fn lives_without(&self, owner: Owner) -> bool {
         self.crashed || self.processes.iter().any(|p| p.runs && p.owner != owner)
     }
 
     /// What the promise forbids, if it is so here.
-    pub fn violation(&self) -> Option<&'static str> {
+    pub(super) fn violation(&self) -> Option<&'static str> {
         let released_unprepared = |leg: &Leg| {
             let SenderStage::Released { receipt, .. } = leg.sender.disk?.stage else {
                 return None;
@@ -196,14 +196,14 @@ impl World {
     }
 
     /// Whether all is over, and the program runs in one place (or died in a crash as it would have without transfers).
-    pub fn is_resolved(&self) -> bool {
+    pub(super) fn is_resolved(&self) -> bool {
         let clear = |leg: &Leg| leg.sender.is_clear() && leg.receiver.is_clear();
         let idle = |leg: &Leg| leg.sender.queue.is_empty() && leg.receiver.queue.is_empty();
         let place = self.running() == 1 && self.processes.len() == 1 || self.crashed && self.processes.is_empty();
         place && self.legs.iter().all(|leg| clear(leg) && idle(leg))
     }
 
-    pub fn begin(&mut self, process: usize, bounds: &Bounds) {
+    pub(super) fn begin(&mut self, process: usize, bounds: &Bounds) {
         let number = self.legs.len();
         let name = match bounds.lapse {
             Some(Lapse::SameTransfer) => 0,
@@ -233,7 +233,7 @@ impl World {
         self.settle(bounds);
     }
 
-    pub fn receipt(&mut self, leg: usize, bounds: &Bounds) -> Id {
+    pub(super) fn receipt(&mut self, leg: usize, bounds: &Bounds) -> Id {
         self.legs[leg].offers += 1;
         match bounds.lapse {
             Some(Lapse::SameReceipt) => id(4, 0),
@@ -243,7 +243,7 @@ impl World {
 
     /// A crash of a machine (with its processes, or only of what drives the transfers there), and its restart. Writes
     /// under way whose bit is set have reached the disk.
-    pub fn crash(&mut self, site: usize, kills: bool, written: usize, bounds: &Bounds) {
+    pub(super) fn crash(&mut self, site: usize, kills: bool, written: usize, bounds: &Bounds) {
         let mut bit = 0;
         let mut is_written = |is_writing: bool| {
             bit += usize::from(is_writing);
@@ -305,7 +305,7 @@ impl World {
     }
 
     /// A machine's disk is lost, and whatever is in its memory.
-    pub fn wipe(&mut self, site: usize, bounds: &Bounds) {
+    pub(super) fn wipe(&mut self, site: usize, bounds: &Bounds) {
         for leg in &mut self.legs {
             let side = usize::from(leg.from != site);
             leg.wiped[side] = true;
@@ -321,7 +321,7 @@ impl World {
 
     /// Does at once what a crash just before or after would not tell apart: sending (a crash before it is the loss of
     /// the message) and beginning to write. Forgets machines that are over.
-    pub fn settle(&mut self, bounds: &Bounds) {
+    pub(super) fn settle(&mut self, bounds: &Bounds) {
         for number in 0..self.legs.len() {
             while let Some(first) = first_light(&mut self.legs[number].sender, bounds) {
                 if let Action::Send(message) = first {
@@ -351,7 +351,7 @@ impl World {
     }
 
     /// The sender's process goes on, or is made anew from the sender's copy.
-    pub fn run_at_sender(&mut self, number: usize, how: Run) {
+    pub(super) fn run_at_sender(&mut self, number: usize, how: Run) {
         let leg = &mut self.legs[number];
         let ran = match self.processes.iter_mut().find(|p| p.owner == Owner::Sender(number)) {
             Some(process) if process.runs => true,
@@ -380,7 +380,7 @@ impl World {
     }
 
     /// The receiver starts the program from its copy.
-    pub fn run_at_receiver(&mut self, number: usize, how: Run) {
+    pub(super) fn run_at_receiver(&mut self, number: usize, how: Run) {
         let leg = &mut self.legs[number];
         let lives = self.processes.iter().any(|p| p.owner == Owner::Receiver(number));
         let ran = match lives {
@@ -403,12 +403,12 @@ impl World {
     }
 
     /// Ends the process that the sender holds.
-    pub fn end_at_sender(&mut self, number: usize) {
+    pub(super) fn end_at_sender(&mut self, number: usize) {
         self.processes.retain(|p| p.owner != Owner::Sender(number));
     }
 
     /// A write has reached the disk.
-    pub fn written(&mut self, number: usize) {
+    pub(super) fn written(&mut self, number: usize) {
         let leg = &mut self.legs[number];
         leg.home |= leg.sender.stage() == Stage::Home;
     }

@@ -51,7 +51,7 @@ pub(super) struct Run {
 
 /// The pages that are taken from bases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bases {
+pub(super) struct Bases {
     pub(super) files: Vec<BaseFile>,
     pub(super) runs: Vec<Run>,
     pub(super) crcs: Vec<u32>,
@@ -164,7 +164,7 @@ impl Bases {
     }
 
     /// How many pages are taken from bases.
-    pub fn pages(&self) -> u64 {
+    pub(super) fn pages(&self) -> u64 {
         self.crcs.len() as u64
     }
 

@@ -7,10 +7,10 @@
 use super::PAGE_SIZE;
 
 /// The version of the `digests` section that holds these.
-pub const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 2;
 
 /// The digest of a page.
-pub fn digest(page: &[u8]) -> u128 {
+pub(super) fn digest(page: &[u8]) -> u128 {
     debug_assert_eq!(page.len(), PAGE_SIZE);
     xxhash_rust::xxh3::xxh3_128(page)
 }

@@ -5,22 +5,22 @@ use dunlin_format::bytes::Reader;
 use dunlin_format::module::ModuleHash;
 
 /// First bytes of every snapshot.
-pub const MAGIC: [u8; 8] = *b"DUNLIN\0S";
+pub(super) const MAGIC: [u8; 8] = *b"DUNLIN\0S";
 /// The newest format version, which is written.
 pub const VERSION: u32 = 1;
 /// Size of the header in bytes.
-pub const HEADER_LEN: usize = 64;
+pub(super) const HEADER_LEN: usize = 64;
 /// Size of an entry of the section table in bytes.
-pub const ENTRY_LEN: usize = 32;
+pub(super) const ENTRY_LEN: usize = 32;
 /// Greatest number of sections.
-pub const MAX_SECTIONS: u32 = 64;
+pub(super) const MAX_SECTIONS: u32 = 64;
 
 /// Section flags.
-pub mod flag {
+pub(super) mod flag {
     /// Readers that don't know the section may skip it.
-    pub const OPTIONAL: u32 = 1;
+    pub(crate) const OPTIONAL: u32 = 1;
     /// Another section holds the checksums.
-    pub const CHECKED_ELSEWHERE: u32 = 2;
+    pub(crate) const CHECKED_ELSEWHERE: u32 = 2;
 }
 
 /// The first 64 bytes of a snapshot.
@@ -91,7 +91,7 @@ pub struct Section {
 }
 
 /// The bytes of header and section table.
-pub fn encode(module: ModuleHash, total_len: u64, sections: &[Section]) -> Vec<u8> {
+pub(super) fn encode(module: ModuleHash, total_len: u64, sections: &[Section]) -> Vec<u8> {
     let mut table = Vec::with_capacity(ENTRY_LEN * sections.len());
     for s in sections {
         [s.id, s.version, s.flags, s.crc]
@@ -112,7 +112,7 @@ pub fn encode(module: ModuleHash, total_len: u64, sections: &[Section]) -> Vec<u
 }
 
 /// Reads the section table, and checks that sections lie in the file one after another.
-pub fn parse_table(header: &Header, table: &[u8]) -> Result<Vec<Section>, SnapshotError> {
+pub(super) fn parse_table(header: &Header, table: &[u8]) -> Result<Vec<Section>, SnapshotError> {
     if crc32fast::hash(table) != header.table_crc {
         return Err(SnapshotError::Checksum("section table"));
     }

@@ -105,7 +105,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Compares the memories and carried contents with what earlier snapshots hold; chunks that are taken from there
     /// are no longer `stored`.
-    pub fn new(memories: &[MemoryAtRest<'_>], earlier: &Earlier, files: &mut Files) -> Plan {
+    pub(super) fn new(memories: &[MemoryAtRest<'_>], earlier: &Earlier, files: &mut Files) -> Plan {
         let mut found = Vec::new();
         for (memory, at_rest) in (0..).zip(memories) {
             for (page, bytes) in at_rest.pages() {

@@ -95,7 +95,7 @@ struct Run {
 
 /// The index of stored pages: runs, and a CRC-32 for each page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PageIndex {
+pub(super) struct PageIndex {
     memories: u32,
     runs: Vec<Run>,
     crcs: Vec<u32>,
@@ -145,12 +145,12 @@ impl PageIndex {
     }
 
     /// How many pages are stored.
-    pub fn stored(&self) -> u64 {
+    pub(super) fn stored(&self) -> u64 {
         self.crcs.len() as u64
     }
 
     /// The section's bytes.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(4 + 4 * self.memories as usize + 16 * self.runs.len() + 4 * self.crcs.len());
         out.extend(self.memories.to_le_bytes());
         let mut runs = &self.runs[..];
@@ -168,7 +168,7 @@ impl PageIndex {
     }
 
     /// Reads the section, and checks it against the sizes of the memories and of the stored pages.
-    pub fn parse(bytes: &[u8], memories: &[MemoryState], data_len: u64) -> Result<PageIndex, SnapshotError> {
+    pub(super) fn parse(bytes: &[u8], memories: &[MemoryState], data_len: u64) -> Result<PageIndex, SnapshotError> {
         const SHORT: SnapshotError = SnapshotError::Damaged("the index of pages is too short");
         let mut r = Reader::new(bytes);
         let mut index = PageIndex {
@@ -214,7 +214,7 @@ impl PageIndex {
     }
 
     /// The stored runs, in the order of the file, where the stored pages begin at `data_offset`.
-    pub fn runs(&self, data_offset: u64) -> impl Iterator<Item = PageRun<'_>> {
+    pub(super) fn runs(&self, data_offset: u64) -> impl Iterator<Item = PageRun<'_>> {
         let mut before = 0;
         self.runs.iter().map(move |&Run { memory, first, count }| {
             let start = before as usize;

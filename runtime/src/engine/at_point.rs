@@ -4,7 +4,7 @@ use super::running::{Flow, Running};
 
 /// Has its turn wherever the program can be stopped. The program stands still meanwhile: all of it is in the uniform
 /// layout.
-pub trait AtPoint: std::fmt::Debug {
+pub(crate) trait AtPoint: std::fmt::Debug {
     /// Compiled code has reached a migration point, and reports it because a request is pending or every point is to be
     /// reported.
     fn at_point(&mut self, running: &mut Running) -> Flow;

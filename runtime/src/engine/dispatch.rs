@@ -27,7 +27,7 @@ const MAX_ARGS: usize = 16;
 ///
 /// Called by the leave thunk only: `ctx` is the context of the instance that runs, and nothing else refers to its
 /// [`Running`].
-pub unsafe extern "C" fn dispatch(ctx: *mut u8, call: u32) -> *mut u8 {
+pub(super) unsafe extern "C" fn dispatch(ctx: *mut u8, call: u32) -> *mut u8 {
     // SAFETY: the context's header is mapped, and `Running::enter` put the address of the `Running` there that it
     // borrows exclusively until compiled code returns.
     let running = unsafe { &mut *((*context::header(ctx)).runtime as *mut Running) };

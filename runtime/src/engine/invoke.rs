@@ -52,7 +52,7 @@ fn func_of(module: &ModuleInfo, invocation: &Invocation) -> Option<u32> {
 
 impl Running {
     /// Runs an instantiated program from its beginning to its end.
-    pub fn run(&mut self, invoke: Option<&str>) -> Ending {
+    pub(crate) fn run(&mut self, invoke: Option<&str>) -> Ending {
         let module = &self.instance.program.module;
         match phases(module, invoke) {
             Ok(phases) => self.run_phases(&phases),
@@ -61,7 +61,7 @@ impl Running {
     }
 
     /// Runs a restored program to its end. `import`: see [`Enter::Resume`].
-    pub fn go_on(&mut self, import: Option<u32>, invoke: Option<&str>) -> Ending {
+    pub(crate) fn go_on(&mut self, import: Option<u32>, invoke: Option<&str>) -> Ending {
         if let Err(ending) = self.enter(Enter::Resume(import)) {
             return ending;
         }
@@ -119,7 +119,7 @@ impl Running {
     }
 
     /// Calls a function with arguments of its types; returns its results.
-    pub fn call(&mut self, func: u32, args: &[Value]) -> Result<Vec<Value>, Ending> {
+    pub(crate) fn call(&mut self, func: u32, args: &[Value]) -> Result<Vec<Value>, Ending> {
         for (slot, arg) in (0..).zip(args) {
             self.instance.set_slot(slot, arg.to_bits());
         }

@@ -2,13 +2,13 @@
 //!
 //! How code is run, and on which machine, is known behind `backend::Backend` only; `native` is the back end there is.
 
-pub mod at_point;
+pub(crate) mod at_point;
 mod backend;
 mod dispatch;
 mod host_calls;
-pub mod invoke;
+pub(crate) mod invoke;
 mod native;
-pub mod running;
+pub(crate) mod running;
 mod trap;
 
 use crate::instance::{Instance, InstanceError, Limits};
@@ -20,18 +20,18 @@ use std::io;
 pub(crate) use host_calls::show;
 
 /// Makes the calling thread ready to run this program, for good: traps are handled on it.
-pub fn prepare(program: &'static Program) -> io::Result<()> {
+pub(crate) fn prepare(program: &'static Program) -> io::Result<()> {
     Chosen::prepare(program)
 }
 
 /// An instance before instantiation, which the engine can run.
-pub fn new_instance(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
+pub(crate) fn new_instance(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
     Instance::new(program, limits, Chosen::leave_thunk())
 }
 
 /// What the outermost frame of an instance's stack is entered from, for a stack that is rebuilt. `trampoline`: code
 /// index of the trampoline of the function that was called.
-pub fn entry(instance: &Instance, trampoline: u32) -> Entry {
+pub(crate) fn entry(instance: &Instance, trampoline: u32) -> Entry {
     Entry {
         top: instance.stack.top(),
         enter_return: Chosen::enter_return(),

@@ -13,7 +13,7 @@ use dunlin_migrate::state::Invocation;
 
 /// The user's options for this run. Never part of a snapshot.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// The resources of the host that the program may use.
     pub config: WasiConfig,
     /// The memory that it may take.
@@ -23,7 +23,7 @@ pub struct Setup {
 /// Tells whether compiled code goes on after the runtime was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Flow {
+pub(crate) enum Flow {
     /// Go on.
     Go,
     /// The program has ended, as [`Running::end`] was told.
@@ -32,7 +32,7 @@ pub enum Flow {
 
 /// A program that runs, or is about to.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     /// The WebAssembly side: memories, tables, globals, stack.
     pub instance: Instance,
     /// The host side: descriptors, grants, clocks.
@@ -52,7 +52,7 @@ pub struct Running {
 
 /// How compiled code is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Enter {
+pub(crate) enum Enter {
     /// By calling a function whose arguments are in the slots.
     Call(u32),
     /// By going on with a rebuilt stack. `Some` names the imported function whose call was undone: it is issued first.
@@ -61,7 +61,7 @@ pub enum Enter {
 
 impl Running {
     /// A program at rest.
-    pub fn new(
+    pub(crate) fn new(
         instance: Instance,
         wasi: Wasi,
         setup: Setup,
@@ -92,7 +92,7 @@ impl Running {
 
     /// Runs compiled code until its outermost function returns (then its results are in the slots) or the program ends
     /// otherwise.
-    pub fn enter(&mut self, how: Enter) -> Result<(), Ending> {
+    pub(crate) fn enter(&mut self, how: Enter) -> Result<(), Ending> {
         let program = self.instance.program;
         self.ending = None;
         let this: *mut Running = self;

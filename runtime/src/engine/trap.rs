@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 /// A trap, and where the stack stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub(super) struct Fault {
     /// The kind of trap.
     pub trap: Trap,
     /// The faulting instruction's address; 0 if it is none of compiled code.

@@ -3,6 +3,6 @@
 use dunlin_format::context::{ContextHeader, HEADER_SIZE};
 
 /// The header of the context at a context pointer.
-pub fn header(ctx: *mut u8) -> *mut ContextHeader {
+pub(crate) fn header(ctx: *mut u8) -> *mut ContextHeader {
     ctx.wrapping_sub(HEADER_SIZE as usize).cast()
 }

@@ -17,7 +17,7 @@ const FIRST_COLLECTION: usize = 1024;
 
 /// The exceptions that references may refer to, by index.
 #[derive(Debug)]
-pub struct Exceptions {
+pub(crate) struct Exceptions {
     all: Vec<Option<Exception>>,
     /// Indices without an exception; the lowest is used first.
     free: BTreeSet<u32>,
@@ -35,7 +35,7 @@ fn size(exception: &Exception) -> u64 {
 
 impl Exceptions {
     /// The exceptions of a state, by index.
-    pub fn new(all: Vec<Option<Exception>>) -> Exceptions {
+    pub(crate) fn new(all: Vec<Option<Exception>>) -> Exceptions {
         let free = (0..).zip(&all).filter(|(_, e)| e.is_none()).map(|(n, _)| n).collect();
         let limit = FIRST_COLLECTION.max(2 * all.len());
         let size = all.iter().flatten().map(size).sum();
@@ -43,13 +43,13 @@ impl Exceptions {
     }
 
     /// The exceptions as a state holds them: without free indices at the end.
-    pub fn state(&self) -> Vec<Option<Exception>> {
+    pub(crate) fn state(&self) -> Vec<Option<Exception>> {
         let used = self.all.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         self.all[..used].to_vec()
     }
 
     /// Bytes that all of them take.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
@@ -102,7 +102,7 @@ impl Exceptions {
 
 impl Instance {
     /// `throw`: an exception of this tag, whose payload is in the slots.
-    pub fn throw(&mut self, tag: u32) -> Result<(), Stopped> {
+    pub(crate) fn throw(&mut self, tag: u32) -> Result<(), Stopped> {
         let module = &self.program.module;
         let ty = module
             .tags
@@ -127,7 +127,7 @@ impl Instance {
     }
 
     /// `throw_ref`: the exception that slot 0 refers to, again. Others may refer to it, too.
-    pub fn throw_again(&mut self) -> Result<(), Stopped> {
+    pub(crate) fn throw_again(&mut self) -> Result<(), Stopped> {
         let n = self.slot(EXCEPTION_SLOT) as u32;
         if let Some(exception) = self.exceptions.get(n) {
             exception.referenced = true;
@@ -136,12 +136,12 @@ impl Instance {
     }
 
     /// A handler whose clauses don't take the exception in slot 0 passes it on.
-    pub fn pass_exception_on(&mut self) -> Result<(), Stopped> {
+    pub(crate) fn pass_exception_on(&mut self) -> Result<(), Stopped> {
         self.unwind(self.slot(EXCEPTION_SLOT) as u32)
     }
 
     /// The exception in slot 0 was caught, and the handler doesn't keep it.
-    pub fn exception_caught(&mut self) {
+    pub(crate) fn exception_caught(&mut self) {
         let n = self.slot(EXCEPTION_SLOT) as u32;
         if self.exceptions.get(n).is_some_and(|e| !e.referenced) {
             self.exceptions.forget(n);

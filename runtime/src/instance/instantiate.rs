@@ -7,7 +7,7 @@ use dunlin_format::module::{Data, Element, SegmentMode};
 use dunlin_format::types::Value;
 
 /// Initialises a new instance. On a trap it stays as far initialised as it was (other instances can't see it).
-pub fn instantiate(instance: &mut Instance) -> Result<(), Trap> {
+pub(crate) fn instantiate(instance: &mut Instance) -> Result<(), Trap> {
     let module = &instance.program.module;
     for (index, global) in (0..).zip(&module.globals) {
         let value = instance.constant(&global.init);
@@ -53,7 +53,14 @@ fn address(value: Value) -> u64 {
 }
 
 /// `table.init`: copies `len` elements of a segment from `src` to a table at `dst`.
-pub fn table_init(instance: &mut Instance, table: u32, segment: u32, dst: u64, src: u64, len: u64) -> Result<(), Trap> {
+pub(crate) fn table_init(
+    instance: &mut Instance,
+    table: u32,
+    segment: u32,
+    dst: u64,
+    src: u64,
+    len: u64,
+) -> Result<(), Trap> {
     let program = instance.program;
     let items: &[_] = match program.module.elements.get(segment as usize) {
         Some(Element { items, .. }) if !instance.dropped_elements[segment as usize] => items,
@@ -75,7 +82,14 @@ pub fn table_init(instance: &mut Instance, table: u32, segment: u32, dst: u64, s
 }
 
 /// `table.copy`: copies `len` elements, as if through a buffer.
-pub fn table_copy(instance: &mut Instance, to: u32, from: u32, dst: u64, src: u64, len: u64) -> Result<(), Trap> {
+pub(crate) fn table_copy(
+    instance: &mut Instance,
+    to: u32,
+    from: u32,
+    dst: u64,
+    src: u64,
+    len: u64,
+) -> Result<(), Trap> {
     let source = instance.tables().get(from as usize).ok_or(Trap::TableOutOfBounds)?;
     let entries = range(source.len(), src, len)
         .and_then(|r| source.get(r))
@@ -90,7 +104,7 @@ pub fn table_copy(instance: &mut Instance, to: u32, from: u32, dst: u64, src: u6
 }
 
 /// `table.fill`: sets `len` elements from `at` on.
-pub fn table_fill(instance: &mut Instance, table: u32, at: u64, value: Value, len: u64) -> Result<(), Trap> {
+pub(crate) fn table_fill(instance: &mut Instance, table: u32, at: u64, value: Value, len: u64) -> Result<(), Trap> {
     let entry = instance.program.entry(value);
     let table = instance.table_mut(table).ok_or(Trap::TableOutOfBounds)?;
     let place = range(table.len(), at, len)
@@ -101,7 +115,7 @@ pub fn table_fill(instance: &mut Instance, table: u32, at: u64, value: Value, le
 }
 
 /// `memory.init`: copies `len` bytes of a data segment from `src` to `dst`.
-pub fn memory_init(
+pub(crate) fn memory_init(
     instance: &mut Instance,
     memory: u32,
     segment: u32,

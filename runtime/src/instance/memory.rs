@@ -17,18 +17,18 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 
 /// Size of a WebAssembly page in bytes.
-pub const WASM_PAGE: u64 = 64 << 10;
+pub(crate) const WASM_PAGE: u64 = 64 << 10;
 
 /// Address space from the base of a 32-bit memory on, in bytes: index + offset + the widest access, rounded up to 64
 /// KiB.
-pub const RESERVED: u64 = (8 << 30) + WASM_PAGE;
+pub(crate) const RESERVED: u64 = (8 << 30) + WASM_PAGE;
 
 /// The most pages a 32-bit memory can have.
-pub const MAX_PAGES: u64 = 1 << 16;
+pub(crate) const MAX_PAGES: u64 = 1 << 16;
 
 /// Address space for a 64-bit memory that may become `max_pages` pages large, in bytes: as much as this machine could
 /// ever back.
-pub fn reservation64(max_pages: Option<u64>) -> u64 {
+pub(crate) fn reservation64(max_pages: Option<u64>) -> u64 {
     let useful = machine::physical_memory().max(RESERVED).next_multiple_of(WASM_PAGE);
     max_pages
         .unwrap_or(u64::MAX)
@@ -60,7 +60,7 @@ pub enum MemoryError {
 
 /// A linear memory, and for memory 0 the context, in one reservation.
 #[derive(Debug)]
-pub struct Memory {
+pub(crate) struct Memory {
     space: Space,
     context: usize,
     reserved: u64,
@@ -71,7 +71,7 @@ pub struct Memory {
 impl Memory {
     /// Reserves address space for a context of this many bytes and for a memory of size 0 (or without a memory at all),
     /// with `reserved` bytes, a multiple of [`WASM_PAGE`], from its base on.
-    pub fn reserve(context_size: usize, reserved: u64) -> Result<Memory, MemoryError> {
+    pub(crate) fn reserve(context_size: usize, reserved: u64) -> Result<Memory, MemoryError> {
         let page = machine::page_size();
         let context = context_size.next_multiple_of(page);
         let len = context + reserved as usize;
@@ -91,18 +91,18 @@ impl Memory {
     }
 
     /// The memory's base; memory 0's is the context pointer.
-    pub fn base(&self) -> *mut u8 {
+    pub(crate) fn base(&self) -> *mut u8 {
         self.space.start().wrapping_add(self.context)
     }
 
     /// Current size in bytes.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
     /// Makes the memory this many bytes large (a multiple of [`WASM_PAGE`], within its reservation). It never shrinks.
     /// New bytes are 0.
-    pub fn grow_to(&mut self, size: u64) -> Result<(), MemoryError> {
+    pub(crate) fn grow_to(&mut self, size: u64) -> Result<(), MemoryError> {
         debug_assert!(size.is_multiple_of(WASM_PAGE) && size <= self.reserved);
         if size > self.size {
             let range = self.context + self.size as usize..self.context + size as usize;
@@ -113,31 +113,31 @@ impl Memory {
     }
 
     /// The memory's bytes.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: `size` bytes from the base are mapped readable; the program is stopped while `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.base(), self.size as usize) }
     }
 
     /// The memory's bytes.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: `size` bytes from the base are mapped read-write; the program is stopped while `self` is borrowed.
         unsafe { std::slice::from_raw_parts_mut(self.base(), self.size as usize) }
     }
 
     /// The byte ranges that files were mapped to, whether the pages are still theirs or copies by now.
-    pub fn mapped(&self) -> &[Range<u64>] {
+    pub(crate) fn mapped(&self) -> &[Range<u64>] {
         &self.mapped
     }
 
     /// The addresses of [`Memory::mapped`].
-    pub fn mapped_addresses(&self) -> Vec<Range<usize>> {
+    pub(crate) fn mapped_addresses(&self) -> Vec<Range<usize>> {
         let base = self.base().expose_provenance();
         let ranges = self.mapped.iter();
         ranges.map(|r| base + r.start as usize..base + r.end as usize).collect()
     }
 
     /// For each WebAssembly page: may it hold anything but zeros? `None` if that can't be told.
-    pub fn touched(&self) -> Option<Vec<bool>> {
+    pub(crate) fn touched(&self) -> Option<Vec<bool>> {
         let base = self.base().addr() as u64;
         let held = residency::touched(base..base + self.size)?;
         let per_page = WASM_PAGE as usize / machine::page_size();
@@ -152,7 +152,13 @@ impl Memory {
     /// Replaces bytes of the memory by a private mapping of a file. `false`, with nothing done, if this machine's pages
     /// don't allow it; then the bytes must be read. The caller sees to it that nobody writes to the file
     /// ([`crate::os::lease`]).
-    pub fn map_file(&mut self, file: impl AsFd, file_offset: u64, at: u64, len: u64) -> Result<bool, MemoryError> {
+    pub(crate) fn map_file(
+        &mut self,
+        file: impl AsFd,
+        file_offset: u64,
+        at: u64,
+        len: u64,
+    ) -> Result<bool, MemoryError> {
         let page = machine::page_size() as u64;
         let inside = at.checked_add(len).is_some_and(|end| end <= self.size);
         let aligned = [file_offset, at, len].iter().all(|n| n.is_multiple_of(page));

@@ -1,11 +1,11 @@
 //! One instance of the program: its context, memory, stack and tables. Everything that a migration replaces.
 
-pub mod context;
-pub mod exceptions;
-pub mod instantiate;
-pub mod memory;
-pub mod stack;
-pub mod stopped;
+pub(crate) mod context;
+pub(crate) mod exceptions;
+pub(crate) mod instantiate;
+pub(crate) mod memory;
+pub(crate) mod stack;
+pub(crate) mod stopped;
 
 use crate::instance::exceptions::Exceptions;
 use crate::instance::memory::{MAX_PAGES, Memory, MemoryError, RESERVED, WASM_PAGE, reservation64};
@@ -19,14 +19,14 @@ use dunlin_interface::options::{DEFAULT_STACK_SIZE, Options};
 use dunlin_migrate::transfer::LinearMemories;
 
 /// The most elements a table may have, as in wasmtime.
-pub const MAX_TABLE: u64 = 10_000_000;
+pub(crate) const MAX_TABLE: u64 = 10_000_000;
 
 /// Size of a table's element in bytes.
 const ELEMENT: u64 = size_of::<TableEntry>() as u64;
 
 /// The memory that the user allows a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Size of the WebAssembly stack in bytes.
     pub stack: u64,
     /// The most that linear memories, tables and exceptions may take together, in bytes.
@@ -35,7 +35,7 @@ pub struct Limits {
 
 impl Limits {
     /// The limits that options set.
-    pub fn new(options: &Options) -> Limits {
+    pub(crate) fn new(options: &Options) -> Limits {
         Limits {
             stack: options.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
             memory: options.max_memory,
@@ -70,7 +70,7 @@ impl LinearMemories for Instance {
 
 /// An instance. Compiled code knows it by its context pointer.
 #[derive(Debug)]
-pub struct Instance {
+pub(crate) struct Instance {
     /// The program that it is an instance of.
     pub program: &'static Program,
     /// Context and linear memory 0.
@@ -97,7 +97,7 @@ pub struct Instance {
 impl Instance {
     /// An instance before instantiation: memory of its least size, everything zero or null. `leave` is the address of
     /// the thunk by which compiled code calls the runtime.
-    pub fn new(program: &'static Program, limits: &Limits, leave: u64) -> Result<Instance, InstanceError> {
+    pub(crate) fn new(program: &'static Program, limits: &Limits, leave: u64) -> Result<Instance, InstanceError> {
         let module = &program.module;
         let stack = WasmStack::new(limits.stack as usize)?;
         let reserved = |m: &module::Memory| if m.memory64 { reservation64(m.max) } else { RESERVED };
@@ -151,7 +151,7 @@ impl Instance {
     }
 
     /// Replaces a table's elements, of any number that validation allows.
-    pub fn set_table(&mut self, index: u32, elements: &[Option<u32>]) -> Result<(), InstanceError> {
+    pub(crate) fn set_table(&mut self, index: u32, elements: &[Option<u32>]) -> Result<(), InstanceError> {
         if elements.len() as u64 > MAX_TABLE {
             return Err(InstanceError::Table(elements.len() as u64));
         }
@@ -172,17 +172,17 @@ impl Instance {
     }
 
     /// The elements of every table.
-    pub fn tables(&self) -> &[Vec<TableEntry>] {
+    pub(crate) fn tables(&self) -> &[Vec<TableEntry>] {
         &self.tables
     }
 
     /// A table's elements.
-    pub fn table_mut(&mut self, index: u32) -> Option<&mut [TableEntry]> {
+    pub(crate) fn table_mut(&mut self, index: u32) -> Option<&mut [TableEntry]> {
         self.tables.get_mut(index as usize).map(Vec::as_mut_slice)
     }
 
     /// Grows a table by `delta` elements of this value; its old length, or `None` if it can't grow so far.
-    pub fn grow_table(&mut self, index: u32, value: Value, delta: u64) -> Option<u64> {
+    pub(crate) fn grow_table(&mut self, index: u32, value: Value, delta: u64) -> Option<u64> {
         let declared = self.program.module.tables.get(index as usize)?;
         self.allow(delta.saturating_mul(ELEMENT)).ok()?;
         let entry = self.program.entry(value);
@@ -250,19 +250,19 @@ impl Instance {
     }
 
     /// The raw bits of a slot.
-    pub fn slot(&self, slot: u32) -> u128 {
+    pub(crate) fn slot(&self, slot: u32) -> u128 {
         assert!(slot < self.program.layout.num_slots());
         u128::from_le_bytes(self.read_context(self.program.layout.slot(slot)))
     }
 
     /// Sets the raw bits of a slot.
-    pub fn set_slot(&mut self, slot: u32, bits: u128) {
+    pub(crate) fn set_slot(&mut self, slot: u32, bits: u128) {
         assert!(slot < self.program.layout.num_slots());
         self.write_context(self.program.layout.slot(slot), bits.to_le_bytes());
     }
 
     /// The value of a global.
-    pub fn global(&self, index: u32) -> Value {
+    pub(crate) fn global(&self, index: u32) -> Value {
         let ty = self.program.module.globals[index as usize].ty;
         Value::from_bits(
             ty,
@@ -271,19 +271,19 @@ impl Instance {
     }
 
     /// Sets the value of a global.
-    pub fn set_global(&mut self, index: u32, value: Value) {
+    pub(crate) fn set_global(&mut self, index: u32, value: Value) {
         assert!((index as usize) < self.program.module.globals.len());
         self.write_context(self.program.layout.global(index), value.to_bits().to_le_bytes());
     }
 
     /// The value of a constant expression.
-    pub fn constant(&self, expr: &ConstExpr) -> Value {
+    pub(crate) fn constant(&self, expr: &ConstExpr) -> Value {
         let value = expr.value(|global| Some(self.global(global)));
         value.expect("validated: a constant expression has a value")
     }
 
     /// A linear memory.
-    pub fn memory_at(&self, index: u32) -> Option<&Memory> {
+    pub(crate) fn memory_at(&self, index: u32) -> Option<&Memory> {
         match index {
             0 if self.program.module.memories.is_empty() => None,
             0 => Some(&self.memory),
@@ -292,7 +292,7 @@ impl Instance {
     }
 
     /// A linear memory.
-    pub fn memory_at_mut(&mut self, index: u32) -> Option<&mut Memory> {
+    pub(crate) fn memory_at_mut(&mut self, index: u32) -> Option<&mut Memory> {
         match index {
             0 if self.program.module.memories.is_empty() => None,
             0 => Some(&mut self.memory),
@@ -301,17 +301,17 @@ impl Instance {
     }
 
     /// Every linear memory, in order.
-    pub fn memories(&self) -> impl Iterator<Item = &Memory> {
+    pub(crate) fn memories(&self) -> impl Iterator<Item = &Memory> {
         (0..).map_while(|index| self.memory_at(index))
     }
 
     /// Size of all memories together, in bytes.
-    pub fn memory_size(&self) -> u64 {
+    pub(crate) fn memory_size(&self) -> u64 {
         self.memories().map(Memory::size).sum()
     }
 
     /// Bytes that count for the user's limit: those of linear memories, tables, and exceptions.
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         let elements: usize = self.tables.iter().map(Vec::len).sum();
         self.memory_size() + elements as u64 * ELEMENT + self.exceptions.size()
     }
@@ -326,7 +326,7 @@ impl Instance {
     }
 
     /// Grows a linear memory to this many bytes, and tells compiled code.
-    pub fn grow_memory_to(&mut self, index: u32, bytes: u64) -> Result<(), MemoryError> {
+    pub(crate) fn grow_memory_to(&mut self, index: u32, bytes: u64) -> Result<(), MemoryError> {
         let limit = self.max_memory.get(index as usize).copied().unwrap_or(0);
         if bytes > limit {
             return Err(MemoryError::Limit { needed: bytes, limit });
@@ -351,24 +351,24 @@ impl Instance {
     }
 
     /// The context pointer.
-    pub fn ctx(&self) -> *mut u8 {
+    pub(crate) fn ctx(&self) -> *mut u8 {
         self.memory.base()
     }
 
     /// Frame pointer of the leave thunk's frame, while the host runs.
-    pub fn leave_fp(&self) -> u64 {
+    pub(crate) fn leave_fp(&self) -> u64 {
         // SAFETY: the header lies below the base, and the program is stopped.
         unsafe { (&raw const (*context::header(self.ctx())).wasm_fp).read() }
     }
 
     /// Sets the frame pointer at which the program goes on.
-    pub fn set_leave_fp(&mut self, fp: u64) {
+    pub(crate) fn set_leave_fp(&mut self, fp: u64) {
         // SAFETY: as in `leave_fp`.
         unsafe { (&raw mut (*context::header(self.ctx())).wasm_fp).write(fp) };
     }
 
     /// The word that compiled code polls.
-    pub fn poll_word(&self) -> *mut u32 {
+    pub(crate) fn poll_word(&self) -> *mut u32 {
         // SAFETY: the header lies below the base; no reference to it is made.
         unsafe { &raw mut (*context::header(self.ctx())).poll }
     }

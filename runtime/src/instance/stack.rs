@@ -11,14 +11,14 @@ const GUARD: usize = 16 << 20;
 
 /// A stack for compiled code. Grows down from [`WasmStack::top`].
 #[derive(Debug)]
-pub struct WasmStack {
+pub(crate) struct WasmStack {
     space: Space,
     size: usize,
 }
 
 impl WasmStack {
     /// Maps a stack of at least this many usable bytes.
-    pub fn new(size: usize) -> Result<WasmStack, MemoryError> {
+    pub(crate) fn new(size: usize) -> Result<WasmStack, MemoryError> {
         let size = size.next_multiple_of(machine::page_size());
         let len = GUARD + size;
         let mut space = Space::reserve(len)
@@ -31,28 +31,28 @@ impl WasmStack {
     }
 
     /// The address behind its highest byte; a multiple of 16.
-    pub fn top(&self) -> u64 {
+    pub(crate) fn top(&self) -> u64 {
         (self.space.start().addr() + GUARD + self.size) as u64
     }
 
     /// The addresses of its usable bytes.
-    pub fn usable(&self) -> Range<u64> {
+    pub(crate) fn usable(&self) -> Range<u64> {
         self.top() - self.size as u64..self.top()
     }
 
     /// The addresses of the guard below it.
-    pub fn guard(&self) -> Range<u64> {
+    pub(crate) fn guard(&self) -> Range<u64> {
         self.space.start().addr() as u64..(self.space.start().addr() + GUARD) as u64
     }
 
     /// The usable bytes, lowest address first. No compiled code may be running on it.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the range is mapped readable; the program is stopped while `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.space.start().wrapping_add(GUARD), self.size) }
     }
 
     /// The usable bytes, lowest address first. No compiled code may be running on it.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the range is mapped read-write; the program is stopped while `self` is borrowed.
         unsafe { std::slice::from_raw_parts_mut(self.space.start().wrapping_add(GUARD), self.size) }
     }

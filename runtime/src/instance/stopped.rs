@@ -5,7 +5,7 @@ use dunlin_migrate::frames::FrameError;
 
 /// Why a throw doesn't lead to a handler.
 #[derive(Debug, thiserror::Error)]
-pub enum Stopped {
+pub(crate) enum Stopped {
     /// The program traps.
     #[error("{}", .0.message())]
     Trap(Trap),

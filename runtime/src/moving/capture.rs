@@ -15,7 +15,7 @@ use std::path::Path;
 
 /// Why no snapshot was made. The program can go on.
 #[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
+pub(crate) enum CaptureError {
     /// The stack can't be read: a bug, or memory corruption.
     #[error(transparent)]
     Frames(#[from] FrameError),
@@ -31,13 +31,13 @@ pub enum CaptureError {
 }
 
 /// The state of a program that is stopped at a migration point, inside a call of the leave thunk.
-pub fn capture(running: &Running) -> Result<State, CaptureError> {
+pub(crate) fn capture(running: &Running) -> Result<State, CaptureError> {
     state(running, running.wasi.capture()?)
 }
 
 /// The state without what can't move, and the obstacles: for answering whether the program could move, not for a
 /// snapshot.
-pub fn examine(running: &Running) -> Result<(State, Vec<crate::wasi::Obstacle>), CaptureError> {
+pub(crate) fn examine(running: &Running) -> Result<(State, Vec<crate::wasi::Obstacle>), CaptureError> {
     let (wasi, obstacles) = running.wasi.examine();
     Ok((state(running, wasi)?, obstacles))
 }
@@ -77,7 +77,7 @@ fn state(running: &Running, wasi: WasiState) -> Result<State, CaptureError> {
 
 /// What a snapshot that was written amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Captured {
+pub(crate) struct Captured {
     /// Number of frames on the stack.
     pub frames: u64,
     /// Sizes of what was written.
@@ -85,7 +85,7 @@ pub struct Captured {
 }
 
 /// The linear memories of a program at rest, and which of their pages may hold something.
-pub fn memories(running: &Running) -> Vec<MemoryAtRest<'_>> {
+pub(crate) fn memories(running: &Running) -> Vec<MemoryAtRest<'_>> {
     let at_rest = |memory| MemoryAtRest {
         bytes: Memory::bytes(memory),
         touched: memory.touched(),
@@ -95,7 +95,7 @@ pub fn memories(running: &Running) -> Vec<MemoryAtRest<'_>> {
 
 /// Hands a program that is stopped at a migration point to a sink. `state` is what [`capture`] found there; of its
 /// carried contents, those in `read` were read already.
-pub fn hand_over<S: Sink>(
+pub(crate) fn hand_over<S: Sink>(
     running: &Running,
     state: &State,
     read: &dyn Contents,
@@ -111,7 +111,7 @@ pub fn hand_over<S: Sink>(
 }
 
 /// The party that asked for a snapshot.
-pub trait Asker {
+pub(crate) trait Asker {
     /// Tells whether nobody waits for the snapshot any more: then writing it stops.
     fn is_gone(&self) -> bool;
 
@@ -121,7 +121,7 @@ pub trait Asker {
 
 /// The program itself, which asked to be checkpointed when a signal arrives.
 #[derive(Clone, Copy, Debug)]
-pub struct Itself;
+pub(crate) struct Itself;
 
 impl Asker for Itself {
     fn is_gone(&self) -> bool {
@@ -135,7 +135,7 @@ impl Asker for Itself {
 
 /// Writes a snapshot file, and reads it again as a resumer would, before anything is replaced. When anything fails, or
 /// when `asker` is gone before it has heard of it, a file that was there before is as it was.
-pub fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<Captured, CaptureError> {
+pub(crate) fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<Captured, CaptureError> {
     let state = capture(running)?;
     let write = |file: &mut File| {
         let mut out = Patient {
@@ -160,7 +160,7 @@ pub fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<C
 
 /// Refuses a state that this program would not accept elsewhere. What only the receiver knows (its grants, its files,
 /// its memory) isn't considered.
-pub fn check(running: &Running, mut state: State) -> Result<(), SnapshotError> {
+pub(crate) fn check(running: &Running, mut state: State) -> Result<(), SnapshotError> {
     let program = running.instance.program;
     let validated = validate(&mut state, &program.module, &program.maps);
     validated.map_err(|e| SnapshotError::Unusable(e.to_string()))?;

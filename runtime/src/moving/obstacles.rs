@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// What keeps a running program from being checkpointed to a file (or, without one, from being moved at all), and what
 /// it needs elsewhere, as far as that can be told.
-pub fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option<Needs>) {
+pub(crate) fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option<Needs>) {
     let (state, obstacles) = match capture::examine(running) {
         Ok(examined) => examined,
         Err(e) => {
@@ -74,7 +74,7 @@ fn of_obstacle(o: &Obstacle) -> Finding {
 }
 
 /// What a refusal to go on comes to: one finding for each reason.
-pub fn of_refusal(e: &ResumeError) -> Vec<Finding> {
+pub(crate) fn of_refusal(e: &ResumeError) -> Vec<Finding> {
     let what = e.to_string();
     let one = |kind: &str, fix: &str| vec![Finding::new(kind, what.clone(), fix)];
     match e {

@@ -28,7 +28,7 @@ const CHUNK_PAGES: usize = 4;
 const ZERO_CRC: u32 = 0xd797_8eeb;
 
 /// Opens a snapshot file, and those beside it that it takes pages from, and reads all of it but the memory's pages.
-pub fn open(path: &Path) -> Result<Snapshot<File>, ResumeError> {
+pub(crate) fn open(path: &Path) -> Result<Snapshot<File>, ResumeError> {
     let mut snapshot = Snapshot::open(open_regular(path).map_err(ResumeError::Open)?)?;
     snapshot.attach_all(|name| open_regular(&path.with_file_name(name)))?;
     Ok(snapshot)
@@ -36,7 +36,7 @@ pub fn open(path: &Path) -> Result<Snapshot<File>, ResumeError> {
 
 /// The stored pages of a snapshot file and its bases; each is compared with its CRC-32.
 #[derive(Debug)]
-pub struct FilePages<'a> {
+pub(crate) struct FilePages<'a> {
     snapshot: &'a Snapshot<File>,
     /// On what is mapped: the pages stay as they were checked as long as these are held.
     leases: Leases,
@@ -44,7 +44,7 @@ pub struct FilePages<'a> {
 
 impl<'a> FilePages<'a> {
     /// The pages of a snapshot whose bases are attached.
-    pub fn of(snapshot: &'a Snapshot<File>) -> FilePages<'a> {
+    pub(crate) fn of(snapshot: &'a Snapshot<File>) -> FilePages<'a> {
         FilePages {
             snapshot,
             leases: Leases::default(),
@@ -121,7 +121,7 @@ fn fill(instance: &mut Instance, snapshot: &Snapshot<File>, leases: &mut Leases)
 }
 
 /// Checks all pages, and keeps none of them.
-pub fn verify(snapshot: &Snapshot<File>) -> Result<(), SnapshotError> {
+pub(crate) fn verify(snapshot: &Snapshot<File>) -> Result<(), SnapshotError> {
     let files = files(snapshot)?;
     let pieces = snapshot.runs().map(|run| piece(&files, run, Place::Nowhere));
     check(pieces.collect::<Result<_, _>>()?)

@@ -24,7 +24,7 @@ use std::io;
 
 /// Why a snapshot was refused.
 #[derive(Debug, thiserror::Error)]
-pub enum ResumeError {
+pub(crate) enum ResumeError {
     /// The file can't be opened.
     #[error("cannot open it: {0}")]
     Open(io::Error),
@@ -69,7 +69,7 @@ pub enum ResumeError {
 
 impl ResumeError {
     /// Tells whether the file is damaged or gone, so that an earlier snapshot may do.
-    pub fn is_damage(&self) -> bool {
+    pub(crate) fn is_damage(&self) -> bool {
         match self {
             ResumeError::Open(_) => true,
             ResumeError::Snapshot(e) => e.is_damage(),
@@ -83,7 +83,7 @@ impl ResumeError {
 }
 
 /// Refuses a snapshot of another program.
-pub fn check_program(program: &Program, found: ModuleHash) -> Result<(), ResumeError> {
+pub(crate) fn check_program(program: &Program, found: ModuleHash) -> Result<(), ResumeError> {
     let own = program.image().module_hash();
     if found != own {
         return Err(ResumeError::OtherProgram {
@@ -99,7 +99,7 @@ pub fn check_program(program: &Program, found: ModuleHash) -> Result<(), ResumeE
 
 /// An instance to be filled from a snapshot. Frame sizes differ between architectures, so its stack is half as large
 /// again: what fitted where the program comes from fits here, however often it moves.
-pub fn shell(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
+pub(crate) fn shell(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
     let limits = Limits {
         stack: limits.stack.saturating_add(limits.stack / 2),
         ..*limits
@@ -176,7 +176,7 @@ fn fill_instance(instance: &mut Instance, state: &State) -> Result<Option<u32>, 
 
 /// A program restored from a snapshot.
 #[derive(Debug)]
-pub struct Restored {
+pub(crate) struct Restored {
     /// The WebAssembly side.
     pub instance: Instance,
     /// The host side.
@@ -192,7 +192,7 @@ pub struct Restored {
 /// Restores a program into a `shell`: from the state of this program (see [`check_program`]), its pages, and the
 /// contents of its carried files. Before anything of its host side is put back, `before_files` brings the files to
 /// where they were, and says whether it has done so for all of them.
-pub fn restore<S>(
+pub(crate) fn restore<S>(
     shell: Instance,
     mut state: State,
     mut pages: S,
@@ -244,7 +244,7 @@ where
 
 /// Everything for which [`restore`] would refuse a state of this program, not only the first thing. `verify` says what
 /// is wrong with its pages, if that is to be found out, too; it isn't asked about a state that can't be.
-pub fn problems(
+pub(crate) fn problems(
     program: &'static Program,
     mut state: State,
     contents: &dyn Contents,
@@ -270,7 +270,7 @@ pub fn problems(
 }
 
 /// Refuses arguments on the command line that aren't the snapshot's. `given` are those after `argv[0]`.
-pub fn check_args(snapshot: &[String], given: &[String]) -> Result<(), ResumeError> {
+pub(crate) fn check_args(snapshot: &[String], given: &[String]) -> Result<(), ResumeError> {
     let own = snapshot.get(1..).unwrap_or_default();
     if own == given {
         return Ok(());

@@ -34,7 +34,7 @@ unsafe extern "C" {
 
 /// The program in this executable.
 #[derive(Clone, Copy, Debug)]
-pub struct Embedded {
+pub(crate) struct Embedded {
     /// The metadata of its image.
     pub image: Image<'static>,
     /// The address of its code.
@@ -61,7 +61,7 @@ pub enum EmbeddedError {
 }
 
 /// Finds and checks the program in this executable. Costs the image's header and section table only.
-pub fn load() -> Result<Embedded, EmbeddedError> {
+pub(crate) fn load() -> Result<Embedded, EmbeddedError> {
     // In a test harness the sections are not placed; then there is no image either.
     let placed = (&raw const dunlin_meta_placeholder).addr() as u64 == META_ADDR
         && (&raw const dunlin_text_placeholder).addr() as u64 == TEXT_ADDR;

@@ -6,7 +6,7 @@ use dunlin_format::module::ModuleInfo;
 
 /// A host function.
 #[derive(Clone, Copy, Debug)]
-pub enum HostFunc {
+pub(crate) enum HostFunc {
     /// One of WASI's.
     Wasi(WasiFunc),
     /// One of the specification's test suite: does nothing, returns nothing.
@@ -25,7 +25,7 @@ pub enum ImportError {
 }
 
 /// Resolves every import of a module, in order.
-pub fn resolve(module: &ModuleInfo) -> Result<Vec<HostFunc>, ImportError> {
+pub(crate) fn resolve(module: &ModuleInfo) -> Result<Vec<HostFunc>, ImportError> {
     let resolve = |(index, import): (usize, &dunlin_format::module::Import)| {
         let unknown = || ImportError::Unknown(import.module.clone(), import.name.clone());
         let signature = imports::signature(&import.module, &import.name).ok_or_else(unknown)?;

@@ -1,7 +1,7 @@
 //! The program as it never changes: module, code and maps, shared by every instance in a process.
 
-pub mod embedded;
-pub mod host;
+pub(crate) mod embedded;
+pub(crate) mod host;
 
 use crate::program::embedded::{Embedded, EmbeddedError};
 use crate::program::host::{HostFunc, ImportError};
@@ -14,7 +14,7 @@ use dunlin_migrate::printable;
 
 /// The program of this executable.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     /// The image's metadata, and where its code lies.
     pub embedded: Embedded,
     /// The module.
@@ -50,7 +50,7 @@ pub enum ProgramError {
 
 impl Program {
     /// Loads the program of this executable.
-    pub fn load() -> Result<Program, ProgramError> {
+    pub(crate) fn load() -> Result<Program, ProgramError> {
         let embedded = embedded::load()?;
         let image = &embedded.image;
         let module = image.module()?;
@@ -78,12 +78,12 @@ impl Program {
     }
 
     /// The image's metadata.
-    pub fn image(&self) -> &Image<'static> {
+    pub(crate) fn image(&self) -> &Image<'static> {
         &self.embedded.image
     }
 
     /// A function as a table holds it; `None` is null. An index out of range, which validation excludes, is null too.
-    pub fn table_entry(&self, func: Option<u32>) -> TableEntry {
+    pub(crate) fn table_entry(&self, func: Option<u32>) -> TableEntry {
         let null = TableEntry {
             code: 0,
             sig: NULL_REF,
@@ -102,7 +102,7 @@ impl Program {
     }
 
     /// A reference as a table holds it.
-    pub fn entry(&self, value: Value) -> TableEntry {
+    pub(crate) fn entry(&self, value: Value) -> TableEntry {
         match value {
             Value::FuncRef(func) => self.table_entry(func),
             other => TableEntry {
@@ -113,20 +113,20 @@ impl Program {
     }
 
     /// Address of the function table's entry for function 0; 0 if there is none.
-    pub fn function_table(&self) -> u64 {
+    pub(crate) fn function_table(&self) -> u64 {
         self.functions
             .get(1..)
             .map_or(0, |entries| entries.as_ptr().addr() as u64)
     }
 
     /// Code index of the trampoline through which a function is entered from the host.
-    pub fn trampoline(&self, func: u32) -> Option<u32> {
+    pub(crate) fn trampoline(&self, func: u32) -> Option<u32> {
         let ty = *self.module.funcs.get(func as usize)?;
         (self.module.funcs.len() as u32).checked_add(ty)
     }
 
     /// A line of a backtrace, without its number: the place, and the function's name.
-    pub fn describe(&self, frame: &TraceFrame) -> String {
+    pub(crate) fn describe(&self, frame: &TraceFrame) -> String {
         let place = frame.offset.map_or("?".into(), |offset| format!("{offset:#x}"));
         let name = self.image().names().ok().and_then(|names| names.get(frame.func));
         match name {

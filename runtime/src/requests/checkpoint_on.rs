@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(null_mut());
 
 /// Makes the given signals ask for a checkpoint. Called on the thread that runs the program; all others block signals.
-pub fn install(options: &Options, shared: &'static Shared) -> io::Result<()> {
+pub(crate) fn install(options: &Options, shared: &'static Shared) -> io::Result<()> {
     SHARED.store(std::ptr::from_ref(shared).cast_mut(), SeqCst);
     for signal in &options.checkpoint_on {
         // Blocking calls wait on the request as well, so restarting them is right.
@@ -33,7 +33,7 @@ extern "C" fn on_signal(_: i32) {
 
 /// The snapshots that a program may go on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidates {
+pub(crate) struct Candidates {
     /// Their paths, best first. The next one counts if one is damaged.
     pub paths: Vec<PathBuf>,
     /// They are the program's own (`--checkpoint-to`), and go away when the program has ended by itself.
@@ -50,7 +50,7 @@ fn regular(path: &Path) -> io::Result<()> {
 
 /// Finds the snapshots to go on from: `--resume`, or `--resume-latest`, or else `--checkpoint-to` if there is
 /// something.
-pub fn find(options: &Options) -> io::Result<Option<Candidates>> {
+pub(crate) fn find(options: &Options) -> io::Result<Option<Candidates>> {
     let one = |path: &Path, own| {
         let paths = vec![path.to_owned()];
         Ok(Some(Candidates { paths, own }))

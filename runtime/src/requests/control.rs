@@ -51,12 +51,12 @@ struct State {
 
 /// The control socket of this process. The socket is removed when this is dropped.
 #[derive(Debug)]
-pub struct Control(Arc<State>);
+pub(crate) struct Control(Arc<State>);
 
 impl Control {
     /// Starts the control thread, with every signal blocked. Creating the socket is left to the thread: the program
     /// needn't wait.
-    pub fn start(shared: &'static Shared) -> io::Result<Control> {
+    pub(crate) fn start(shared: &'static Shared) -> io::Result<Control> {
         let state = Arc::new(State::default());
         let theirs = state.clone();
         let thread = std::thread::Builder::new()

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a program can't have its file.
 #[derive(Debug, thiserror::Error)]
-pub enum OwnFileError {
+pub(crate) enum OwnFileError {
     /// Another process has it.
     #[error(
         "--checkpoint-to {0}: another process that runs writes its snapshot there; give each program a file of its own"
@@ -64,7 +64,7 @@ impl Identity {
 
 /// The file of `--checkpoint-to`, while this process holds its lock.
 #[derive(Debug)]
-pub struct OwnFile {
+pub(crate) struct OwnFile {
     path: PathBuf,
     /// This run's snapshot as it was last seen.
     own: Mutex<Option<Identity>>,
@@ -74,7 +74,7 @@ pub struct OwnFile {
 
 impl OwnFile {
     /// Takes the file that the options name, if they name one and the program is to run.
-    pub fn take(options: &Options) -> Result<Option<OwnFile>, OwnFileError> {
+    pub(crate) fn take(options: &Options) -> Result<Option<OwnFile>, OwnFileError> {
         let Some(path) = options
             .checkpoint_to
             .as_ref()
@@ -106,12 +106,12 @@ impl OwnFile {
     }
 
     /// The file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Writes this run's snapshot, unless someone else has put a file there meanwhile.
-    pub fn write<T, E: From<SnapshotError>>(&self, write: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
+    pub(crate) fn write<T, E: From<SnapshotError>>(&self, write: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
         if !self.is_own() {
             let why = "another program has written it since; move that one away, or it will be lost";
             return Err(SnapshotError::io("replace the snapshot")(io::Error::other(why)).into());
@@ -131,7 +131,7 @@ impl OwnFile {
     }
 
     /// The program has written a snapshot elsewhere, on request: if that is this file after all, it is its own.
-    pub fn written_to(&self, path: &Path) {
+    pub(crate) fn written_to(&self, path: &Path) {
         if let (Ok(Some(there)), Ok(Some(here))) = (Identity::at(path), Identity::at(&self.path))
             && there == here
         {
@@ -140,7 +140,7 @@ impl OwnFile {
     }
 
     /// The program has ended by itself: its snapshot goes, so that it begins anew when it is started again.
-    pub fn remove(&self) {
+    pub(crate) fn remove(&self) {
         if self.is_own() {
             let _ = fs::remove_file(&self.path);
         }

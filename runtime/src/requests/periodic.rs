@@ -64,7 +64,7 @@ struct Progress {
 
 /// Writes the snapshots of one program into a directory.
 #[derive(Debug)]
-pub struct Saver {
+pub(crate) struct Saver {
     store: Store,
     every: Duration,
     shared: &'static Shared,
@@ -75,7 +75,7 @@ pub struct Saver {
 impl Saver {
     /// A saver at rest. `resumed`: the snapshot that the program goes on from.
     /// `least`: the least number that its first snapshot may have; journals may have taken those below.
-    pub fn new(
+    pub(crate) fn new(
         store: Store,
         every: Duration,
         shared: &'static Shared,
@@ -112,12 +112,12 @@ impl Saver {
     }
 
     /// Where they go.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.store.directory()
     }
 
     /// Begins to keep the time.
-    pub fn start(&'static self) -> io::Result<()> {
+    pub(crate) fn start(&'static self) -> io::Result<()> {
         let thread = std::thread::Builder::new()
             .name("dunlin-periodic".into())
             .stack_size(THREAD_STACK);
@@ -295,7 +295,7 @@ impl Saver {
     }
 
     /// No more snapshots; waits until the last one is written. If the program has `ended` by itself, they all go.
-    pub fn stop(&self, module: ModuleHash, ended: bool) {
+    pub(crate) fn stop(&self, module: ModuleHash, ended: bool) {
         let mut progress = self.lock();
         progress.over = true;
         if let Turn::Writing(copy) = progress.turn

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 /// `--checkpoint-to`.
 #[derive(Clone, Debug)]
-pub enum CheckpointTo {
+pub(crate) enum CheckpointTo {
     /// A file.
     File(Arc<OwnFile>),
     /// With `--checkpoint-every`: a directory.
@@ -37,7 +37,7 @@ impl std::fmt::Display for CheckpointTo {
 
 /// Everyone who may ask this program for a snapshot, and the test modes.
 #[derive(Debug)]
-pub struct Requests {
+pub(crate) struct Requests {
     shared: &'static Shared,
     checkpoint_to: Option<CheckpointTo>,
     ticks: Ticks,
@@ -45,7 +45,7 @@ pub struct Requests {
 
 impl Requests {
     /// `shared`: where other threads ask; `checkpoint_to`: where the program's own snapshots go.
-    pub fn new(shared: &'static Shared, checkpoint_to: Option<CheckpointTo>, ticks: Ticks) -> Requests {
+    pub(crate) fn new(shared: &'static Shared, checkpoint_to: Option<CheckpointTo>, ticks: Ticks) -> Requests {
         if ticks.every_point() {
             shared.wake.poll_always();
         }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// A task that another process can give the program's thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Task {
+pub(crate) enum Task {
     /// Tell what keeps the program from being moved now.
     Check,
     /// Write a snapshot.
@@ -31,7 +31,7 @@ pub enum Task {
 
 /// A task, and who waits for it.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     /// The connection that the reply goes to.
     pub stream: UnixStream,
     /// The task.
@@ -42,23 +42,23 @@ pub struct Job {
 
 impl Job {
     /// Sends the reply. A requester that is gone doesn't matter.
-    pub fn reply(self, reply: &Reply) {
+    pub(crate) fn reply(self, reply: &Reply) {
         let _ = self.tell(reply);
     }
 
     /// Sends the reply.
-    pub fn tell(&self, reply: &Reply) -> io::Result<()> {
+    pub(crate) fn tell(&self, reply: &Reply) -> io::Result<()> {
         send(&mut &self.stream, reply)
     }
 
     /// Tells whether the requester has hung up.
-    pub fn abandoned(&self) -> bool {
+    pub(crate) fn abandoned(&self) -> bool {
         event::hung_up(&self.stream)
     }
 }
 
 /// Sends one reply line.
-pub fn send(stream: &mut impl Write, reply: &Reply) -> io::Result<()> {
+pub(crate) fn send(stream: &mut impl Write, reply: &Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     stream.write_all(&line)
@@ -66,7 +66,7 @@ pub fn send(stream: &mut impl Write, reply: &Reply) -> io::Result<()> {
 
 /// Requests on their way to the program's thread, and what it tells about itself.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// The pending-request flag.
     pub wake: Wake,
     signalled: AtomicBool,
@@ -84,7 +84,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     /// Without requests, and without [`Shared::info`].
-    pub fn new() -> io::Result<Shared> {
+    pub(crate) fn new() -> io::Result<Shared> {
         Ok(Shared {
             wake: Wake::new()?,
             signalled: AtomicBool::new(false),
@@ -98,55 +98,55 @@ impl Shared {
     }
 
     /// A `--checkpoint-on` signal arrived on the thread that runs the program; async-signal-safe.
-    pub fn signal(&self) {
+    pub(crate) fn signal(&self) {
         self.signalled.store(true, SeqCst);
         self.wake.raise_in_handler();
     }
 
     /// Tells whether a signal arrived since the last call.
-    pub fn take_signal(&self) -> bool {
+    pub(crate) fn take_signal(&self) -> bool {
         self.signalled.swap(false, SeqCst)
     }
 
     /// A periodic snapshot is due; from another thread.
-    pub fn tick(&self) {
+    pub(crate) fn tick(&self) {
         self.due.store(true, SeqCst);
         self.wake.raise();
     }
 
     /// Tells whether a periodic snapshot has become due since the last call.
-    pub fn take_tick(&self) -> bool {
+    pub(crate) fn take_tick(&self) -> bool {
         self.due.swap(false, SeqCst)
     }
 
     /// Notes how periodic snapshots go.
-    pub fn set_periodic(&self, periodic: Periodic) {
+    pub(crate) fn set_periodic(&self, periodic: Periodic) {
         *lock(&self.periodic) = Some(periodic);
     }
 
     /// Asks the program for something, from another thread.
-    pub fn ask(&self, job: Job) {
+    pub(crate) fn ask(&self, job: Job) {
         lock(&self.jobs).push(job);
         self.wake.raise();
     }
 
     /// The jobs that came since the last call, oldest first.
-    pub fn take_jobs(&self) -> Vec<Job> {
+    pub(crate) fn take_jobs(&self) -> Vec<Job> {
         std::mem::take(&mut lock(&self.jobs))
     }
 
     /// Notes the size of the linear memory in bytes.
-    pub fn set_memory_size(&self, bytes: u64) {
+    pub(crate) fn set_memory_size(&self, bytes: u64) {
         self.memory_size.store(bytes, SeqCst);
     }
 
     /// Notes who the program is; its changing parts are filled in by [`Shared::info`].
-    pub fn set_info(&self, info: Info) {
+    pub(crate) fn set_info(&self, info: Info) {
         *lock(&self.info) = Some(info);
     }
 
     /// The program's description, as of now; `None` while it starts.
-    pub fn info(&self) -> Option<Info> {
+    pub(crate) fn info(&self) -> Option<Info> {
         let uptime_seconds = self.started.elapsed().as_secs();
         let memory_bytes = self.memory_size.load(SeqCst);
         lock(&self.info).clone().map(|info| Info {

@@ -51,13 +51,18 @@ impl From<std::io::Error> for Stop {
 
 impl Running {
     /// Instantiates the program and serves commands until the input ends.
-    pub fn serve_commands(&mut self, input: impl BufRead, mut output: impl Write) -> Ending {
+    pub(crate) fn serve_commands(&mut self, input: impl BufRead, mut output: impl Write) -> Ending {
         let served = self.serve_from_the_start(input, &mut output);
         self.end_serving(served, &mut output)
     }
 
     /// Goes on with a restored program and serves commands until the input ends. `import`: see [`Enter::Resume`].
-    pub fn serve_more_commands(&mut self, import: Option<u32>, input: impl BufRead, mut output: impl Write) -> Ending {
+    pub(crate) fn serve_more_commands(
+        &mut self,
+        import: Option<u32>,
+        input: impl BufRead,
+        mut output: impl Write,
+    ) -> Ending {
         let served = self.serve_from_a_call(import, input, &mut output);
         self.end_serving(served, &mut output)
     }

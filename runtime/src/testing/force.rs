@@ -17,17 +17,17 @@ use std::ffi::OsString;
 use std::io::Cursor;
 
 /// The environment variable that turns on migration in place.
-pub const FORCE_VARIABLE: &str = "DUNLIN_FORCE_MIGRATE";
+pub(crate) const FORCE_VARIABLE: &str = "DUNLIN_FORCE_MIGRATE";
 
 /// The environment variable that asks for a checkpoint at a point by number.
-pub const STOP_VARIABLE: &str = "DUNLIN_CHECKPOINT_AT";
+pub(crate) const STOP_VARIABLE: &str = "DUNLIN_CHECKPOINT_AT";
 
 /// The byte that the old stack is filled with before it goes away.
 const GARBAGE: u8 = 0xa5;
 
 /// Counts migration points.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ticks {
+pub(crate) struct Ticks {
     passed: u64,
     force: Option<u64>,
     stop_at: Option<u64>,
@@ -35,7 +35,7 @@ pub struct Ticks {
 
 /// The action that is due at a migration point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// Nothing.
     Nothing,
     /// Migrate in place.
@@ -46,7 +46,7 @@ pub enum Due {
 
 impl Ticks {
     /// Migrate at every `force`th point, checkpoint at point number `stop_at` (from 1).
-    pub fn new(force: Option<u64>, stop_at: Option<u64>) -> Ticks {
+    pub(crate) fn new(force: Option<u64>, stop_at: Option<u64>) -> Ticks {
         Ticks {
             passed: 0,
             force,
@@ -55,28 +55,28 @@ impl Ticks {
     }
 
     /// The modes that the environment asks for.
-    pub fn from_env() -> Result<Ticks, OptionError> {
+    pub(crate) fn from_env() -> Result<Ticks, OptionError> {
         let positive = |variable| positive(variable, std::env::var_os(variable));
         Ok(Ticks::new(positive(FORCE_VARIABLE)?, positive(STOP_VARIABLE)?))
     }
 
     /// Tells whether every migration point must be reported.
-    pub fn every_point(&self) -> bool {
+    pub(crate) fn every_point(&self) -> bool {
         self.force.is_some() || self.stop_at.is_some()
     }
 
     /// Points passed so far, while every one is reported.
-    pub fn passed(&self) -> u64 {
+    pub(crate) fn passed(&self) -> u64 {
         self.passed
     }
 
     /// Tells whether there is a point to stop at.
-    pub fn stops(&self) -> bool {
+    pub(crate) fn stops(&self) -> bool {
         self.stop_at.is_some()
     }
 
     /// Counts a point; tells what is due there.
-    pub fn pass(&mut self) -> Due {
+    pub(crate) fn pass(&mut self) -> Due {
         self.passed += 1;
         if self.stop_at == Some(self.passed) {
             return Due::Stop;

@@ -1,4 +1,4 @@
 //! Modes that only tests use: migration at every Nth point, and exports called as told.
 
-pub mod commands;
-pub mod force;
+pub(crate) mod commands;
+pub(crate) mod force;

@@ -14,7 +14,7 @@ use tempfile::{TempDir, tempdir};
 const BOTH: [GrantMode; 2] = [GrantMode::Carry, GrantMode::CarryAll];
 
 /// Every path with its mode, time and contents (of links: targets).
-pub fn tree(dir: &Path) -> Vec<(String, u32, i64, Vec<u8>)> {
+pub(crate) fn tree(dir: &Path) -> Vec<(String, u32, i64, Vec<u8>)> {
     let mut all = Vec::new();
     let mut pending = vec![dir.to_path_buf()];
     while let Some(next) = pending.pop() {
@@ -49,12 +49,12 @@ fn names(dir: &Path) -> Vec<(String, u32, Vec<u8>)> {
         .collect()
 }
 
-pub fn chmod(path: &Path, mode: u32) {
+pub(crate) fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
 /// A tree with something of everything.
-pub fn made() -> TempDir {
+pub(crate) fn made() -> TempDir {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::create_dir_all(at("a/b")).unwrap();
@@ -272,7 +272,7 @@ fn equal_trees_have_equal_states() {
 }
 
 /// A state that brings these nodes, of which the files say `text`.
-pub fn forged(nodes: Vec<Node>) -> (WasiState, Stored) {
+pub(crate) fn forged(nodes: Vec<Node>) -> (WasiState, Stored) {
     let mut stored = Stored::default();
     let hash = ContentHash::of(b"text");
     stored.0.insert(hash, b"text".to_vec());
@@ -301,7 +301,7 @@ pub fn forged(nodes: Vec<Node>) -> (WasiState, Stored) {
     (state, stored)
 }
 
-pub fn node(path: &str, kind: NodeKind) -> Node {
+pub(crate) fn node(path: &str, kind: NodeKind) -> Node {
     Node {
         grant: 0,
         path: path.into(),

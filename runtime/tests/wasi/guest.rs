@@ -11,55 +11,55 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-pub const BADF: u64 = 8;
-pub const BUSY: u64 = 10;
-pub const ACCES: u64 = 2;
-pub const AGAIN: u64 = 6;
-pub const EXIST: u64 = 20;
-pub const FAULT: u64 = 21;
-pub const ILSEQ: u64 = 25;
-pub const INVAL: u64 = 28;
-pub const ISDIR: u64 = 31;
-pub const LOOP: u64 = 32;
-pub const NAMETOOLONG: u64 = 37;
-pub const NOENT: u64 = 44;
-pub const NOTDIR: u64 = 54;
-pub const NOTEMPTY: u64 = 55;
-pub const NOTSOCK: u64 = 57;
-pub const NOTSUP: u64 = 58;
-pub const PERM: u64 = 63;
-pub const SPIPE: u64 = 70;
-pub const NOTCAPABLE: u64 = 76;
+pub(crate) const BADF: u64 = 8;
+pub(crate) const BUSY: u64 = 10;
+pub(crate) const ACCES: u64 = 2;
+pub(crate) const AGAIN: u64 = 6;
+pub(crate) const EXIST: u64 = 20;
+pub(crate) const FAULT: u64 = 21;
+pub(crate) const ILSEQ: u64 = 25;
+pub(crate) const INVAL: u64 = 28;
+pub(crate) const ISDIR: u64 = 31;
+pub(crate) const LOOP: u64 = 32;
+pub(crate) const NAMETOOLONG: u64 = 37;
+pub(crate) const NOENT: u64 = 44;
+pub(crate) const NOTDIR: u64 = 54;
+pub(crate) const NOTEMPTY: u64 = 55;
+pub(crate) const NOTSOCK: u64 = 57;
+pub(crate) const NOTSUP: u64 = 58;
+pub(crate) const PERM: u64 = 63;
+pub(crate) const SPIPE: u64 = 70;
+pub(crate) const NOTCAPABLE: u64 = 76;
 
-pub const CREAT: u64 = 1;
-pub const DIRECTORY: u64 = 2;
-pub const EXCL: u64 = 4;
-pub const TRUNC: u64 = 8;
+pub(crate) const CREAT: u64 = 1;
+pub(crate) const DIRECTORY: u64 = 2;
+pub(crate) const EXCL: u64 = 4;
+pub(crate) const TRUNC: u64 = 8;
 
-pub const READ: u64 = 1 << 1;
-pub const WRITE: u64 = 1 << 6;
+pub(crate) const READ: u64 = 1 << 1;
+pub(crate) const WRITE: u64 = 1 << 6;
 
-pub const APPEND: u64 = 1;
-pub const NONBLOCK: u64 = 4;
-pub const SYNC: u64 = 16;
+pub(crate) const APPEND: u64 = 1;
+pub(crate) const NONBLOCK: u64 = 4;
+pub(crate) const SYNC: u64 = 16;
 
 /// The first granted directory's descriptor.
-pub const ROOT: u64 = 3;
+pub(crate) const ROOT: u64 = 3;
 
 /// Where calls put their results, paths, buffer lists and data.
-pub const OUT: u32 = 0;
-pub const PATH: u32 = 0x1000;
-pub const PATH2: u32 = 0x3000;
-pub const IOV: u32 = 0x5000;
-pub const DATA: u32 = 0x10000;
+pub(crate) const OUT: u32 = 0;
+pub(crate) const PATH: u32 = 0x1000;
+pub(crate) const PATH2: u32 = 0x3000;
+pub(crate) const IOV: u32 = 0x5000;
+pub(crate) const DATA: u32 = 0x10000;
 
-pub struct Guest {
+pub(crate) struct Guest {
     pub wasi: Wasi,
     pub memory: Vec<u8>,
     pub wake: Wake,
 }
 
-pub fn config(dirs: &[(&Path, &str)]) -> WasiConfig {
+pub(crate) fn config(dirs: &[(&Path, &str)]) -> WasiConfig {
     let grants = dirs
         .iter()
         .map(|(host, guest)| Grant {
@@ -77,7 +77,7 @@ pub fn config(dirs: &[(&Path, &str)]) -> WasiConfig {
 }
 
 /// One granted directory, `/`, whose files travel so.
-pub fn carrying(dir: &Path, mode: GrantMode) -> WasiConfig {
+pub(crate) fn carrying(dir: &Path, mode: GrantMode) -> WasiConfig {
     let mut config = config(&[(dir, "/")]);
     config.grants[0].mode = mode;
     config
@@ -85,7 +85,7 @@ pub fn carrying(dir: &Path, mode: GrantMode) -> WasiConfig {
 
 /// The contents that a program carries, in memory: what a snapshot holds of them.
 #[derive(Clone, Debug, Default)]
-pub struct Stored(pub BTreeMap<ContentHash, Vec<u8>>);
+pub(crate) struct Stored(pub BTreeMap<ContentHash, Vec<u8>>);
 
 impl Contents for Stored {
     fn copy(&self, chunk: &Chunk, out: &mut dyn Write) -> io::Result<bool> {
@@ -96,11 +96,11 @@ impl Contents for Stored {
 
 impl Guest {
     /// A program with one granted directory, `/`.
-    pub fn new(dir: &Path) -> Guest {
+    pub(crate) fn new(dir: &Path) -> Guest {
         Guest::with(&config(&[(dir, "/")]))
     }
 
-    pub fn with(config: &WasiConfig) -> Guest {
+    pub(crate) fn with(config: &WasiConfig) -> Guest {
         Guest::of(Wasi::new(config).unwrap())
     }
 
@@ -113,7 +113,7 @@ impl Guest {
     }
 
     /// The state as it travels.
-    pub fn state(&self) -> WasiState {
+    pub(crate) fn state(&self) -> WasiState {
         let state = self.wasi.capture().unwrap();
         let bytes = postcard::to_stdvec(&state).unwrap();
         let mut back: WasiState = postcard::from_bytes(&bytes).unwrap();
@@ -126,7 +126,7 @@ impl Guest {
     }
 
     /// The contents that go with a state of this program.
-    pub fn stored(&self, state: &WasiState) -> Stored {
+    pub(crate) fn stored(&self, state: &WasiState) -> Stored {
         let contents = self.wasi.contents(state);
         let mut stored = Stored::default();
         for chunk in &state.files.chunks {
@@ -138,7 +138,7 @@ impl Guest {
     }
 
     /// Moves the program to a machine with these grants.
-    pub fn moved(self, config: &WasiConfig) -> Guest {
+    pub(crate) fn moved(self, config: &WasiConfig) -> Guest {
         let state = self.state();
         let stored = self.stored(&state);
         let Guest { wasi, memory, .. } = self;
@@ -150,11 +150,11 @@ impl Guest {
     }
 
     /// Calls a function of preview1.
-    pub fn outcome(&mut self, name: &str, args: &[u64]) -> Outcome {
+    pub(crate) fn outcome(&mut self, name: &str, args: &[u64]) -> Outcome {
         self.outcome_of(PREVIEW1, name, args)
     }
 
-    pub fn outcome_of(&mut self, module: &str, name: &str, args: &[u64]) -> Outcome {
+    pub(crate) fn outcome_of(&mut self, module: &str, name: &str, args: &[u64]) -> Outcome {
         let f = resolve(module, name).unwrap_or_else(|| panic!("no function {name}"));
         assert_eq!(
             dunlin_format::imports::signature(module, name).unwrap().params.len(),
@@ -165,51 +165,51 @@ impl Guest {
     }
 
     /// The errno of a call that returns.
-    pub fn call(&mut self, name: &str, args: &[u64]) -> u64 {
+    pub(crate) fn call(&mut self, name: &str, args: &[u64]) -> u64 {
         match self.outcome(name, args) {
             Outcome::Return(errno) => errno,
             other => panic!("{name}{args:?}: {other:?}"),
         }
     }
 
-    pub fn bytes(&self, at: u32, len: u32) -> &[u8] {
+    pub(crate) fn bytes(&self, at: u32, len: u32) -> &[u8] {
         &self.memory[at as usize..(at + len) as usize]
     }
 
-    pub fn u8(&self, at: u32) -> u8 {
+    pub(crate) fn u8(&self, at: u32) -> u8 {
         self.memory[at as usize]
     }
 
-    pub fn u16(&self, at: u32) -> u16 {
+    pub(crate) fn u16(&self, at: u32) -> u16 {
         u16::from_le_bytes(self.bytes(at, 2).try_into().unwrap())
     }
 
-    pub fn u32(&self, at: u32) -> u32 {
+    pub(crate) fn u32(&self, at: u32) -> u32 {
         u32::from_le_bytes(self.bytes(at, 4).try_into().unwrap())
     }
 
-    pub fn u64(&self, at: u32) -> u64 {
+    pub(crate) fn u64(&self, at: u32) -> u64 {
         u64::from_le_bytes(self.bytes(at, 8).try_into().unwrap())
     }
 
-    pub fn set(&mut self, at: u32, bytes: &[u8]) {
+    pub(crate) fn set(&mut self, at: u32, bytes: &[u8]) {
         self.memory[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
     }
 
     /// Puts a string into memory; returns its two arguments.
-    pub fn string(&mut self, at: u32, s: impl AsRef<[u8]>) -> [u64; 2] {
+    pub(crate) fn string(&mut self, at: u32, s: impl AsRef<[u8]>) -> [u64; 2] {
         self.set(at, s.as_ref());
         [at.into(), s.as_ref().len() as u64]
     }
 
     /// Calls a function whose arguments are a directory and a path.
-    pub fn path_call(&mut self, name: &str, dir: u64, path: impl AsRef<[u8]>) -> u64 {
+    pub(crate) fn path_call(&mut self, name: &str, dir: u64, path: impl AsRef<[u8]>) -> u64 {
         let [p, n] = self.string(PATH, path);
         self.call(name, &[dir, p, n])
     }
 
     /// `path_open`, following symbolic links.
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         dir: u64,
         path: impl AsRef<[u8]>,
@@ -220,7 +220,7 @@ impl Guest {
         self.open_with(dir, 1, path, oflags, rights, fdflags)
     }
 
-    pub fn open_with(
+    pub(crate) fn open_with(
         &mut self,
         dir: u64,
         lookup: u64,
@@ -237,13 +237,13 @@ impl Guest {
     }
 
     /// One buffer for reading or writing; returns the arguments.
-    pub fn buffer(&mut self, len: u32) -> [u64; 2] {
+    pub(crate) fn buffer(&mut self, len: u32) -> [u64; 2] {
         self.set(IOV, &DATA.to_le_bytes());
         self.set(IOV + 4, &len.to_le_bytes());
         [IOV.into(), 1]
     }
 
-    pub fn write(&mut self, fd: u64, bytes: &[u8]) -> Result<u32, u64> {
+    pub(crate) fn write(&mut self, fd: u64, bytes: &[u8]) -> Result<u32, u64> {
         self.set(DATA, bytes);
         let [iovs, count] = self.buffer(bytes.len() as u32);
         match self.call("fd_write", &[fd, iovs, count, OUT.into()]) {
@@ -252,7 +252,7 @@ impl Guest {
         }
     }
 
-    pub fn read(&mut self, fd: u64, len: u32) -> Result<Vec<u8>, u64> {
+    pub(crate) fn read(&mut self, fd: u64, len: u32) -> Result<Vec<u8>, u64> {
         let [iovs, count] = self.buffer(len);
         match self.call("fd_read", &[fd, iovs, count, OUT.into()]) {
             0 => Ok(self.bytes(DATA, self.u32(OUT)).to_vec()),
@@ -260,7 +260,7 @@ impl Guest {
         }
     }
 
-    pub fn seek(&mut self, fd: u64, offset: i64, whence: u64) -> Result<u64, u64> {
+    pub(crate) fn seek(&mut self, fd: u64, offset: i64, whence: u64) -> Result<u64, u64> {
         match self.call("fd_seek", &[fd, offset as u64, whence, OUT.into()]) {
             0 => Ok(self.u64(OUT)),
             errno => Err(errno),
@@ -268,7 +268,7 @@ impl Guest {
     }
 
     /// Inode, type and size of a path.
-    pub fn stat(&mut self, dir: u64, follow: bool, path: impl AsRef<[u8]>) -> Result<(u64, u8, u64), u64> {
+    pub(crate) fn stat(&mut self, dir: u64, follow: bool, path: impl AsRef<[u8]>) -> Result<(u64, u8, u64), u64> {
         let [p, n] = self.string(PATH, path);
         match self.call("path_filestat_get", &[dir, follow.into(), p, n, OUT.into()]) {
             0 => Ok((self.u64(OUT + 8), self.u8(OUT + 16), self.u64(OUT + 32))),
@@ -277,13 +277,13 @@ impl Guest {
     }
 
     /// Rights and inherited rights of a descriptor.
-    pub fn rights(&mut self, fd: u64) -> (u64, u64) {
+    pub(crate) fn rights(&mut self, fd: u64) -> (u64, u64) {
         assert_eq!(self.call("fd_fdstat_get", &[fd, OUT.into()]), 0);
         (self.u64(OUT + 8), self.u64(OUT + 16))
     }
 
     /// One call of `fd_readdir`: cookies and names of the entries that fit whole, and whether the buffer was filled.
-    pub fn readdir(&mut self, fd: u64, len: u32, cookie: u64) -> Result<(Vec<(u64, String)>, bool), u64> {
+    pub(crate) fn readdir(&mut self, fd: u64, len: u32, cookie: u64) -> Result<(Vec<(u64, String)>, bool), u64> {
         match self.call("fd_readdir", &[fd, DATA.into(), len.into(), cookie, OUT.into()]) {
             0 => {}
             errno => return Err(errno),
@@ -299,7 +299,7 @@ impl Guest {
     }
 
     /// Every name of a directory from a cookie on, through a buffer of `len` bytes.
-    pub fn names(&mut self, fd: u64, len: u32, mut cookie: u64) -> Vec<String> {
+    pub(crate) fn names(&mut self, fd: u64, len: u32, mut cookie: u64) -> Vec<String> {
         let mut names = Vec::new();
         loop {
             let (entries, more) = self.readdir(fd, len, cookie).unwrap();
@@ -313,7 +313,7 @@ impl Guest {
     }
 
     /// One subscription to a clock at `IOV`, preview1's layout.
-    pub fn subscribe_clock(&mut self, at: u32, userdata: u64, clock: u32, timeout: u64, flags: u16) {
+    pub(crate) fn subscribe_clock(&mut self, at: u32, userdata: u64, clock: u32, timeout: u64, flags: u16) {
         self.set(at, &[0; 48]);
         self.set(at, &userdata.to_le_bytes());
         self.set(at + 16, &clock.to_le_bytes());
@@ -322,18 +322,18 @@ impl Guest {
     }
 
     /// One subscription to a descriptor, preview1's layout; `ty` 1 reads, 2 writes.
-    pub fn subscribe_fd(&mut self, at: u32, userdata: u64, ty: u8, fd: u64) {
+    pub(crate) fn subscribe_fd(&mut self, at: u32, userdata: u64, ty: u8, fd: u64) {
         self.set(at, &[0; 48]);
         self.set(at, &userdata.to_le_bytes());
         self.set(at + 8, &[ty]);
         self.set(at + 16, &(fd as u32).to_le_bytes());
     }
 
-    pub fn poll(&mut self, count: u64) -> Outcome {
+    pub(crate) fn poll(&mut self, count: u64) -> Outcome {
         self.outcome("poll_oneoff", &[IOV.into(), DATA.into(), count, OUT.into()])
     }
 
-    pub fn monotonic(&mut self) -> u64 {
+    pub(crate) fn monotonic(&mut self) -> u64 {
         assert_eq!(self.call("clock_time_get", &[1, 0, OUT.into()]), 0);
         self.u64(OUT)
     }

@@ -10,23 +10,23 @@ pub(crate) struct Event(OwnedFd);
 
 impl Event {
     /// An event that isn't set.
-    pub fn new() -> io::Result<Event> {
+    pub(crate) fn new() -> io::Result<Event> {
         Ok(Event(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
     /// The descriptor, to be waited on, not to be read from.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 
     /// Sets it; async-signal-safe.
-    pub fn set(&self) {
+    pub(crate) fn set(&self) {
         // The counter can't overflow in practice, and if it did the descriptor would be readable all the same.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
     /// Takes it back.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Leases(Vec<File>);
 
 impl Leases {
     /// Takes a lease on a file; `false` if it can't be had, or doesn't mean what it should.
-    pub fn take(&mut self, file: &File) -> bool {
+    pub(crate) fn take(&mut self, file: &File) -> bool {
         self.try_take(file).unwrap_or(false)
     }
 
@@ -65,7 +65,7 @@ impl Leases {
 
     /// Keeps the leases as long as ranges of addresses are mapped from these files: until someone wants one of them, or
     /// until [`forget`].
-    pub fn keep(self, ranges: Vec<Range<usize>>) {
+    pub(crate) fn keep(self, ranges: Vec<Range<usize>>) {
         if self.0.is_empty() {
             return;
         }

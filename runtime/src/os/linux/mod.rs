@@ -1,13 +1,13 @@
 //! Linux.
 
-pub mod event;
-pub mod faults;
-pub mod files;
+pub(crate) mod event;
+pub(crate) mod faults;
+pub(crate) mod files;
 pub mod fork;
-pub mod lease;
-pub mod machine;
-pub mod registers;
-pub mod residency;
-pub mod signals;
-pub mod space;
-pub mod started;
+pub(crate) mod lease;
+pub(crate) mod machine;
+pub(crate) mod registers;
+pub(crate) mod residency;
+pub(crate) mod signals;
+pub(crate) mod space;
+pub(crate) mod started;

@@ -17,28 +17,28 @@ impl Registers<'_> {
     }
 
     /// The program counter: the faulting instruction's address.
-    pub fn pc(&self) -> u64 {
+    pub(crate) fn pc(&self) -> u64 {
         self.0.uc_mcontext.pc()
     }
 
     /// The stack pointer.
-    pub fn sp(&self) -> u64 {
+    pub(crate) fn sp(&self) -> u64 {
         self.0.uc_mcontext.sp()
     }
 
     /// The frame pointer.
-    pub fn fp(&self) -> u64 {
+    pub(crate) fn fp(&self) -> u64 {
         self.0.uc_mcontext.fp()
     }
 
     /// The return address at a function's first instruction, if calls put it in a register. `None` where they push it:
     /// then the stack pointer points to it.
-    pub fn link(&self) -> Option<u64> {
+    pub(crate) fn link(&self) -> Option<u64> {
         self.0.uc_mcontext.link()
     }
 
     /// When the handler returns, goes on at `pc`, with this stack pointer, and `result` where functions return one.
-    pub fn go_to(&mut self, pc: u64, sp: u64, result: u64) {
+    pub(crate) fn go_to(&mut self, pc: u64, sp: u64, result: u64) {
         self.0.uc_mcontext.go_to(pc, sp, result);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Space {
 
 impl Space {
     /// Reserves a range. `len` is a multiple of the page size.
-    pub fn reserve(len: usize) -> io::Result<Space> {
+    pub(crate) fn reserve(len: usize) -> io::Result<Space> {
         if let Some(Free { start, len, open }) = take(len) {
             let start = std::ptr::with_exposed_provenance_mut(start);
             return Ok(Space {
@@ -61,13 +61,13 @@ impl Space {
     }
 
     /// Declares that nobody relies on the bytes being zero: when the space is given back, it stays as it is.
-    pub fn scratch(mut self) -> Space {
+    pub(crate) fn scratch(mut self) -> Space {
         self.scratch = true;
         self
     }
 
     /// The first address.
-    pub fn start(&self) -> *mut u8 {
+    pub(crate) fn start(&self) -> *mut u8 {
         self.start
     }
 
@@ -89,7 +89,7 @@ impl Space {
 
     /// Makes a range of offsets, page-aligned, readable and writable. Bytes that were not are zero, unless the
     /// space is [`Space::scratch`].
-    pub fn allow(&mut self, range: Range<usize>) -> io::Result<()> {
+    pub(crate) fn allow(&mut self, range: Range<usize>) -> io::Result<()> {
         if self.open.start <= range.start && range.end <= self.open.end {
             return Ok(());
         }
@@ -101,7 +101,7 @@ impl Space {
     }
 
     /// Replaces a range of offsets, page-aligned, by a private mapping of a file. The owner holds no reference into it.
-    pub fn map_file(&mut self, range: Range<usize>, file: impl AsFd, offset: u64) -> io::Result<()> {
+    pub(crate) fn map_file(&mut self, range: Range<usize>, file: impl AsFd, offset: u64) -> io::Result<()> {
         let place = self.place(&range);
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         // SAFETY: the range lies in this space, which is borrowed exclusively.
