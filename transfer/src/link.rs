@@ -19,6 +19,9 @@ pub const SILENCE: Duration = Duration::from_secs(30);
 /// How often a side says that it is there.
 const PULSE: Duration = Duration::from_secs(5);
 
+/// How long the other side may take to read the last of what was sent and to hang up.
+const ENDING: Duration = Duration::from_secs(10);
+
 /// How long the threads sleep before they look again, whether the connection is over.
 const STEP: Duration = Duration::from_millis(200);
 
@@ -50,6 +53,8 @@ struct Shared {
     out: Mutex<Box<dyn Write + Send>>,
     over: AtomicBool,
     silent: AtomicBool,
+    /// What was read waits to be taken.
+    full: AtomicBool,
     begun: Instant,
     /// When something was heard last, in milliseconds since then.
     heard: AtomicU64,
@@ -97,6 +102,7 @@ impl Link {
             out: Mutex::new(Box::new(to)),
             over: AtomicBool::new(false),
             silent: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             begun: Instant::now(),
             heard: AtomicU64::new(0),
             hang_up: Box::new(hang_up),
@@ -129,13 +135,10 @@ impl Link {
 
     /// The next frame that says something.
     pub fn receive(&self) -> Result<Frame, LinkError> {
-        loop {
-            match self.frames.recv() {
-                Ok(Ok(Frame::Working)) => {}
-                Ok(Ok(frame)) => return Ok(frame),
-                Ok(Err(e)) => return Err(self.why().unwrap_or(LinkError::Io(e))),
-                Err(_) => return Err(self.why().unwrap_or(LinkError::Closed)),
-            }
+        match self.frames.recv() {
+            Ok(Ok(frame)) => Ok(frame),
+            Ok(Err(e)) => Err(self.why().unwrap_or(LinkError::Io(e))),
+            Err(_) => Err(self.why().unwrap_or(LinkError::Closed)),
         }
     }
 
@@ -147,7 +150,6 @@ impl Link {
                 .frames
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             {
-                Ok(Ok(Frame::Working)) => {}
                 Ok(Ok(frame)) => return Ok(Some(frame)),
                 Ok(Err(e)) => return Err(self.why().unwrap_or(LinkError::Io(e))),
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
@@ -158,21 +160,19 @@ impl Link {
 
     /// Is there something to receive now, or has the connection ended?
     pub fn poll(&self) -> Result<Option<Frame>, LinkError> {
-        loop {
-            match self.frames.try_recv() {
-                Ok(Ok(Frame::Working)) => {}
-                Ok(Ok(frame)) => return Ok(Some(frame)),
-                Ok(Err(e)) => return Err(self.why().unwrap_or(LinkError::Io(e))),
-                Err(TryRecvError::Empty) => return Ok(None),
-                Err(TryRecvError::Disconnected) => return Err(self.why().unwrap_or(LinkError::Closed)),
-            }
+        match self.frames.try_recv() {
+            Ok(Ok(frame)) => Ok(Some(frame)),
+            Ok(Err(e)) => Err(self.why().unwrap_or(LinkError::Io(e))),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(self.why().unwrap_or(LinkError::Closed)),
         }
     }
 
     /// Says that nothing more comes, and waits until the other side has read all of it and hangs up, too.
     pub fn finish(&self) {
         *self.shared.out() = Box::new(io::sink());
-        while self.receive().is_ok() {}
+        let deadline = Instant::now() + ENDING;
+        while matches!(self.receive_within(ENDING), Ok(Some(_))) && Instant::now() < deadline {}
         self.shared.over.store(true, SeqCst);
     }
 
@@ -191,11 +191,17 @@ fn read_ahead(from: impl Read, to: &SyncSender<io::Result<Frame>>, shared: &Shar
     let mut from = Heard(from, shared);
     loop {
         let (frame, last) = match read_frame(&mut from) {
+            Ok(Some(Frame::Working)) => continue,
             Ok(Some(frame)) => (Ok(frame), false),
             Ok(None) => return,
             Err(e) => (Err(e), true),
         };
-        if to.send(frame).is_err() || last {
+        // While this side doesn't take what was read, it is not the other one that is silent.
+        shared.full.store(true, SeqCst);
+        let gone = to.send(frame).is_err();
+        shared.heard.store(shared.now(), SeqCst);
+        shared.full.store(false, SeqCst);
+        if gone || last {
             return;
         }
     }
@@ -230,7 +236,7 @@ fn pulse(shared: &Shared) {
 fn watch(shared: &Shared) {
     while !shared.over.load(SeqCst) {
         let silence = shared.now().saturating_sub(shared.heard.load(SeqCst));
-        if u128::from(silence) > SILENCE.as_millis() {
+        if !shared.full.load(SeqCst) && u128::from(silence) > SILENCE.as_millis() {
             shared.silent.store(true, SeqCst);
             shared.hang_up();
             return;

@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How often what is open is said again, or tried again, while nothing is heard.
+const REPEAT: Duration = Duration::from_secs(2);
+
 /// How long a process that is starting, and that nobody waits for any more, may take to notice.
 const STARTING: Duration = Duration::from_secs(60);
 
@@ -34,8 +37,8 @@ pub trait Host {
     /// Would the program go on from this snapshot here? All that stands in the way; nothing is changed.
     fn check(&mut self, about: &About, executable: &Path, snapshot: &Path) -> Result<(), String>;
 
-    /// Starts the program from its snapshot. It holds a lock on `running` as long as it lives. An error means that
-    /// not one of its instructions ran, and none will.
+    /// Starts the program from its snapshot. It holds a lock on `running` as long as it lives, and makes `started`
+    /// before its first instruction. An error means that it has ended: if there is no `started`, it never ran.
     fn start(&mut self, about: &About, executable: &Path, place: &Place) -> Result<Started, String>;
 
     /// The transfer is over, the program runs from this executable, which is about to be removed: keep it if you like.
@@ -137,7 +140,11 @@ pub fn settle(place: Place, host: &mut dyn Host, settle: Settle) -> io::Result<R
         return Ok(ReceiverStatus::Over);
     };
     let about = read_about(&place)?;
-    let (machine, actions) = Receiver::restart(record);
+    let (machine, mut actions) = Receiver::restart(record);
+    if settle == Settle::Forget && !matches!(left(&place)?, Left::Runs) {
+        // It is not wanted here: nothing starts it now.
+        actions.retain(|action| !matches!(action, Action::Run(_)));
+    }
     let anew = false;
     let mut open = Open {
         place,
@@ -164,7 +171,11 @@ fn read_about(place: &Place) -> io::Result<About> {
 impl Session<'_> {
     fn run(&mut self) -> Result<(), LinkError> {
         loop {
-            match self.link.receive()? {
+            let Some(frame) = self.link.receive_within(REPEAT)? else {
+                self.handle(Event::Contact);
+                continue;
+            };
+            match frame {
                 Frame::About(about) => {
                     let mut terms = self.host.terms(&about);
                     let bytes = |t: &Terms| postcard::to_stdvec(t).map_or(usize::MAX, |b| b.len());
@@ -334,7 +345,7 @@ fn snapshot(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(
 /// The executable that came, or the one that is here.
 fn executable_of(open: &Open, host: &mut dyn Host) -> Result<PathBuf, String> {
     let own = open.place.file(EXECUTABLE);
-    match own.exists() {
+    match open.place.has(EXECUTABLE).map_err(|e| e.to_string())? {
         true => Ok(own),
         false => host
             .executable(&open.about)
@@ -438,7 +449,11 @@ fn run(open: &Open, link: Option<&Link>, host: &mut dyn Host, how: Run) -> Optio
                 let _ = link.send(&Frame::Error(format!("it can't be started there: {why}")));
             }
             host.tell(&open.about.name, &why);
-            Event::RunFailed
+            match open.place.has(STARTED) {
+                Ok(false) => Event::RunFailed,
+                // It may have run, so nobody may say that it has not.
+                Ok(true) | Err(_) => return None,
+            }
         }
     })
 }
@@ -456,10 +471,10 @@ enum Left {
 fn left(place: &Place) -> io::Result<Left> {
     let deadline = Instant::now() + STARTING;
     loop {
-        let started = place.file(STARTED).exists();
+        let started = place.has(STARTED)?;
         if !is_locked(&place.file(RUNNING))? {
             // It may have been made, and its process ended, between the two looks.
-            let started = started || place.file(STARTED).exists();
+            let started = started || place.has(STARTED)?;
             return Ok(match place.is_same_boot() && !started {
                 true => Left::NeverRan,
                 false => Left::Unknown,

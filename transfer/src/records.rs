@@ -39,22 +39,11 @@ pub const RUNNING: &str = "running";
 /// What that process has made before the program's first instruction.
 pub const STARTED: &str = "started";
 
+/// Takes the room of a record, so that a full disk doesn't keep one from being written.
+const SPARE: &str = "record.spare";
+
 /// The program's executable, if it came with the state.
 pub const EXECUTABLE: &str = "exe";
-
-/// The files of a transfer's directory; the record last, so that what is left after a crash is still known.
-const FILES: [&str; 10] = [
-    STATE,
-    EXECUTABLE,
-    RUNNING,
-    STARTED,
-    STANDING,
-    "boot",
-    "peer",
-    "about",
-    "record.new",
-    "record",
-];
 
 /// Which side of a transfer a machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +97,15 @@ impl Shelf {
     /// In a directory, which is made if need be and must be private to this user.
     pub fn open(directory: &Path) -> io::Result<Shelf> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        // Some of the directories above may be new.
+        for above in directory
+            .ancestors()
+            .skip(1)
+            .take(3)
+            .filter(|d| !d.as_os_str().is_empty())
+        {
+            let _ = sync_directory(above);
+        }
         let found = fs::symlink_metadata(directory)?;
         if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
             let why = format!(
@@ -163,7 +161,9 @@ impl Shelf {
         let path = self.path(side, attempt);
         DirBuilder::new().mode(0o700).create(&path)?;
         sync_directory(&self.directory)?;
-        Place::lock(path)
+        let place = Place::lock(path)?;
+        write_durably(&place.file(SPARE), &[0; 4096])?;
+        Ok(place)
     }
 
     /// Locks the place of a transfer, waiting for whoever works at it; `None` if there is none.
@@ -175,8 +175,13 @@ impl Shelf {
     }
 
     /// Is there a directory of the transfer?
-    pub fn has(&self, side: Side, attempt: Id) -> bool {
-        self.path(side, attempt).exists()
+    pub fn has(&self, side: Side, attempt: Id) -> io::Result<bool> {
+        self.path(side, attempt).try_exists()
+    }
+
+    /// Is there such a file in the directory of the transfer?
+    pub fn has_file(&self, side: Side, attempt: Id, name: &str) -> io::Result<bool> {
+        self.path(side, attempt).join(name).try_exists()
     }
 
     /// As [`Shelf::find`], but doesn't wait: `None` also if somebody works at it.
@@ -261,8 +266,15 @@ impl Place {
         self.path.join(name)
     }
 
-    /// The record; `None` if there is none.
+    /// Is there such a file in it?
+    pub fn has(&self, name: &str) -> io::Result<bool> {
+        self.file(name).try_exists()
+    }
+
+    /// The record; `None` if there is none. What is read is durable.
     pub fn record<R: Encoded>(&self) -> io::Result<Option<R>> {
+        // Whoever wrote it may have died before it was.
+        rustix::fs::fsync(&self.lock)?;
         read_record(&self.file("record"))
     }
 
@@ -283,7 +295,11 @@ impl Place {
         match &record {
             Some(bytes) => {
                 let new = self.file("record.new");
-                write_durably(&new, bytes)?;
+                if let Err(e) = write_durably(&new, bytes) {
+                    // The room that was made for this.
+                    remove_if_there(&self.file(SPARE))?;
+                    write_durably(&new, bytes).map_err(|_| e)?;
+                }
                 fs::rename(&new, &place)?;
             }
             None => remove_if_there(&place)?,
@@ -300,10 +316,15 @@ impl Place {
         }
     }
 
-    /// Removes the directory with all that is in it but files of other names than those of a transfer.
+    /// Removes the directory with all that is in it; the record last, so that what is left after a crash is still known.
     pub fn remove(self) -> io::Result<()> {
-        for name in FILES {
-            remove_if_there(&self.file(name))?;
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            names.push(entry?.file_name());
+        }
+        names.sort_by_key(|name| name == "record");
+        for name in names {
+            remove_if_there(&self.path.join(name))?;
         }
         fs::remove_dir(&self.path)
     }

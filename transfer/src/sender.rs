@@ -29,6 +29,12 @@ const AGAIN: [Duration; 6] = [
     Duration::from_secs(10),
 ];
 
+/// How long the other side may take to check the state, once it has all of it: minutes, for hundreds of gigabytes.
+const MOST_PREPARING: Duration = Duration::from_secs(600);
+
+/// The receiver's store of records: only that machine can say what became of a program that was sent to it.
+const THERE: &str = "there";
+
 /// How often what is open is said again while nothing is heard.
 const REPEAT: Duration = Duration::from_secs(2);
 
@@ -137,8 +143,8 @@ pub fn migrate(
 ) -> io::Result<Outcome> {
     let begun = Instant::now();
     let home = |why: String| Ok(Outcome::Home(why));
-    let link = match (way.connect)().and_then(|link| greet(link, shelf.store())) {
-        Ok(link) => link,
+    let (link, there) = match (way.connect)().and_then(|link| greet(link, shelf.store())) {
+        Ok(greeted) => greeted,
         Err(e) => return home(e.to_string()),
     };
     let terms = match ask(&link, shelf, about) {
@@ -175,6 +181,7 @@ pub fn migrate(
     };
     let place = shelf.create(Side::Out, transfer.attempt)?;
     write_durably(&place.file("peer"), peer.as_bytes())?;
+    write_durably(&place.file(THERE), &there.0)?;
     write_durably(
         &place.file("about"),
         &postcard::to_stdvec(about).map_err(io::Error::other)?,
@@ -246,7 +253,7 @@ pub fn settle(
 fn found(place: &Place) -> io::Result<Found> {
     let standing = place.file(STANDING);
     // It has never been stopped, or has gone on: then it is as alive as any program.
-    if !standing.exists() || is_locked(&standing)? {
+    if !place.has(STANDING)? || is_locked(&standing)? {
         return Ok(Found::Process);
     }
     let whole = dunlin_migrate::snapshot::open_file(&place.file(STATE));
@@ -254,12 +261,25 @@ fn found(place: &Place) -> io::Result<Found> {
     Ok(if whole { Found::Copy } else { Found::Nothing })
 }
 
-fn greet(link: Link, store: Id) -> Result<Link, LinkError> {
+/// Greets the other side; returns its store of records, too.
+fn greet(link: Link, store: Id) -> Result<(Link, Id), LinkError> {
     link.greet(store)?;
     match link.receive()? {
-        Frame::Hello { version: VERSION, .. } => Ok(link),
+        Frame::Hello {
+            version: VERSION,
+            store,
+        } => Ok((link, Id(store))),
         Frame::Hello { version, .. } => Err(LinkError::Version(version)),
         _ => Err(LinkError::Unexpected),
+    }
+}
+
+/// As [`greet`], a machine that was met before. Another one knows nothing of the transfer, and that would say nothing.
+fn greet_again(link: Link, store: Id, place: &Place) -> Result<Link, LinkError> {
+    let (link, there) = greet(link, store)?;
+    match fs::read(place.file(THERE))? == there.0 {
+        true => Ok(link),
+        false => Err(io::Error::other("this is not the machine that the program was sent to").into()),
     }
 }
 
@@ -281,7 +301,7 @@ fn ask(link: &Link, shelf: &Shelf, about: &About) -> Result<Result<Terms, String
 /// The other side asks about an earlier transfer: if there is no record of it here, it is told so. Of one that isn't
 /// over here, whoever works at it will hear.
 fn answer(link: &Link, shelf: &Shelf, message: ToSender) -> Result<(), LinkError> {
-    let known = shelf.has(Side::Out, message.transfer().attempt);
+    let known = shelf.has(Side::Out, message.transfer().attempt)?;
     match message.answer_without_record(shelf.store()) {
         Some(reply) if !known => link.send(&Frame::Handover(reply.encode())),
         _ => Ok(()),
@@ -407,7 +427,15 @@ impl<'a> Moving<'a> {
                 Ok(Some(frame)) => self.frame(frame),
                 // The other side has said why it doesn't go on, and no more.
                 Ok(None) if self.given_up => return,
-                Ok(None) => self.handle(Event::Contact),
+                Ok(None) => {
+                    let stood = self.state_sent.is_some_and(|sent| sent.elapsed() > MOST_PREPARING);
+                    if stood && self.machine.status() == SenderStatus::Moving {
+                        self.why = "the other machine takes too long to check the state".into();
+                        self.handle(Event::Cancel);
+                    } else {
+                        self.handle(Event::Contact);
+                    }
+                }
                 Err(e) => {
                     if self.link.take().is_some() && self.why.is_empty() {
                         self.why = e.to_string();
@@ -422,7 +450,8 @@ impl<'a> Moving<'a> {
                     let Some(pause) = tries.next() else { return };
                     thread::sleep(*pause);
                     (way.progress)(Progress::Reconnecting);
-                    match (way.connect)().and_then(|link| greet(link, self.shelf.store())) {
+                    let Some(place) = &self.place else { return };
+                    match (way.connect)().and_then(|link| greet_again(link, self.shelf.store(), place)) {
                         Ok(link) => {
                             self.link = Some(link);
                             self.handle(Event::Contact);
@@ -509,6 +538,9 @@ impl<'a> Moving<'a> {
                     {
                         self.moved.start = prepared.elapsed();
                     }
+                    if matches!(report, Report::PeerForgot | Report::Contradiction { .. }) {
+                        self.why = crate::receiver::words(report);
+                    }
                     self.last = Some(report);
                     None
                 }
@@ -532,14 +564,17 @@ impl<'a> Moving<'a> {
         let why = std::mem::take(&mut self.why);
         Ok(match (status, self.last) {
             (SenderStatus::Over | SenderStatus::Closing, Some(Report::Moved)) => {
-                place.remove()?;
+                // What can't be removed now is removed by `dunlin settle`.
+                let _ = place.remove();
                 Outcome::Moved(self.moved)
             }
             (SenderStatus::Over | SenderStatus::Closing, _) => {
-                place.remove()?;
+                let _ = place.remove();
                 Outcome::Home(why)
             }
             (SenderStatus::Home, Some(Report::CannotRun)) => Outcome::Standing { state, why },
+            // Its process waits until what was decided can be written.
+            (SenderStatus::Home, Some(Report::DiskFails)) if place.has(STANDING)? => Outcome::Standing { state, why },
             (SenderStatus::Home, _) => Outcome::Home(why),
             _ => Outcome::InDoubt { attempt, why },
         })

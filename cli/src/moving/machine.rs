@@ -10,8 +10,9 @@ use dunlin_format::module::ModuleHash;
 use dunlin_interface::options::{OPTS_VARIABLE, Options};
 use dunlin_migrate::preflight::Finding;
 use dunlin_transfer::receiver::{Host, Started};
-use dunlin_transfer::records::{Place, RUNNING, STARTED, STATE, Shelf};
+use dunlin_transfer::records::{Place, RUNNING, STARTED, STATE, Shelf, remove_if_there};
 use dunlin_transfer::wire::{About, Terms};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -21,9 +22,27 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Bytes of a program's own messages that are told on if it doesn't start.
 const MOST_SAID: u64 = 4096;
+
+/// How long a program may take to be restored, at most: minutes, for one of hundreds of gigabytes.
+const MOST_STARTING: Duration = Duration::from_secs(600);
+
+/// An architecture that is not the machine's own, and the command that runs executables of it.
+pub(crate) type Emulator = (Arch, Vec<String>);
+
+/// Reads ARCH=COMMAND.
+pub(crate) fn emulator(given: &str) -> Result<Emulator, String> {
+    let (arch, command) = given.split_once('=').ok_or("it is ARCH=COMMAND")?;
+    let known = Arch::ALL.into_iter().find(|a| a.name() == arch);
+    let arch = known.ok_or_else(|| format!("there is no architecture {}", show::clean(arch)))?;
+    let words = shlex::split(command)
+        .filter(|w| !w.is_empty())
+        .ok_or("its command is not a list of words")?;
+    Ok((arch, words))
+}
 
 /// The receiving machine.
 #[derive(Debug)]
@@ -38,7 +57,7 @@ pub(crate) struct Machine {
 impl Machine {
     /// This machine, with what its owner grants. `emulator`: an architecture other than its own, and the command that
     /// runs executables of it.
-    pub(crate) fn new(options: Options, emulator: Option<(Arch, Vec<String>)>, shelf: &Shelf) -> Option<Machine> {
+    pub(crate) fn new(options: Options, emulator: Option<Emulator>, shelf: &Shelf) -> Option<Machine> {
         let (arch, emulator) = match emulator {
             Some(it) => it,
             None => (Arch::host()?, Vec::new()),
@@ -179,6 +198,28 @@ impl Host for Machine {
     }
 }
 
+/// Waits until a started program goes on (true) or its process ends (false); `None` if neither happens for
+/// [`MOST_STARTING`].
+fn wait_for_byte(started: &mut io::PipeReader) -> io::Result<Option<bool>> {
+    let deadline = Instant::now() + MOST_STARTING;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let time = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut fds = [PollFd::new(started, PollFlags::IN)];
+        match poll(&mut fds, Some(&time)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(e) => return Err(e.into()),
+        }
+        match started.read(&mut [0]) {
+            Ok(n) => return Ok(Some(n == 1)),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
 /// What tells a program's process whom to tell that it goes on.
 fn started_variable(tell: &io::PipeWriter, place: &Place) -> io::Result<String> {
     let path = place.file(STARTED);
@@ -197,6 +238,7 @@ impl Machine {
         };
         let running = File::create(place.file(RUNNING))?;
         flock(&running, FlockOperation::NonBlockingLockExclusive)?;
+        remove_if_there(&place.file(STARTED))?;
         let (mut started, tell) = io::pipe()?;
         // Only these two are the program's.
         fcntl_setfd(&running, FdFlags::empty())?;
@@ -210,16 +252,16 @@ impl Machine {
             .process_group(0)
             .spawn()?;
         drop((tell, running));
-        let mut byte = [0];
-        // So that a move onwards knows the transfer that brought it.
-        fs::write(place.file(RUNNING), child.id().to_string())?;
-        let goes_on = loop {
-            match started.read(&mut byte) {
-                Ok(n) => break n == 1,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        };
+        // So that a move onwards knows the transfer that brought it. It runs all the same if that can't be written.
+        if let Err(e) = fs::write(place.file(RUNNING), child.id().to_string()) {
+            show::complain(&format!("dunlin receive: process {}: {e}", child.id()));
+        }
+        // Only what it says itself counts: after an error, it is ended before anyone says that it doesn't run.
+        let goes_on = wait_for_byte(&mut started).unwrap_or(None).unwrap_or_else(|| {
+            let _ = child.kill();
+            let _ = child.wait();
+            matches!(wait_for_byte(&mut started), Ok(Some(true)))
+        });
         if !goes_on {
             child.wait()?;
         }

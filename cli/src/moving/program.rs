@@ -1,8 +1,9 @@
 //! The moving program on this machine, which is told over its control socket to stop, and to go on or to end.
 
+use dunlin_handover::Id;
 use dunlin_migrate::control::{Reply, Request, Verdict};
 use dunlin_migrate::preflight::Finding;
-use dunlin_transfer::records::Place;
+use dunlin_transfer::records::{Place, STANDING, STATE, is_locked};
 use dunlin_transfer::sender::{Program, has_left};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -18,6 +19,8 @@ pub(crate) struct Running {
     socket: PathBuf,
     peer: String,
     stopped: Option<(BufReader<UnixStream>, PathBuf)>,
+    /// Its process ended before it stood still.
+    ended: bool,
     /// What stood in the way of stopping it.
     pub findings: Vec<Finding>,
 }
@@ -29,6 +32,7 @@ impl Running {
             socket,
             peer,
             stopped: None,
+            ended: false,
             findings: Vec::new(),
         }
     }
@@ -58,7 +62,10 @@ impl Program for Running {
             let reply = hear(&mut stream)?;
             Ok((stream, reply))
         };
-        let (stream, reply) = asked().map_err(|e: io::Error| format!("the program does not answer: {e}"))?;
+        let (stream, reply) = asked().map_err(|e: io::Error| {
+            self.ended = e.kind() == io::ErrorKind::UnexpectedEof;
+            format!("the program does not answer: {e}")
+        })?;
         match reply {
             Reply::Checkpointed(_) => {
                 self.stopped = Some((stream, path));
@@ -76,17 +83,28 @@ impl Program for Running {
 
     fn go_on(&mut self) -> Result<(), String> {
         let Some((mut stream, place)) = self.stopped.take() else {
-            return Ok(());
+            return match self.ended {
+                true => Err("its process has ended, while it was asked to stop".into()),
+                false => Ok(()),
+            };
         };
         let _ = stream.get_ref().set_read_timeout(Some(OBEYING));
         let answered = say(&mut stream, &Verdict::GoOn).and_then(|()| hear(&mut stream));
         match answered {
             Ok(Reply::GoesOn) => Ok(()),
             Ok(_) => Err("it does not go on".into()),
-            Err(e) => Err(format!(
-                "it does not go on ({e}); its state is in {}: `dunlin resume` goes on from there",
-                place.display()
-            )),
+            Err(e) => match (has_left(&place), place.join(STANDING).try_exists()) {
+                (Ok(true), Ok(false)) => Ok(()),
+                (Ok(true), Ok(true)) => Err(format!(
+                    "its process has ended ({e}); `dunlin resume {}` goes on from where it stood",
+                    place.join(STATE).display()
+                )),
+                _ => Err(
+                    "its process is still there, and goes on as soon as it can (is it stopped?); don't resume its \
+                          state meanwhile"
+                        .into(),
+                ),
+            },
         }
     }
 
@@ -108,8 +126,10 @@ impl Program for Running {
 /// The program of a transfer whose driver is gone: its process has gone on by itself, or there is none.
 #[derive(Debug)]
 pub(crate) struct Left {
-    /// Its state, if there is no process.
-    pub state: Option<PathBuf>,
+    /// The transfer's directory.
+    pub place: PathBuf,
+    /// The transfer.
+    pub attempt: Id,
 }
 
 impl Program for Left {
@@ -118,12 +138,20 @@ impl Program for Left {
     }
 
     fn go_on(&mut self) -> Result<(), String> {
-        match &self.state {
-            None => Ok(()),
-            Some(state) => Err(format!(
-                "its process has ended; `dunlin resume {}` goes on from where it stood, then `dunlin settle --forget`",
-                state.display()
+        // It may have ended this moment, so it is looked at now.
+        let standing = self.place.join(STANDING);
+        match standing
+            .try_exists()
+            .and_then(|there| Ok(there && !is_locked(&standing)?))
+        {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(format!(
+                "its process has ended; `dunlin resume {}` goes on from where it stood, and `dunlin settle --forget {}` \
+                 ends the transfer then",
+                self.place.join(STATE).display(),
+                self.attempt
             )),
+            Err(e) => Err(e.to_string()),
         }
     }
 

@@ -15,7 +15,7 @@ use dunlin_interface::exit::{CANNOT_MOVE, STANDS_STILL};
 use dunlin_migrate::control::{Checked, Reply, Request};
 use dunlin_migrate::preflight::Finding;
 use dunlin_transfer::records::{RUNNING, Shelf, Side};
-use dunlin_transfer::sender::{self, Moved, Outcome as Ended, Way};
+use dunlin_transfer::sender::{self, Moved, Outcome as Ended, Progress, Way};
 use dunlin_transfer::wire::About;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,12 @@ pub(crate) fn run(args: &Migrate) -> Outcome {
     let mut way = Way {
         connect: &mut || peer.connect(),
         executable: &executable,
-        progress: &mut |_| true,
+        progress: &mut |progress| {
+            if progress == Progress::Reconnecting {
+                show::complain("dunlin migrate: the connection was lost; connecting again");
+            }
+            true
+        },
     };
     let ended = sender::migrate(&shelf, &described, &about, &mut program, &mut way).map_err(|e| fail(e.to_string()))?;
     let (name, pid) = (show::clean(&info.name), info.pid);
@@ -125,11 +130,11 @@ pub(crate) fn run(args: &Migrate) -> Outcome {
 /// Is the transfer that brought a program not yet so far that a crash would no longer bring it back?
 fn is_arriving(shelf: &Shelf, pid: u32) -> std::io::Result<bool> {
     for (side, attempt) in shelf.list()? {
-        let Some(place) = (side == Side::In)
-            .then(|| shelf.find(side, attempt))
-            .transpose()?
-            .flatten()
-        else {
+        // What still comes in has started nothing.
+        if side == Side::Out || !shelf.has_file(side, attempt, RUNNING)? {
+            continue;
+        }
+        let Some(place) = shelf.find(side, attempt)? else {
             continue;
         };
         let brought = std::fs::read_to_string(place.file(RUNNING)).is_ok_and(|text| text.trim() == pid.to_string());

@@ -1,11 +1,10 @@
 //! `dunlin receive`: the other end of `dunlin migrate`, over standard input and output.
 
 use crate::failure::{Outcome, could_not, usage};
-use crate::moving::machine::Machine;
+use crate::moving::machine::{Machine, emulator};
 use crate::options::HostOptions;
 use crate::show;
 use clap::Args;
-use dunlin_format::arch::Arch;
 use dunlin_transfer::link::Link;
 use dunlin_transfer::receiver::serve;
 use dunlin_transfer::records::Shelf;
@@ -66,14 +65,4 @@ impl Drop for Closing {
             let _ = rustix::stdio::dup2_stdout(null);
         }
     }
-}
-
-fn emulator(given: &str) -> Result<(Arch, Vec<String>), String> {
-    let (arch, command) = given.split_once('=').ok_or("it is ARCH=COMMAND")?;
-    let known = Arch::ALL.into_iter().find(|a| a.name() == arch);
-    let arch = known.ok_or_else(|| format!("there is no architecture {}", show::clean(arch)))?;
-    let words = shlex::split(command)
-        .filter(|w| !w.is_empty())
-        .ok_or("its command is not a list of words")?;
-    Ok((arch, words))
 }

@@ -1,16 +1,16 @@
 //! `dunlin settle`: what became of programs whose move was interrupted.
 
 use crate::failure::{Failure, Outcome, could_not, usage};
-use crate::moving::machine::Machine;
+use crate::moving::machine::{Emulator, Machine, emulator};
 use crate::moving::peer::Peer;
 use crate::moving::program::Left;
 use crate::options::HostOptions;
 use crate::show;
 use clap::Args;
-use dunlin_handover::{Id, ReceiverRecord, ReceiverStatus, SenderRecord, SenderStage, Settle};
+use dunlin_handover::{Id, ReceiverRecord, ReceiverStatus, Settle};
 use dunlin_interface::exit::STANDS_STILL;
 use dunlin_interface::options::Options;
-use dunlin_transfer::records::{Place, STANDING, STATE, Shelf, Side, parse};
+use dunlin_transfer::records::{Place, Shelf, Side, parse};
 use dunlin_transfer::sender::{self, Outcome as Ended};
 use dunlin_transfer::{receiver, wire::About};
 use std::io;
@@ -30,6 +30,9 @@ pub(crate) struct Settlement {
     /// Remove what is kept of the transfer here: the program isn't needed from here
     #[arg(long, requires = "transfer")]
     forget: bool,
+    /// The emulator that `dunlin receive` was given
+    #[arg(long, value_name = "ARCH=COMMAND")]
+    emulator: Option<String>,
     #[command(flatten)]
     options: HostOptions,
 }
@@ -39,6 +42,8 @@ pub(crate) fn run(args: &Settlement) -> Outcome {
     let doing = "settle";
     let fail = |e: io::Error| could_not(format!("{doing}: {e}"));
     let options = args.options.checked(doing)?;
+    let emulator = args.emulator.as_deref().map(emulator).transpose();
+    let emulator = emulator.map_err(|why| usage(format!("{doing}: --emulator: {why}")))?;
     let shelf = Shelf::of_user().map_err(fail)?;
     let mut all = shelf.list().map_err(fail)?;
     if let Some(wanted) = &args.transfer {
@@ -62,7 +67,7 @@ pub(crate) fn run(args: &Settlement) -> Outcome {
     for (side, attempt) in all {
         let settled = match side {
             Side::Out => out(&shelf, attempt, how),
-            Side::In => came(&shelf, attempt, how, &options),
+            Side::In => came(&shelf, attempt, how, &options, emulator.clone()),
         };
         let (text, over) = settled.unwrap_or_else(|e| (e.to_string(), false));
         open += usize::from(!over);
@@ -91,21 +96,9 @@ fn out(shelf: &Shelf, attempt: Id, how: Settle) -> io::Result<(String, bool)> {
         .ok()
         .and_then(|b| serde_json::from_slice(&b).ok());
     let address = peer.as_ref().map_or_else(String::new, |p| p.address.clone());
-    let state = place.file(STATE);
-    let record = place.record::<SenderRecord>()?;
-    let ended = place.file(STANDING).exists() && !dunlin_transfer::records::is_locked(&place.file(STANDING))?;
+    let path = place.path().to_owned();
     drop(place);
-    let has_no_process = ended
-        || matches!(
-            record,
-            Some(SenderRecord {
-                stage: SenderStage::Released { .. },
-                ..
-            })
-        );
-    let mut program = Left {
-        state: has_no_process.then_some(state),
-    };
+    let mut program = Left { place: path, attempt };
     let mut connect = || match &peer {
         Some(peer) => peer.connect(),
         None => Err(io::Error::other("where it was to go is not on record").into()),
@@ -125,13 +118,19 @@ fn out(shelf: &Shelf, attempt: Id, how: Settle) -> io::Result<(String, bool)> {
 }
 
 /// A transfer of a program that came, or was to come.
-fn came(shelf: &Shelf, attempt: Id, how: Settle, options: &Options) -> io::Result<(String, bool)> {
+fn came(
+    shelf: &Shelf,
+    attempt: Id,
+    how: Settle,
+    options: &Options,
+    emulator: Option<Emulator>,
+) -> io::Result<(String, bool)> {
     let Some(place) = shelf.find_idle(Side::In, attempt)? else {
         return Ok(("somebody works at it".into(), false));
     };
     let name = name(about(&place));
     let record = place.record::<ReceiverRecord>()?;
-    let machine = Machine::new(options.clone(), None, shelf);
+    let machine = Machine::new(options.clone(), emulator, shelf);
     let mut machine = machine.ok_or_else(|| io::Error::other("this machine is neither x86_64 nor aarch64"))?;
     let status = receiver::settle(place, &mut machine, how)?;
     Ok(match (status, record) {

@@ -85,7 +85,11 @@ impl Standing {
         let mut told = false;
         loop {
             match decide(&self.place) {
-                Ok(stay) => return stay,
+                Ok(Stay::Leaves) => {
+                    warn("the program was given to another machine; `dunlin settle` tells whether it runs there");
+                    return Stay::Leaves;
+                }
+                Ok(Stay::GoesOn) => return Stay::GoesOn,
                 Err(why) if !told => {
                     complain(&format!(
                         "the program was to be moved, and whoever did that is gone; it stands still until it is known \
