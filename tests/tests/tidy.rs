@@ -53,7 +53,7 @@ const UNSAFE: [&str; 21] = [
     "runtime/src/os/linux/residency.rs",
     "runtime/src/os/linux/signals.rs",
     "runtime/src/os/linux/space.rs",
-    "runtime/src/os/request.rs",
+    "runtime/src/os/wake.rs",
     "runtime/src/program/embedded.rs",
     "runtime/src/requests/checkpoint_on.rs",
     "tests/tests/forged.rs",

@@ -316,7 +316,7 @@ impl Place {
         }
     }
 
-    /// Removes the directory with all that is in it; the record last, so that what is left after a crash is still known.
+    /// Removes the directory with all that is in it; the record last, so that what a crash leaves is still known.
     pub fn remove(self) -> io::Result<()> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {

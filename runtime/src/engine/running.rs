@@ -5,7 +5,7 @@ use super::backend::{Backend, Chosen, Left};
 use crate::engine::trap::{self, Fault};
 use crate::instance::context;
 use crate::instance::{Instance, Limits};
-use crate::os::request::Wake;
+use crate::os::wake::Wake;
 use crate::wasi::Wasi;
 use dunlin_interface::exit::{Ending, FAILED, Failure};
 use dunlin_interface::options::WasiConfig;

@@ -4,7 +4,7 @@
 
 mod linux;
 pub(crate) mod messages;
-pub mod request;
+pub mod wake;
 
 pub use linux::fork;
 pub(crate) use linux::{event, faults, files, lease, machine, registers, residency, signals, space, started};

@@ -2,7 +2,7 @@
 //! there when it is started again.
 
 use crate::os::signals;
-use crate::requests::shared::Shared;
+use crate::requests::inbox::Shared;
 use dunlin_interface::options::Options;
 use dunlin_migrate::store;
 use std::io;

@@ -5,7 +5,7 @@
 use crate::os::files::may_pass;
 use crate::os::machine::is_strangers;
 use crate::os::signals::with_signals_blocked;
-use crate::requests::shared::{Job, Shared, Task, send};
+use crate::requests::inbox::{Job, Shared, Task, send};
 use dunlin_interface::meeting::bind;
 use dunlin_migrate::control::{Checked, Reply, Request};
 use dunlin_migrate::preflight::Finding;

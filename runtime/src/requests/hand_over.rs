@@ -6,7 +6,7 @@
 //! read is waited for.
 
 use crate::os::messages::{complain, warn};
-use crate::requests::shared::{Job, send};
+use crate::requests::inbox::{Job, send};
 use dunlin_handover::{Encoded, SenderRecord, SenderStage};
 use dunlin_migrate::control::{Reply, Verdict};
 use dunlin_migrate::printable;
@@ -139,7 +139,7 @@ fn decide(place: &Path) -> io::Result<Stay> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::requests::shared::Task;
+    use crate::requests::inbox::Task;
     use dunlin_handover::{Id, Transfer};
     use dunlin_transfer::records::{Shelf, Side, random};
     use std::io::Write;

@@ -3,7 +3,7 @@
 pub(crate) mod checkpoint_on;
 pub(crate) mod control;
 mod hand_over;
+pub(crate) mod inbox;
 pub(crate) mod own_file;
 pub(crate) mod periodic;
 pub(crate) mod serve;
-pub(crate) mod shared;

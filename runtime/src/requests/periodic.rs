@@ -12,7 +12,7 @@ use crate::os::fork::{self, Child, Pid};
 use crate::os::lease;
 use crate::os::messages::complain;
 use crate::os::signals::with_signals_blocked;
-use crate::requests::shared::Shared;
+use crate::requests::inbox::Shared;
 use dunlin_format::module::ModuleHash;
 use dunlin_migrate::control::Periodic;
 use dunlin_migrate::snapshot::{Contents, NoContents, SnapshotError};

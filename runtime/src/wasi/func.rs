@@ -1,6 +1,6 @@
 //! Imported functions by name, and the call of one with its arguments from the slots.
 
-use crate::os::request::Wake;
+use crate::os::wake::Wake;
 use crate::wasi::calls::open::Open;
 use crate::wasi::mem::Memory;
 use crate::wasi::wait::Stop;

@@ -4,7 +4,7 @@
 //! undoes the call ([`Stop::Interrupted`]), `Woken` after a partial transfer ends it with a short count. Nothing is
 //! lost and nothing happens twice.
 
-use crate::os::request::Wake;
+use crate::os::wake::Wake;
 use crate::wasi::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::BorrowedFd;

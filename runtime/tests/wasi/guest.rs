@@ -5,7 +5,7 @@ use dunlin_interface::options::{Grant, WasiConfig};
 use dunlin_migrate::snapshot::{Contents, copy_chunk};
 use dunlin_migrate::state::files::{Chunk, ContentHash, GrantMode};
 use dunlin_migrate::state::wasi::WasiState;
-use dunlin_runtime::os::request::Wake;
+use dunlin_runtime::os::wake::Wake;
 use dunlin_runtime::wasi::{Outcome, Wasi, resolve};
 use std::collections::BTreeMap;
 use std::io::{self, Write};

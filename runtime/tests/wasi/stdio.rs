@@ -3,7 +3,7 @@
 
 use crate::guest::*;
 use dunlin_migrate::state::wasi::{Resource, Stdio};
-use dunlin_runtime::os::request::Wake;
+use dunlin_runtime::os::wake::Wake;
 use dunlin_runtime::wasi::{Outcome, Wasi, resolve};
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};

@@ -173,7 +173,7 @@ fn a_sleep_keeps_its_deadline_through_a_move() {
         Guest {
             wasi,
             memory,
-            wake: dunlin_runtime::os::request::Wake::new().unwrap(),
+            wake: dunlin_runtime::os::wake::Wake::new().unwrap(),
         }
     };
     assert!(

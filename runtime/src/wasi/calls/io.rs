@@ -1,6 +1,6 @@
 //! `fd_read`, `fd_pread`, `fd_write`, `fd_pwrite`.
 
-use crate::os::request::Wake;
+use crate::os::wake::Wake;
 use crate::wasi::errno::Errno;
 use crate::wasi::host::HostKind;
 use crate::wasi::mem::Memory;

@@ -4,7 +4,7 @@
 //! stays in the state, and the relative timeouts of the call that is issued again count from there. The monotonic clock
 //! stands still during the move; so does what is left of the sleep.
 
-use crate::os::request::Wake;
+use crate::os::wake::Wake;
 use crate::wasi::calls::clock::Clock;
 use crate::wasi::errno::Errno;
 use crate::wasi::host::HostKind;

@@ -1,7 +1,7 @@
 //! `random_get`: always the host's own source, so that a program and its moved or copied self never draw the same
 //! numbers.
 
-use crate::os::request::Wake;
+use crate::os::wake::Wake;
 use crate::wasi::mem::Memory;
 use crate::wasi::wait::{Work, retry};
 use crate::wasi::{Done, Wasi};

@@ -1,7 +1,7 @@
 //! `sock_accept`, `sock_recv`, `sock_send`, `sock_shutdown`, on sockets the program was given: as standard streams or
 //! as listeners.
 
-use crate::os::request::Wake;
+use crate::os::wake::Wake;
 use crate::wasi::calls::fd::fdflags;
 use crate::wasi::calls::io::{send, wait_unless_nonblocking};
 use crate::wasi::errno::Errno;

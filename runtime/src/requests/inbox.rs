@@ -1,7 +1,7 @@
 //! What the thread that runs the program shares with the control thread and with signal handlers.
 
 use crate::os::event;
-use crate::os::request::Wake;
+use crate::os::wake::Wake;
 use dunlin_migrate::control::{Info, Periodic, Reply};
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
