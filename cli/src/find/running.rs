@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a process that does not listen yet may take to do so.
-const STARTING: Duration = Duration::from_secs(1);
+const STARTING: Duration = Duration::from_secs(5);
 
 /// The program of a process id or a name; else why there is none, as a part of a message. A process that has only just
 /// been started is given [`STARTING`] to begin to listen: scripts ask at once.
