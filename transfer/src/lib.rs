@@ -27,6 +27,7 @@
 
 pub mod files;
 pub mod link;
+pub mod moving;
 pub mod receiver;
 pub mod records;
 pub mod sender;

@@ -2,11 +2,11 @@
 
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
+pub use crate::moving::{Moved, Outcome, Program, Progress, Way};
 use crate::records::{
     Place, STANDING, STATE, Shelf, Side, is_locked, random, remove_if_there, sync_directory, write_durably,
 };
 use crate::wire::{About, FileKind, Frame, Terms, VERSION};
-use dunlin_format::arch::Arch;
 use dunlin_handover::{
     Action, Encoded, Event, Found, Id, Report, Sender, SenderAction, SenderRecord, SenderStatus, Settle, ToReceiver,
     ToSender, Transfer,
@@ -15,7 +15,7 @@ use dunlin_migrate::preflight::Finding;
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,95 +43,6 @@ const CLEARING: Duration = Duration::from_secs(5);
 
 /// How long a stopped process may take to end or to go on once it may.
 const LEAVING: Duration = Duration::from_secs(10);
-
-/// The program that is to move, on this machine.
-pub trait Program {
-    /// Stops it at its next migration point, with its state in `state.snap` of the place, durable, and
-    /// `standing` there, locked.
-    fn stop(&mut self, place: &Place) -> Result<(), String>;
-
-    /// Lets it go on, if it was stopped. An error means that its process is gone.
-    fn go_on(&mut self) -> Result<(), String>;
-
-    /// Ends its process, which was stopped, and is sure of that.
-    fn end(&mut self) -> Result<(), String>;
-}
-
-/// What is happening, for whoever shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// So many bytes of a file have gone, of so many.
-    Sent {
-        /// What it is.
-        kind: FileKind,
-        /// Bytes that have gone.
-        done: u64,
-        /// Its length in bytes.
-        of: u64,
-    },
-    /// The program is asked to stop.
-    Stopping,
-    /// It is known to be whole on the other side.
-    Prepared,
-    /// The connection was lost, and is made again.
-    Reconnecting,
-}
-
-/// What the moving side needs besides the program.
-pub struct Way<'a> {
-    /// Connects to the receiver.
-    pub connect: &'a mut dyn FnMut() -> Result<Link, LinkError>,
-    /// The program's executable for an architecture; else why there is none.
-    pub executable: &'a dyn Fn(Arch) -> Result<PathBuf, String>,
-    /// Hears what is happening; returns false to cancel.
-    pub progress: &'a mut dyn FnMut(Progress) -> bool,
-}
-
-/// How a move ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The program runs there.
-    Moved(Moved),
-    /// It stays, nothing was touched: this stands in the way.
-    Refused(Vec<Finding>),
-    /// It goes on here.
-    Home(String),
-    /// It stands still; both sides have its whole state.
-    InDoubt {
-        /// Which transfer.
-        attempt: Id,
-        /// Why it isn't known.
-        why: String,
-    },
-    /// It stands still here; its state is in this file.
-    Standing {
-        /// The snapshot.
-        state: PathBuf,
-        /// Why it doesn't go on.
-        why: String,
-    },
-}
-
-/// A move that was done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Moved {
-    /// Its process there and its output's file, if that was heard.
-    pub runs: Option<(u32, String)>,
-    /// The receiver's architecture.
-    pub arch: String,
-    /// Bytes of the executable that were sent; 0 if it was there.
-    pub executable_bytes: u64,
-    /// Bytes of its state.
-    pub state_bytes: u64,
-    /// How long everything before the stop took.
-    pub before: Duration,
-    /// From the request to the program's stop, with its state durable here.
-    pub stop: Duration,
-    /// Sending the state until it was durable and checked there.
-    pub send: Duration,
-    /// From then until the other side said that it runs.
-    pub start: Duration,
-}
 
 /// Moves a program. `peer` is what a person called the receiver, kept to reach it again.
 pub fn migrate(
@@ -318,6 +229,8 @@ struct Moving<'a> {
     moved: Moved,
     prepared: Option<Instant>,
     state_sent: Option<Instant>,
+    /// When all of the state had gone.
+    whole: Option<Instant>,
     /// What was heard last of why it doesn't work.
     why: String,
     last: Option<Report>,
@@ -336,6 +249,7 @@ impl<'a> Moving<'a> {
             moved: Moved::default(),
             prepared: None,
             state_sent: None,
+            whole: None,
             why: String::new(),
             last: None,
             given_up: false,
@@ -362,6 +276,7 @@ impl<'a> Moving<'a> {
         self.handle(Event::CopyDurable);
         self.state_sent = Some(Instant::now());
         self.moved.state_bytes = self.file(FileKind::Snapshot, &state, way)?;
+        self.whole = Some(Instant::now());
         Ok(())
     }
 
@@ -428,7 +343,7 @@ impl<'a> Moving<'a> {
                 // The other side has said why it doesn't go on, and no more.
                 Ok(None) if self.given_up => return,
                 Ok(None) => {
-                    let stood = self.state_sent.is_some_and(|sent| sent.elapsed() > MOST_PREPARING);
+                    let stood = self.whole.is_some_and(|whole| whole.elapsed() > MOST_PREPARING);
                     if stood && self.machine.status() == SenderStatus::Moving {
                         self.why = "the other machine takes too long to check the state".into();
                         self.handle(Event::Cancel);
