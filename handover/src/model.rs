@@ -33,8 +33,8 @@ const SLICE: [Bounds; 5] = [
     bounds(2, 1, 0, 0, 0, 1),
 ];
 
-/// Searched with `DUNLIN_FULL=1`: up to a million states each. Beyond that the states of two transfers with a failure or
-/// a cancellation, and of three, are too many for one machine's memory or an afternoon: nobody has searched those.
+/// Searched with `DUNLIN_FULL=1`: up to a million states each. Beyond that the states of two transfers with a failure
+/// or a cancellation, and of three, are too many for one machine's memory or an afternoon: nobody has searched those.
 const FULL: [Bounds; 4] = [
     bounds(1, 3, 1, 1, 0, 2),
     bounds(1, 2, 2, 1, 0, 2),
