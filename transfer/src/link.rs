@@ -77,6 +77,9 @@ impl Shared {
     }
 }
 
+/// What one of them does.
+type Work = Box<dyn FnOnce(&Shared) + Send>;
+
 /// A connection.
 pub struct Link {
     shared: Arc<Shared>,
@@ -107,7 +110,7 @@ impl Link {
             heard: AtomicU64::new(0),
             hang_up: Box::new(hang_up),
         });
-        let threads: [(&str, Box<dyn FnOnce(&Shared) + Send>); 3] = [
+        let threads: [(&str, Work); 3] = [
             ("dunlin-link", Box::new(move |shared| read_ahead(from, &sender, shared))),
             ("dunlin-pulse", Box::new(pulse)),
             ("dunlin-watch", Box::new(watch)),
@@ -144,17 +147,11 @@ impl Link {
 
     /// As [`Link::receive`], but `None` if nothing comes for so long.
     pub fn receive_within(&self, time: Duration) -> Result<Option<Frame>, LinkError> {
-        let deadline = Instant::now() + time;
-        loop {
-            match self
-                .frames
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
-                Ok(Ok(frame)) => return Ok(Some(frame)),
-                Ok(Err(e)) => return Err(self.why().unwrap_or(LinkError::Io(e))),
-                Err(RecvTimeoutError::Timeout) => return Ok(None),
-                Err(RecvTimeoutError::Disconnected) => return Err(self.why().unwrap_or(LinkError::Closed)),
-            }
+        match self.frames.recv_timeout(time) {
+            Ok(Ok(frame)) => Ok(Some(frame)),
+            Ok(Err(e)) => Err(self.why().unwrap_or(LinkError::Io(e))),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(self.why().unwrap_or(LinkError::Closed)),
         }
     }
 

@@ -102,14 +102,14 @@ pub fn migrate(
     side.link = Some(link);
     side.moved.arch = terms.arch.clone();
     side.perform(actions);
-    if side.machine.status() == SenderStatus::Moving {
-        if let Err(why) = side.bring(executable.as_deref(), way, begun) {
-            side.why = why;
-            if let Some(link) = &side.link {
-                let _ = link.send(&Frame::Error(side.why.clone()));
-            }
-            side.handle(Event::Cancel);
+    if side.machine.status() == SenderStatus::Moving
+        && let Err(why) = side.bring(executable.as_deref(), way, begun)
+    {
+        side.why = why;
+        if let Some(link) = &side.link {
+            let _ = link.send(&Frame::Error(side.why.clone()));
         }
+        side.handle(Event::Cancel);
     }
     side.until_over(way);
     side.outcome()
