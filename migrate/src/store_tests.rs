@@ -467,7 +467,7 @@ fn a_damaged_snapshot_marks_no_end_where_a_whole_one_does() {
             fs::write(dir.path().join("0000000000.undo"), UNDO_MAGIC).unwrap();
         }
         // Nothing can be written there, as on a full disk.
-        std::os::unix::fs::symlink("none/none", dir.path().join(ENDED)).unwrap();
+        std::os::unix::fs::symlink("none/none", dir.path().join(MARKER)).unwrap();
         (dir, store)
     };
     for (damaged, undo, marker) in [
@@ -479,7 +479,7 @@ fn a_damaged_snapshot_marks_no_end_where_a_whole_one_does() {
         let expected = fs::read(dir.path().join(marker)).unwrap();
         store.mark_ended(module).unwrap();
         assert!(!dir.path().join(marker).exists(), "{marker}, {damaged:?} damaged");
-        assert!(fs::read(dir.path().join(ENDED)).unwrap() == expected, "{marker}");
+        assert!(fs::read(dir.path().join(MARKER)).unwrap() == expected, "{marker}");
         // Whoever is killed then is gone on for.
         drop(store);
         Store::open(dir.path(), 3).unwrap();
@@ -497,5 +497,5 @@ fn a_damaged_snapshot_marks_no_end_where_a_whole_one_does() {
     let (dir, store) = prepared(&[1, 2], false);
     store.clear(module).unwrap();
     assert_eq!(list(dir.path()).unwrap(), []);
-    assert!(fs::symlink_metadata(dir.path().join(ENDED)).is_err());
+    assert!(fs::symlink_metadata(dir.path().join(MARKER)).is_err());
 }

@@ -86,11 +86,28 @@ enum Place<'a> {
 fn fill(instance: &mut Instance, snapshot: &Snapshot<File>, leases: &mut Leases) -> Result<(), SnapshotError> {
     let files = files(snapshot)?;
     let total: u64 = snapshot.runs().map(|run| run.count).sum();
-    let mapped = |file: &Option<(&File, bool)>| match file {
-        Some((file, false)) if total > FEW_PAGES => leases.take(file),
-        _ => false,
-    };
-    let mapped: Vec<bool> = files.iter().map(mapped).collect();
+    let mut mapped = Vec::with_capacity(files.len());
+    for (number, file) in files.iter().enumerate() {
+        let leased = match file {
+            Some((file, false)) if total > FEW_PAGES && leases.take(file) => Some(*file),
+            _ => None,
+        };
+        if let Some(file) = leased {
+            // Nobody can shorten it any more, but somebody may have since its header was read.
+            let len = file
+                .metadata()
+                .map_err(SnapshotError::io("read a page of the snapshot"))?
+                .len();
+            let ends = snapshot.runs().filter(|run| run.file as usize == number);
+            if ends
+                .map(|run| run.offset.saturating_add(run.len()))
+                .any(|end| end > len)
+            {
+                return Err(SnapshotError::Damaged("a stored page lies beyond its end"));
+            }
+        }
+        mapped.push(leased.is_some());
+    }
     for index in 0..snapshot.state().memories.len() as u32 {
         let Some(memory) = instance.memory_at_mut(index) else {
             continue;
