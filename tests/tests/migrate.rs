@@ -24,6 +24,9 @@ const STANDS_STILL: i32 = 4;
 /// What the program counts to, and the work for each number: some 2 s in all.
 const COUNT: [&str; 2] = ["120", "1500000"];
 
+/// The same for one that has three moves before it.
+const LONG: [&str; 2] = ["400", "1500000"];
+
 /// A household of machines, each with directories of its own, and the way from any to any.
 struct House {
     dir: TempDir,
@@ -103,17 +106,17 @@ impl House {
     }
 
     /// Starts the program on machine a.
-    fn start(&self) -> Running {
+    fn start(&self, count: [&str; 2]) -> Running {
         let exe = self.path(&format!("counter.{}", Arch::host().unwrap()));
-        let mut running = start(self.on("a", &exe, &COUNT), Input::Empty, PATIENCE);
+        let mut running = start(self.on("a", &exe, &count), Input::Empty, PATIENCE);
         running.wait_for("3 ");
         running
     }
 
     /// What an undisturbed run says.
-    fn expected(&self) -> String {
+    fn expected(&self, count: [&str; 2]) -> String {
         let exe = self.path(&format!("counter.{}", Arch::host().unwrap()));
-        run(self.on("a", &exe, &COUNT), Input::Empty, PATIENCE)
+        run(self.on("a", &exe, &count), Input::Empty, PATIENCE)
             .expect_code(0)
             .out()
     }
@@ -165,7 +168,7 @@ fn pid_of(moved: &Outcome) -> u32 {
 #[test]
 fn a_program_goes_from_machine_to_machine() {
     let house = House::new();
-    let running = house.start();
+    let running = house.start(LONG);
     let qemu = format!("--emulator=aarch64={}", tools::qemu().display());
     let moved = run(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE).expect_code(0);
     let first = running.finish();
@@ -195,7 +198,7 @@ fn a_program_goes_from_machine_to_machine() {
             .replace("Warning: the program has moved to ssh://c\n", "");
     }
     let said = said.replace("Warning: the program has moved to ssh://a\n", "");
-    assert_eq!(said, house.expected());
+    assert_eq!(said, house.expected(LONG));
     for machine in ["a", "b", "c"] {
         assert_eq!(house.open(machine), [""; 0], "{machine}");
     }
@@ -204,7 +207,7 @@ fn a_program_goes_from_machine_to_machine() {
 #[test]
 fn what_stands_in_the_way_is_told_and_the_program_runs_on() {
     let house = House::new();
-    let running = house.start();
+    let running = house.start(COUNT);
     let refused = run(
         house.migrate("a", running.pid(), "b", &["--max-memory=1"]),
         Input::Empty,
@@ -230,7 +233,7 @@ fn what_stands_in_the_way_is_told_and_the_program_runs_on() {
     )
     .expect_code(1);
     assert!(nonsense.err().contains("it goes on here"), "{}", nonsense.err());
-    assert_eq!(running.finish().expect_code(0).out(), house.expected());
+    assert_eq!(running.finish().expect_code(0).out(), house.expected(COUNT));
     assert_eq!(house.open("a"), [""; 0]);
 }
 
@@ -238,24 +241,32 @@ fn what_stands_in_the_way_is_told_and_the_program_runs_on() {
 #[test]
 fn whoever_is_killed_the_program_runs_once() {
     let house = House::new();
-    let expected = house.expected();
+    let expected = house.expected(COUNT);
     let rounds = std::env::var("DUNLIN_MIGRATE_KILLS")
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(10_u64);
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut seen = [0; 2];
+    // How long an undisturbed move takes here.
+    let undisturbed = house.start(COUNT);
+    let begun = Instant::now();
+    run(house.migrate("a", undisturbed.pid(), "b", &[]), Input::Empty, PATIENCE).expect_code(0);
+    let whole = begun.elapsed();
+    undisturbed.finish().expect_code(CHECKPOINTED);
     for round in 0..rounds {
         for machine in ["a", "b"] {
             let _ = fs::remove_dir_all(house.path(machine));
             house.variables(machine);
         }
-        let running = house.start();
+        let running = house.start(COUNT);
         let moving = start(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE);
         seed = seed
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        sleep(Duration::from_micros((seed >> 33) % 160_000));
+        // From before it begins until after it is done.
+        let part = (round as f64 + (seed >> 40) as f64 / f64::from(1 << 24)) / rounds as f64;
+        sleep(whole.mul_f64(1.3 * part));
         match round % 2 {
             0 => moving.signal(Signal::KILL),
             _ => kill_receiver(moving.pid()),

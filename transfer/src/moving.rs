@@ -36,8 +36,6 @@ pub enum Progress {
     },
     /// The program is asked to stop.
     Stopping,
-    /// It is known to be whole on the other side.
-    Prepared,
     /// The connection was lost, and is made again.
     Reconnecting,
 }

@@ -3,8 +3,7 @@
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
 use crate::records::{
-    EXECUTABLE, Place, RUNNING, STARTED, STATE, Shelf, Side, is_locked, random, remove_if_there, sync_directory,
-    write_durably,
+    EXECUTABLE, Place, RUNNING, STARTED, STATE, Shelf, Side, is_locked, random, remove_if_there, write_durably,
 };
 use crate::wire::{About, FileKind, Frame, MOST_DESCRIPTION, Terms, VERSION};
 use dunlin_handover::{
@@ -276,12 +275,17 @@ impl Session<'_> {
         perform(open, Some(self.link), self.host, actions);
         if open.machine.status() == ReceiverStatus::Over
             && let Some(open) = self.open.take()
-            && let Err(e) = open.place.remove()
         {
-            self.host.tell(
-                &open.about.name,
-                &format!("what is left of the transfer can't be removed: {e}"),
-            );
+            // It is there only if the program runs from it.
+            if let Ok(true) = open.place.has(EXECUTABLE) {
+                self.host.keep(&open.about, &open.place.file(EXECUTABLE));
+            }
+            if let Err(e) = open.place.remove() {
+                self.host.tell(
+                    &open.about.name,
+                    &format!("what is left of the transfer can't be removed: {e}"),
+                );
+            }
         }
     }
 
@@ -337,9 +341,8 @@ fn snapshot(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(
     let path = open.place.file(STATE);
     received(files::receive(link, len, &path, 0o600), "the state can't be received")?;
     let executable = executable_of(open, host).map_err(Refusal::Here)?;
-    host.check(&open.about, &executable, &path).map_err(Refusal::Here)?;
-    let synced = sync_directory(open.place.path());
-    synced.map_err(|e| Refusal::Here(format!("the state can't be made durable: {e}")))
+    // Its name becomes durable with the record that says that it is whole.
+    host.check(&open.about, &executable, &path).map_err(Refusal::Here)
 }
 
 /// The executable that came, or the one that is here.
@@ -355,8 +358,15 @@ fn executable_of(open: &Open, host: &mut dyn Host) -> Result<PathBuf, String> {
 
 /// Does what a side wants done, and what follows from it.
 fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: Vec<ReceiverAction>) {
-    let mut queue = VecDeque::from(actions);
-    while let Some(action) = queue.pop_front() {
+    let (mut queue, mut events) = (VecDeque::from(actions), VecDeque::new());
+    loop {
+        let Some(action) = queue.pop_front() else {
+            match events.pop_front() {
+                Some(event) => queue.extend(open.machine.handle(event)),
+                None => return,
+            }
+            continue;
+        };
         let event = match action {
             Action::Send(message) => {
                 if let Some(link) = link {
@@ -390,17 +400,8 @@ fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: V
                 None
             }
         };
-        if let Some(event) = event {
-            // What follows from an event comes before what was to be done after it only where nothing was: an action
-            // that has an event is the last one but for sending.
-            queue.extend(open.machine.handle(event));
-        }
-    }
-    if open.machine.status() == ReceiverStatus::Taken {
-        let own = open.place.file(EXECUTABLE);
-        if own.exists() {
-            host.keep(&open.about, &own);
-        }
+        // What follows from it is done after all that was to be done before.
+        events.extend(event);
     }
 }
 

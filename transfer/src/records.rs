@@ -8,6 +8,7 @@
 //!   out-ATTEMPT/standing         made and locked by the program's process while it stands still for the transfer, and
 //!                                removed by it before it goes on: there without a lock, the process died
 //!   out-ATTEMPT/peer             where the program goes: what `dunlin migrate` was given
+//!   out-ATTEMPT/there            that machine's store, by which it is known again
 //!   in-ATTEMPT/record            how far the transfer is here, at the receiver
 //!   in-ATTEMPT/about             the program, as the sender described it
 //!   in-ATTEMPT/exe, state.snap   its executable, unless there was one here, and its state

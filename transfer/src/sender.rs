@@ -3,9 +3,7 @@
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
 pub use crate::moving::{Moved, Outcome, Program, Progress, Way};
-use crate::records::{
-    Place, STANDING, STATE, Shelf, Side, is_locked, random, remove_if_there, sync_directory, write_durably,
-};
+use crate::records::{Place, STANDING, STATE, Shelf, Side, is_locked, random, remove_if_there, write_durably};
 use crate::wire::{About, FileKind, Frame, Terms, VERSION};
 use dunlin_handover::{
     Action, Encoded, Event, Found, Id, Report, Sender, SenderAction, SenderRecord, SenderStatus, Settle, ToReceiver,
@@ -271,7 +269,6 @@ impl<'a> Moving<'a> {
         let place = self.place.as_ref().ok_or("the transfer is over")?;
         let state = place.file(STATE);
         self.program.stop(place)?;
-        sync_directory(place.path()).map_err(|e| format!("its state can't be made durable: {e}"))?;
         self.moved.stop = stopping.elapsed();
         self.handle(Event::CopyDurable);
         self.state_sent = Some(Instant::now());
@@ -413,8 +410,15 @@ impl<'a> Moving<'a> {
     }
 
     fn perform(&mut self, actions: Vec<SenderAction>) {
-        let mut queue = VecDeque::from(actions);
-        while let Some(action) = queue.pop_front() {
+        let (mut queue, mut events) = (VecDeque::from(actions), VecDeque::new());
+        loop {
+            let Some(action) = queue.pop_front() else {
+                match events.pop_front() {
+                    Some(event) => queue.extend(self.machine.handle(event)),
+                    None => return,
+                }
+                continue;
+            };
             let Some(place) = &self.place else { return };
             let event = match action {
                 Action::Send(message) => {
@@ -460,9 +464,8 @@ impl<'a> Moving<'a> {
                     None
                 }
             };
-            if let Some(event) = event {
-                queue.extend(self.machine.handle(event));
-            }
+            // What follows from it is done after all that was to be done before.
+            events.extend(event);
         }
     }
 

@@ -26,8 +26,6 @@ pub struct About {
     pub name: String,
     /// SHA-256 of its module.
     pub module: [u8; 32],
-    /// Size of its linear memories in bytes.
-    pub memory: u64,
     /// [`Needs`] as JSON: what it needs of the machine.
     pub needs: String,
 }
@@ -117,12 +115,12 @@ pub enum Frame {
 
 /// Sends one frame.
 pub fn write_frame(out: &mut impl Write, frame: &Frame) -> io::Result<()> {
-    let bytes = postcard::to_stdvec(frame).map_err(io::Error::other)?;
-    if bytes.len() > MOST_FRAME {
+    let mut whole = postcard::to_extend(frame, vec![0; 4]).map_err(io::Error::other)?;
+    let len = whole.len() - 4;
+    if len > MOST_FRAME {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is too long to be sent"));
     }
-    let mut whole = (bytes.len() as u32).to_le_bytes().to_vec();
-    whole.extend(bytes);
+    whole[..4].copy_from_slice(&(len as u32).to_le_bytes());
     out.write_all(&whole)?;
     out.flush()
 }

@@ -1,7 +1,7 @@
 //! Both sides of a transfer, with a program and a machine that only count, over a connection that is cut after every
 //! byte: in the end the program runs in one place, or stands still and is settled by the next contact.
 
-use dunlin_handover::{SenderRecord, Settle};
+use dunlin_handover::{Encoded, Id, SenderRecord, SenderStage, Settle, Transfer};
 use dunlin_migrate::preflight::Finding;
 use dunlin_transfer::link::{Link, LinkError};
 use dunlin_transfer::receiver::{self, Host, Started};
@@ -240,7 +240,6 @@ impl Scene {
         let about = About {
             name: "p".into(),
             module: [1; 32],
-            memory: 65536,
             needs: "{}".into(),
         };
         let mut program = Counting {
@@ -326,7 +325,6 @@ impl Scene {
         let about = About {
             name: "p".into(),
             module: [1; 32],
-            memory: 65536,
             needs: "{}".into(),
         };
         let mut program = Counting {
@@ -422,4 +420,43 @@ fn a_connection_may_end_after_any_byte() {
         .sum();
     assert!(settled > 0, "{seen:?}");
     println!("{seen:?}");
+}
+
+/// A released program whose receiver is gone for good: a person says what becomes of it, without any connection.
+#[test]
+fn a_person_settles_what_nobody_answers_for() {
+    for (how, here) in [(Settle::Here, true), (Settle::Forget, false), (Settle::Again, false)] {
+        let scene = Scene::new();
+        scene.world.lock().unwrap().here = false;
+        let shelf = scene.shelf("here");
+        let transfer = Transfer {
+            program: Id([1; 16]),
+            store: shelf.store(),
+            attempt: Id([2; 16]),
+        };
+        let stage = SenderStage::Released {
+            receipt: Id([3; 16]),
+            own: true,
+        };
+        let place = shelf.create(Side::Out, transfer.attempt).unwrap();
+        fs::write(place.file("state.snap"), STATE).unwrap();
+        place.persist(Some(SenderRecord { transfer, stage }.encode())).unwrap();
+        drop(place);
+        let mut program = Counting {
+            world: scene.world.clone(),
+            standing: None,
+        };
+        let mut connect = || Err(LinkError::Closed);
+        let settled = sender::settle(&shelf, transfer.attempt, &mut program, how, &mut connect).unwrap();
+        assert_eq!(scene.world.lock().unwrap().here, here, "{how:?}");
+        match how {
+            // Nobody guesses.
+            Settle::Again => {
+                assert!(matches!(settled, Some(Outcome::InDoubt { .. })), "{settled:?}");
+                let place = shelf.find(Side::Out, transfer.attempt).unwrap().unwrap();
+                assert_eq!(fs::read(place.file("state.snap")).unwrap(), STATE);
+            }
+            Settle::Here | Settle::Forget => assert_eq!(shelf.list().unwrap(), [], "{how:?}"),
+        }
+    }
 }

@@ -24,18 +24,15 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// A machine. `shell`: a remote shell's words, `ssh` if there are none.
-    pub(crate) fn new(address: &str, shell: Option<&str>, dunlin: &str, options: &[String]) -> Result<Peer, String> {
+    /// A machine. `shell`: a remote shell, and its arguments.
+    pub(crate) fn new(address: &str, shell: &str, dunlin: &str, options: &[String]) -> Result<Peer, String> {
         let host = address.strip_prefix(SCHEME).unwrap_or_default();
         if host.is_empty() || host.starts_with('-') || host.contains(['/', ' ']) {
             return Err(format!("it is reached as {SCHEME}[USER@]HOST[:PORT]"));
         }
-        let shell = match shell {
-            None => vec!["ssh".into()],
-            Some(words) => shlex::split(words)
-                .filter(|w| !w.is_empty())
-                .ok_or("--rsh: it is not a list of shell words")?,
-        };
+        let shell = shlex::split(shell)
+            .filter(|w| !w.is_empty())
+            .ok_or("--rsh: it is not a list of shell words")?;
         Ok(Peer {
             address: address.to_owned(),
             shell,
@@ -94,7 +91,7 @@ impl Peer {
 mod tests {
     use super::*;
 
-    fn words(address: &str, shell: Option<&str>) -> Vec<String> {
+    fn words(address: &str, shell: &str) -> Vec<String> {
         let options = ["--dir".to_owned(), "/a b::data".into()];
         let command = Peer::new(address, shell, "dunlin", &options)
             .unwrap()
@@ -107,10 +104,10 @@ mod tests {
     #[test]
     fn an_address_becomes_a_remote_shells_command() {
         let line = "dunlin receive --dir '/a b::data'";
-        assert_eq!(words("ssh://pi", None), ["ssh", "pi", line]);
-        assert_eq!(words("ssh://me@pi:2222", None), ["ssh", "-p", "2222", "me@pi", line]);
+        assert_eq!(words("ssh://pi", "ssh"), ["ssh", "pi", line]);
+        assert_eq!(words("ssh://me@pi:2222", "ssh"), ["ssh", "-p", "2222", "me@pi", line]);
         assert_eq!(
-            words("ssh://[::1]:22", Some("rsh -x 'a b'")),
+            words("ssh://[::1]:22", "rsh -x 'a b'"),
             ["rsh", "-x", "a b", "-p", "22", "::1", line]
         );
     }
@@ -118,8 +115,8 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for address in ["", "pi", "ssh://", "ssh://-oProxyCommand=x", "ssh://a/b", "http://pi"] {
-            assert!(Peer::new(address, None, "dunlin", &[]).is_err(), "{address}");
+            assert!(Peer::new(address, "ssh", "dunlin", &[]).is_err(), "{address}");
         }
-        assert!(Peer::new("ssh://pi", Some("'"), "dunlin", &[]).is_err());
+        assert!(Peer::new("ssh://pi", "'", "dunlin", &[]).is_err());
     }
 }

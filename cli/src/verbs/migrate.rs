@@ -56,7 +56,7 @@ pub(crate) struct Migrate {
 pub(crate) fn run(args: &Migrate) -> Outcome {
     let doing = format!("migrate {}", show::clean(&args.who));
     let fail = |why: String| could_not(format!("{doing}: {why}"));
-    let peer = Peer::new(&args.to, Some(&args.rsh), &args.remote_dunlin, &args.options);
+    let peer = Peer::new(&args.to, &args.rsh, &args.remote_dunlin, &args.options);
     let peer = peer.map_err(|why| usage(format!("{doing} to {}: {why}", show::clean(&args.to))))?;
     let shelf = Shelf::of_user().map_err(|e| fail(e.to_string()))?;
     let (socket, info) = find_patiently(&args.who).map_err(fail)?;
@@ -82,7 +82,6 @@ pub(crate) fn run(args: &Migrate) -> Outcome {
     let about = About {
         name: info.name.clone(),
         module: module.0,
-        memory: info.memory_bytes,
         needs: json!(needs).to_string(),
     };
     let own = std::fs::read_link(format!("/proc/{}/exe", info.pid)).unwrap_or_default();
