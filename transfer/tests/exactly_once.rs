@@ -1,13 +1,15 @@
 //! Both sides of a transfer, with a program and a machine that only count, over a connection that is cut after every
 //! byte: in the end the program runs in one place, or stands still and is settled by the next contact.
 
-use dunlin_handover::{Encoded, Id, SenderRecord, SenderStage, Settle, Transfer};
+use dunlin_handover::{
+    Encoded, Id, ReceiverRecord, ReceiverStage, SenderRecord, SenderStage, Settle, ToReceiver, ToSender, Transfer,
+};
 use dunlin_migrate::preflight::Finding;
 use dunlin_transfer::link::{Link, LinkError};
 use dunlin_transfer::receiver::{self, Host, Started};
 use dunlin_transfer::records::{Place, Shelf, Side};
 use dunlin_transfer::sender::{self, Outcome, Program, Way};
-use dunlin_transfer::wire::{About, Terms};
+use dunlin_transfer::wire::{About, Frame, Terms};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -458,5 +460,81 @@ fn a_person_settles_what_nobody_answers_for() {
             }
             Settle::Here | Settle::Forget => assert_eq!(shelf.list().unwrap(), [], "{how:?}"),
         }
+    }
+}
+
+/// The receiver crashed after it had noted that the program belongs here: what is left says whether anything ran.
+#[test]
+fn what_is_left_of_a_start_decides_whether_it_is_made_again() {
+    for (left, starts, taken) in [
+        ("nothing", 1, true),
+        ("mark", 0, false),
+        ("process", 0, true),
+        ("nothing, in another boot", 0, false),
+    ] {
+        let scene = Scene {
+            has_executable: true,
+            ..Scene::new()
+        };
+        scene.world.lock().unwrap().here = false;
+        let shelf = scene.shelf("there");
+        let transfer = Transfer {
+            program: Id([1; 16]),
+            store: Id([4; 16]),
+            attempt: Id([2; 16]),
+        };
+        let receipt = Id([3; 16]);
+        let place = shelf.create(Side::In, transfer.attempt).unwrap();
+        let about = About {
+            name: "p".into(),
+            module: [1; 32],
+            needs: "{}".into(),
+        };
+        fs::write(place.file("about"), postcard::to_stdvec(&about).unwrap()).unwrap();
+        fs::write(place.file("state.snap"), STATE).unwrap();
+        place.note_boot().unwrap();
+        let mut process = None;
+        match left {
+            "mark" => fs::write(place.file("started"), "").unwrap(),
+            "process" => {
+                fs::write(place.file("started"), "").unwrap();
+                let running = File::create(place.file("running")).unwrap();
+                flock(&running, FlockOperation::LockExclusive).unwrap();
+                process = Some(running);
+            }
+            "nothing, in another boot" => fs::write(place.file("boot"), "another").unwrap(),
+            _ => {}
+        }
+        let stage = ReceiverStage::Running { last: false };
+        let record = ReceiverRecord {
+            transfer,
+            receipt,
+            stage,
+        };
+        place.persist(Some(record.encode())).unwrap();
+        drop(place);
+        let (link, _) = scene.connect(u64::MAX);
+        link.greet(transfer.store).unwrap();
+        assert!(matches!(link.receive().unwrap(), Frame::Hello { .. }));
+        let commit = ToReceiver::Commit {
+            transfer,
+            receipt,
+            last: false,
+        };
+        link.send(&Frame::Handover(commit.encode())).unwrap();
+        let said = loop {
+            match link.receive().unwrap() {
+                Frame::Runs { .. } => {}
+                Frame::Handover(bytes) => break ToSender::decode(&bytes).ok(),
+                Frame::Error(why) => {
+                    assert!(why.contains("dunlin settle"), "{why}");
+                    break None;
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(said, taken.then_some(ToSender::Taken { transfer, receipt }), "{left}");
+        assert_eq!(scene.world.lock().unwrap().started_there, starts, "{left}");
+        drop(process);
     }
 }
