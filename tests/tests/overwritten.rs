@@ -3,13 +3,14 @@
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::guest::clang;
-use dunlin_tests::process::{Input, Running};
+use dunlin_tests::process::{Input, Running, run};
 use dunlin_tests::program::{CHECKPOINTED, Program, Run, scratch};
 use rustix::process::Signal;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -140,6 +141,37 @@ fn the_file_is_overwritten_while_the_program_starts() {
         }
     }
     assert!(refused < 20, "it never came to run");
+}
+
+/// At the worst moment: its header was read, and nothing keeps others from the file yet. A debugger stops the program
+/// at the system call that takes the lease, and shortens the file.
+#[test]
+fn the_file_is_shortened_before_its_lease() {
+    if Arch::host() != Some(Arch::X86_64) {
+        return;
+    }
+    let (_dir, path) = snapshot();
+    let mut command = Command::new("gdb");
+    let shorten = format!("shell truncate -s 4097 '{}'", path.display());
+    let steps = [
+        "catch syscall fcntl",
+        // F_SETLEASE.
+        "condition 1 $rsi == 1024",
+        "run",
+        "print $rsi",
+        &shorten,
+        "delete",
+        "continue",
+    ];
+    command.args(["-batch", "-nx"]);
+    command.args(steps.iter().flat_map(|step| ["-ex", step]));
+    command.arg("--args").arg(waiter().exe(Arch::X86_64)).arg("touch");
+    command.env("DUNLIN_OPTS", format!("--resume {}", path.display()));
+    let said = run(command, Input::Empty, Duration::from_secs(60)).expect_code(0);
+    let (out, err) = (said.out(), said.err());
+    assert!(out.contains("= 1024"), "no lease was taken:\n{out}");
+    assert!(out.contains("exited with code 0126"), "not refused:\n{out}\n{err}");
+    assert!((out + &err).contains("beyond its end"), "{err}");
 }
 
 /// Where no lease can be had, as while someone has the file open for writing, the program has a copy from the
