@@ -9,7 +9,7 @@ use dunlin_handover::Id;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,8 @@ const PULSE: Duration = Duration::from_secs(5);
 /// How long the other side may take to read the last of what was sent and to hang up.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// How long the threads sleep before they look again, whether the connection is over.
-const STEP: Duration = Duration::from_millis(200);
+/// How often silence is looked for.
+const WATCH: Duration = Duration::from_millis(200);
 
 /// Frames that are read ahead, at most.
 const AHEAD: usize = 4;
@@ -51,7 +51,8 @@ pub enum LinkError {
 /// What the threads of a connection share.
 struct Shared {
     out: Mutex<Box<dyn Write + Send>>,
-    over: AtomicBool,
+    over: Mutex<bool>,
+    ends: Condvar,
     silent: AtomicBool,
     /// What was read waits to be taken.
     full: AtomicBool,
@@ -71,9 +72,23 @@ impl Shared {
     }
 
     fn hang_up(&self) {
-        if !self.over.swap(true, SeqCst) {
+        if !self.end() {
             (self.hang_up)();
         }
+    }
+
+    /// The threads have nothing more to do. Tells whether that was so before.
+    fn end(&self) -> bool {
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ends.notify_all();
+        std::mem::replace(&mut over, true)
+    }
+
+    /// Waits so long, or until the connection is over: then it is true.
+    fn is_over_within(&self, time: Duration) -> bool {
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.ends.wait_timeout_while(over, time, |over| !*over);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -103,7 +118,8 @@ impl Link {
         let (sender, frames) = sync_channel(AHEAD);
         let shared = Arc::new(Shared {
             out: Mutex::new(Box::new(to)),
-            over: AtomicBool::new(false),
+            over: Mutex::new(false),
+            ends: Condvar::new(),
             silent: AtomicBool::new(false),
             full: AtomicBool::new(false),
             begun: Instant::now(),
@@ -170,7 +186,7 @@ impl Link {
         *self.shared.out() = Box::new(io::sink());
         let deadline = Instant::now() + ENDING;
         while matches!(self.receive_within(ENDING), Ok(Some(_))) && Instant::now() < deadline {}
-        self.shared.over.store(true, SeqCst);
+        self.shared.end();
     }
 
     fn why(&self) -> Option<LinkError> {
@@ -216,14 +232,7 @@ impl<R: Read> Read for Heard<'_, R> {
 }
 
 fn pulse(shared: &Shared) {
-    loop {
-        let deadline = Instant::now() + PULSE;
-        while Instant::now() < deadline {
-            if shared.over.load(SeqCst) {
-                return;
-            }
-            thread::sleep(STEP);
-        }
+    while !shared.is_over_within(PULSE) {
         if write_frame(&mut *shared.out(), &Frame::Working).is_err() {
             return;
         }
@@ -231,13 +240,12 @@ fn pulse(shared: &Shared) {
 }
 
 fn watch(shared: &Shared) {
-    while !shared.over.load(SeqCst) {
+    while !shared.is_over_within(WATCH) {
         let silence = shared.now().saturating_sub(shared.heard.load(SeqCst));
         if !shared.full.load(SeqCst) && u128::from(silence) > SILENCE.as_millis() {
             shared.silent.store(true, SeqCst);
             shared.hang_up();
             return;
         }
-        thread::sleep(STEP);
     }
 }
