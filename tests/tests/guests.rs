@@ -53,7 +53,7 @@ fn moved<'p>(guest: &Guest, program: impl Fn(Arch) -> &'p Program, first: Arch) 
 }
 
 /// One guest in so many is built and run again with the variables in memory, unless all are asked for.
-const CROWDED: u64 = 3;
+const CROWDED: u64 = 4;
 
 /// With limits so low that on x86_64 all variables, and on aarch64 most of them, are in memory all the time, as
 /// otherwise in enormous functions only. It must make no difference, and as points and homes are the same, a move
