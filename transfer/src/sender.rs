@@ -3,7 +3,7 @@
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
 pub use crate::moving::{Moved, Outcome, Program, Progress, Way};
-use crate::records::{Place, STANDING, STATE, Shelf, Side, is_locked, random, remove_if_there, write_durably};
+use crate::records::{Place, STANDING, STATE, Shelf, Side, is_locked, random, write_durably};
 use crate::wire::{About, FileKind, Frame, Terms, VERSION};
 use dunlin_handover::{
     Action, Encoded, Event, Found, Id, Report, Sender, SenderAction, SenderRecord, SenderStatus, Settle, ToReceiver,
@@ -448,7 +448,7 @@ impl<'a> Moving<'a> {
                     None
                 }
                 Action::DropCopy => {
-                    let _ = remove_if_there(&place.file(STATE));
+                    let _ = place.remove_state();
                     None
                 }
                 Action::Report(report) => {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
 /// The version of the protocol; the two sides must agree.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of an encoded frame, at most: a chunk of a file, and some.
 pub const MOST_FRAME: usize = MOST_CHUNK + 1024;
@@ -66,8 +66,10 @@ impl Terms {
 pub enum FileKind {
     /// The program's executable for the receiver's architecture.
     Executable,
-    /// Its state.
+    /// Its state. It may take pages from the rounds that came before.
     Snapshot,
+    /// A round of pre-copy, by number: a snapshot from while the program ran, which later ones take pages from.
+    Round(u32),
 }
 
 /// One thing that is sent.
@@ -100,6 +102,8 @@ pub enum Frame {
         /// CRC-32 of its bytes.
         crc: u32,
     },
+    /// To the sender: this round is durable.
+    RoundKept(u32),
     /// The side is at work; nothing else.
     Working,
     /// Why the side gives up, for a person; the last thing that it sends, but for what [`dunlin_handover`] has to say.
@@ -163,6 +167,11 @@ mod tests {
                 kind: FileKind::Snapshot,
                 len: 1 << 40,
             },
+            Frame::File {
+                kind: FileKind::Round(7),
+                len: 9,
+            },
+            Frame::RoundKept(7),
             Frame::Error("no".into()),
         ];
         let mut bytes = Vec::new();
