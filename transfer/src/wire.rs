@@ -188,7 +188,7 @@ mod tests {
             write_frame(&mut Vec::new(), &long).unwrap_err().kind(),
             io::ErrorKind::InvalidInput
         );
-        for bad in [&[255; 8][..], &[1, 0, 0, 0, 99], &[2, 0, 0, 0, 7, 7]] {
+        for bad in [&[255; 8][..], &[1, 0, 0, 0, 99], &[2, 0, 0, 0, 8, 7]] {
             assert_eq!(
                 read_frame(&mut &bad[..]).unwrap_err().kind(),
                 io::ErrorKind::InvalidData,
