@@ -36,12 +36,17 @@ pub struct WriteStats {
 pub struct SnapshotSink<'a, W> {
     out: W,
     earlier: Option<&'a Earlier>,
+    digests: bool,
 }
 
 impl<W: Write> SnapshotSink<'static, W> {
     /// A snapshot that needs no other.
     pub fn whole(out: W) -> SnapshotSink<'static, W> {
-        SnapshotSink { out, earlier: None }
+        SnapshotSink {
+            out,
+            earlier: None,
+            digests: false,
+        }
     }
 }
 
@@ -52,6 +57,16 @@ impl<'a, W: Write> SnapshotSink<'a, W> {
         SnapshotSink {
             out,
             earlier: Some(earlier),
+            digests: true,
+        }
+    }
+
+    /// As [`SnapshotSink::incremental`], the last one: none can build upon it.
+    pub fn last(out: W, earlier: &'a Earlier) -> SnapshotSink<'a, W> {
+        SnapshotSink {
+            out,
+            earlier: Some(earlier),
+            digests: false,
         }
     }
 }
@@ -76,8 +91,10 @@ impl<W: Write> Sink for SnapshotSink<'_, W> {
         if !plan.bases.files.is_empty() {
             extra.push(Extra::new(SectionKind::Bases, 0, plan.bases.encode())?);
         }
-        let digests = plan.digests.iter().flat_map(|d| d.to_le_bytes()).collect();
-        extra.push(Extra::new(SectionKind::Digests, flag::OPTIONAL, digests)?);
+        if self.digests {
+            let digests = plan.digests.iter().flat_map(|d| d.to_le_bytes()).collect();
+            extra.push(Extra::new(SectionKind::Digests, flag::OPTIONAL, digests)?);
+        }
         write_planned(&mut self.out, program, &files, &plan, &extra)
     }
 }

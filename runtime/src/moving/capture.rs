@@ -89,6 +89,7 @@ pub(crate) fn memories(running: &Running) -> Vec<MemoryAtRest<'_>> {
     let at_rest = |memory| MemoryAtRest {
         bytes: Memory::bytes(memory),
         touched: memory.touched(),
+        unchanged: None,
     };
     running.instance.memories().map(at_rest).collect()
 }
@@ -138,12 +139,8 @@ impl Asker for Itself {
 pub(crate) fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<Captured, CaptureError> {
     let state = capture(running)?;
     let write = |file: &mut File| {
-        let mut out = Patient {
-            out: &mut *file,
-            asker,
-            since: 0,
-        };
-        let written = hand_over(running, &state, &NoContents, &mut SnapshotSink::whole(&mut out));
+        let out = Patient::new(&mut *file, asker);
+        let written = hand_over(running, &state, &NoContents, &mut SnapshotSink::whole(out));
         if asker.is_gone() {
             return Err(SnapshotError::GivenUp);
         }
@@ -171,10 +168,17 @@ pub(crate) fn check(running: &Running, mut state: State) -> Result<(), SnapshotE
 const PATIENCE: usize = 1 << 20;
 
 /// Writes as long as somebody waits for it.
-struct Patient<'a, W> {
+pub(super) struct Patient<'a, W> {
     out: W,
     asker: &'a dyn Asker,
     since: usize,
+}
+
+impl<'a, W> Patient<'a, W> {
+    /// Writes to `out` as long as `asker` is there.
+    pub(super) fn new(out: W, asker: &'a dyn Asker) -> Patient<'a, W> {
+        Patient { out, asker, since: 0 }
+    }
 }
 
 impl<W: Write> Write for Patient<'_, W> {
