@@ -35,7 +35,7 @@ const CRATES: [(&str, &[&str]); 10] = [
 ];
 
 /// The files that may have `unsafe` in them: they own raw memory or registers, or deal with signals.
-const UNSAFE: [&str; 21] = [
+const UNSAFE: [&str; 22] = [
     "runtime/src/engine/backend.rs",
     "runtime/src/engine/dispatch.rs",
     "runtime/src/engine/native/faults.rs",
@@ -45,6 +45,7 @@ const UNSAFE: [&str; 21] = [
     "runtime/src/instance/mod.rs",
     "runtime/src/instance/stack.rs",
     "runtime/src/journal/seen.rs",
+    "runtime/src/os/linux/dirty.rs",
     "runtime/src/os/linux/faults.rs",
     "runtime/src/os/linux/fork.rs",
     "runtime/src/os/linux/lease.rs",

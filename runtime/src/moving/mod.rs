@@ -6,3 +6,4 @@ pub(crate) mod pages;
 pub(crate) mod resume;
 pub mod rollback;
 pub(crate) mod rounds;
+pub(crate) mod tracking;

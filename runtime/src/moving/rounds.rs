@@ -3,6 +3,8 @@
 
 use crate::engine::running::Running;
 use crate::moving::capture::{self, Asker, CaptureError, Captured, Patient};
+use crate::moving::tracking;
+use crate::os::messages::complain;
 use dunlin_migrate::snapshot::{
     Contents, Earlier, FirstOf, NoContents, Snapshot, SnapshotError, SnapshotSink, Stored, WriteStats, atomic_write,
     create_unsynced, open_file, replace,
@@ -30,6 +32,18 @@ impl Base {
         Ok(Base { snapshot, earlier })
     }
 
+    /// An error if a page is said to be unchanged since this round and isn't: in tests that ask for it.
+    fn contradict(&self, memories: &[MemoryAtRest<'_>]) -> Result<(), SnapshotError> {
+        let found = tracking::is_checked()
+            .then(|| self.earlier.contradicted(memories))
+            .flatten();
+        found.map_or(Ok(()), |(memory, page)| {
+            let why = format!("page {page} of memory {memory} was written to, and the system did not tell");
+            complain(&why);
+            Err(SnapshotError::Unusable(why))
+        })
+    }
+
     /// The chunks of carried contents that need not be read again.
     pub(crate) fn known(&self) -> ByHash<()> {
         let chunks = self.snapshot.state().wasi.files.chunks.iter();
@@ -50,6 +64,7 @@ pub(crate) fn write_round(
     capture::check(running, state.clone())?;
     let own = running.wasi.contents(&state.wasi);
     let read: &dyn Contents = read.map_or(&NoContents, |read| read);
+    base.map_or(Ok(()), |base| base.contradict(memories))?;
     let none = Earlier::default();
     let earlier = base.map_or(&none, |base| &base.earlier);
     atomic_write(path, |file| {
@@ -77,6 +92,7 @@ pub(crate) fn write_last(
 ) -> Result<Captured, CaptureError> {
     let state = capture::capture(running)?;
     let own = running.wasi.contents(&state.wasi);
+    base.map_or(Ok(()), |base| base.contradict(memories))?;
     let write = |file: &mut File| {
         let out = Patient::new(&mut *file, asker);
         let mut sink = match base {

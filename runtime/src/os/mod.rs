@@ -7,4 +7,4 @@ pub(crate) mod messages;
 pub mod wake;
 
 pub use linux::fork;
-pub(crate) use linux::{event, faults, files, lease, machine, registers, residency, signals, space, started};
+pub(crate) use linux::{dirty, event, faults, files, lease, machine, registers, residency, signals, space, started};

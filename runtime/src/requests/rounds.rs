@@ -2,19 +2,22 @@
 //! written when it stands still.
 //!
 //! Each is written by a forked copy, as periodic snapshots are ([`super::periodic`]), and takes the pages that haven't
-//! changed from the rounds before. Whoever moves the program keeps the connection of the newest round open; when that
+//! changed from the rounds before. Where the system can tell which those are ([`crate::moving::tracking`]), they are not
+//! even read. Whoever moves the program keeps the connection of the newest round open; when that
 //! ends and the program was not asked to stand still meanwhile, the transfer is over, and what was written for it goes.
 
 use crate::engine::running::Running;
 use crate::moving::capture;
 use crate::moving::rounds::{Base, write_round};
+use crate::moving::tracking::{self, Tracking, Unprotected, Written};
 use crate::os::fork::{self, Child};
 use crate::os::signals::with_signals_blocked;
 use crate::os::{event, lease};
-use crate::requests::inbox::Job;
+use crate::requests::inbox::{Job, Shared};
 use dunlin_handover::{SenderRecord, SenderStage};
 use dunlin_migrate::control::{Reply, Round};
 use dunlin_migrate::snapshot::WriteStats;
+use dunlin_migrate::transfer::MemoryAtRest;
 use dunlin_transfer::records::{MOST_ROUNDS, Place, remove_if_there, round_file};
 use std::fs;
 use std::io;
@@ -37,8 +40,70 @@ struct Session {
     number: u32,
     /// It is being written.
     busy: bool,
+    /// It isn't yet, but for that the memories are being protected.
+    is_prepared: bool,
     /// The newest round that is durable.
     base: Option<Arc<Base>>,
+    /// Keeps count of what is written to, if the system can.
+    tracking: Option<Tracking>,
+    /// What had been written to after that round when the program last stood still; `None` if that isn't known.
+    written: Option<Written>,
+    /// The same after the round that is being written: nothing yet.
+    since: Option<Written>,
+}
+
+/// A stop of the program, and what it found out.
+#[derive(Debug)]
+pub(super) struct Stop {
+    /// What the snapshot builds upon.
+    pub base: Option<Arc<Base>>,
+    /// What was written to since then; `None` if that isn't known.
+    written: Option<Written>,
+    /// Kept as long as the program stands still: to end it takes time.
+    _tracking: Option<Tracking>,
+}
+
+impl Stop {
+    /// The memories of the program, which stands still.
+    pub(super) fn memories<'a>(&self, running: &'a Running) -> Vec<MemoryAtRest<'a>> {
+        memories(running, self.written.as_ref())
+    }
+}
+
+fn memories<'a>(running: &'a Running, written: Option<&Written>) -> Vec<MemoryAtRest<'a>> {
+    match written {
+        Some(written) => tracking::memories(running, written),
+        None => capture::memories(running),
+    }
+}
+
+impl Session {
+    fn new(place: &Path, number: u32) -> Session {
+        Session {
+            place: place.to_owned(),
+            number,
+            busy: true,
+            is_prepared: false,
+            base: None,
+            tracking: None,
+            written: None,
+            since: None,
+        }
+    }
+
+    /// The program stands still: finds out what it has written to.
+    fn look(&mut self, running: &Running) {
+        let later = self.tracking.as_ref().and_then(|tracking| tracking.look(running));
+        if later.is_none() {
+            self.tracking = None;
+        }
+        let nothing = |memory: &Vec<bool>| vec![false; memory.len()];
+        self.since = later.as_ref().map(|later| later.iter().map(nothing).collect());
+        self.written = self.written.take().zip(later).map(|(mut written, later)| {
+            tracking::add(&mut written, later);
+            written
+        });
+    }
 }
 
 /// The rounds of this program.
@@ -66,12 +131,8 @@ impl Rounds {
     }
 
     /// On the program's thread, which stands at a migration point: writes a round, and answers when it is durable.
-    pub(super) fn serve(&self, running: &mut Running, job: Job, place: &Path, number: u32) {
+    pub(super) fn serve(&self, running: &mut Running, job: Job, place: &Path, number: u32, shared: &'static Shared) {
         let begun = Instant::now();
-        let base = match self.begin(place, number) {
-            Ok(base) => base,
-            Err(why) => return job.reply(&failed(why)),
-        };
         let writing = Writing {
             rounds: self.clone(),
             job,
@@ -80,17 +141,37 @@ impl Rounds {
             begun,
             pause_us: 0,
         };
+        let begins = match self.begin(place, number, running) {
+            Ok(begins) => begins,
+            Err(why) => return writing.job.reply(&failed(why)),
+        };
+        let (base, written) = match begins {
+            Begins::Tracking(unprotected) => {
+                // Protecting all of it takes a while, in which the program needn't stand still.
+                return writing.in_background(move |writing| {
+                    unprotected.protect();
+                    shared.ask(writing.job);
+                });
+            }
+            Begins::Round(base, written) => (base, written),
+        };
         let state = match capture::capture(running) {
             Ok(state) => state,
-            Err(e) => return writing.done(Err(e.to_string())),
+            Err(e) => {
+                return writing
+                    .stood()
+                    .in_background(move |writing| writing.done(Err(e.to_string())));
+            }
         };
         // Files have no copy on write: contents that no earlier round has are read while the program stands still.
         let known = base.as_ref().map(|base| base.known()).unwrap_or_default();
         let new = running.wasi.new_contents(&state.wasi, &known, KEPT).ok().flatten();
-        let memories = capture::memories(running);
         let path = place.join(round_file(number));
-        let write = || write_round(running, &state, &memories, &path, base.as_deref(), new.as_ref());
-        let write = || write().map_err(|e| e.to_string());
+        let write = || {
+            let memories = memories(running, written.as_ref());
+            let written = write_round(running, &state, &memories, &path, base.as_deref(), new.as_ref());
+            written.map_err(|e| e.to_string())
+        };
         match new.is_some().then(|| fork::fork(lease::is_holding(), || send(write()))) {
             Some(Ok(child)) => writing.copied(child),
             // Too much for memory, or no copy can be made: the program waits until it is written.
@@ -101,35 +182,73 @@ impl Rounds {
         }
     }
 
-    /// A round of this number begins; returns what it builds upon.
-    fn begin(&self, place: &Path, number: u32) -> Result<Option<Arc<Base>>, String> {
+    /// A round of this number begins.
+    fn begin(&self, place: &Path, number: u32, running: &Running) -> Result<Begins, String> {
         let mut session = self.lock();
-        match &mut *session {
-            Some(session) if session.busy => Err("a round is being written".into()),
-            Some(session) if session.place == place => {
-                if number <= session.number || number > MOST_ROUNDS {
-                    return Err(format!("a round {number} can't follow round {}", session.number));
+        let own = session.as_mut().filter(|session| session.place == place);
+        let session = match own {
+            // It has only been got ready.
+            Some(own) if own.number == number && own.busy && own.is_prepared => own,
+            Some(own) if own.busy => return Err("a round is being written".into()),
+            Some(own) if number <= own.number || number > MOST_ROUNDS => {
+                return Err(format!("a round {number} can't follow round {}", own.number));
+            }
+            Some(own) => own,
+            None => {
+                if session.as_ref().is_some_and(|session| session.busy) {
+                    return Err("a round of another transfer is being written".into());
                 }
-                (session.number, session.busy) = (number, true);
-                Ok(session.base.clone())
+                let session = session.insert(Session::new(place, number));
+                session.tracking = Tracking::begin(running);
+                if let Some(tracking) = &session.tracking {
+                    session.is_prepared = true;
+                    return Ok(Begins::Tracking(tracking.unprotected(running)));
+                }
+                session
             }
-            _ => {
-                *session = Some(Session {
-                    place: place.to_owned(),
-                    number,
-                    busy: true,
-                    base: None,
-                });
-                Ok(None)
-            }
-        }
+        };
+        (session.number, session.busy, session.is_prepared) = (number, true, false);
+        session.look(running);
+        Ok(Begins::Round(session.base.clone(), session.written.clone()))
     }
 
-    /// The program stands still for a transfer: its rounds are over. Returns the newest one.
-    pub(super) fn end(&self, place: &Path) -> Option<Arc<Base>> {
-        let session = self.lock().take()?;
-        session.base.filter(|_| session.place == place && !session.busy)
+    /// A round was written, or not; tells whether the system knows what is written to from then on.
+    fn written(
+        &self,
+        writing: &Writing,
+        opened: Result<(WriteStats, Base), String>,
+    ) -> Result<(WriteStats, bool), String> {
+        let mut session = self.lock();
+        let own = session
+            .as_mut()
+            .filter(|s| s.place == writing.place && s.number == writing.number);
+        let own = own.ok_or("the rounds of this transfer are over")?;
+        own.busy = false;
+        let (stats, base) = opened?;
+        own.base = Some(Arc::new(base));
+        own.written = own.since.take();
+        Ok((stats, own.written.is_some()))
     }
+
+    /// The program stands still for a transfer: its rounds are over.
+    pub(super) fn end(&self, place: &Path, running: &Running) -> Option<Stop> {
+        let session = self.lock().take();
+        let mut session = session.filter(|session| session.place == place && !session.busy)?;
+        session.look(running);
+        Some(Stop {
+            base: session.base,
+            written: session.written,
+            _tracking: session.tracking,
+        })
+    }
+}
+
+/// What is to be done for a round.
+enum Begins {
+    /// First that is to be protected, while the program runs.
+    Tracking(Unprotected),
+    /// The round can be written: upon what, and what was written to since then, if that is known.
+    Round(Option<Arc<Base>>, Option<Written>),
 }
 
 impl Writing {
@@ -172,31 +291,14 @@ impl Writing {
     fn done(self, written: Result<WriteStats, String>) {
         let path = self.place.join(round_file(self.number));
         let opened = written.and_then(|stats| Base::open(&path).map(|base| (stats, base)).map_err(|e| e.to_string()));
-        let reply = {
-            let mut session = self.rounds.lock();
-            let own = session
-                .as_mut()
-                .filter(|s| s.place == self.place && s.number == self.number);
-            if let Some(session) = own {
-                session.busy = false;
-                if let Ok((stats, base)) = opened {
-                    session.base = Some(Arc::new(base));
-                    Ok(stats)
-                } else {
-                    opened.map(|(stats, _)| stats)
-                }
-            } else {
-                Err("the rounds of this transfer are over".into())
-            }
-        };
-        let reply = match reply {
-            Ok(stats) => Reply::Round(Round {
+        let reply = match (self.rounds.written(&self, opened), self.pause_us) {
+            (Ok((stats, tracked)), pause_us) => Reply::Round(Round {
                 bytes: stats.bytes,
-                pause_us: self.pause_us,
-                write_us: micros(self.begun).saturating_sub(self.pause_us),
-                tracked: false,
+                pause_us,
+                write_us: micros(self.begun).saturating_sub(pause_us),
+                tracked,
             }),
-            Err(why) => failed(why),
+            (Err(why), _) => failed(why),
         };
         if self.job.tell(&reply).is_ok() {
             event::wait_for_end(&self.job.stream);

@@ -109,7 +109,8 @@ impl Requests {
                     error: "the program has just been checkpointed and has stopped".into(),
                     findings: Vec::new(),
                 });
-            } else if !job.abandoned() {
+            } else if !job.abandoned() || matches!(job.task, Task::Round { .. }) {
+                // A round that nobody waits for any more ends with its transfer.
                 gone_to = self.serve_job(running, job);
             }
         }
@@ -145,16 +146,16 @@ impl Requests {
             }
             Task::Round { place, number } => {
                 let (place, number) = (place.clone(), *number);
-                self.rounds.serve(running, job, &place, number);
+                self.rounds.serve(running, job, &place, number, self.shared);
                 return None;
             }
             Task::HandOver { place, .. } => (place.join(STATE), After::Stand(place.clone())),
         };
-        let base = match &after {
-            After::Stand(place) => self.rounds.end(place),
+        let stop = match &after {
+            After::Stand(place) => self.rounds.end(place, running),
             After::GoOn | After::End => None,
         };
-        let findings = match &base {
+        let findings = match &stop {
             // Most of it is on the disk already.
             Some(_) => obstacles::of_host(running),
             None => obstacles::of_running(running, Some(&to)).0,
@@ -184,8 +185,12 @@ impl Requests {
         };
         let written = match &job.task {
             Task::HandOver { unsynced, .. } => {
-                let memories = capture::memories(running);
-                rounds::write_last(running, &to, &asker, base.as_deref(), &memories, *unsynced)
+                let base = stop.as_ref().and_then(|stop| stop.base.as_deref());
+                let memories = match &stop {
+                    Some(stop) => stop.memories(running),
+                    None => capture::memories(running),
+                };
+                rounds::write_last(running, &to, &asker, base, &memories, *unsynced)
             }
             _ => capture::write_file(running, &to, &asker),
         };

@@ -1,5 +1,6 @@
 //! Linux.
 
+pub(crate) mod dirty;
 pub(crate) mod event;
 pub(crate) mod faults;
 pub(crate) mod files;
