@@ -22,8 +22,8 @@ pub fn atomic_write<T>(
     Ok(new.done)
 }
 
-/// Creates the file at `path`, where there is none, by what `fill` writes, whole but not yet durable: whoever is told by
-/// `wanted` synchronises the file and its directory. If it isn't wanted, it is removed again.
+/// Creates the file at `path`, where there is none, by what `fill` writes: whole, but not yet durable. Whoever hears of
+/// it in `wanted` synchronises the file and its directory. If it isn't wanted, it is removed again.
 pub fn create_unsynced<T>(
     path: &Path,
     fill: impl FnOnce(&mut File) -> Result<T, SnapshotError>,

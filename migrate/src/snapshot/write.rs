@@ -76,27 +76,37 @@ impl<W: Write> Sink for SnapshotSink<'_, W> {
     type Error = SnapshotError;
 
     fn take(&mut self, program: &AtRest<'_>) -> Result<WriteStats, SnapshotError> {
-        let AtRest { state, memories, .. } = *program;
-        check_sizes(state, memories)?;
-        let Some(earlier) = self.earlier else {
-            let plan = Plan {
-                index: PageIndex::scan(memories),
-                ..Plan::default()
-            };
-            return write_planned(&mut self.out, program, &state.wasi.files, &plan, &[]);
-        };
-        let mut files = state.wasi.files.clone();
-        let plan = Plan::new(memories, earlier, &mut files);
-        let mut extra = Vec::new();
-        if !plan.bases.files.is_empty() {
-            extra.push(Extra::new(SectionKind::Bases, 0, plan.bases.encode())?);
-        }
-        if self.digests {
-            let digests = plan.digests.iter().flat_map(|d| d.to_le_bytes()).collect();
-            extra.push(Extra::new(SectionKind::Digests, flag::OPTIONAL, digests)?);
-        }
-        write_planned(&mut self.out, program, &files, &plan, &extra)
+        take(&mut self.out, self.earlier, self.digests, program)
     }
+}
+
+/// One function for all that is written to: it is large.
+fn take(
+    out: &mut dyn Write,
+    earlier: Option<&Earlier>,
+    digests: bool,
+    program: &AtRest<'_>,
+) -> Result<WriteStats, SnapshotError> {
+    let AtRest { state, memories, .. } = *program;
+    check_sizes(state, memories)?;
+    let Some(earlier) = earlier else {
+        let plan = Plan {
+            index: PageIndex::scan(memories),
+            ..Plan::default()
+        };
+        return write_planned(out, program, &state.wasi.files, &plan, &[]);
+    };
+    let mut files = state.wasi.files.clone();
+    let plan = Plan::new(memories, earlier, &mut files);
+    let mut extra = Vec::new();
+    if !plan.bases.files.is_empty() {
+        extra.push(Extra::new(SectionKind::Bases, 0, plan.bases.encode())?);
+    }
+    if digests {
+        let digests = plan.digests.iter().flat_map(|d| d.to_le_bytes()).collect();
+        extra.push(Extra::new(SectionKind::Digests, flag::OPTIONAL, digests)?);
+    }
+    write_planned(out, program, &files, &plan, &extra)
 }
 
 /// Writes a snapshot of a program without carried contents.
@@ -125,7 +135,7 @@ impl Extra {
 
 /// Writes what was planned.
 fn write_planned(
-    out: &mut impl Write,
+    out: &mut dyn Write,
     program: &AtRest<'_>,
     files: &Files,
     plan: &Plan,

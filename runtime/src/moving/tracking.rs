@@ -1,5 +1,5 @@
-//! What a program has written to its memories since a snapshot was taken, as the system tells it ([`crate::os::dirty`]).
-//! What it doesn't tell for certain counts as written.
+//! What a program has written to its memories since a snapshot was taken, as the system tells it
+//! ([`crate::os::dirty`]). What it doesn't tell for certain counts as written.
 
 use crate::engine::running::Running;
 use crate::instance::Instance;

@@ -2,9 +2,9 @@
 //! written when it stands still.
 //!
 //! Each is written by a forked copy, as periodic snapshots are ([`super::periodic`]), and takes the pages that haven't
-//! changed from the rounds before. Where the system can tell which those are ([`crate::moving::tracking`]), they are not
-//! even read. Whoever moves the program keeps the connection of the newest round open; when that
-//! ends and the program was not asked to stand still meanwhile, the transfer is over, and what was written for it goes.
+//! changed from the rounds before. Where the system can tell which those are ([`crate::moving::tracking`]), they are
+//! not even read. Whoever moves the program keeps the connection of the newest round open; when that ends and the
+//! program was not asked to stand still meanwhile, the transfer is over, and what was written for it goes.
 
 use crate::engine::running::Running;
 use crate::moving::capture;
