@@ -16,7 +16,6 @@ use std::fs::File;
 use std::path::Path;
 
 /// A round that is durable, and that the next snapshot there takes pages and carried contents from.
-#[derive(Debug)]
 pub(crate) struct Base {
     snapshot: Snapshot<File>,
     earlier: Earlier,
@@ -69,7 +68,7 @@ pub(crate) fn write_round(
     let earlier = base.map_or(&none, |base| &base.earlier);
     atomic_write(path, |file| {
         let mut sink = SnapshotSink::incremental(&mut *file, earlier);
-        let stats = with_contents(base, &[read, &own], |contents| {
+        let stats = with_contents(base, &[read, &own], &mut |contents| {
             sink.take(&AtRest {
                 state,
                 memories,
@@ -81,27 +80,42 @@ pub(crate) fn write_round(
     })
 }
 
-/// Writes the snapshot of a program that stands still to be moved. With `unsynced`, whoever is told makes it durable.
-pub(crate) fn write_last(
-    running: &Running,
-    path: &Path,
-    asker: &dyn Asker,
-    base: Option<&Base>,
-    memories: &[MemoryAtRest<'_>],
-    unsynced: bool,
-) -> Result<Captured, CaptureError> {
-    let state = capture::capture(running)?;
-    let own = running.wasi.contents(&state.wasi);
-    base.map_or(Ok(()), |base| base.contradict(memories))?;
-    let write = |file: &mut File| {
+/// The snapshot of a program that stands still.
+pub(crate) struct Last<'a> {
+    /// The program.
+    pub running: &'a Running,
+    /// Its memories.
+    pub memories: &'a [MemoryAtRest<'a>],
+    /// What it builds upon; `None`: it is to be whole.
+    pub base: Option<&'a Base>,
+}
+
+impl Last<'_> {
+    /// Writes it, and reads it again as a resumer would, before anything is replaced. When anything fails, or when
+    /// `asker` is gone before it has heard of it, a file that was there before is as it was. With `unsynced` there is no
+    /// such file, and whoever is told makes the new one durable.
+    pub(crate) fn write(&self, path: &Path, asker: &dyn Asker, unsynced: bool) -> Result<Captured, CaptureError> {
+        let state = capture::capture(self.running)?;
+        self.base.map_or(Ok(()), |base| base.contradict(self.memories))?;
+        let fill = |file: &mut File| self.fill(&state, file, path, asker);
+        let told = |done: &Captured| asker.told(done);
+        Ok(match unsynced {
+            true => create_unsynced(path, fill, told)?,
+            false => replace(path, fill, told)?,
+        })
+    }
+
+    fn fill(&self, state: &State, file: &mut File, path: &Path, asker: &dyn Asker) -> Result<Captured, SnapshotError> {
+        let own = self.running.wasi.contents(&state.wasi);
         let out = Patient::new(&mut *file, asker);
-        let mut sink = match base {
+        let mut sink = match self.base {
             Some(base) => SnapshotSink::last(out, &base.earlier),
             None => SnapshotSink::whole(out),
         };
-        let written = with_contents(base, &[&own], |contents| {
+        let memories = self.memories;
+        let written = with_contents(self.base, &[&own], &mut |contents| {
             sink.take(&AtRest {
-                state: &state,
+                state,
                 memories,
                 contents,
             })
@@ -110,21 +124,20 @@ pub(crate) fn write_last(
             return Err(SnapshotError::GivenUp);
         }
         let stats = written?;
-        capture::check(running, again(file, path)?.into_parts().0)?;
+        capture::check(self.running, again(file, path)?.into_parts().0)?;
         Ok(Captured {
             frames: state.frames.len() as u64,
             stats,
         })
-    };
-    let told = |done: &Captured| asker.told(done);
-    Ok(match unsynced {
-        true => create_unsynced(path, write, told)?,
-        false => replace(path, write, told)?,
-    })
+    }
 }
 
 /// Contents from the base's files first: what those have can't have changed since the state was taken.
-fn with_contents<T>(base: Option<&Base>, others: &[&dyn Contents], work: impl FnOnce(&dyn Contents) -> T) -> T {
+fn with_contents(
+    base: Option<&Base>,
+    others: &[&dyn Contents],
+    work: &mut dyn FnMut(&dyn Contents) -> Result<WriteStats, SnapshotError>,
+) -> Result<WriteStats, SnapshotError> {
     match base {
         Some(base) => {
             let stored = Stored::of(&base.snapshot);

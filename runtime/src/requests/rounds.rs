@@ -33,7 +33,6 @@ const THREAD_STACK: usize = 256 << 10;
 const KEPT: u64 = 64 << 20;
 
 /// The transfer that rounds are written for.
-#[derive(Debug)]
 struct Session {
     place: PathBuf,
     /// Number of the newest round that was asked for.
@@ -53,7 +52,6 @@ struct Session {
 }
 
 /// A stop of the program, and what it found out.
-#[derive(Debug)]
 pub(super) struct Stop {
     /// What the snapshot builds upon.
     pub base: Option<Arc<Base>>,
@@ -107,8 +105,14 @@ impl Session {
 }
 
 /// The rounds of this program.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Rounds(Arc<Mutex<Option<Session>>>);
+
+impl std::fmt::Debug for Rounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rounds").finish_non_exhaustive()
+    }
+}
 
 /// A round that is being written.
 struct Writing {

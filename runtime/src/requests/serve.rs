@@ -3,7 +3,8 @@
 use crate::engine::at_point::AtPoint;
 use crate::engine::running::{Flow, Running};
 use crate::moving::capture::{self, Asker, CaptureError, Captured, Itself};
-use crate::moving::{obstacles, rounds};
+use crate::moving::obstacles;
+use crate::moving::rounds::Last;
 use crate::requests::hand_over::{Standing, Stay};
 use crate::requests::inbox::{Job, Shared, Task};
 use crate::requests::own_file::OwnFile;
@@ -183,17 +184,18 @@ impl Requests {
             stop_us,
             begun: Instant::now(),
         };
-        let written = match &job.task {
-            Task::HandOver { unsynced, .. } => {
-                let base = stop.as_ref().and_then(|stop| stop.base.as_deref());
-                let memories = match &stop {
-                    Some(stop) => stop.memories(running),
-                    None => capture::memories(running),
-                };
-                rounds::write_last(running, &to, &asker, base, &memories, *unsynced)
-            }
-            _ => capture::write_file(running, &to, &asker),
+        let memories = match &stop {
+            Some(stop) => stop.memories(running),
+            None => capture::memories(running),
         };
+        let snapshot = Last {
+            running,
+            memories: &memories,
+            base: stop.as_ref().and_then(|stop| stop.base.as_deref()),
+        };
+        let unsynced = matches!(job.task, Task::HandOver { unsynced: true, .. });
+        let written = snapshot.write(&to, &asker, unsynced);
+        drop(memories);
         match written {
             Ok(_) => {
                 match self.checkpoint_to.clone() {
