@@ -2,4 +2,5 @@
 
 pub(crate) mod machine;
 pub(crate) mod peer;
+pub(crate) mod precopy;
 pub(crate) mod program;

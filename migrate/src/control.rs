@@ -20,11 +20,23 @@ pub enum Request {
         /// Go on running afterwards.
         leave_running: bool,
     },
+    /// Write a snapshot into a directory while the program runs on, for [`Request::HandOver`] and later rounds there to
+    /// take pages from. As long as the connection stays open after the reply (or a newer one of the same directory),
+    /// more is to come.
+    Round {
+        /// Absolute path of the transfer's directory.
+        place: PathBuf,
+        /// The round's number: 1, and then one more each time.
+        number: u32,
+    },
     /// Stop, with the state in `state.snap` of a directory, and wait for a [`Verdict`] on the same connection. If that
     /// ends without one, the transfer's record in the directory decides.
     HandOver {
         /// Absolute path of the transfer's directory.
         place: PathBuf,
+        /// Whoever asks makes the snapshot and its name durable: the program doesn't wait for that.
+        #[serde(default)]
+        unsynced: bool,
     },
 }
 
@@ -47,8 +59,10 @@ pub enum Verdict {
 pub enum Reply {
     /// To [`Request::Info`].
     Info(Info),
-    /// The snapshot is written and synced.
+    /// The snapshot is written, and synced unless the request said otherwise.
     Checkpointed(Checkpointed),
+    /// To [`Request::Round`]: the round is written and synced.
+    Round(Round),
     /// To [`Request::Check`].
     Checked(Checked),
     /// To [`Verdict::GoOn`].
@@ -127,6 +141,19 @@ pub struct Checkpointed {
     pub frames: u64,
     /// Microseconds from the request to the program's stop at a migration point.
     pub stop_us: u64,
-    /// Microseconds to capture, write and sync.
+    /// Microseconds to capture and write, and to sync unless that is left to whoever asked.
     pub write_us: u64,
+}
+
+/// A round of pre-copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    /// Size of its file in bytes.
+    pub bytes: u64,
+    /// Microseconds that the program stood still for it.
+    pub pause_us: u64,
+    /// Microseconds that it took to write and sync, while the program ran.
+    pub write_us: u64,
+    /// Whether what the program changes from now on is told by the system, so that a stop needn't read all memory.
+    pub tracked: bool,
 }

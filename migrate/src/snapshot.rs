@@ -54,7 +54,7 @@ mod sparse_tests;
 #[cfg(test)]
 mod tests;
 
-pub use atomic::{atomic_write, replace};
+pub use atomic::{atomic_write, create_unsynced, replace};
 pub use bases::BaseFile;
 pub use contents::{Stored, copy_chunk, write_contents};
 pub use fill::ReadPages;

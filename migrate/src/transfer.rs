@@ -21,20 +21,33 @@ pub struct MemoryAtRest<'a> {
     /// For each page, whether it may hold anything but zeros; a page beyond the list may. `None` if that isn't known:
     /// then every page is read to find out.
     pub touched: Option<Vec<bool>>,
+    /// For each page, whether it is certain that nothing has written to it since the snapshot that an incremental one
+    /// builds upon; a page beyond the list may have been. `None` if that isn't known.
+    pub unchanged: Option<Vec<bool>>,
 }
 
 impl<'a> MemoryAtRest<'a> {
     /// A memory of which any page may hold something.
     pub fn new(bytes: &'a [u8]) -> MemoryAtRest<'a> {
-        MemoryAtRest { bytes, touched: None }
+        MemoryAtRest {
+            bytes,
+            touched: None,
+            unchanged: None,
+        }
     }
 
     /// The pages that hold something else than zeros, with their numbers, ascending. Untouched ones are not read.
     pub fn pages(&self) -> impl Iterator<Item = (u64, &'a [u8])> {
+        self.pages_but(&[])
+    }
+
+    /// As [`MemoryAtRest::pages`], without those that are `known`; they are not read either.
+    pub(crate) fn pages_but(&self, known: &[bool]) -> impl Iterator<Item = (u64, &'a [u8])> {
         let touched = self.touched.as_deref().unwrap_or_default();
         let pages = self.bytes.chunks_exact(PAGE_SIZE).enumerate();
+        let wanted = move |n: usize| touched.get(n).is_none_or(|&t| t) && !known.get(n).is_some_and(|&k| k);
         pages
-            .filter(|(n, page)| touched.get(*n).is_none_or(|&t| t) && !is_zero(page))
+            .filter(move |(n, page)| wanted(*n) && !is_zero(page))
             .map(|(n, page)| (n as u64, page))
     }
 

@@ -2,21 +2,15 @@
 //! nothing and repeats nothing, whoever is killed.
 
 use dunlin_format::arch::Arch;
-use dunlin_tests::guest::clang;
-use dunlin_tests::process::{Input, Outcome, Running, run, start};
-use dunlin_tests::program::{CHECKPOINTED, scratch};
+use dunlin_tests::house::{House, PATIENCE};
+use dunlin_tests::process::{Input, Outcome, run, start};
+use dunlin_tests::program::CHECKPOINTED;
 use dunlin_tests::tools;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-/// How long anything may take, qemu and a busy machine included.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The exit code of a `dunlin` that leaves a program standing still.
 const STANDS_STILL: i32 = 4;
@@ -26,134 +20,6 @@ const COUNT: [&str; 2] = ["120", "1500000"];
 
 /// The same for one that has three moves before it.
 const LONG: [&str; 2] = ["400", "1500000"];
-
-/// A household of machines, each with directories of its own, and the way from any to any.
-struct House {
-    dir: TempDir,
-}
-
-impl House {
-    fn new() -> House {
-        let dir = scratch();
-        let source = tools::root().join("tests/programs/counter.c");
-        clang(&[source], &[], &dir.path().join("counter.wasm"));
-        let house = House { dir };
-        house.dunlin("a", &["build", "-q", "counter.wasm"]).expect_code(0);
-        house
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// A command on a machine.
-    fn on(&self, machine: &str, program: &Path, words: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(words).current_dir(self.dir.path());
-        for (variable, value) in self.variables(machine) {
-            command.env(variable, value);
-        }
-        for variable in ["DUNLIN_OPTS", "DUNLIN_FORCE_MIGRATE", "DUNLIN_CHECKPOINT_AT"] {
-            command.env_remove(variable);
-        }
-        command
-    }
-
-    fn variables(&self, machine: &str) -> [(&'static str, PathBuf); 3] {
-        let home = self.path(machine);
-        for part in ["run", "state", "cache"] {
-            fs::create_dir_all(home.join(part)).unwrap();
-            fs::set_permissions(home.join(part), fs::Permissions::from_mode(0o700)).unwrap();
-        }
-        [
-            ("XDG_RUNTIME_DIR", home.join("run")),
-            ("XDG_STATE_HOME", home.join("state")),
-            ("XDG_CACHE_HOME", home.join("cache")),
-        ]
-    }
-
-    fn dunlin(&self, machine: &str, words: &[&str]) -> Outcome {
-        run(self.on(machine, tools::dunlin(), words), Input::Empty, PATIENCE)
-    }
-
-    /// A remote shell: the "host" is a machine of this house.
-    fn shell(&self) -> PathBuf {
-        let path = self.path("rsh");
-        if !path.exists() {
-            let mut script = String::from("#!/bin/sh\ncase \"$1\" in\n");
-            for machine in ["a", "b", "c"] {
-                let variables = self.variables(machine);
-                let set: Vec<String> = variables.iter().map(|(n, v)| format!("{n}={}", v.display())).collect();
-                script += &format!("{machine}) export {} ;;\n", set.join(" "));
-            }
-            script += "*) exit 255 ;;\nesac\nunset DUNLIN_OPTS\nshift\neval exec \"$*\"\n";
-            fs::write(&path, script).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        path
-    }
-
-    /// `dunlin migrate` from one machine to another, with options for `dunlin receive`.
-    fn migrate(&self, from: &str, pid: u32, to: &str, options: &[&str]) -> Command {
-        let (pid, to) = (pid.to_string(), format!("ssh://{to}"));
-        let (shell, dunlin) = (self.shell(), tools::dunlin());
-        let words = [
-            &["migrate", &pid, &to, "--json", "--rsh", shell.to_str().unwrap()],
-            &["--remote-dunlin", dunlin.to_str().unwrap(), "--"][..],
-            options,
-        ];
-        self.on(from, tools::dunlin(), &words.concat())
-    }
-
-    /// Starts the program on machine a.
-    fn start(&self, count: [&str; 2]) -> Running {
-        let exe = self.path(&format!("counter.{}", Arch::host().unwrap()));
-        let mut running = start(self.on("a", &exe, &count), Input::Empty, PATIENCE);
-        running.wait_for("3 ");
-        running
-    }
-
-    /// What an undisturbed run says.
-    fn expected(&self, count: [&str; 2]) -> String {
-        let exe = self.path(&format!("counter.{}", Arch::host().unwrap()));
-        run(self.on("a", &exe, &count), Input::Empty, PATIENCE)
-            .expect_code(0)
-            .out()
-    }
-
-    /// What has been said on a machine by programs that came.
-    fn logs(&self, machine: &str) -> String {
-        let mut files: Vec<PathBuf> = fs::read_dir(self.path(machine).join("state/dunlin/logs"))
-            .map(|entries| entries.map(|e| e.unwrap().path()).collect())
-            .unwrap_or_default();
-        files.sort_by_key(|path| fs::metadata(path).unwrap().created().unwrap());
-        files.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
-    }
-
-    /// Waits until a machine's programs have said so.
-    fn wait_for(&self, machine: &str, needle: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.logs(machine).contains(needle) {
-            assert!(
-                Instant::now() < deadline,
-                "{machine} never says {needle:?}: {}",
-                self.logs(machine)
-            );
-            sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// The transfers that aren't over on a machine.
-    fn open(&self, machine: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.path(machine).join("state/dunlin"))
-            .into_iter()
-            .flatten();
-        let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
-        names
-            .filter(|n| n.starts_with("in-") || n.starts_with("out-"))
-            .collect()
-    }
-}
 
 fn json(outcome: &Outcome) -> serde_json::Value {
     serde_json::from_str(&outcome.out()).unwrap()
@@ -167,8 +33,8 @@ fn pid_of(moved: &Outcome) -> u32 {
 
 #[test]
 fn a_program_goes_from_machine_to_machine() {
-    let house = House::new();
-    let running = house.start(LONG);
+    let house = House::new("counter");
+    let running = house.start(&LONG);
     let qemu = format!("--emulator=aarch64={}", tools::qemu().display());
     let moved = run(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE).expect_code(0);
     let first = running.finish();
@@ -179,7 +45,7 @@ fn a_program_goes_from_machine_to_machine() {
     let onwards = run(
         {
             let mut command = house.migrate("b", pid_of(&moved), "c", &[&qemu]);
-            command.env("PATH", format!("{}:/usr/bin:/bin", house.dir.path().display()));
+            command.env("PATH", format!("{}:/usr/bin:/bin", house.path("").display()));
             command
         },
         Input::Empty,
@@ -198,7 +64,7 @@ fn a_program_goes_from_machine_to_machine() {
             .replace("Warning: the program has moved to ssh://c\n", "");
     }
     let said = said.replace("Warning: the program has moved to ssh://a\n", "");
-    assert_eq!(said, house.expected(LONG));
+    assert_eq!(said, house.expected(&LONG));
     for machine in ["a", "b", "c"] {
         assert_eq!(house.open(machine), [""; 0], "{machine}");
     }
@@ -206,8 +72,8 @@ fn a_program_goes_from_machine_to_machine() {
 
 #[test]
 fn what_stands_in_the_way_is_told_and_the_program_runs_on() {
-    let house = House::new();
-    let running = house.start(COUNT);
+    let house = House::new("counter");
+    let running = house.start(&COUNT);
     let refused = run(
         house.migrate("a", running.pid(), "b", &["--max-memory=1"]),
         Input::Empty,
@@ -233,15 +99,15 @@ fn what_stands_in_the_way_is_told_and_the_program_runs_on() {
     )
     .expect_code(1);
     assert!(nonsense.err().contains("it goes on here"), "{}", nonsense.err());
-    assert_eq!(running.finish().expect_code(0).out(), house.expected(COUNT));
+    assert_eq!(running.finish().expect_code(0).out(), house.expected(&COUNT));
     assert_eq!(house.open("a"), [""; 0]);
 }
 
 /// Whoever moves a program is killed at any instant, at either side; then both sides settle.
 #[test]
 fn whoever_is_killed_the_program_runs_once() {
-    let house = House::new();
-    let expected = house.expected(COUNT);
+    let house = House::new("counter");
+    let expected = house.expected(&COUNT);
     let rounds = std::env::var("DUNLIN_MIGRATE_KILLS")
         .ok()
         .and_then(|n| n.parse().ok())
@@ -249,7 +115,7 @@ fn whoever_is_killed_the_program_runs_once() {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut seen = [0; 2];
     // How long an undisturbed move takes here.
-    let undisturbed = house.start(COUNT);
+    let undisturbed = house.start(&COUNT);
     let begun = Instant::now();
     run(house.migrate("a", undisturbed.pid(), "b", &[]), Input::Empty, PATIENCE).expect_code(0);
     let whole = begun.elapsed();
@@ -259,7 +125,7 @@ fn whoever_is_killed_the_program_runs_once() {
             let _ = fs::remove_dir_all(house.path(machine));
             house.variables(machine);
         }
-        let running = house.start(COUNT);
+        let running = house.start(&COUNT);
         let moving = start(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE);
         seed = seed
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -35,7 +35,7 @@ const CRATES: [(&str, &[&str]); 10] = [
 ];
 
 /// The files that may have `unsafe` in them: they own raw memory or registers, or deal with signals.
-const UNSAFE: [&str; 21] = [
+const UNSAFE: [&str; 22] = [
     "runtime/src/engine/backend.rs",
     "runtime/src/engine/dispatch.rs",
     "runtime/src/engine/native/faults.rs",
@@ -45,12 +45,13 @@ const UNSAFE: [&str; 21] = [
     "runtime/src/instance/mod.rs",
     "runtime/src/instance/stack.rs",
     "runtime/src/journal/seen.rs",
+    "runtime/src/os/linux/pages/dirty.rs",
     "runtime/src/os/linux/faults.rs",
     "runtime/src/os/linux/fork.rs",
     "runtime/src/os/linux/lease.rs",
     "runtime/src/os/linux/machine.rs",
     "runtime/src/os/linux/registers.rs",
-    "runtime/src/os/linux/residency.rs",
+    "runtime/src/os/linux/pages/residency.rs",
     "runtime/src/os/linux/signals.rs",
     "runtime/src/os/linux/space.rs",
     "runtime/src/os/wake.rs",

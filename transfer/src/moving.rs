@@ -11,8 +11,12 @@ use std::time::Duration;
 
 /// The program that is to move, on this machine.
 pub trait Program {
-    /// Stops it at its next migration point, with its state in `state.snap` of the place, durable, and
-    /// `standing` there, locked.
+    /// Writes what it holds into `round-NUMBER.snap` of the place, durable, while it runs on; pages of earlier rounds
+    /// are not written again. `None` if it can't do that.
+    fn round(&mut self, place: &Place, number: u32) -> Result<Option<Round>, String>;
+
+    /// Stops it at its next migration point, with its state in `state.snap` of the place, which needn't be durable yet
+    /// and may take pages from the rounds, and `standing` there, locked.
     fn stop(&mut self, place: &Place) -> Result<(), String>;
 
     /// Lets it go on, if it was stopped. An error means that its process is gone.
@@ -34,10 +38,48 @@ pub enum Progress {
         /// Its length in bytes.
         of: u64,
     },
+    /// A round of pre-copy begins.
+    Round {
+        /// Its number, from 1.
+        number: u32,
+    },
     /// The program is asked to stop.
     Stopping,
     /// The connection was lost, and is made again.
     Reconnecting,
+}
+
+/// A round of pre-copy that a program has written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// How long the program stood still for it.
+    pub pause: Duration,
+    /// How long it took to be durable here.
+    pub write: Duration,
+    /// The system tells what the program changes.
+    pub tracked: bool,
+}
+
+/// A round that is at the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentRound {
+    /// What was written here.
+    pub round: Round,
+    /// How long it took to be durable there.
+    pub send: Duration,
+}
+
+/// What is wanted of pre-copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Precopy {
+    /// The program is stopped when what is left can be written and sent in this time.
+    pub downtime: Duration,
+    /// It is stopped after so many rounds in any case.
+    pub max_rounds: u32,
+    /// Bytes a second that are sent while it runs, at most.
+    pub bandwidth: Option<u64>,
 }
 
 /// What the moving side needs besides the program.
@@ -46,6 +88,8 @@ pub struct Way<'a> {
     pub connect: &'a mut dyn FnMut() -> Result<Link, LinkError>,
     /// The program's executable for an architecture; else why there is none.
     pub executable: &'a dyn Fn(Arch) -> Result<PathBuf, String>,
+    /// Pages go while the program runs; `None`: all of them when it has stopped.
+    pub precopy: Option<&'a Precopy>,
     /// Hears what is happening; returns false to cancel.
     pub progress: &'a mut dyn FnMut(Progress) -> bool,
 }
@@ -84,12 +128,16 @@ pub struct Moved {
     pub arch: String,
     /// Bytes of the executable that were sent; 0 if it was there.
     pub executable_bytes: u64,
-    /// Bytes of its state.
+    /// The rounds that went before, while it ran.
+    pub rounds: Vec<SentRound>,
+    /// Bytes of its state, without those.
     pub state_bytes: u64,
     /// How long everything before the stop took.
     pub before: Duration,
-    /// From the request to the program's stop, with its state durable here.
+    /// From the request until its state was written here.
     pub stop: Duration,
+    /// From then until it was durable here, at the same time as it was sent.
+    pub sync: Duration,
     /// Sending the state until it was durable and checked there.
     pub send: Duration,
     /// From then until the other side said that it runs.

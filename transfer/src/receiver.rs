@@ -3,7 +3,8 @@
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
 use crate::records::{
-    EXECUTABLE, Place, RUNNING, STARTED, STATE, Shelf, Side, is_locked, random, remove_if_there, write_durably,
+    EXECUTABLE, MOST_ROUNDS, Place, RUNNING, STARTED, STATE, Shelf, Side, is_locked, random, remove_if_there,
+    round_file, write_durably,
 };
 use crate::wire::{About, FileKind, Frame, MOST_DESCRIPTION, Terms, VERSION};
 use dunlin_handover::{
@@ -32,6 +33,11 @@ pub trait Host {
 
     /// Is what has come that program's executable for this machine, and may it be run? If not, why.
     fn admit(&mut self, about: &About, executable: &Path) -> Result<(), String>;
+
+    /// A round of pre-copy has come, and is durable: it may be read before the program comes, or not at all.
+    fn round(&mut self, about: &About, executable: &Path, place: &Place, number: u32) {
+        let _ = (about, executable, place, number);
+    }
 
     /// Would the program go on from this snapshot here? All that stands in the way; nothing is changed.
     fn check(&mut self, about: &About, executable: &Path, snapshot: &Path) -> Result<(), String>;
@@ -299,6 +305,7 @@ impl Session<'_> {
         }
         let came = match kind {
             FileKind::Executable => executable(self.link, self.host, open, len).map(|()| false),
+            FileKind::Round(number) => round(self.link, self.host, open, number, len).map(|()| false),
             FileKind::Snapshot => snapshot(self.link, self.host, open, len).map(|()| true),
         };
         match came {
@@ -335,6 +342,20 @@ fn executable(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result
     )?;
     let admitted = host.admit(&open.about, &path);
     admitted.map_err(|why| Refusal::Here(format!("the executable is refused: {why}")))
+}
+
+/// Takes a round in; whether it is worth anything shows with the state that takes pages from it.
+fn round(link: &Link, host: &mut dyn Host, open: &Open, number: u32, len: u64) -> Result<(), Refusal> {
+    if !(1..=MOST_ROUNDS).contains(&number) {
+        return Err(Refusal::Link(LinkError::Unexpected));
+    }
+    let path = open.place.file(&round_file(number));
+    received(files::receive(link, len, &path, 0o600), "a round can't be received")?;
+    // Its name becomes durable with the record that says that all is whole.
+    link.send(&Frame::RoundKept(number)).map_err(Refusal::Link)?;
+    let executable = executable_of(open, host).map_err(Refusal::Here)?;
+    host.round(&open.about, &executable, &open.place, number);
+    Ok(())
 }
 
 fn snapshot(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(), Refusal> {
@@ -388,10 +409,9 @@ fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: V
             Action::Run(how) => run(open, link, host, how),
             Action::EndProgram => None,
             Action::DropCopy => {
-                for name in [STATE, EXECUTABLE] {
-                    if let Err(e) = remove_if_there(&open.place.file(name)) {
-                        host.tell(&open.about.name, &format!("its copy can't be removed: {e}"));
-                    }
+                let executable = remove_if_there(&open.place.file(EXECUTABLE));
+                if let Err(e) = open.place.remove_state().and(executable) {
+                    host.tell(&open.about.name, &format!("its copy can't be removed: {e}"));
                 }
                 None
             }

@@ -4,14 +4,16 @@
 //! ```text
 //!   store                        16 random bytes: whose records these are (see dunlin_handover::Transfer::store)
 //!   out-ATTEMPT/record           how far the transfer is here, at the sender (none: it never began, or is over)
-//!   out-ATTEMPT/state.snap       the stopped program's whole state
+//!   out-ATTEMPT/round-N.snap     a snapshot from while the program still ran, which later ones take pages from
+//!   out-ATTEMPT/state.snap       the stopped program's whole state, together with the rounds that it names
 //!   out-ATTEMPT/standing         made and locked by the program's process while it stands still for the transfer, and
 //!                                removed by it before it goes on: there without a lock, the process died
 //!   out-ATTEMPT/peer             where the program goes: what `dunlin migrate` was given
 //!   out-ATTEMPT/there            that machine's store, by which it is known again
 //!   in-ATTEMPT/record            how far the transfer is here, at the receiver
 //!   in-ATTEMPT/about             the program, as the sender described it
-//!   in-ATTEMPT/exe, state.snap   its executable, unless there was one here, and its state
+//!   in-ATTEMPT/exe               its executable, unless there was one here
+//!   in-ATTEMPT/round-N.snap, state.snap  as at the sender
 //!   in-ATTEMPT/running           locked by the process that was started, as long as it lives
 //!   in-ATTEMPT/started           made by that process before the program's first instruction
 //!   in-ATTEMPT/boot              the machine's boot in which the transfer began: these two aren't durable, and mean
@@ -30,6 +32,14 @@ use std::path::{Path, PathBuf};
 
 /// The program's whole state, a snapshot.
 pub const STATE: &str = "state.snap";
+
+/// The rounds of a transfer have numbers from 1 to this: a snapshot can name as many others.
+pub const MOST_ROUNDS: u32 = 60;
+
+/// The file of a round.
+pub fn round_file(number: u32) -> String {
+    format!("round-{number}.snap")
+}
 
 /// What the sender's process has made and locked while it stands still.
 pub const STANDING: &str = "standing";
@@ -315,6 +325,16 @@ impl Place {
             true => Ok(()),
             false => Err(io::Error::other("what was written is not what is there")),
         }
+    }
+
+    /// Removes the program's state and the rounds that it takes pages from.
+    pub fn remove_state(&self) -> io::Result<()> {
+        // First what needs the others.
+        remove_if_there(&self.file(STATE))?;
+        for number in 1..=MOST_ROUNDS {
+            remove_if_there(&self.file(&round_file(number)))?;
+        }
+        Ok(())
     }
 
     /// Removes the directory with all that is in it; the record last, so that what a crash leaves is still known.

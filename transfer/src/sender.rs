@@ -1,9 +1,11 @@
 //! The sender's side: moves a program over a connection that can be made again.
 
+mod rounds;
+
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
-pub use crate::moving::{Moved, Outcome, Program, Progress, Way};
-use crate::records::{Place, STANDING, STATE, Shelf, Side, is_locked, random, remove_if_there, write_durably};
+pub use crate::moving::{Moved, Outcome, Precopy, Program, Progress, Round, SentRound, Way};
+use crate::records::{Place, STANDING, STATE, Shelf, Side, is_locked, random, sync_directory, write_durably};
 use crate::wire::{About, FileKind, Frame, Terms, VERSION};
 use dunlin_handover::{
     Action, Encoded, Event, Found, Id, Report, Sender, SenderAction, SenderRecord, SenderStatus, Settle, ToReceiver,
@@ -11,7 +13,7 @@ use dunlin_handover::{
 };
 use dunlin_migrate::preflight::Finding;
 use std::collections::VecDeque;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::thread;
@@ -152,6 +154,7 @@ pub fn settle(
     let mut way = Way {
         connect,
         executable: never,
+        precopy: None,
         progress: &mut |_| true,
     };
     side.until_over(&mut way);
@@ -257,9 +260,11 @@ impl<'a> Moving<'a> {
     /// Sends what the program needs, stops it, and sends its state.
     fn bring(&mut self, executable: Option<&Path>, way: &mut Way<'_>, begun: Instant) -> Result<(), String> {
         if let Some(executable) = executable {
-            self.moved.executable_bytes = self.file(FileKind::Executable, executable, way)?;
+            self.moved.executable_bytes = self.file(FileKind::Executable, executable, None, way)?.0;
         }
         // What came may be refused at once.
+        self.refused_yet()?;
+        self.rounds(way)?;
         self.refused_yet()?;
         if !(way.progress)(Progress::Stopping) {
             return Err("it was cancelled".into());
@@ -267,28 +272,57 @@ impl<'a> Moving<'a> {
         self.moved.before = begun.elapsed();
         let stopping = Instant::now();
         let place = self.place.as_ref().ok_or("the transfer is over")?;
-        let state = place.file(STATE);
+        let (directory, state) = (place.path().to_owned(), place.file(STATE));
         self.program.stop(place)?;
         self.moved.stop = stopping.elapsed();
-        self.handle(Event::CopyDurable);
-        self.state_sent = Some(Instant::now());
-        self.moved.state_bytes = self.file(FileKind::Snapshot, &state, way)?;
+        let written = Instant::now();
+        self.state_sent = Some(written);
+        // It becomes durable here while it goes: what the other side has is worth nothing before both are.
+        let (sent, synced) = thread::scope(|scope| {
+            let syncing = scope.spawn(|| {
+                let synced = File::open(&state).and_then(|file| file.sync_all());
+                synced
+                    .and_then(|()| sync_directory(&directory))
+                    .map(|()| written.elapsed())
+            });
+            let sent = self.file(FileKind::Snapshot, &state, None, way);
+            let synced = syncing.join();
+            (
+                sent,
+                synced.unwrap_or_else(|_| Err(io::Error::other("its thread has failed"))),
+            )
+        });
+        self.moved.state_bytes = sent?.0;
+        self.moved.sync = synced.map_err(|e| format!("its state can't be made durable here: {e}"))?;
         self.whole = Some(Instant::now());
+        self.handle(Event::CopyDurable);
         Ok(())
     }
 
-    fn file(&mut self, kind: FileKind, path: &Path, way: &mut Way<'_>) -> Result<u64, String> {
+    /// Sends a file, `bandwidth` bytes a second at most. Returns its length, and how long was waited for that.
+    fn file(
+        &mut self,
+        kind: FileKind,
+        path: &Path,
+        bandwidth: Option<u64>,
+        way: &mut Way<'_>,
+    ) -> Result<(u64, Duration), String> {
         let Some(link) = &self.link else {
             return Err("the connection was lost".into());
         };
         let of = fs::metadata(path).map_or(0, |m| m.len());
         let mut cancelled = false;
+        let (begun, mut waited) = (Instant::now(), Duration::ZERO);
         let sent = files::send(link, kind, path, &mut |done| {
+            let due = bandwidth.map_or(0.0, |most| done as f64 / most.max(1) as f64);
+            let early = Duration::from_secs_f64(due).saturating_sub(begun.elapsed());
+            thread::sleep(early);
+            waited += early;
             cancelled = !(way.progress)(Progress::Sent { kind, done, of });
             !cancelled
         });
         match sent {
-            Ok(len) => Ok(len),
+            Ok(len) => Ok((len, waited)),
             Err(_) if cancelled => Err("it was cancelled".into()),
             Err(FileError::Link(e)) => {
                 // The other side may have said why.
@@ -448,7 +482,7 @@ impl<'a> Moving<'a> {
                     None
                 }
                 Action::DropCopy => {
-                    let _ = remove_if_there(&place.file(STATE));
+                    let _ = place.remove_state();
                     None
                 }
                 Action::Report(report) => {

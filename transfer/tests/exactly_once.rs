@@ -7,8 +7,8 @@ use dunlin_handover::{
 use dunlin_migrate::preflight::Finding;
 use dunlin_transfer::link::{Link, LinkError};
 use dunlin_transfer::receiver::{self, Host, Started};
-use dunlin_transfer::records::{Place, Shelf, Side};
-use dunlin_transfer::sender::{self, Outcome, Program, Way};
+use dunlin_transfer::records::{Place, Shelf, Side, round_file};
+use dunlin_transfer::sender::{self, Outcome, Precopy, Program, Round, Way};
 use dunlin_transfer::wire::{About, Frame, Terms};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
@@ -18,8 +18,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const STATE: &[u8] = b"the whole state of the program";
+
+/// Rounds of pre-copy in each move.
+const ROUNDS: u32 = 2;
 
 /// Where the program runs.
 #[derive(Debug, Default)]
@@ -38,6 +42,18 @@ struct Counting {
 }
 
 impl Program for Counting {
+    fn round(&mut self, place: &Place, number: u32) -> Result<Option<Round>, String> {
+        assert!(self.world.lock().unwrap().here);
+        fs::write(place.file(&round_file(number)), [number as u8; 3]).unwrap();
+        let bytes = 30 / u64::from(number);
+        let write = Duration::from_secs(1);
+        Ok(Some(Round {
+            bytes,
+            write,
+            ..Round::default()
+        }))
+    }
+
     fn stop(&mut self, place: &Place) -> Result<(), String> {
         fs::write(place.file("state.snap"), STATE).unwrap();
         let path = place.file("standing");
@@ -95,8 +111,16 @@ impl Host for Machine {
         Ok(())
     }
 
+    fn round(&mut self, _: &About, executable: &Path, place: &Place, number: u32) {
+        assert!(executable.exists());
+        assert_eq!(fs::read(place.file(&round_file(number))).unwrap(), [number as u8; 3]);
+    }
+
     fn check(&mut self, _: &About, executable: &Path, snapshot: &Path) -> Result<(), String> {
         assert!(executable.exists());
+        for number in 1..=ROUNDS {
+            assert!(snapshot.with_file_name(round_file(number)).exists());
+        }
         assert_eq!(fs::read(snapshot).unwrap(), STATE);
         Ok(())
     }
@@ -262,6 +286,11 @@ impl Scene {
         let mut way = Way {
             connect: &mut connect,
             executable: &|_| Ok(exe.clone()),
+            precopy: Some(&Precopy {
+                downtime: Duration::ZERO,
+                max_rounds: ROUNDS,
+                bandwidth: None,
+            }),
             progress: &mut |_| true,
         };
         let outcome = sender::migrate(&self.shelf("here"), "peer", &about, &mut program, &mut way).unwrap();
@@ -308,12 +337,12 @@ impl Scene {
     /// The next contact leaves nothing of what is over.
     fn is_tidied(&self) {
         assert_eq!(self.shelf("here").list().unwrap(), []);
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while !self.shelf("there").list().unwrap().is_empty() {
             assert!(std::time::Instant::now() < deadline, "{:?}", self.shelf("there").list());
             // Whoever asks for terms hears what is left of earlier transfers, and says what it knows of them.
             let _ = self.contact();
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -350,6 +379,7 @@ impl Scene {
         let mut way = Way {
             connect: &mut connect,
             executable: &|_| Err(String::new()),
+            precopy: None,
             progress: &mut |_| true,
         };
         sender::migrate(&self.shelf("here"), "peer", &about, &mut program, &mut way).unwrap()
@@ -370,6 +400,8 @@ fn a_program_moves() {
         assert_eq!(moved.runs, Some((7, "/log".to_owned())));
         assert_eq!(moved.executable_bytes, if has_executable { 0 } else { 4 });
         assert_eq!(moved.state_bytes, STATE.len() as u64);
+        let rounds: Vec<u64> = moved.rounds.iter().map(|r| r.round.bytes).collect();
+        assert_eq!(rounds, [30, 15]);
         assert_eq!(scene.check(outcome), "moved");
         scene.is_tidied();
     }

@@ -111,7 +111,7 @@ fn info(socket: &Socket) -> Asked {
     match ask(&socket.path, &Request::Info, Some(INFO_TIMEOUT)) {
         Ok(Reply::Info(info)) => Asked::Running(info),
         Ok(Reply::Failed { error, .. }) => Asked::Silent(error),
-        Ok(Reply::Checkpointed(_) | Reply::Checked(_) | Reply::GoesOn) => {
+        Ok(Reply::Checkpointed(_) | Reply::Checked(_) | Reply::Round(_) | Reply::GoesOn) => {
             Asked::Silent("it answered another question".into())
         }
         Err(e) if meeting::is_refusal(&e) => Asked::Stale,

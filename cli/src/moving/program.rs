@@ -4,7 +4,7 @@ use dunlin_handover::Id;
 use dunlin_migrate::control::{Reply, Request, Verdict};
 use dunlin_migrate::preflight::Finding;
 use dunlin_transfer::records::{Place, STANDING, STATE, is_locked};
-use dunlin_transfer::sender::{Program, has_left};
+use dunlin_transfer::sender::{Program, Round, has_left};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -18,6 +18,8 @@ const OBEYING: Duration = Duration::from_secs(10);
 pub(crate) struct Running {
     socket: PathBuf,
     peer: String,
+    /// The connection of the newest round: as long as it is open, the program expects more.
+    round: Option<BufReader<UnixStream>>,
     stopped: Option<(BufReader<UnixStream>, PathBuf)>,
     /// Its process ended before it stood still.
     ended: bool,
@@ -31,6 +33,7 @@ impl Running {
         Running {
             socket,
             peer,
+            round: None,
             stopped: None,
             ended: false,
             findings: Vec::new(),
@@ -52,17 +55,50 @@ fn hear(stream: &mut BufReader<UnixStream>) -> io::Result<Reply> {
     Ok(serde_json::from_str(&line)?)
 }
 
+/// What a program says to a request of a later version than its own begins so.
+const NO_REQUEST: &str = "not a request";
+
+const OTHER_ANSWER: &str = "the program answered another question; is it of another version of Dunlin?";
+
+impl Running {
+    fn ask(&self, request: &Request) -> io::Result<(BufReader<UnixStream>, Reply)> {
+        let mut stream = BufReader::new(UnixStream::connect(&self.socket)?);
+        say(&mut stream, request)?;
+        let reply = hear(&mut stream)?;
+        Ok((stream, reply))
+    }
+}
+
 impl Program for Running {
+    fn round(&mut self, place: &Place, number: u32) -> Result<Option<Round>, String> {
+        let place = place.path().to_owned();
+        let asked = self.ask(&Request::Round { place, number });
+        match asked.map_err(|e| format!("the program does not answer: {e}"))? {
+            (stream, Reply::Round(round)) => {
+                self.round = Some(stream);
+                Ok(Some(Round {
+                    bytes: round.bytes,
+                    pause: Duration::from_micros(round.pause_us),
+                    write: Duration::from_micros(round.write_us),
+                    tracked: round.tracked,
+                }))
+            }
+            (_, Reply::Failed { error, .. }) if error.starts_with(NO_REQUEST) => Ok(None),
+            (_, Reply::Failed { error, findings }) => {
+                self.findings = findings;
+                Err(error)
+            }
+            _ => Err(OTHER_ANSWER.into()),
+        }
+    }
+
     fn stop(&mut self, place: &Place) -> Result<(), String> {
         let path = place.path().to_owned();
-        let request = Request::HandOver { place: path.clone() };
-        let asked = || {
-            let mut stream = BufReader::new(UnixStream::connect(&self.socket)?);
-            say(&mut stream, &request)?;
-            let reply = hear(&mut stream)?;
-            Ok((stream, reply))
+        let request = Request::HandOver {
+            place: path.clone(),
+            unsynced: true,
         };
-        let (stream, reply) = asked().map_err(|e: io::Error| {
+        let (stream, reply) = self.ask(&request).map_err(|e| {
             self.ended = e.kind() == io::ErrorKind::UnexpectedEof;
             format!("the program does not answer: {e}")
         })?;
@@ -75,9 +111,7 @@ impl Program for Running {
                 self.findings = findings;
                 Err(error)
             }
-            Reply::Info(_) | Reply::Checked(_) | Reply::GoesOn => {
-                Err("the program answered another question; is it of another version of Dunlin?".into())
-            }
+            Reply::Info(_) | Reply::Checked(_) | Reply::Round(_) | Reply::GoesOn => Err(OTHER_ANSWER.into()),
         }
     }
 
@@ -133,6 +167,10 @@ pub(crate) struct Left {
 }
 
 impl Program for Left {
+    fn round(&mut self, _: &Place, _: u32) -> Result<Option<Round>, String> {
+        Ok(None)
+    }
+
     fn stop(&mut self, _: &Place) -> Result<(), String> {
         Err("it is not stopped twice".into())
     }

@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Checkpoint) -> Outcome {
             )));
         }
         Ok(Reply::Failed { error, .. }) => return Err(fail(format!("{}; it runs on", show::clean(&error)))),
-        Ok(Reply::Info(_) | Reply::Checked(_) | Reply::GoesOn) => {
+        Ok(Reply::Info(_) | Reply::Checked(_) | Reply::Round(_) | Reply::GoesOn) => {
             return Err(fail(
                 "it answered another question; is it of another version of Dunlin?".into(),
             ));

@@ -6,6 +6,7 @@ use crate::find::running::{find_patiently, module};
 use crate::find::search::Search;
 use crate::findings::list;
 use crate::moving::peer::Peer;
+use crate::moving::precopy;
 use crate::moving::program::Running;
 use crate::show;
 use clap::Args;
@@ -24,7 +25,8 @@ use std::time::Duration;
 /// Moves a running program to another machine, where it goes on
 ///
 /// The other machine is reached through ssh; `dunlin` must be installed there, and nothing else. It gets the program's
-/// executable for its architecture if it has none. The program never runs in two places, and is never lost: if the
+/// executable for its architecture if it has none. Its memory is sent while it runs, then what has changed meanwhile,
+/// until little is left; only for that it stands still. The program never runs in two places, and is never lost: if the
 /// connection breaks, it goes on here; if it breaks at the very moment at which the program changes hands, it stands
 /// still, its state is kept on both machines, and `dunlin settle` finds out where it goes on.
 #[derive(Debug, Args)]
@@ -47,6 +49,8 @@ pub(crate) struct Migrate {
     /// `dunlin` on the other machine
     #[arg(long, value_name = "PATH", default_value = "dunlin")]
     remote_dunlin: String,
+    #[command(flatten)]
+    precopy: precopy::Wanted,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -79,6 +83,7 @@ pub(crate) fn run(args: &Migrate) -> Outcome {
     let Some(needs) = needs.filter(|_| findings.is_empty()) else {
         return Err(in_the_way(&doing, &findings));
     };
+    let precopy = args.precopy.of(&needs);
     let about = About {
         name: info.name.clone(),
         module: module.0,
@@ -91,6 +96,7 @@ pub(crate) fn run(args: &Migrate) -> Outcome {
     let mut way = Way {
         connect: &mut || peer.connect(),
         executable: &executable,
+        precopy: precopy.as_ref(),
         progress: &mut |progress| {
             if progress == Progress::Reconnecting {
                 show::complain("dunlin migrate: the connection was lost; connecting again");
@@ -187,9 +193,9 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The downtime: from the stop until the other machine says that it runs.
+/// The downtime: from the request to stop until the other machine says that it runs.
 fn downtime(moved: &Moved) -> u64 {
-    micros(moved.stop + moved.send + moved.start)
+    micros(moved.stop + moved.send.max(moved.sync) + moved.start)
 }
 
 fn report(what: &str, to: &str, moved: &Moved) -> String {
@@ -205,12 +211,15 @@ fn report(what: &str, to: &str, moved: &Moved) -> String {
     format!(
         "{what} has moved to {to}\n  \
          there      {there}\n  \
-         sent       {}, {executable}\n  \
-         stood      {}: {} to stop and keep its state here, {} to send and check it, {} to go on\n",
+         sent       {}, {executable}\n\
+         {}  \
+         stood      {}: {} to stop and write its state, {} to send and check it ({} to keep it here), {} to go on\n",
         show::size(moved.state_bytes),
+        precopy::report(&moved.rounds),
         show::micros(downtime(moved)),
         time(moved.stop),
         time(moved.send),
+        time(moved.sync),
         time(moved.start),
         to = show::clean(to),
     )
@@ -223,8 +232,10 @@ fn report_json(moved: &Moved) -> serde_json::Value {
         "arch": moved.arch,
         "executable_bytes": moved.executable_bytes,
         "state_bytes": moved.state_bytes,
+        "rounds": precopy::report_json(&moved.rounds),
         "before_us": micros(moved.before),
         "stop_us": micros(moved.stop),
+        "sync_us": micros(moved.sync),
         "send_us": micros(moved.send),
         "start_us": micros(moved.start),
         "downtime_us": downtime(moved),

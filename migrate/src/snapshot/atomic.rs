@@ -17,9 +17,25 @@ pub fn atomic_write<T>(
     path: &Path,
     fill: impl FnOnce(&mut File) -> Result<T, SnapshotError>,
 ) -> Result<T, SnapshotError> {
-    let new = New::fill(path, fill)?;
-    new.put()?;
+    let new = New::fill(path, fill, true)?;
+    new.put(true)?;
     Ok(new.done)
+}
+
+/// Creates the file at `path`, where there is none, by what `fill` writes: whole, but not yet durable. Whoever hears of
+/// it in `wanted` synchronises the file and its directory. If it isn't wanted, it is removed again.
+pub fn create_unsynced<T>(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> Result<T, SnapshotError>,
+    wanted: impl FnOnce(&T) -> bool,
+) -> Result<T, SnapshotError> {
+    let new = New::fill(path, fill, false)?;
+    new.put(false)?;
+    if wanted(&new.done) {
+        return Ok(new.done);
+    }
+    fs::remove_file(&new.path).map_err(SnapshotError::io(format!("remove {}", new.path.display())))?;
+    Err(SnapshotError::GivenUp)
 }
 
 /// As [`atomic_write`], but when the file is in its place, `wanted` has the last word: if nobody wants it, `path` is as
@@ -29,7 +45,7 @@ pub fn replace<T>(
     fill: impl FnOnce(&mut File) -> Result<T, SnapshotError>,
     wanted: impl FnOnce(&T) -> bool,
 ) -> Result<T, SnapshotError> {
-    let new = New::fill(path, fill)?;
+    let new = New::fill(path, fill, true)?;
     let kept = match keep(&new.path, &new.directory) {
         Ok(kept) => kept,
         Err(e) => {
@@ -37,7 +53,7 @@ pub fn replace<T>(
             return Err(SnapshotError::io(format!("replace {}", new.path.display()))(e));
         }
     };
-    let put = new.put();
+    let put = new.put(true);
     let result = match put {
         Ok(()) if wanted(&new.done) => Ok(()),
         Ok(()) => {
@@ -58,7 +74,7 @@ pub fn replace<T>(
     result.map(|()| new.done)
 }
 
-/// A file that was written and synced, and isn't in its place yet.
+/// A file that was written, and isn't in its place yet.
 struct New<T> {
     done: T,
     temporary: PathBuf,
@@ -67,7 +83,11 @@ struct New<T> {
 }
 
 impl<T> New<T> {
-    fn fill(path: &Path, fill: impl FnOnce(&mut File) -> Result<T, SnapshotError>) -> Result<New<T>, SnapshotError> {
+    fn fill(
+        path: &Path,
+        fill: impl FnOnce(&mut File) -> Result<T, SnapshotError>,
+        sync: bool,
+    ) -> Result<New<T>, SnapshotError> {
         let path = target(path)?;
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -75,7 +95,11 @@ impl<T> New<T> {
         };
         let (mut file, temporary) = create_in(&directory)?;
         let failed = SnapshotError::io(format!("write to disk: {}", temporary.display()));
-        match fill(&mut file).and_then(|done| file.sync_all().map_err(failed).map(|()| done)) {
+        let written = fill(&mut file).and_then(|done| match sync {
+            true => file.sync_all().map_err(failed).map(|()| done),
+            false => Ok(done),
+        });
+        match written {
             Ok(done) => Ok(New {
                 done,
                 temporary,
@@ -90,11 +114,14 @@ impl<T> New<T> {
         }
     }
 
-    fn put(&self) -> Result<(), SnapshotError> {
+    fn put(&self, sync: bool) -> Result<(), SnapshotError> {
         let failed = |doing: &str, path: &Path| SnapshotError::io(format!("{doing} {}", path.display()));
         if let Err(e) = fs::rename(&self.temporary, &self.path) {
             let _ = fs::remove_file(&self.temporary);
             return Err(failed("replace", &self.path)(e));
+        }
+        if !sync {
+            return Ok(());
         }
         // Without this the new name may not survive a power cut, though the old file would.
         File::open(&self.directory)

@@ -1,7 +1,7 @@
 //! What an incremental snapshot stores, and what it takes from earlier ones.
 
 use super::PAGE_SIZE;
-use super::bases::{BaseFile, Bases};
+use super::bases::{BaseFile, Bases, MAX_BASES};
 use super::digest::digest;
 use super::pages::PageIndex;
 use super::read::Snapshot;
@@ -32,6 +32,8 @@ pub struct Earlier {
     /// Bytes of carried contents that each of them stores.
     sizes: Vec<u64>,
     pages: Vec<Vec<Option<Known>>>,
+    /// No base is given up for being little used.
+    keeps_all: bool,
 }
 
 impl Earlier {
@@ -76,7 +78,37 @@ impl Earlier {
             contents,
             sizes: stored,
             pages,
+            keeps_all: false,
         })
+    }
+
+    /// Takes pages from every earlier file, however little of one is used: what is stored already is not stored again.
+    /// For files that all go away soon, and of which there are no more than a snapshot can name.
+    pub fn keeping_all(self) -> Earlier {
+        Earlier {
+            keeps_all: true,
+            ..self
+        }
+    }
+
+    /// The first page that is said to be unchanged and isn't: memory and number. Reads all of them, for tests.
+    pub fn contradicted(&self, memories: &[MemoryAtRest<'_>]) -> Option<(usize, u64)> {
+        let changed = |(nth, memory): (usize, &MemoryAtRest<'_>)| {
+            let unchanged = memory.unchanged.as_deref().unwrap_or_default();
+            let pages = memory.bytes.chunks_exact(PAGE_SIZE).zip(unchanged).enumerate();
+            let differs = |n: usize, bytes: &[u8]| match self.get(nth, n) {
+                Some(known) => known.digest != digest(bytes),
+                None => bytes.iter().any(|&b| b != 0),
+            };
+            let mut wrong = pages.filter(|(n, (bytes, same))| **same && differs(*n, bytes));
+            wrong.next().map(|(n, _)| (nth, n as u64))
+        };
+        memories.iter().enumerate().find_map(changed)
+    }
+
+    /// Whether a chunk of carried contents is stored already.
+    pub fn has_content(&self, hash: &ContentHash) -> bool {
+        self.contents.contains_key(hash)
     }
 
     fn get(&self, memory: usize, page: usize) -> Option<&Known> {
@@ -108,18 +140,36 @@ impl Plan {
     pub(super) fn new(memories: &[MemoryAtRest<'_>], earlier: &Earlier, files: &mut Files) -> Plan {
         let mut found = Vec::new();
         for (memory, at_rest) in (0..).zip(memories) {
-            for (page, bytes) in at_rest.pages() {
-                let digest = digest(bytes);
-                let same = earlier
-                    .get(memory as usize, page as usize)
-                    .filter(|k| k.digest == digest);
-                found.push(Found {
-                    memory,
-                    page,
-                    digest,
-                    earlier: same.copied(),
-                });
+            let unchanged = at_rest.unchanged.as_deref().unwrap_or_default();
+            let mut pages = at_rest.pages_but(unchanged).peekable();
+            let mut read = |until: u64, found: &mut Vec<Found>| {
+                while let Some((page, bytes)) = pages.next_if(|(page, _)| *page < until) {
+                    let digest = digest(bytes);
+                    let same = earlier
+                        .get(memory as usize, page as usize)
+                        .filter(|k| k.digest == digest);
+                    found.push(Found {
+                        memory,
+                        page,
+                        digest,
+                        earlier: same.copied(),
+                    });
+                }
+            };
+            // One that hasn't changed and that no file holds is zero.
+            let same = (0..).zip(unchanged).take(at_rest.bytes.len() / PAGE_SIZE);
+            for (page, _) in same.filter(|(_, same)| **same) {
+                read(page, &mut found);
+                if let Some(&known) = earlier.get(memory as usize, page as usize) {
+                    found.push(Found {
+                        memory,
+                        page,
+                        digest: known.digest,
+                        earlier: Some(known),
+                    });
+                }
             }
+            read(u64::MAX, &mut found);
         }
         let mut uses = vec![0u64; earlier.files.len()];
         for known in found.iter().filter_map(|f| f.earlier) {
@@ -171,10 +221,10 @@ fn numbers(earlier: &Earlier, uses: &[u64]) -> Vec<Option<u32>> {
             .saturating_mul(PAGE_SIZE as u64)
             .saturating_add(earlier.sizes[n])
     };
-    let worth = |&n: &usize| uses[n] > 0 && uses[n].saturating_mul(LEAST_USE) >= size(n);
+    let worth = |&n: &usize| uses[n] > 0 && (earlier.keeps_all || uses[n].saturating_mul(LEAST_USE) >= size(n));
     let mut kept: Vec<usize> = (0..files.len()).filter(worth).collect();
     kept.sort_by_key(|&n| std::cmp::Reverse(uses[n]));
-    kept.truncate(BASES);
+    kept.truncate(if earlier.keeps_all { MAX_BASES } else { BASES });
     kept.sort_unstable();
     let mut numbers = vec![None; files.len()];
     for (number, file) in (0..).zip(kept) {

@@ -43,6 +43,61 @@ fn pair() -> (Bytes, Bytes) {
     (first, incremental(&memories, &earlier))
 }
 
+/// What is known not to have changed is taken from earlier files unread, also pages that are zero and little used files.
+#[test]
+fn unchanged_pages_are_not_read() {
+    let mut memories = memories();
+    memories[0][3 * PAGE_SIZE..].fill(0);
+    let first = incremental(&memories, &Earlier::default());
+    let first = Snapshot::open(first).unwrap();
+    let take = |memories: &[Vec<u8>; 2], unchanged: [&[bool]; 2], earlier: &Earlier, last: bool| {
+        let mut at_rest = memories.each_ref().map(|bytes| MemoryAtRest::new(bytes));
+        for (memory, unchanged) in at_rest.iter_mut().zip(unchanged) {
+            memory.unchanged = Some(unchanged.to_vec());
+        }
+        let program = AtRest {
+            state: &state(),
+            memories: &at_rest,
+            contents: &NoContents,
+        };
+        let mut out = Vec::new();
+        let mut sink = match last {
+            true => SnapshotSink::last(&mut out, earlier),
+            false => SnapshotSink::incremental(&mut out, earlier),
+        };
+        let stats = sink.take(&program).unwrap();
+        (stats, Cursor::new(out), earlier.contradicted(&at_rest))
+    };
+    // Pages 0, 1 and 3 of the first memory are said to be what they were, but page 1 isn't; 3 is zero. Of the second
+    // one, the last page is unknown.
+    memories[0][PAGE_SIZE] = 7;
+    memories[0][2 * PAGE_SIZE] = 9;
+    let unchanged: [&[bool]; 2] = [&[true, true, false, true], &[true]];
+    let earlier = Earlier::of(&first, "first").unwrap();
+    let (stats, second, contradicted) = take(&memories, unchanged, &earlier, false);
+    assert_eq!((stats.stored_pages, stats.base_pages, stats.zero_pages), (1, 4, 1));
+    assert_eq!(contradicted, Some((0, 1)));
+    let mut second = Snapshot::open(second).unwrap();
+    second.attach(0, first.reader().clone()).unwrap();
+    let mut page = [0; PAGE_SIZE];
+    second.read_page(0, 1, &mut page).unwrap();
+    assert_eq!(page[0], 1, "as it was in the first one");
+    second.read_page(0, 2, &mut page).unwrap();
+    assert_eq!((page[0], page[1]), (9, 1));
+    // All but one page have changed: the base is given up, unless all are kept.
+    memories.iter_mut().for_each(|bytes| bytes.fill(3));
+    memories[0][..PAGE_SIZE].fill(1);
+    let unchanged: [&[bool]; 2] = [&[true], &[]];
+    let (stats, _, contradicted) = take(&memories, unchanged, &earlier, false);
+    assert_eq!((stats.stored_pages, stats.base_pages, contradicted), (6, 0, None));
+    let (stats, last, _) = take(&memories, unchanged, &earlier.keeping_all(), true);
+    assert_eq!((stats.stored_pages, stats.base_pages), (5, 1));
+    assert!(
+        Earlier::of(&Snapshot::open(last).unwrap(), "last").is_none(),
+        "none can build upon it"
+    );
+}
+
 /// Memories of the runtime, as a source sees them.
 struct Filled([Vec<u8>; 2]);
 

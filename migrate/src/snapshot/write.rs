@@ -36,12 +36,17 @@ pub struct WriteStats {
 pub struct SnapshotSink<'a, W> {
     out: W,
     earlier: Option<&'a Earlier>,
+    digests: bool,
 }
 
 impl<W: Write> SnapshotSink<'static, W> {
     /// A snapshot that needs no other.
     pub fn whole(out: W) -> SnapshotSink<'static, W> {
-        SnapshotSink { out, earlier: None }
+        SnapshotSink {
+            out,
+            earlier: None,
+            digests: false,
+        }
     }
 }
 
@@ -52,6 +57,16 @@ impl<'a, W: Write> SnapshotSink<'a, W> {
         SnapshotSink {
             out,
             earlier: Some(earlier),
+            digests: true,
+        }
+    }
+
+    /// As [`SnapshotSink::incremental`], the last one: none can build upon it.
+    pub fn last(out: W, earlier: &'a Earlier) -> SnapshotSink<'a, W> {
+        SnapshotSink {
+            out,
+            earlier: Some(earlier),
+            digests: false,
         }
     }
 }
@@ -61,25 +76,37 @@ impl<W: Write> Sink for SnapshotSink<'_, W> {
     type Error = SnapshotError;
 
     fn take(&mut self, program: &AtRest<'_>) -> Result<WriteStats, SnapshotError> {
-        let AtRest { state, memories, .. } = *program;
-        check_sizes(state, memories)?;
-        let Some(earlier) = self.earlier else {
-            let plan = Plan {
-                index: PageIndex::scan(memories),
-                ..Plan::default()
-            };
-            return write_planned(&mut self.out, program, &state.wasi.files, &plan, &[]);
+        take(&mut self.out, self.earlier, self.digests, program)
+    }
+}
+
+/// One function for all that is written to: it is large.
+fn take(
+    out: &mut dyn Write,
+    earlier: Option<&Earlier>,
+    digests: bool,
+    program: &AtRest<'_>,
+) -> Result<WriteStats, SnapshotError> {
+    let AtRest { state, memories, .. } = *program;
+    check_sizes(state, memories)?;
+    let Some(earlier) = earlier else {
+        let plan = Plan {
+            index: PageIndex::scan(memories),
+            ..Plan::default()
         };
-        let mut files = state.wasi.files.clone();
-        let plan = Plan::new(memories, earlier, &mut files);
-        let mut extra = Vec::new();
-        if !plan.bases.files.is_empty() {
-            extra.push(Extra::new(SectionKind::Bases, 0, plan.bases.encode())?);
-        }
+        return write_planned(out, program, &state.wasi.files, &plan, &[]);
+    };
+    let mut files = state.wasi.files.clone();
+    let plan = Plan::new(memories, earlier, &mut files);
+    let mut extra = Vec::new();
+    if !plan.bases.files.is_empty() {
+        extra.push(Extra::new(SectionKind::Bases, 0, plan.bases.encode())?);
+    }
+    if digests {
         let digests = plan.digests.iter().flat_map(|d| d.to_le_bytes()).collect();
         extra.push(Extra::new(SectionKind::Digests, flag::OPTIONAL, digests)?);
-        write_planned(&mut self.out, program, &files, &plan, &extra)
     }
+    write_planned(out, program, &files, &plan, &extra)
 }
 
 /// Writes a snapshot of a program without carried contents.
@@ -108,7 +135,7 @@ impl Extra {
 
 /// Writes what was planned.
 fn write_planned(
-    out: &mut impl Write,
+    out: &mut dyn Write,
     program: &AtRest<'_>,
     files: &Files,
     plan: &Plan,

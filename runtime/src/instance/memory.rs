@@ -95,6 +95,12 @@ impl Memory {
         self.space.start().wrapping_add(self.context)
     }
 
+    /// The addresses that it may ever have, from its base on.
+    pub(crate) fn reserved_addresses(&self) -> Range<usize> {
+        let start = self.base().addr();
+        start..start + self.reserved as usize
+    }
+
     /// Current size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size

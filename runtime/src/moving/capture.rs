@@ -2,14 +2,14 @@
 
 use crate::engine::running::Running;
 use crate::instance::memory::{Memory, WASM_PAGE};
+use crate::moving::rounds::Last;
 use dunlin_format::types::NULL_REF;
 use dunlin_migrate::frames::{self, FrameError};
-use dunlin_migrate::snapshot::{Snapshot, SnapshotError, SnapshotSink, WriteStats, replace};
+use dunlin_migrate::snapshot::{SnapshotError, WriteStats};
 use dunlin_migrate::state::wasi::WasiState;
 use dunlin_migrate::state::{MemoryState, State, TableState};
-use dunlin_migrate::transfer::{AtRest, Contents, FirstOf, MemoryAtRest, NoContents, Sink};
+use dunlin_migrate::transfer::{AtRest, Contents, FirstOf, MemoryAtRest, Sink};
 use dunlin_migrate::validate::validate;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -89,6 +89,7 @@ pub(crate) fn memories(running: &Running) -> Vec<MemoryAtRest<'_>> {
     let at_rest = |memory| MemoryAtRest {
         bytes: Memory::bytes(memory),
         touched: memory.touched(),
+        unchanged: None,
     };
     running.instance.memories().map(at_rest).collect()
 }
@@ -136,26 +137,12 @@ impl Asker for Itself {
 /// Writes a snapshot file, and reads it again as a resumer would, before anything is replaced. When anything fails, or
 /// when `asker` is gone before it has heard of it, a file that was there before is as it was.
 pub(crate) fn write_file(running: &Running, path: &Path, asker: &dyn Asker) -> Result<Captured, CaptureError> {
-    let state = capture(running)?;
-    let write = |file: &mut File| {
-        let mut out = Patient {
-            out: &mut *file,
-            asker,
-            since: 0,
-        };
-        let written = hand_over(running, &state, &NoContents, &mut SnapshotSink::whole(&mut out));
-        if asker.is_gone() {
-            return Err(SnapshotError::GivenUp);
-        }
-        let stats = written?;
-        let again = Snapshot::open(&*file).map_err(|e| SnapshotError::Unusable(e.to_string()))?;
-        check(running, again.into_parts().0)?;
-        Ok(Captured {
-            frames: state.frames.len() as u64,
-            stats,
-        })
+    let snapshot = Last {
+        running,
+        memories: &memories(running),
+        base: None,
     };
-    Ok(replace(path, write, |done| asker.told(done))?)
+    snapshot.write(path, asker, false)
 }
 
 /// Refuses a state that this program would not accept elsewhere. What only the receiver knows (its grants, its files,
@@ -171,10 +158,17 @@ pub(crate) fn check(running: &Running, mut state: State) -> Result<(), SnapshotE
 const PATIENCE: usize = 1 << 20;
 
 /// Writes as long as somebody waits for it.
-struct Patient<'a, W> {
+pub(super) struct Patient<'a, W> {
     out: W,
     asker: &'a dyn Asker,
     since: usize,
+}
+
+impl<'a, W> Patient<'a, W> {
+    /// Writes to `out` as long as `asker` is there.
+    pub(super) fn new(out: W, asker: &'a dyn Asker) -> Patient<'a, W> {
+        Patient { out, asker, since: 0 }
+    }
 }
 
 impl<W: Write> Write for Patient<'_, W> {

@@ -5,3 +5,5 @@ pub(crate) mod obstacles;
 pub(crate) mod pages;
 pub(crate) mod resume;
 pub mod rollback;
+pub(crate) mod rounds;
+pub(crate) mod tracking;

@@ -12,6 +12,14 @@ use dunlin_migrate::preflight::{Finding, Needs, Target};
 use dunlin_migrate::transfer::MemoryAtRest;
 use std::path::Path;
 
+/// What of its host keeps a running program from being moved, without a look at its memory and at the disk.
+pub(crate) fn of_host(running: &Running) -> Vec<Finding> {
+    match capture::examine(running) {
+        Ok((_, obstacles)) => obstacles.iter().map(of_obstacle).collect(),
+        Err(e) => vec![Finding::new("state", e.to_string(), "the program can't be moved")],
+    }
+}
+
 /// What keeps a running program from being checkpointed to a file (or, without one, from being moved at all), and what
 /// it needs elsewhere, as far as that can be told.
 pub(crate) fn of_running(running: &Running, to: Option<&Path>) -> (Vec<Finding>, Option<Needs>) {

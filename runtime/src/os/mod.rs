@@ -7,4 +7,5 @@ pub(crate) mod messages;
 pub mod wake;
 
 pub use linux::fork;
-pub(crate) use linux::{event, faults, files, lease, machine, registers, residency, signals, space, started};
+pub(crate) use linux::pages::{dirty, residency};
+pub(crate) use linux::{event, faults, files, lease, machine, registers, signals, space, started};

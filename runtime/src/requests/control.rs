@@ -12,7 +12,7 @@ use dunlin_migrate::preflight::Finding;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -157,15 +157,21 @@ fn answer(mut stream: UnixStream, shared: &'static Shared) -> io::Result<()> {
                 return Ok(());
             }
         },
-        Ok(Request::HandOver { place }) => match shared.info() {
-            Some(info) if info.migratable && place.is_absolute() => {
-                let task = Task::HandOver { place };
+        Ok(Request::HandOver { place, unsynced }) => match may_move(shared, &place) {
+            Ok(()) => {
+                let task = Task::HandOver { place, unsynced };
                 shared.ask(Job { stream, task, asked });
                 return Ok(());
             }
-            Some(info) if !info.migratable => failed("the program was built with --no-migration: it can't be moved"),
-            Some(_) => failed("the transfer's path must be absolute"),
-            None => failed("the program is still starting"),
+            Err(why) => failed(why),
+        },
+        Ok(Request::Round { place, number }) => match may_move(shared, &place) {
+            Ok(()) => {
+                let task = Task::Round { place, number };
+                shared.ask(Job { stream, task, asked });
+                return Ok(());
+            }
+            Err(why) => failed(why),
         },
         Ok(Request::Check) => match shared.info() {
             Some(info) if info.migratable => {
@@ -186,6 +192,16 @@ fn answer(mut stream: UnixStream, shared: &'static Shared) -> io::Result<()> {
         Err(e) => failed(&format!("not a request: {e}")),
     };
     send(&mut stream, &reply)
+}
+
+/// Whether a program can be moved through a transfer's directory.
+fn may_move(shared: &Shared, place: &Path) -> Result<(), &'static str> {
+    match shared.info() {
+        Some(info) if !info.migratable => Err("the program was built with --no-migration: it can't be moved"),
+        Some(_) if !place.is_absolute() => Err("the transfer's path must be absolute"),
+        Some(_) => Ok(()),
+        None => Err("the program is still starting"),
+    }
 }
 
 #[cfg(test)]

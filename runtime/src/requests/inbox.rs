@@ -26,6 +26,15 @@ pub(crate) enum Task {
     HandOver {
         /// The transfer's directory.
         place: PathBuf,
+        /// Whoever asks makes the snapshot durable.
+        unsynced: bool,
+    },
+    /// Write a round of pre-copy.
+    Round {
+        /// The transfer's directory.
+        place: PathBuf,
+        /// The round's number.
+        number: u32,
     },
 }
 

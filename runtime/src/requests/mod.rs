@@ -6,4 +6,5 @@ mod hand_over;
 pub(crate) mod inbox;
 pub(crate) mod own_file;
 pub(crate) mod periodic;
+mod rounds;
 pub(crate) mod serve;

@@ -4,10 +4,12 @@ use crate::engine::at_point::AtPoint;
 use crate::engine::running::{Flow, Running};
 use crate::moving::capture::{self, Asker, CaptureError, Captured, Itself};
 use crate::moving::obstacles;
+use crate::moving::rounds::Last;
 use crate::requests::hand_over::{Standing, Stay};
 use crate::requests::inbox::{Job, Shared, Task};
 use crate::requests::own_file::OwnFile;
 use crate::requests::periodic::Saver;
+use crate::requests::rounds::Rounds;
 use crate::testing::force::{self, Due, Ticks};
 use dunlin_interface::exit::{Ending, FAILED, Failure};
 use dunlin_migrate::control::{Checked, Checkpointed, Reply};
@@ -41,6 +43,7 @@ pub(crate) struct Requests {
     shared: &'static Shared,
     checkpoint_to: Option<CheckpointTo>,
     ticks: Ticks,
+    rounds: Rounds,
 }
 
 impl Requests {
@@ -53,6 +56,7 @@ impl Requests {
             shared,
             checkpoint_to,
             ticks,
+            rounds: Rounds::default(),
         }
     }
 }
@@ -106,7 +110,8 @@ impl Requests {
                     error: "the program has just been checkpointed and has stopped".into(),
                     findings: Vec::new(),
                 });
-            } else if !job.abandoned() {
+            } else if !job.abandoned() || matches!(job.task, Task::Round { .. }) {
+                // A round that nobody waits for any more ends with its transfer.
                 gone_to = self.serve_job(running, job);
             }
         }
@@ -140,9 +145,22 @@ impl Requests {
             Task::Checkpoint { to, leave_running } => {
                 (to.clone(), if *leave_running { After::GoOn } else { After::End })
             }
-            Task::HandOver { place } => (place.join(STATE), After::Stand(place.clone())),
+            Task::Round { place, number } => {
+                let (place, number) = (place.clone(), *number);
+                self.rounds.serve(running, job, &place, number, self.shared);
+                return None;
+            }
+            Task::HandOver { place, .. } => (place.join(STATE), After::Stand(place.clone())),
         };
-        let (findings, _) = obstacles::of_running(running, Some(&to));
+        let stop = match &after {
+            After::Stand(place) => self.rounds.end(place, running),
+            After::GoOn | After::End => None,
+        };
+        let findings = match &stop {
+            // Most of it is on the disk already.
+            Some(_) => obstacles::of_host(running),
+            None => obstacles::of_running(running, Some(&to)).0,
+        };
         if !findings.is_empty() {
             let all: Vec<String> = findings.iter().map(|f| f.what.clone()).collect();
             let error = format!("the program can't be moved now: {}", all.join("; "));
@@ -166,7 +184,19 @@ impl Requests {
             stop_us,
             begun: Instant::now(),
         };
-        match capture::write_file(running, &to, &asker) {
+        let memories = match &stop {
+            Some(stop) => stop.memories(running),
+            None => capture::memories(running),
+        };
+        let snapshot = Last {
+            running,
+            memories: &memories,
+            base: stop.as_ref().and_then(|stop| stop.base.as_deref()),
+        };
+        let unsynced = matches!(job.task, Task::HandOver { unsynced: true, .. });
+        let written = snapshot.write(&to, &asker, unsynced);
+        drop(memories);
+        match written {
             Ok(_) => {
                 match self.checkpoint_to.clone() {
                     Some(CheckpointTo::File(own)) => own.written_to(&to),

@@ -37,3 +37,9 @@ pub(crate) fn hung_up(stream: impl AsFd) -> bool {
     let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
     polled.is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
+
+/// Waits until the other end of a connection is closed.
+pub(crate) fn wait_for_end(stream: impl AsFd) {
+    let mut fds = [PollFd::new(&stream, PollFlags::empty())];
+    while let Err(rustix::io::Errno::INTR) = poll(&mut fds, None) {}
+}

@@ -5,20 +5,25 @@
 //! have held locked.
 
 use super::signals::with_signals_blocked;
+use rustix::event::{PollFd, PollFlags, poll};
 pub use rustix::process::Pid;
 use rustix::process::{Signal, WaitOptions, WaitStatus, getpid, getppid, set_parent_process_death_signal, waitpid};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 
-/// Process id of the copy that is at work and may be killed by [`kill_copy`], or 0. At most one copy is at work.
-static COPY: AtomicI32 = AtomicI32::new(0);
+/// Process ids of the copies that are at work and may be killed by [`kill_copies`], or 0.
+static COPIES: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
 
-/// Ends the copy that is at work, if it may be killed (it has memory mapped from a snapshot), and returns when it is
-/// dead; its parent finds out as it would of any other end. For a signal handler.
-pub(super) fn kill_copy() {
-    let pid = COPY.load(SeqCst);
+/// Ends the copies that are at work, those that may be killed (they have memory mapped from a snapshot), and returns
+/// when they are dead; their parent finds out as it would of any other end. For a signal handler.
+pub(super) fn kill_copies() {
+    COPIES.iter().for_each(|copy| kill_copy(copy.load(SeqCst)));
+}
+
+fn kill_copy(pid: i32) {
     if pid <= 0 {
         return;
     }
@@ -48,9 +53,11 @@ pub struct Child {
     result: File,
 }
 
-/// Runs `work` in a copy of this process. What it returns comes from [`Child::result`]. With `killable`, [`kill_copy`]
-/// ends it.
+/// Runs `work` in a copy of this process. What it returns comes from [`Child::result`]. With `killable`,
+/// [`kill_copies`] ends it. Only the program's thread makes copies.
 pub fn fork(killable: bool, work: impl FnOnce() -> Vec<u8>) -> io::Result<Child> {
+    let slot = COPIES.iter().find(|copy| copy.load(SeqCst) == 0);
+    let slot = slot.ok_or_else(|| io::Error::other("there are too many copies of the process"))?;
     let (result, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let parent = getpid();
     // The copy keeps them blocked: signals are its parent's business, and a file that grows too long is an error of the
@@ -65,7 +72,7 @@ pub fn fork(killable: bool, work: impl FnOnce() -> Vec<u8>) -> io::Result<Child>
             }
             pid => {
                 if killable {
-                    COPY.store(pid, SeqCst);
+                    slot.store(pid.max(0), SeqCst);
                 }
                 Pid::from_raw(pid)
             }
@@ -99,6 +106,20 @@ impl Child {
         self.pid
     }
 
+    /// Waits until its work is done, or until the other end of a connection is closed; tells whether it is done.
+    pub fn is_done_before_end_of(&self, connection: impl AsFd) -> io::Result<bool> {
+        let mut fds = [
+            PollFd::new(&self.result, PollFlags::IN),
+            PollFd::new(&connection, PollFlags::empty()),
+        ];
+        while let Err(e) = poll(&mut fds, None) {
+            if e != rustix::io::Errno::INTR {
+                return Err(e.into());
+            }
+        }
+        Ok(!fds[0].revents().is_empty())
+    }
+
     /// Waits until its work is done, and gives what that returned.
     pub fn result(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
@@ -109,7 +130,10 @@ impl Child {
     /// Waits for its end, which comes soon after its result; an error if it ended before.
     pub fn reap(self) -> io::Result<()> {
         // It is done, or dead. From here on its number may become another's.
-        let _ = COPY.compare_exchange(self.pid.as_raw_nonzero().get(), 0, SeqCst, SeqCst);
+        let pid = self.pid.as_raw_nonzero().get();
+        for copy in &COPIES {
+            let _ = copy.compare_exchange(pid, 0, SeqCst, SeqCst);
+        }
         let status = loop {
             match waitpid(Some(self.pid), WaitOptions::empty()) {
                 Ok(Some((_, status))) => break status,

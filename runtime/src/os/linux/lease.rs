@@ -111,7 +111,7 @@ fn hand_back() {
         }
     }
     // It has the same mappings.
-    fork::kill_copy();
+    fork::kill_copies();
     if !held.leases.0.iter().all(|file| lease(file, libc::F_UNLCK)) {
         end("the snapshot that the program was resumed from was overwritten before the program had a copy of it");
     }

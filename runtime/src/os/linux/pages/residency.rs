@@ -3,8 +3,8 @@
 //! The kernel tells in `/proc/self/pagemap`. It is believed only after a probe: where addresses aren't what they seem
 //! (emulators), or the file can't be read, every page counts as touched.
 
-use super::machine;
-use super::space::Space;
+use super::super::machine;
+use super::super::space::Space;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;

@@ -1,0 +1,128 @@
+//! Pre-copy: a program's memory goes while the program changes it, and what arrives is what it is. The programs check
+//! what the system tells of their writes against all of their memory (`DUNLIN_CHECK_TRACKING`).
+
+use dunlin_tests::house::{House, PATIENCE};
+use dunlin_tests::process::{Input, Outcome, run, start};
+use dunlin_tests::program::CHECKPOINTED;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Mebibytes, steps, pages changed at each, microseconds of rest after it: some seconds in all.
+const HEAP: [&str; 4] = ["24", "600", "6", "4000"];
+
+fn json(outcome: &Outcome) -> Value {
+    serde_json::from_str(&outcome.out()).unwrap()
+}
+
+fn sizes(report: &Value) -> Vec<u64> {
+    let rounds = report["rounds"].as_array().unwrap().iter();
+    rounds.map(|r| r["bytes"].as_u64().unwrap()).collect()
+}
+
+/// Moves the program of a house twice while it changes its memory; what each move reports.
+fn moved_twice(untracked: bool) -> Vec<Value> {
+    let house = House::new("heap");
+    let variable = if untracked {
+        "DUNLIN_NO_TRACKING"
+    } else {
+        "DUNLIN_CHECK_TRACKING"
+    };
+    let mut command = house.on("a", &house.executable(), &HEAP);
+    command.env(variable, "1");
+    let mut running = start(command, Input::Empty, PATIENCE);
+    running.wait_for("3 ");
+    let mut reports = Vec::new();
+    let (mut from, mut pid) = ("a", running.pid());
+    for to in ["b", "c"] {
+        let mut moving = house.migrate(from, pid, to, &[]);
+        moving.env(variable, "1");
+        let report = json(&run(moving, Input::Empty, PATIENCE).expect_code(0));
+        (from, pid) = (to, report["pid"].as_u64().unwrap() as u32);
+        house.wait_for(to, "\n");
+        reports.push(report);
+    }
+    let mut said = running.finish().expect_code(CHECKPOINTED).out();
+    house.wait_for("c", "done ");
+    for machine in ["b", "c"] {
+        let logs = house.logs(machine);
+        said += &logs.replace("Warning: the program has moved to ssh://c\n", "");
+        assert_eq!(house.open(machine), [""; 0], "{machine}");
+    }
+    assert_eq!(house.open("a"), [""; 0]);
+    assert_eq!(said, house.expected(&HEAP));
+    for report in &reports {
+        let rounds = sizes(report);
+        assert!(rounds.len() > 1 && rounds[0] > 16 << 20, "{rounds:?}");
+        // What goes when it stands still is what has changed since the last round.
+        assert!(report["state_bytes"].as_u64().unwrap() < rounds[0] / 2, "{report}");
+    }
+    reports
+}
+
+#[test]
+fn a_program_moves_while_it_changes_its_memory() {
+    moved_twice(false);
+}
+
+#[test]
+fn where_nobody_tells_what_it_changes_all_of_it_is_compared() {
+    for report in moved_twice(true) {
+        assert_eq!(report["rounds"][0]["tracked"], false);
+    }
+}
+
+#[test]
+fn a_program_is_stopped_at_once_if_that_is_wanted() {
+    let house = House::new("heap");
+    let running = house.start(&["6", "200", "6", "4000"]);
+    let moving = house.migrate_with("a", running.pid(), "b", &["--max-rounds=0"], &[]);
+    let report = json(&run(moving, Input::Empty, PATIENCE).expect_code(0));
+    assert!(sizes(&report).is_empty());
+    assert!(report["state_bytes"].as_u64().unwrap() > 4 << 20, "{report}");
+    let said = running.finish().expect_code(CHECKPOINTED).out();
+    house.wait_for("b", "done ");
+    assert_eq!(said + &house.logs("b"), house.expected(&["6", "200", "6", "4000"]));
+}
+
+/// Whoever moves a program is killed while rounds go: the program runs on, and nothing of them stays.
+#[test]
+fn a_move_that_ends_in_its_rounds_leaves_nothing() {
+    let house = House::new("heap");
+    let steps = ["24", "900", "6", "4000"];
+    let mut command = house.on("a", &house.executable(), &steps);
+    command.env("DUNLIN_CHECK_TRACKING", "1");
+    let mut running = start(command, Input::Empty, PATIENCE);
+    running.wait_for("3 ");
+    for round in 0..4 {
+        // It can't be done before it is killed.
+        let slow = ["--bandwidth=8M", "--downtime=0ms"];
+        let moving = house.migrate_with("a", running.pid(), "b", &slow, &[]);
+        let moving = start(moving, Input::Empty, PATIENCE);
+        sleep(Duration::from_millis(150 + 250 * round));
+        moving.signal(Signal::KILL);
+        moving.finish();
+        // Its place is there until somebody settles it, but no memory in it.
+        let shelf = house.path("a/state/dunlin");
+        let deadline = Instant::now() + PATIENCE;
+        let bytes = || -> u64 {
+            let places = house.open("a").into_iter().map(|name| shelf.join(name));
+            let files = places.flat_map(|place| std::fs::read_dir(place).into_iter().flatten().flatten());
+            files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+        };
+        while bytes() > 1 << 16 {
+            assert!(Instant::now() < deadline, "{} bytes stay", bytes());
+            sleep(Duration::from_millis(20));
+        }
+        house.dunlin("a", &["settle"]).expect_code(0);
+        assert_eq!(house.open("a"), [""; 0]);
+        let deadline = Instant::now() + PATIENCE;
+        while !house.open("b").is_empty() {
+            assert!(Instant::now() < deadline, "{:?}", house.open("b"));
+            sleep(Duration::from_millis(20));
+        }
+    }
+    assert_eq!(running.finish().expect_code(0).out(), house.expected(&steps));
+    assert_eq!(house.logs("b"), "");
+}
