@@ -20,13 +20,15 @@
 //!                                nothing in a later one
 //! ```
 //!
-//! A record is replaced atomically and synchronised, its directory, too. Whoever works at a transfer holds a lock on
-//! its directory (flock(2)), which ends with the process, however that ends.
+//! A record is replaced atomically and synchronised (`records/slots.rs`), its directory, too. Whoever works at a transfer
+//! holds a lock on its directory (flock(2)), which ends with the process, however that ends.
+
+mod slots;
 
 use dunlin_handover::{Encoded, Id};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -50,8 +52,8 @@ pub const RUNNING: &str = "running";
 /// What that process has made before the program's first instruction.
 pub const STARTED: &str = "started";
 
-/// Takes the room of a record, so that a full disk doesn't keep one from being written.
-const SPARE: &str = "record.spare";
+/// How far the transfer is.
+const RECORD: &str = "record";
 
 /// The program's executable, if it came with the state.
 pub const EXECUTABLE: &str = "exe";
@@ -173,7 +175,8 @@ impl Shelf {
         DirBuilder::new().mode(0o700).create(&path)?;
         sync_directory(&self.directory)?;
         let place = Place::lock(path)?;
-        write_durably(&place.file(SPARE), &[0; 4096])?;
+        // The room for it, so that a full disk doesn't keep it from being written.
+        slots::create(&place.file(RECORD))?;
         Ok(place)
     }
 
@@ -286,7 +289,7 @@ impl Place {
     pub fn record<R: Encoded>(&self) -> io::Result<Option<R>> {
         // Whoever wrote it may have died before it was.
         rustix::fs::fsync(&self.lock)?;
-        read_record(&self.file("record"))
+        read_record(&self.file(RECORD))
     }
 
     /// Notes in which boot of the machine this is.
@@ -302,26 +305,14 @@ impl Place {
 
     /// Makes the record be this one, or removes it, durably.
     pub fn persist(&self, record: Option<Vec<u8>>) -> io::Result<()> {
-        let place = self.file("record");
+        let place = self.file(RECORD);
         match &record {
-            Some(bytes) => {
-                let new = self.file("record.new");
-                if let Err(e) = write_durably(&new, bytes) {
-                    // The room that was made for this.
-                    remove_if_there(&self.file(SPARE))?;
-                    write_durably(&new, bytes).map_err(|_| e)?;
-                }
-                fs::rename(&new, &place)?;
-            }
+            Some(bytes) => slots::write(&place, bytes)?,
             None => remove_if_there(&place)?,
         }
         rustix::fs::fsync(&self.lock)?;
         // Others act on what is said to be durable: it must be what is there.
-        let there = match fs::read(&place) {
-            Err(e) if e.kind() == ErrorKind::NotFound => None,
-            other => Some(other?),
-        };
-        match there == record {
+        match slots::read(&place)? == record {
             true => Ok(()),
             false => Err(io::Error::other("what was written is not what is there")),
         }
@@ -343,7 +334,7 @@ impl Place {
         for entry in fs::read_dir(&self.path)? {
             names.push(entry?.file_name());
         }
-        names.sort_by_key(|name| name == "record");
+        names.sort_by_key(|name| name == RECORD);
         for name in names {
             remove_if_there(&self.path.join(name))?;
         }
@@ -379,11 +370,8 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
 
 /// Reads a record; `None` if there is none.
 pub fn read_record<R: Encoded>(path: &Path) -> io::Result<Option<R>> {
-    let mut bytes = Vec::new();
-    match File::open(path) {
-        Ok(file) => file.take(1024).read_to_end(&mut bytes)?,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
+    let Some(bytes) = slots::read(path)? else {
+        return Ok(None);
     };
     let damaged = |e| io::Error::new(ErrorKind::InvalidData, format!("{}: {e}", path.display()));
     R::decode(&bytes).map(Some).map_err(damaged)
@@ -437,7 +425,7 @@ mod tests {
         assert_eq!(again.list().unwrap(), [(Side::Out, attempt)]);
         assert!(again.find(Side::In, attempt).unwrap().is_none());
         let place = again.find(Side::Out, attempt).unwrap().unwrap();
-        fs::write(place.file("record"), b"nonsense").unwrap();
+        fs::write(place.file(RECORD), b"nonsense").unwrap();
         assert_eq!(
             place.record::<SenderRecord>().unwrap_err().kind(),
             ErrorKind::InvalidData
