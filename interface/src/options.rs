@@ -90,6 +90,9 @@ pub struct Options {
     pub no_control: bool,
     /// `--check`: with `resume` or `resume_latest`, say (as JSON) whether the program could go on, and end.
     pub check: bool,
+    /// `--standby`: with nothing to go on from yet; orders come through standard input
+    /// ([`dunlin_migrate::standby`]).
+    pub standby: bool,
     /// `--commands` (tests): serve commands from standard input instead of running the program.
     pub commands: bool,
     /// `--host-calls` (tests): with `commands`, tell every call of a host function.

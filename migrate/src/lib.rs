@@ -20,6 +20,7 @@ pub mod inspect;
 pub mod preflight;
 pub mod printable;
 pub mod snapshot;
+pub mod standby;
 pub mod state;
 pub mod store;
 #[cfg(test)]

@@ -47,6 +47,11 @@ pub fn send(link: &Link, kind: FileKind, path: &Path, sent: &mut dyn FnMut(u64) 
 /// Receives the file that was announced with this length, and makes it durable (but for its directory's entry). It is a
 /// new one that only this user can read, or run if `mode` says so.
 pub fn receive(link: &Link, len: u64, path: &Path, mode: u32) -> Result<(), FileError> {
+    Ok(receive_volatile(link, len, path, mode)?.sync_all()?)
+}
+
+/// The same, but what comes is not durable yet. It is open for reading only, so that others may rely on it.
+pub fn receive_volatile(link: &Link, len: u64, path: &Path, mode: u32) -> Result<File, FileError> {
     crate::records::remove_if_there(path)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     let mut crc = crc32fast::Hasher::new();
@@ -59,9 +64,11 @@ pub fn receive(link: &Link, len: u64, path: &Path, mode: u32) -> Result<(), File
                 left -= bytes.len() as u64;
             }
             Frame::FileEnd { crc: theirs } if left == 0 => {
-                file.sync_all()?;
                 return match theirs == crc.finalize() {
-                    true => Ok(()),
+                    true => {
+                        drop(file);
+                        Ok(File::open(path)?)
+                    }
                     false => Err(FileError::Damaged),
                 };
             }

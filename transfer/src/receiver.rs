@@ -34,12 +34,22 @@ pub trait Host {
     /// Is what has come that program's executable for this machine, and may it be run? If not, why.
     fn admit(&mut self, about: &About, executable: &Path) -> Result<(), String>;
 
+    /// A program is about to come, and this is its executable: what can be done ahead of its state is done now. Nothing
+    /// of the program runs before [`Host::start`], and nothing is to be seen of it until then but in the place.
+    fn expect(&mut self, about: &About, executable: &Path, place: &Place) {
+        let _ = (about, executable, place);
+    }
+
+    /// What was expected doesn't come any more, or not on this connection: what was done ahead is undone.
+    fn forget(&mut self) {}
+
     /// A round of pre-copy has come, and is durable: it may be read before the program comes, or not at all.
     fn round(&mut self, about: &About, executable: &Path, place: &Place, number: u32) {
         let _ = (about, executable, place, number);
     }
 
-    /// Would the program go on from this snapshot here? All that stands in the way; nothing is changed.
+    /// Would the program go on from this snapshot here? All that stands in the way; nothing is changed. The snapshot is
+    /// whole, but becomes durable only meanwhile.
     fn check(&mut self, about: &About, executable: &Path, snapshot: &Path) -> Result<(), String>;
 
     /// Starts the program from its snapshot. It holds a lock on `running` as long as it lives, and makes `started`
@@ -67,6 +77,8 @@ struct Open {
     place: Place,
     machine: Receiver,
     about: About,
+    /// Its executable, once that was looked for.
+    executable: Option<PathBuf>,
     /// A person wants what crashed here to go on from its copy, as `dunlin resume` would.
     anew: bool,
 }
@@ -103,6 +115,7 @@ pub fn serve(link: &Link, shelf: &Shelf, host: &mut dyn Host) -> Result<(), Link
     };
     let ended = session.run();
     session.handle(Event::Lost);
+    session.host.forget();
     match ended {
         Err(LinkError::Closed) => {
             link.finish();
@@ -155,6 +168,7 @@ pub fn settle(place: Place, host: &mut dyn Host, settle: Settle) -> io::Result<R
         place,
         machine,
         about,
+        executable: None,
         anew,
     };
     perform(&mut open, None, host, actions);
@@ -208,6 +222,7 @@ impl Session<'_> {
         let transfer = message.transfer();
         if self.open.as_ref().is_none_or(|o| o.machine.transfer() != transfer) {
             self.handle(Event::Lost);
+            self.host.forget();
             self.open = None;
             match self.load(transfer, &message) {
                 Ok(true) => {}
@@ -238,6 +253,7 @@ impl Session<'_> {
                     place,
                     machine,
                     about,
+                    executable: None,
                     anew,
                 };
                 perform(&mut open, Some(self.link), self.host, actions);
@@ -254,12 +270,18 @@ impl Session<'_> {
                 place.note_boot()?;
                 let machine = Receiver::offered(transfer, random()?);
                 let anew = false;
-                self.open = Some(Open {
+                let mut open = Open {
                     place,
                     machine,
                     about,
+                    executable: None,
                     anew,
-                });
+                };
+                // If it is not here, it comes first of all.
+                if let Ok(executable) = executable_of(&mut open, self.host) {
+                    self.host.expect(&open.about, &executable, &open.place);
+                }
+                self.open = Some(open);
                 return Ok(true);
             }
             (ToReceiver::Offer { .. }, None) => Some(ToSender::Refused {
@@ -313,6 +335,7 @@ impl Session<'_> {
             Ok(true) => self.handle(Event::CopyDurable),
             Err(Refusal::Link(e)) => return Err(e),
             Err(Refusal::Here(why)) => {
+                self.host.forget();
                 self.link.send(&Frame::Error(why))?;
                 self.handle(Event::Cancel);
             }
@@ -327,25 +350,29 @@ enum Refusal {
     Here(String),
 }
 
-fn received(result: Result<(), FileError>, what: &str) -> Result<(), Refusal> {
+fn received<T>(result: Result<T, FileError>, what: &str) -> Result<T, Refusal> {
     result.map_err(|e| match e {
         FileError::Link(e) => Refusal::Link(e),
         e => Refusal::Here(format!("{what}: {e}")),
     })
 }
 
-fn executable(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(), Refusal> {
+fn executable(link: &Link, host: &mut dyn Host, open: &mut Open, len: u64) -> Result<(), Refusal> {
     let path = open.place.file(EXECUTABLE);
     received(
         files::receive(link, len, &path, 0o700),
         "the executable can't be received",
     )?;
+    open.executable = None;
     let admitted = host.admit(&open.about, &path);
-    admitted.map_err(|why| Refusal::Here(format!("the executable is refused: {why}")))
+    admitted.map_err(|why| Refusal::Here(format!("the executable is refused: {why}")))?;
+    let executable = executable_of(open, host).map_err(Refusal::Here)?;
+    host.expect(&open.about, &executable, &open.place);
+    Ok(())
 }
 
 /// Takes a round in; whether it is worth anything shows with the state that takes pages from it.
-fn round(link: &Link, host: &mut dyn Host, open: &Open, number: u32, len: u64) -> Result<(), Refusal> {
+fn round(link: &Link, host: &mut dyn Host, open: &mut Open, number: u32, len: u64) -> Result<(), Refusal> {
     if !(1..=MOST_ROUNDS).contains(&number) {
         return Err(Refusal::Link(LinkError::Unexpected));
     }
@@ -358,23 +385,36 @@ fn round(link: &Link, host: &mut dyn Host, open: &Open, number: u32, len: u64) -
     Ok(())
 }
 
-fn snapshot(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(), Refusal> {
+fn snapshot(link: &Link, host: &mut dyn Host, open: &mut Open, len: u64) -> Result<(), Refusal> {
     let path = open.place.file(STATE);
-    received(files::receive(link, len, &path, 0o600), "the state can't be received")?;
+    let why = "the state can't be received";
+    let file = received(files::receive_volatile(link, len, &path, 0o600), why)?;
     let executable = executable_of(open, host).map_err(Refusal::Here)?;
-    // Its name becomes durable with the record that says that it is whole.
-    host.check(&open.about, &executable, &path).map_err(Refusal::Here)
+    // Its name becomes durable with the record that says that it is whole. The disk works while the host does.
+    let (synced, checked) = thread::scope(|scope| {
+        let sync = scope.spawn(|| file.sync_data());
+        let checked = host.check(&open.about, &executable, &path);
+        (sync.join(), checked)
+    });
+    let synced = synced.unwrap_or_else(|_| Err(io::Error::other("it was not synchronised")));
+    checked.map_err(Refusal::Here)?;
+    received(synced.map_err(FileError::Io), why)
 }
 
 /// The executable that came, or the one that is here.
-fn executable_of(open: &Open, host: &mut dyn Host) -> Result<PathBuf, String> {
+fn executable_of(open: &mut Open, host: &mut dyn Host) -> Result<PathBuf, String> {
+    if let Some(known) = &open.executable {
+        return Ok(known.clone());
+    }
     let own = open.place.file(EXECUTABLE);
-    match open.place.has(EXECUTABLE).map_err(|e| e.to_string())? {
-        true => Ok(own),
+    let found = match open.place.has(EXECUTABLE).map_err(|e| e.to_string())? {
+        true => own,
         false => host
             .executable(&open.about)
-            .ok_or_else(|| "the program's executable is not here any more".to_owned()),
-    }
+            .ok_or_else(|| "the program's executable is not here any more".to_owned())?,
+    };
+    open.executable = Some(found.clone());
+    Ok(found)
 }
 
 /// Does what a side wants done, and what follows from it.
@@ -409,6 +449,7 @@ fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: V
             Action::Run(how) => run(open, link, host, how),
             Action::EndProgram => None,
             Action::DropCopy => {
+                host.forget();
                 let executable = remove_if_there(&open.place.file(EXECUTABLE));
                 if let Err(e) = open.place.remove_state().and(executable) {
                     host.tell(&open.about.name, &format!("its copy can't be removed: {e}"));
@@ -425,7 +466,7 @@ fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: V
     }
 }
 
-fn run(open: &Open, link: Option<&Link>, host: &mut dyn Host, how: Run) -> Option<Event<ToReceiver>> {
+fn run(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, how: Run) -> Option<Event<ToReceiver>> {
     let stands_still = |why: String| {
         if let Some(link) = link {
             let _ = link.send(&Frame::Error(why.clone()));

@@ -4,31 +4,24 @@ use crate::find::cache;
 use crate::find::executables::{Kind, kind, verify};
 use crate::find::search::Search;
 use crate::findings::here;
+use crate::moving::process::{self, Process};
+use crate::moving::standby::Standby;
 use crate::show;
 use dunlin_format::arch::Arch;
 use dunlin_format::module::ModuleHash;
 use dunlin_interface::options::{OPTS_VARIABLE, Options};
 use dunlin_migrate::preflight::Finding;
 use dunlin_transfer::receiver::{Host, Started};
-use dunlin_transfer::records::{Place, RUNNING, STARTED, STATE, Shelf, remove_if_there};
+use dunlin_transfer::records::{Place, STARTED, STATE, Shelf, round_file};
 use dunlin_transfer::wire::{About, Terms};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::{FdFlags, fcntl_setfd};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// Bytes of a program's own messages that are told on if it doesn't start.
 const MOST_SAID: u64 = 4096;
-
-/// How long a program may take to be restored, at most: minutes, for one of hundreds of gigabytes.
-const MOST_STARTING: Duration = Duration::from_secs(600);
 
 /// An architecture that is not the machine's own, and the command that runs executables of it.
 pub(crate) type Emulator = (Arch, Vec<String>);
@@ -52,6 +45,8 @@ pub(crate) struct Machine {
     /// What runs executables of that architecture, if the machine itself does not.
     emulator: Vec<String>,
     directory: PathBuf,
+    /// What was started ahead of its state.
+    standby: Option<Standby>,
 }
 
 impl Machine {
@@ -68,6 +63,7 @@ impl Machine {
             arch,
             emulator,
             directory,
+            standby: None,
         })
     }
 
@@ -82,14 +78,44 @@ impl Machine {
             }
             None => Command::new(executable),
         };
-        command
-            .env(OPTS_VARIABLE, options.to_opts_string())
-            .stdin(Stdio::null());
+        command.env(OPTS_VARIABLE, options.to_opts_string());
         command
     }
 
+    /// The process that waits for what comes to a place; started, if there is none. `None` if it can't be.
+    fn standby_for(&mut self, executable: &Path, place: &Path) -> Option<&mut Standby> {
+        if self.standby.as_ref().is_none_or(|s| !s.is_for(place)) {
+            // The other one's transfer is not worked at any more.
+            self.standby = None;
+            let options = Options {
+                standby: true,
+                ..self.options.clone()
+            };
+            self.standby = Standby::start(self.command(executable, &options), place).ok();
+        }
+        self.standby.as_mut()
+    }
+
+    /// Asks a process of its own whether the program would go on.
+    fn check_plainly(&self, executable: &Path, snapshot: &Path) -> Result<(), String> {
+        let options = Options {
+            resume: Some(snapshot.to_owned()),
+            check: true,
+            ..self.options.clone()
+        };
+        let output = process::output(self.command(executable, &options)).map_err(|e| e.to_string())?;
+        let findings = crate::findings::told(&output)?;
+        match findings.is_empty() {
+            true => Ok(()),
+            false => {
+                let all: Vec<String> = findings.iter().map(|f| f.to_string()).collect();
+                Err(all.join("; "))
+            }
+        }
+    }
+
     /// Where a program's output goes.
-    fn log(&self, name: &str, place: &Place) -> io::Result<(PathBuf, File)> {
+    fn log(&self, name: &str, place: &Place) -> io::Result<PathBuf> {
         let directory = self.directory.join("logs");
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         let plain: String = name
@@ -105,9 +131,7 @@ impl Machine {
             .collect();
         let attempt = place.path().file_name().unwrap_or_default().to_string_lossy();
         let attempt: String = attempt.chars().skip(3).take(12).collect();
-        let path = directory.join(format!("{plain}-{attempt}.log"));
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
-        Ok((path, file))
+        Ok(directory.join(format!("{plain}-{attempt}.log")))
     }
 }
 
@@ -146,30 +170,65 @@ impl Host for Machine {
         }
     }
 
-    fn check(&mut self, _: &About, executable: &Path, snapshot: &Path) -> Result<(), String> {
-        let options = Options {
-            resume: Some(snapshot.to_owned()),
-            check: true,
-            ..self.options.clone()
-        };
-        let output = self.command(executable, &options).output().map_err(|e| e.to_string())?;
-        let findings = crate::findings::told(&output)?;
-        match findings.is_empty() {
-            true => Ok(()),
-            false => {
-                let all: Vec<String> = findings.iter().map(|f| f.to_string()).collect();
-                Err(all.join("; "))
-            }
+    fn expect(&mut self, _: &About, executable: &Path, place: &Place) {
+        self.standby_for(executable, place.path());
+    }
+
+    fn round(&mut self, _: &About, executable: &Path, place: &Place, number: u32) {
+        let path = place.file(&round_file(number));
+        if let Some(standby) = self.standby_for(executable, place.path())
+            && standby.round(path).is_err()
+        {
+            // What is the matter shows when the state has come.
+            self.standby = None;
         }
     }
 
+    fn forget(&mut self) {
+        self.standby = None;
+    }
+
+    fn check(&mut self, about: &About, executable: &Path, snapshot: &Path) -> Result<(), String> {
+        let place = snapshot.parent().unwrap_or(Path::new("/"));
+        let refused = match self.standby_for(executable, place) {
+            Some(standby) => match standby.state(snapshot.to_owned()) {
+                Ok(()) => return Ok(()),
+                Err(why) => why,
+            },
+            None => String::new(),
+        };
+        // It has memory that the program needs.
+        self.standby = None;
+        self.check_plainly(executable, snapshot)?;
+        if !refused.is_empty() {
+            self.tell(&about.name, &format!("it is not started ahead: {refused}"));
+        }
+        Ok(())
+    }
     fn start(&mut self, about: &About, executable: &Path, place: &Place) -> Result<Started, String> {
-        let (log, output) = self
-            .log(&about.name, place)
-            .map_err(|e| format!("the file for its output can't be made: {e}"))?;
-        let (pid, started) = self.spawn(executable, place, output).map_err(|e| e.to_string())?;
-        match started {
-            true => Ok(Started { pid, log }),
+        let made = |e: io::Error| format!("the file for its output can't be made: {e}");
+        let log = self.log(&about.name, place).map_err(made)?;
+        if let Some(standby) = self.standby.take().filter(|s| s.is_ready_for(place.path())) {
+            match standby.go(&log) {
+                Ok(Some(pid)) => return Ok(Started { pid, log }),
+                // Its process has ended. If nothing has run, it may be started anew.
+                Ok(None) | Err(_) => match place.has(STARTED) {
+                    Ok(false) => {}
+                    Ok(true) => return Err("it ended as soon as it went on".into()),
+                    Err(e) => return Err(e.to_string()),
+                },
+            }
+        }
+        let output = OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
+        let options = Options {
+            resume: Some(place.file(STATE)),
+            ..self.options.clone()
+        };
+        let command = self.command(executable, &options);
+        let process = Process::start(command, Stdio::null(), place.path(), output.map_err(made)?);
+        let mut process = process.map_err(|e| e.to_string())?;
+        match process.goes_on().map_err(|e| e.to_string())? {
+            true => Ok(Started { pid: process.id(), log }),
             false => {
                 let mut said = String::new();
                 let _ = File::open(&log).map(|file| file.take(MOST_SAID).read_to_string(&mut said));
@@ -195,76 +254,5 @@ impl Host for Machine {
             name => format!("{}: ", show::clean(name)),
         };
         show::complain(&format!("dunlin receive: {about}{}", show::clean(report)));
-    }
-}
-
-/// Waits until a started program goes on (true) or its process ends (false); `None` if neither happens for
-/// [`MOST_STARTING`].
-fn wait_for_byte(started: &mut io::PipeReader) -> io::Result<Option<bool>> {
-    let deadline = Instant::now() + MOST_STARTING;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let time = Timespec::try_from(left).map_err(io::Error::other)?;
-        let mut fds = [PollFd::new(started, PollFlags::IN)];
-        match poll(&mut fds, Some(&time)) {
-            Ok(0) => return Ok(None),
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(e) => return Err(e.into()),
-        }
-        match started.read(&mut [0]) {
-            Ok(n) => return Ok(Some(n == 1)),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-}
-
-/// What tells a program's process whom to tell that it goes on.
-fn started_variable(tell: &io::PipeWriter, place: &Place) -> io::Result<String> {
-    let path = place.file(STARTED);
-    let path = path
-        .to_str()
-        .ok_or_else(|| io::Error::other("the directory's name is not UTF-8"))?;
-    Ok(format!("{}:{path}", tell.as_raw_fd()))
-}
-
-impl Machine {
-    /// Starts a program, and waits until it goes on or ends; tells which.
-    fn spawn(&self, executable: &Path, place: &Place, output: File) -> io::Result<(u32, bool)> {
-        let options = Options {
-            resume: Some(place.file(STATE)),
-            ..self.options.clone()
-        };
-        let running = File::create(place.file(RUNNING))?;
-        flock(&running, FlockOperation::NonBlockingLockExclusive)?;
-        remove_if_there(&place.file(STARTED))?;
-        let (mut started, tell) = io::pipe()?;
-        // Only these two are the program's.
-        fcntl_setfd(&running, FdFlags::empty())?;
-        fcntl_setfd(&tell, FdFlags::empty())?;
-        let mut child = self
-            .command(executable, &options)
-            .env("DUNLIN_STARTED", started_variable(&tell, place)?)
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            // What interrupts this command is not meant for the program.
-            .process_group(0)
-            .spawn()?;
-        drop((tell, running));
-        // So that a move onwards knows the transfer that brought it. It runs all the same if that can't be written.
-        if let Err(e) = fs::write(place.file(RUNNING), child.id().to_string()) {
-            show::complain(&format!("dunlin receive: process {}: {e}", child.id()));
-        }
-        // Only what it says itself counts: after an error, it is ended before anyone says that it doesn't run.
-        let goes_on = wait_for_byte(&mut started).unwrap_or(None).unwrap_or_else(|| {
-            let _ = child.kill();
-            let _ = child.wait();
-            matches!(wait_for_byte(&mut started), Ok(Some(true)))
-        });
-        if !goes_on {
-            child.wait()?;
-        }
-        Ok((child.id(), goes_on))
     }
 }

@@ -238,6 +238,13 @@ pub const TABLE: &[Entry] = &[
     )
     .needs(&["resume FILE", "resume-latest DIR"]),
     flag(
+        "standby",
+        Internal,
+        "Wait for a state to go on from; orders come through standard input",
+        flag!(standby),
+    )
+    .conflicts(&["resume", "resume-latest", "check", "commands", "invoke"]),
+    flag(
         "commands",
         Internal,
         "Serve commands from standard input instead of running the program",

@@ -60,9 +60,14 @@ impl PageSource<Instance> for FilePages<'_> {
     }
 
     fn go_on(self, instance: &Instance) {
-        let mapped = instance.memories().flat_map(Memory::mapped_addresses);
-        self.leases.keep(mapped.collect());
+        keep(self.leases, instance);
     }
+}
+
+/// The program goes on: leases on what is mapped into its memories are kept as long as that is.
+pub(crate) fn keep(leases: Leases, instance: &Instance) {
+    let mapped = instance.memories().flat_map(Memory::mapped_addresses);
+    leases.keep(mapped.collect());
 }
 
 /// Where a run's pages come from, and go to.
@@ -83,7 +88,12 @@ enum Place<'a> {
     Nowhere,
 }
 
-fn fill(instance: &mut Instance, snapshot: &Snapshot<File>, leases: &mut Leases) -> Result<(), SnapshotError> {
+/// Puts all pages into an instance's memories. What is mapped stays as it was checked as long as the leases are held.
+pub(super) fn fill(
+    instance: &mut Instance,
+    snapshot: &Snapshot<File>,
+    leases: &mut Leases,
+) -> Result<(), SnapshotError> {
     let files = files(snapshot)?;
     let total: u64 = snapshot.runs().map(|run| run.count).sum();
     let mut mapped = Vec::with_capacity(files.len());
@@ -112,29 +122,76 @@ fn fill(instance: &mut Instance, snapshot: &Snapshot<File>, leases: &mut Leases)
         let Some(memory) = instance.memory_at_mut(index) else {
             continue;
         };
-        let mut runs: Vec<PageRun<'_>> = snapshot.runs().filter(|run| run.memory == index).collect();
-        runs.sort_unstable_by_key(|run| run.first);
+        let runs = sorted_runs(snapshot, index);
         let map = |run: &PageRun<'_>| match files.get(run.file as usize) {
             Some(Some((file, _))) if mapped[run.file as usize] => map(memory, file, run),
             _ => Ok(false),
         };
         let done: Vec<bool> = runs.iter().map(map).collect::<Result<_, _>>()?;
-        let beyond = || SnapshotError::Damaged("a stored page lies beyond its memory");
-        let (mut rest, mut at) = (memory.bytes_mut(), 0);
-        let mut pieces = Vec::with_capacity(runs.len());
-        for (run, done) in runs.into_iter().zip(done) {
-            let before = usize::try_from(run.first)
-                .ok()
-                .and_then(|n| n.checked_mul(PAGE_SIZE)?.checked_sub(at));
-            let (_, behind) = before.and_then(|n| rest.split_at_mut_checked(n)).ok_or_else(beyond)?;
-            let (place, behind) = behind.split_at_mut_checked(run.len() as usize).ok_or_else(beyond)?;
-            (rest, at) = (behind, (run.first + run.count) as usize * PAGE_SIZE);
-            let place = if done { Place::Mapped(place) } else { Place::Read(place) };
-            pieces.push(piece(&files, run, place)?);
-        }
-        check(pieces)?;
+        let wanted = runs.into_iter().zip(done).map(|(run, done)| match done {
+            true => Wanted::Mapped(run),
+            false => Wanted::Read(run),
+        });
+        check(pieces(memory.bytes_mut(), &files, wanted)?)?;
     }
     Ok(())
+}
+
+/// The runs of one memory, by page.
+pub(super) fn sorted_runs(snapshot: &Snapshot<File>, memory: u32) -> Vec<PageRun<'_>> {
+    let mut runs: Vec<PageRun<'_>> = snapshot.runs().filter(|run| run.memory == memory).collect();
+    runs.sort_unstable_by_key(|run| run.first);
+    runs
+}
+
+/// What is to be done with a run's place in its memory.
+pub(super) enum Wanted<'a> {
+    /// Its pages are mapped there.
+    Mapped(PageRun<'a>),
+    /// They are to be read into it, and it is zero.
+    Read(PageRun<'a>),
+    /// They are to be read into it, and it holds something else.
+    Replaced(PageRun<'a>),
+}
+
+/// Reads pages into a memory, and checks them. `wanted` is in the order of the pages.
+pub(super) fn read_into<'a>(
+    memory: &'a mut Memory,
+    snapshot: &'a Snapshot<File>,
+    wanted: impl Iterator<Item = Wanted<'a>>,
+) -> Result<(), SnapshotError> {
+    let files = files(snapshot)?;
+    check(pieces(memory.bytes_mut(), &files, wanted)?)
+}
+
+/// Gives each run its place in a memory. They are in the order of the pages.
+fn pieces<'a>(
+    bytes: &'a mut [u8],
+    files: &[Option<(&'a File, bool)>],
+    wanted: impl Iterator<Item = Wanted<'a>>,
+) -> Result<Vec<Piece<'a>>, SnapshotError> {
+    let beyond = || SnapshotError::Damaged("a stored page lies beyond its memory");
+    let (mut rest, mut at) = (bytes, 0);
+    let mut pieces = Vec::new();
+    for wanted in wanted {
+        let (Wanted::Mapped(run) | Wanted::Read(run) | Wanted::Replaced(run)) = wanted;
+        let before = usize::try_from(run.first)
+            .ok()
+            .and_then(|n| n.checked_mul(PAGE_SIZE)?.checked_sub(at));
+        let (_, behind) = before.and_then(|n| rest.split_at_mut_checked(n)).ok_or_else(beyond)?;
+        let (place, behind) = behind.split_at_mut_checked(run.len() as usize).ok_or_else(beyond)?;
+        (rest, at) = (behind, (run.first + run.count) as usize * PAGE_SIZE);
+        let (place, holds) = match wanted {
+            Wanted::Mapped(_) => (Place::Mapped(place), true),
+            Wanted::Read(_) => (Place::Read(place), false),
+            Wanted::Replaced(_) => (Place::Read(place), true),
+        };
+        let piece = piece(files, run, place)?;
+        // Where the file has a hole, what is there would stay.
+        let sparse = piece.sparse && !holds;
+        pieces.push(Piece { sparse, ..piece });
+    }
+    Ok(pieces)
 }
 
 /// Checks all pages, and keeps none of them.

@@ -189,12 +189,60 @@ pub(crate) struct Restored {
     pub args: Vec<String>,
 }
 
+/// A program that has all but its files. Its pages are in its memories, or go there before [`Filled::finish`].
+#[derive(Debug)]
+pub(crate) struct Filled {
+    /// The WebAssembly side.
+    pub instance: Instance,
+    state: State,
+    import: Option<u32>,
+}
+
+impl Filled {
+    /// Accepts a state of this program, and fills a `shell` from it, but for its pages.
+    pub(crate) fn new(shell: Instance, mut state: State) -> Result<Filled, ResumeError> {
+        let mut instance = shell;
+        let import = fill_all_but_pages(&mut instance, &mut state)?;
+        Ok(Filled {
+            instance,
+            state,
+            import,
+        })
+    }
+
+    /// What of its host side stands in the way here; nothing is changed.
+    pub(crate) fn files_problems(&self, contents: &dyn Contents, config: &WasiConfig) -> Vec<RestoreProblem> {
+        Wasi::restore_problems(&self.state.wasi, config, contents)
+    }
+
+    /// Puts back its host side. Before anything of it is, `before_files` brings the files to where they were, and says
+    /// whether it has done so for all of them; at last, `go_on` hears that the program goes on with its pages.
+    pub(crate) fn finish(
+        self,
+        contents: &dyn Contents,
+        config: &WasiConfig,
+        before_files: impl FnOnce() -> Result<bool, BackError>,
+        go_on: impl FnOnce(&Instance),
+    ) -> Result<Restored, ResumeError> {
+        let back = before_files()?;
+        let config = &WasiConfig { back, ..config.clone() };
+        let wasi = Wasi::restore_with(&self.state.wasi, config, contents)?;
+        go_on(&self.instance);
+        Ok(Restored {
+            instance: self.instance,
+            wasi,
+            invocation: self.state.invocation,
+            import: self.import,
+            args: self.state.wasi.args,
+        })
+    }
+}
+
 /// Restores a program into a `shell`: from the state of this program (see [`check_program`]), its pages, and the
-/// contents of its carried files. Before anything of its host side is put back, `before_files` brings the files to
-/// where they were, and says whether it has done so for all of them.
+/// contents of its carried files; `before_files` as in [`Filled::finish`].
 pub(crate) fn restore<S>(
     shell: Instance,
-    mut state: State,
+    state: State,
     mut pages: S,
     contents: &dyn Contents,
     config: &WasiConfig,
@@ -204,22 +252,11 @@ where
     S: PageSource<Instance>,
     ResumeError: From<S::Error>,
 {
-    let mut instance = shell;
-    let import = fill_all_but_pages(&mut instance, &mut state)?;
+    let mut filled = Filled::new(shell, state)?;
     // A refusal costs no page.
-    Wasi::check_grants(&state.wasi, config)?;
-    pages.fill(&mut instance)?;
-    let back = before_files()?;
-    let config = &WasiConfig { back, ..config.clone() };
-    let wasi = Wasi::restore_with(&state.wasi, config, contents)?;
-    pages.go_on(&instance);
-    Ok(Restored {
-        instance,
-        wasi,
-        invocation: state.invocation,
-        import,
-        args: state.wasi.args,
-    })
+    Wasi::check_grants(&filled.state.wasi, config)?;
+    pages.fill(&mut filled.instance)?;
+    filled.finish(contents, config, before_files, |instance| pages.go_on(instance))
 }
 
 /// As [`restore`], into the shell that `running` has in place of an instance.

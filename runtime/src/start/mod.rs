@@ -1,10 +1,13 @@
 //! The order of things: from the process's start to the program's, and from the program's end to the exit code.
 
+mod standby;
+
 use crate::engine;
 use crate::engine::running::{Running, Setup};
 use crate::instance::instantiate::instantiate;
 use crate::instance::{InstanceError, Limits};
 use crate::journal::{self, BackError, Lineage};
+use crate::moving::ahead::Come;
 use crate::moving::obstacles;
 use crate::moving::pages::{self, FilePages};
 use crate::moving::resume::{self, Restored, ResumeError};
@@ -26,8 +29,10 @@ use dunlin_interface::options::{OptionError, Options};
 use dunlin_migrate::control::Info;
 use dunlin_migrate::preflight::{Finding, Needs, Target};
 use dunlin_migrate::printable;
-use dunlin_migrate::snapshot::Stored;
+use dunlin_migrate::snapshot::{Snapshot, Stored};
 use dunlin_migrate::store::{self, DEFAULT_KEEP, ENDED, Store};
+use standby::Arrived;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,7 +63,7 @@ impl From<InstanceError> for Failure {
 fn run() -> Result<i32, Failure> {
     // Everything the program needs lives as long as the process.
     let program: &'static Program = Box::leak(Box::new(Program::load()?));
-    let options = Options::from_env()?;
+    let mut options = Options::from_env()?;
     let ticks = Ticks::from_env()?;
     check(program, &options, &ticks)?;
     let name = &program.module.name;
@@ -68,6 +73,17 @@ fn run() -> Result<i32, Failure> {
     let shared: &'static Shared = Box::leak(Box::new(Shared::new().map_err(system("create an eventfd"))?));
     engine::prepare(program).map_err(system("install signal handlers"))?;
     signals::ignore_file_size_limit().map_err(system("ignore a signal"))?;
+    let setup = Setup { config, limits };
+    let arrived = match options.standby {
+        true => match standby::wait(program, &setup)? {
+            Some(arrived) => Some(arrived),
+            None => return Ok(0),
+        },
+        false => None,
+    };
+    if let Some(arrived) = &arrived {
+        options.resume = Some(arrived.path.clone());
+    }
     refuse_ended(program, &options)?;
     let store = open_store(&options)?;
     let own_file = OwnFile::take(&options)
@@ -75,12 +91,12 @@ fn run() -> Result<i32, Failure> {
         .map(Arc::new);
     let found = checkpoint_on::find(&options).map_err(|e| no_snapshot(&options, &e))?;
     let checkpoint_to = own_file.clone().map(CheckpointTo::File);
-    let setup = Setup { config, limits };
     let beside = match &store {
         None => found.as_ref().and_then(|found| journals_beside(&options, found)),
         Some(_) => None,
     };
     let run = Run {
+        arrived,
         program,
         options,
         setup,
@@ -229,6 +245,8 @@ fn refused(path: &Path, why: &ResumeError, all: &[Finding]) -> Failure {
 
 /// A run, before there is a program at rest.
 struct Run {
+    /// The program, if this process has waited for it.
+    arrived: Option<Arrived>,
     program: &'static Program,
     options: Options,
     setup: Setup,
@@ -308,7 +326,13 @@ impl Run {
     }
 
     /// Restores the program from the first snapshot that isn't damaged.
-    fn restore(&self, found: &Candidates) -> Result<(PathBuf, Restored, Recording), Failure> {
+    fn restore(&mut self, found: &Candidates) -> Result<(PathBuf, Restored, Recording), Failure> {
+        if let Some(Arrived { path, snapshot, come }) = self.arrived.take() {
+            return match self.restore_arrived(&path, &snapshot, come) {
+                Ok((restored, lineage)) => Ok((path, restored, lineage)),
+                Err(e) => Err(refused(&path, &e, &self.obstacles(&path, false, false))),
+            };
+        }
         let mut damaged = Vec::new();
         let mut nowhere = None;
         for path in &found.paths {
@@ -396,19 +420,42 @@ impl Run {
             resume::check_args(&snapshot.state().wasi.args, given)?;
         }
         let shell = resume::shell(self.program, &self.setup.limits)?;
-        let from = self.rollback().map(|r| match r.own_number(path) {
-            Some(number) => rollback::From::Own(number),
-            None => rollback::From::Other(snapshot.identity()),
-        });
         let mut lineage = None;
         let (state, contents) = (snapshot.state().clone(), Stored::of(&snapshot));
         let pages = FilePages::of(&snapshot);
         let restored = resume::restore(shell, state, pages, &contents, &self.setup.config, || {
-            // Without going back, what journals say is not true any more.
-            lineage = self.go_back(from.unwrap_or(rollback::From::Beginning))?;
-            Ok(lineage.as_ref().is_some_and(|(_, _, back)| *back))
+            self.before_files(path, &snapshot, &mut lineage)
         })?;
         Ok((restored, lineage))
+    }
+
+    /// As [`Run::restore_from`], of a program that has come already, but for its files.
+    fn restore_arrived(
+        &self,
+        path: &Path,
+        snapshot: &Snapshot<File>,
+        come: Come,
+    ) -> Result<(Restored, Recording), ResumeError> {
+        let Come { filled, leases } = come;
+        let mut lineage = None;
+        let restored = filled.finish(
+            &Stored::of(snapshot),
+            &self.setup.config,
+            || self.before_files(path, snapshot, &mut lineage),
+            |instance| pages::keep(leases, instance),
+        )?;
+        Ok((restored, lineage))
+    }
+
+    /// Takes files back to where they were at a snapshot; says whether it has done so for all of them.
+    fn before_files(&self, path: &Path, snapshot: &Snapshot<File>, lineage: &mut Recording) -> Result<bool, BackError> {
+        let from = self.rollback().map(|r| match r.own_number(path) {
+            Some(number) => rollback::From::Own(number),
+            None => rollback::From::Other(snapshot.identity()),
+        });
+        // Without going back, what journals say is not true any more.
+        *lineage = self.go_back(from.unwrap_or(rollback::From::Beginning))?;
+        Ok(lineage.as_ref().is_some_and(|(_, _, back)| *back))
     }
 
     /// How this run's files go back, if they do: the journals lie beside its periodic snapshots.
