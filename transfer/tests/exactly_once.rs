@@ -87,6 +87,8 @@ struct Machine {
     world: Shared,
     refuses: bool,
     has_executable: Option<PathBuf>,
+    /// Where something was started ahead, and how many rounds it has heard of.
+    ahead: Option<(PathBuf, u32)>,
 }
 
 impl Host for Machine {
@@ -114,10 +116,24 @@ impl Host for Machine {
     fn round(&mut self, _: &About, executable: &Path, place: &Place, number: u32) {
         assert!(executable.exists());
         assert_eq!(fs::read(place.file(&round_file(number))).unwrap(), [number as u8; 3]);
+        let ahead = self.ahead.as_mut().expect("the executable came before");
+        assert_eq!(*ahead, (place.path().to_owned(), number - 1));
+        ahead.1 = number;
+    }
+
+    fn expect(&mut self, _: &About, executable: &Path, place: &Place) {
+        assert_eq!(fs::read(executable).unwrap(), b"code");
+        self.ahead = Some((place.path().to_owned(), 0));
+    }
+
+    fn forget(&mut self) {
+        self.ahead = None;
     }
 
     fn check(&mut self, _: &About, executable: &Path, snapshot: &Path) -> Result<(), String> {
         assert!(executable.exists());
+        let ahead = self.ahead.as_ref().expect("the executable came before");
+        assert_eq!(Some(ahead.0.as_path()), snapshot.parent());
         for number in 1..=ROUNDS {
             assert!(snapshot.with_file_name(round_file(number)).exists());
         }
@@ -134,6 +150,7 @@ impl Host for Machine {
         let mut world = self.world.lock().unwrap();
         assert!(!world.here, "twice");
         world.started_there += 1;
+        self.ahead = None;
         world.processes.push(file);
         let log = PathBuf::from("/log");
         Ok(Started { pid: 7, log })
@@ -144,6 +161,16 @@ impl Host for Machine {
     }
 
     fn tell(&mut self, _: &str, _: &str) {}
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.ahead.is_some() {
+            // A panic of this thread would fail no test.
+            eprintln!("what was started ahead outlives the connection");
+            std::process::abort();
+        }
+    }
 }
 
 /// A stream that breaks after so many bytes, in both directions together.
@@ -253,6 +280,7 @@ impl Scene {
             world: self.world.clone(),
             refuses: self.refuses,
             has_executable: self.has_executable.then(|| self.dir.path().join("exe")),
+            ahead: None,
         };
         let unlimited = Arc::new(AtomicU64::new(u64::MAX));
         std::thread::spawn(move || {
@@ -371,6 +399,7 @@ impl Scene {
                     world,
                     refuses: true,
                     has_executable: None,
+                    ahead: None,
                 };
                 let _ = receiver::serve(&link(theirs, &limit), &shelf, &mut machine);
             });
