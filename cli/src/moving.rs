@@ -1,8 +1,8 @@
-//! Programs that go from machine to machine: this side and the other one.
+//! Moving a program to another machine: what `dunlin migrate`, `receive` and `settle` share.
 
 pub(crate) mod machine;
 pub(crate) mod peer;
 pub(crate) mod precopy;
-pub(crate) mod process;
+mod process;
 pub(crate) mod program;
-pub(crate) mod standby;
+mod standby;

@@ -288,6 +288,11 @@ impl Place {
     /// The record; `None` if there is none. What is read is durable.
     pub fn record<R: Encoded>(&self) -> io::Result<Option<R>> {
         // Whoever wrote it may have died before it was.
+        match File::open(self.file(RECORD)) {
+            Ok(file) => file.sync_data()?,
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
         rustix::fs::fsync(&self.lock)?;
         read_record(&self.file(RECORD))
     }
