@@ -1,5 +1,5 @@
-// A heap of so many MiB, of which some pages change at each step, and which grows now and then; what it tells depends on
-// all that it has ever written.
+// A heap of so many MiB, of which some pages change at each step (all of them in the first so many MiB), and which grows
+// now and then; what it tells depends on all that it has ever written.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,11 +28,12 @@ static void grow(void) {
 int main(int argc, char **argv) {
     uint32_t mebibytes = argc > 1 ? atoi(argv[1]) : 16, steps = argc > 2 ? atoi(argv[2]) : 100;
     uint32_t pages = argc > 3 ? atoi(argv[3]) : 8, pause = argc > 4 ? atoi(argv[4]) : 0;
+    uint32_t window = argc > 5 ? atoi(argv[5]) : 0;
     while (count < mebibytes) grow();
     uint32_t told = 0;
     for (uint32_t step = 1; step <= steps; step++) {
         for (uint32_t i = 0; i < pages; i++) {
-            uint8_t *page = chunks[(next() >> 8) % count] + ((next() >> 8) % (CHUNK >> 12) << 12);
+            uint8_t *page = chunks[(next() >> 8) % (window ? window : count)] + ((next() >> 8) % (CHUNK >> 12) << 12);
             uint32_t at = (next() >> 8) % 4096;
             told = told * 31 + page[at];
             // Some pages become zero again.

@@ -12,9 +12,13 @@
 //!   [record: moving]
 //!   Handover(Offer)                    ------------------------>
 //!   File(executable), if it is lacking ------------------------>  the module is compared with its seal
-//!   stops the program: its snapshot
-//!   is durable here
-//!   File(snapshot)                     ------------------------>  checked as `dunlin check` does, made durable
+//!   while the program runs, again and
+//!   again: File(round)                 ------------------------>  made durable
+//!                                      <------------------------  RoundKept
+//!   stops the program, writes its
+//!   snapshot: what no round has
+//!   File(snapshot), which meanwhile
+//!   becomes durable here               ------------------------>  checked as `dunlin check` does, made durable
 //!                                      <------------------------  Handover(Prepared)      [record: prepared]
 //!   [record: released]
 //!   Handover(Commit)                   ------------------------>  [record: running], the program runs
@@ -22,6 +26,9 @@
 //!   ends the stopped process
 //!   Handover(Gone)                     ------------------------>  [no record]
 //! ```
+//!
+//! A round (`sender/rounds.rs`) is an incremental snapshot that takes pages from the rounds before it; so is the last
+//! one. All lie in the transfer's directory, on both sides under the same names, and go with it.
 //!
 //! Either side sends [`Frame::Working`] while it is busy, so that silence means that the other one is gone.
 

@@ -43,7 +43,7 @@ fn pair() -> (Bytes, Bytes) {
     (first, incremental(&memories, &earlier))
 }
 
-/// What is known not to have changed is taken from earlier files unread, also pages that are zero and little used files.
+/// What is known not to have changed is taken from earlier files unread, also zero pages, and from little used files.
 #[test]
 fn unchanged_pages_are_not_read() {
     let mut memories = memories();

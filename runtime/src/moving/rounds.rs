@@ -6,7 +6,7 @@ use crate::moving::capture::{self, Asker, CaptureError, Captured, Patient};
 use crate::moving::tracking;
 use crate::os::messages::complain;
 use dunlin_migrate::snapshot::{
-    Contents, Earlier, FirstOf, NoContents, Snapshot, SnapshotError, SnapshotSink, Stored, WriteStats, atomic_write,
+    Contents, Earlier, FirstOf, Snapshot, SnapshotError, SnapshotSink, Stored, WriteStats, atomic_write,
     create_unsynced, open_file, replace,
 };
 use dunlin_migrate::state::State;
@@ -32,7 +32,7 @@ impl Base {
     }
 
     /// An error if a page is said to be unchanged since this round and isn't: in tests that ask for it.
-    fn contradict(&self, memories: &[MemoryAtRest<'_>]) -> Result<(), SnapshotError> {
+    pub(crate) fn contradict(&self, memories: &[MemoryAtRest<'_>]) -> Result<(), SnapshotError> {
         let found = tracking::is_checked()
             .then(|| self.earlier.contradicted(memories))
             .flatten();
@@ -51,24 +51,19 @@ impl Base {
     }
 }
 
-/// Writes a round. `read`: carried contents that were read already; the others must not change meanwhile.
+/// Writes a round. `contents`: carried contents that no earlier round has.
 pub(crate) fn write_round(
-    running: &Running,
     state: &State,
     memories: &[MemoryAtRest<'_>],
     path: &Path,
     base: Option<&Base>,
-    read: Option<&ByHash<Vec<u8>>>,
+    contents: &[&dyn Contents],
 ) -> Result<WriteStats, SnapshotError> {
-    capture::check(running, state.clone())?;
-    let own = running.wasi.contents(&state.wasi);
-    let read: &dyn Contents = read.map_or(&NoContents, |read| read);
-    base.map_or(Ok(()), |base| base.contradict(memories))?;
     let none = Earlier::default();
     let earlier = base.map_or(&none, |base| &base.earlier);
     atomic_write(path, |file| {
         let mut sink = SnapshotSink::incremental(&mut *file, earlier);
-        let stats = with_contents(base, &[read, &own], &mut |contents| {
+        let stats = with_contents(base, contents, &mut |contents| {
             sink.take(&AtRest {
                 state,
                 memories,

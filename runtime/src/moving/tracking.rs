@@ -18,6 +18,11 @@ const CHECK_VARIABLE: &str = "DUNLIN_CHECK_TRACKING";
 /// Bytes that are protected at once while the program runs.
 const SLICE: usize = 16 << 20;
 
+/// Pages that are copied in any case, and how many times as many there are at least if more are: to copy a process takes
+/// some 30 ms for each gigabyte, and then the first write to any of its pages takes longer.
+const FEW_PAGES: usize = 64;
+const LARGE_PART: usize = 16;
+
 /// For each memory, the WebAssembly pages that may have been written to; those beyond the list may have been, too.
 pub(crate) type Written = Vec<Vec<bool>>;
 
@@ -116,14 +121,60 @@ pub(crate) fn add(written: &mut Written, later: Written) {
 /// The memories of a program at rest, of which only these pages were written to since the snapshot that the next one
 /// builds upon.
 pub(crate) fn memories<'a>(running: &'a Running, written: &Written) -> Vec<MemoryAtRest<'a>> {
-    let memories = running.instance.memories().map(Memory::bytes).zip(written);
-    memories
-        .map(|(bytes, written)| MemoryAtRest {
-            bytes,
-            touched: None,
-            unchanged: Some(written.iter().map(|w| !w).collect()),
+    at_rest(running.instance.memories(), written)
+}
+
+/// A copy of what a program has written to, from which a snapshot can be taken while the program runs on.
+pub(crate) struct Changes {
+    /// As large as the program's; only these pages are there.
+    memories: Vec<Memory>,
+    written: Written,
+}
+
+impl Changes {
+    /// Copies those pages of a program that stands still. `None` if they are so many that a copy of the whole process
+    /// takes no longer, or if there is no memory for them.
+    pub(crate) fn copy(running: &Running, written: &Written) -> Option<Changes> {
+        let (mut all, mut some) = (0, 0);
+        for memory in written {
+            all += memory.len();
+            some += memory.iter().filter(|w| **w).count();
+        }
+        if some > FEW_PAGES && some.saturating_mul(LARGE_PART) > all {
+            return None;
+        }
+        let page = WASM_PAGE as usize;
+        let copy = |(memory, written): (&Memory, &Vec<bool>)| {
+            let from = memory.bytes();
+            let mut to = Memory::reserve(0, memory.size().max(WASM_PAGE)).ok()?;
+            to.grow_to(memory.size()).ok()?;
+            let pages = to.bytes_mut().chunks_exact_mut(page).zip(from.chunks_exact(page));
+            for ((to, from), _) in pages.zip(written).filter(|(_, written)| **written) {
+                to.copy_from_slice(from);
+            }
+            Some(to)
+        };
+        let memories = running.instance.memories().zip(written).map(copy);
+        Some(Changes {
+            memories: memories.collect::<Option<_>>()?,
+            written: written.clone(),
         })
-        .collect()
+    }
+
+    /// The memories, of which only what is copied may be read.
+    pub(crate) fn memories(&self) -> Vec<MemoryAtRest<'_>> {
+        at_rest(self.memories.iter(), &self.written)
+    }
+}
+
+fn at_rest<'a>(memories: impl Iterator<Item = &'a Memory>, written: &Written) -> Vec<MemoryAtRest<'a>> {
+    let memories = memories.map(Memory::bytes).zip(written);
+    let at_rest = |(bytes, written): (&'a [u8], &Vec<bool>)| MemoryAtRest {
+        bytes,
+        touched: None,
+        unchanged: Some(written.iter().map(|w| !w).collect()),
+    };
+    memories.map(at_rest).collect()
 }
 
 /// Whether what the system tells is to be compared with all of the memories.

@@ -1,22 +1,23 @@
 //! Rounds of pre-copy: snapshots in a transfer's directory while the program runs on, so that little is left to be
 //! written when it stands still.
 //!
-//! Each is written by a forked copy, as periodic snapshots are ([`super::periodic`]), and takes the pages that haven't
-//! changed from the rounds before. Where the system can tell which those are ([`crate::moving::tracking`]), they are
-//! not even read. Whoever moves the program keeps the connection of the newest round open; when that ends and the
+//! Each takes the pages that haven't changed from the rounds before. It is written by a forked copy, as periodic
+//! snapshots are ([`super::periodic`]); but where the system can tell which pages have changed
+//! ([`crate::moving::tracking`]), and they are few, from a copy of those. Whoever moves the program keeps the connection of the newest round open; when that ends and the
 //! program was not asked to stand still meanwhile, the transfer is over, and what was written for it goes.
 
 use crate::engine::running::Running;
 use crate::moving::capture;
 use crate::moving::rounds::{Base, write_round};
-use crate::moving::tracking::{self, Tracking, Unprotected, Written};
+use crate::moving::tracking::{self, Changes, Tracking, Unprotected, Written};
 use crate::os::fork::{self, Child};
 use crate::os::signals::with_signals_blocked;
 use crate::os::{event, lease};
 use crate::requests::inbox::{Job, Shared};
 use dunlin_handover::{SenderRecord, SenderStage};
 use dunlin_migrate::control::{Reply, Round};
-use dunlin_migrate::snapshot::WriteStats;
+use dunlin_migrate::snapshot::{Contents, NoContents, WriteStats};
+use dunlin_migrate::state::State;
 use dunlin_migrate::transfer::MemoryAtRest;
 use dunlin_transfer::records::{MOST_ROUNDS, Place, remove_if_there, round_file};
 use std::fs;
@@ -159,29 +160,37 @@ impl Rounds {
             }
             Begins::Round(base, written) => (base, written),
         };
-        let state = match capture::capture(running) {
+        let state = match state(running, base.as_deref(), written.as_ref()) {
             Ok(state) => state,
-            Err(e) => {
-                return writing
-                    .stood()
-                    .in_background(move |writing| writing.done(Err(e.to_string())));
-            }
+            Err(why) => return writing.stood().in_background(move |writing| writing.done(Err(why))),
         };
         // Files have no copy on write: contents that no earlier round has are read while the program stands still.
         let known = base.as_ref().map(|base| base.known()).unwrap_or_default();
         let new = running.wasi.new_contents(&state.wasi, &known, KEPT).ok().flatten();
         let path = place.join(round_file(number));
-        let write = || {
-            let memories = memories(running, written.as_ref());
-            let written = write_round(running, &state, &memories, &path, base.as_deref(), new.as_ref());
-            written.map_err(|e| e.to_string())
-        };
-        match new.is_some().then(|| fork::fork(lease::is_holding(), || send(write()))) {
-            Some(Ok(child)) => writing.copied(child),
-            // Too much for memory, or no copy can be made: the program waits until it is written.
-            Some(Err(_)) | None => {
-                let written = write();
-                writing.stood().in_background(move |writing| writing.done(written));
+        let changes = written.as_ref().and_then(|written| Changes::copy(running, written));
+        match (new, changes) {
+            (Some(new), Some(changes)) => writing.stood().in_background(move |writing| {
+                let written = write_round(&state, &changes.memories(), &path, base.as_deref(), &[&new]);
+                drop(changes);
+                writing.done(written.map_err(|e| e.to_string()));
+            }),
+            (new, _) => {
+                let write = || {
+                    let own = running.wasi.contents(&state.wasi);
+                    let read: &dyn Contents = new.as_ref().map_or(&NoContents, |new| new);
+                    let memories = memories(running, written.as_ref());
+                    let written = write_round(&state, &memories, &path, base.as_deref(), &[read, &own]);
+                    written.map_err(|e| e.to_string())
+                };
+                match new.is_some().then(|| fork::fork(lease::is_holding(), || send(write()))) {
+                    Some(Ok(child)) => writing.copied(child),
+                    // Too much for memory, or no copy can be made: the program waits until it is written.
+                    Some(Err(_)) | None => {
+                        let written = write();
+                        writing.stood().in_background(move |writing| writing.done(written));
+                    }
+                }
             }
         }
     }
@@ -329,6 +338,17 @@ impl Writing {
             let _ = place.remove_state();
         }
     }
+}
+
+/// The state of a program that stands still, if it would be accepted elsewhere.
+fn state(running: &Running, base: Option<&Base>, written: Option<&Written>) -> Result<State, String> {
+    let state = capture::capture(running).map_err(|e| e.to_string())?;
+    capture::check(running, state.clone()).map_err(|e| e.to_string())?;
+    if let Some((base, written)) = base.zip(written) {
+        let checked = base.contradict(&memories(running, Some(written)));
+        checked.map_err(|e| e.to_string())?;
+    }
+    Ok(state)
 }
 
 /// Removes what a killed copy was writing.

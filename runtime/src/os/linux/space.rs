@@ -120,6 +120,9 @@ impl Space {
     }
 }
 
+// SAFETY: the range is its owner's alone, whichever thread that is on.
+unsafe impl Send for Space {}
+
 fn take(len: usize) -> Option<Free> {
     let mut free = FREE.lock().unwrap_or_else(|e| e.into_inner());
     if free.iter().filter(|f| f.len == len).count() < RESTING {
