@@ -118,7 +118,7 @@ impl Trap {
             Trap::NullException => "null exception reference",
             Trap::UncaughtException => "uncaught exception",
             Trap::UnalignedAtomic => "unaligned atomic",
-            Trap::AtomicWaitUnshared => "expected shared memory: atomic wait on non-shared memory",
+            Trap::AtomicWaitUnshared => "atomic wait on non-shared memory",
         }
     }
 }

@@ -1,6 +1,6 @@
 ;;! Atomics on a second, 64-bit memory, with old values on the operand stack while the program moves; then a wait, which traps.
 ;;! exit: 134
-;;! stdout: 0000000000000000
+;;! stdout: ad2623c4681b4052
 (module
   ;;prelude
   (memory $m i64 1 2)

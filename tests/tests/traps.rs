@@ -165,7 +165,7 @@ fn atomics() {
     }
     traps(
         "(drop (memory.atomic.wait32 (i32.const 65532) (i32.const 1) (i64.const 0)))",
-        "expected shared memory: atomic wait on non-shared memory",
+        "atomic wait on non-shared memory",
     );
 }
 
