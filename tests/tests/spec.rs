@@ -1,7 +1,6 @@
-//! The official test suite, through real executables: WebAssembly 1.0, 2.0 and 3.0, and all proposals; and scripts of our
-//! own for what it lacks (`dunlin_tests::spec::atomics`). Each case is run
-//! on x86_64, on aarch64 under qemu-user, and on both with forced migration. What is left out is listed one by one in
-//! `spec-skips.txt`.
+//! The official test suite, through real executables: WebAssembly 1.0, 2.0 and 3.0, and all proposals; and scripts of
+//! our own for what it lacks (`dunlin_tests::spec::atomics`). Each case is run on x86_64, on aarch64 under qemu-user,
+//! and on both with forced migration. What is left out is listed one by one in `spec-skips.txt`.
 //!
 //! Most scripts have few points of their own. So each case is run once more as a *dense* one, with a host call before
 //! every operator.

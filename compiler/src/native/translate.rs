@@ -14,8 +14,8 @@
 //! chose for the merge.
 //!
 //! Files: [`constructs`], [`branches`], [`call`], [`table`], [`references`], [`exceptions`], [`memory`],
-//! [`atomics`], [`numeric`], [`simd`], [`operands`] (variables and the operand stack), [`points`] (polls, flushes, edge fix-ups),
-//! [`latch`] (loops that poll), [`walk_check`].
+//! [`atomics`], [`numeric`], [`simd`], [`operands`] (variables and the operand stack), [`points`] (polls, flushes, edge
+//! fix-ups), [`latch`] (loops that poll), [`walk_check`].
 
 mod atomics;
 mod branches;

@@ -12,13 +12,15 @@ pub const FOLDER: &str = "atomics";
 /// Bytes of the memories.
 const SIZE: u64 = 1 << 16;
 
+/// The value that is stored, of the old one and the operand.
+type Function = fn(u64, u64) -> u64;
+
 /// What an instruction does.
 #[derive(Clone, Copy)]
 enum Kind {
     Load,
     Store,
-    /// Reads, and stores what the function makes of the old value and the operand.
-    Modify(fn(u64, u64) -> u64),
+    Modify(Function),
     CompareExchange,
     Notify,
     Wait,
@@ -106,7 +108,7 @@ fn suite() -> String {
 
 /// Every instruction but the fence.
 fn ops() -> Vec<Op> {
-    let modify: [(&str, fn(u64, u64) -> u64); 6] = [
+    let modify: [(&str, Function); 6] = [
         ("add", u64::wrapping_add),
         ("sub", u64::wrapping_sub),
         ("and", |old, v| old & v),
@@ -193,7 +195,7 @@ impl Op {
         )
     }
 
-    /// What it returns, and what is in its bytes of memory then, if they held `old`. Operands are as wide as their type.
+    /// What it returns, and what its bytes of memory hold then, if they held `old`.
     fn effect(&self, old: u64, [first, second]: [u64; 2]) -> (u64, u64) {
         let mask = u64::MAX >> (64 - 8 * self.width);
         match self.kind {

@@ -140,8 +140,8 @@ impl Translator<'_, '_, '_> {
         self.push(old);
     }
 
-    /// Loads an integer and stores another one if it was as expected, itself if not: a store of what is there costs less
-    /// than a branch.
+    /// Loads an integer and stores another one if it was as expected, itself if not: a store of what is there costs
+    /// less than a branch.
     fn compare_exchange(&mut self, arg: MemArg, part: Type, ty: Type) {
         let (expected, replacement) = self.pop2();
         let index = self.pop();
