@@ -203,7 +203,10 @@ impl<'a> Reader<'a> {
                         }
                         TypeRef::FuncExact(_) => "exactly typed function",
                         TypeRef::Table(_) => "table",
-                        TypeRef::Memory(_) => "memory",
+                        TypeRef::Memory(memory) => {
+                            features::unshared(&memory, offset)?;
+                            "memory"
+                        }
                         TypeRef::Global(_) => "global",
                         TypeRef::Tag(_) => "tag",
                     };
@@ -236,8 +239,9 @@ impl<'a> Reader<'a> {
             Payload::MemorySection(section) => {
                 for memory in section.into_iter_with_offsets() {
                     let (offset, memory) = memory?;
-                    if memory.shared || memory.page_size_log2.is_some() {
-                        return Err(Error::unsupported("shared memories and custom page sizes", offset));
+                    features::unshared(&memory, offset)?;
+                    if memory.page_size_log2.is_some() {
+                        return Err(Error::unsupported("custom page sizes", offset));
                     }
                     info.memories.push(Memory {
                         min: memory.initial,

@@ -126,10 +126,10 @@ fn errors_name_the_first_bad_function() {
         };
         assert!(message.contains("expected i32"), "{message}");
     }
-    let text = "(module (memory 1) (func) (func i32.const 0 i32.atomic.load drop) (func (local externref)))";
+    let text = "(module (func) (func i64.const 0 i64.const 0 i64.mul_wide_s drop drop) (func (local externref)))";
     assert_eq!(
         compile(text.as_bytes(), &options(2)).map(drop),
-        Err(Error::unsupported("threads", 0x23))
+        Err(Error::unsupported("wide arithmetic", 0x20))
     );
     let named = CompileOptions {
         path: "prog.wat".into(),

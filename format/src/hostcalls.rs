@@ -72,11 +72,15 @@ pub enum Trap {
     NullException = 11,
     /// An exception that nothing catches.
     UncaughtException = 12,
+    /// An atomic access whose address is no multiple of its width.
+    UnalignedAtomic = 13,
+    /// `memory.atomic.wait32` or `wait64` on a memory that is not shared: nobody could end the wait.
+    AtomicWaitUnshared = 14,
 }
 
 impl Trap {
     /// Every trap.
-    pub const ALL: [Trap; 12] = [
+    pub const ALL: [Trap; 14] = [
         Trap::Unreachable,
         Trap::MemoryOutOfBounds,
         Trap::TableOutOfBounds,
@@ -89,6 +93,8 @@ impl Trap {
         Trap::NullReference,
         Trap::NullException,
         Trap::UncaughtException,
+        Trap::UnalignedAtomic,
+        Trap::AtomicWaitUnshared,
     ];
 
     /// The inverse of `trap as u8`.
@@ -111,6 +117,8 @@ impl Trap {
             Trap::NullReference => "null reference",
             Trap::NullException => "null exception reference",
             Trap::UncaughtException => "uncaught exception",
+            Trap::UnalignedAtomic => "unaligned atomic",
+            Trap::AtomicWaitUnshared => "atomic wait on non-shared memory",
         }
     }
 }

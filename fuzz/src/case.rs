@@ -4,7 +4,7 @@ use crate::host::{self, Density};
 use crate::profile::Profile;
 use crate::rng::Rng;
 use crate::script::{Command, FUEL, argument};
-use crate::{live, rewrite, roomy, variants};
+use crate::{atomics, live, rewrite, roomy, variants};
 use arbitrary::Unstructured;
 use dunlin_format::types::ValType;
 use wasmparser::{ExternalKind, Parser, Payload, RefType, TypeRef, Validator, WasmFeatures};
@@ -63,6 +63,9 @@ impl Case {
             .ensure_termination(fuel)
             .map_err(|e| NoCase::Smith(e.to_string()))?;
         let mut wasm = module.to_bytes();
+        if profile == Profile::Atomics {
+            wasm = atomics::with_tame_atomics(&wasm, &mut rng)?;
+        }
         if roomy {
             wasm = roomy::with_busy_memories(&wasm, &mut rng)?;
         }
@@ -255,6 +258,7 @@ mod tests {
             WasmFeatures::RELAXED_SIMD,
             WasmFeatures::MULTI_MEMORY,
             WasmFeatures::MEMORY64,
+            WasmFeatures::THREADS,
         ] {
             assert!(needs(features) >= 2, "{features:?}: {}", needs(features));
         }

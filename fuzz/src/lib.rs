@@ -6,6 +6,7 @@
 //!                                        `--dunlin--> executables, run in modes -'
 //! ```
 
+pub mod atomics;
 pub mod campaign;
 pub mod case;
 pub mod dunlin;

@@ -19,6 +19,8 @@ pub enum Profile {
     Legacy,
     /// Several memories and tables, 32 and 64 bits, bulk instructions.
     Memories,
+    /// Atomic instructions on several memories, none of which is shared.
+    Atomics,
     /// References in locals, tables and globals; calls through typed references.
     References,
     /// Floating point.
@@ -27,7 +29,7 @@ pub enum Profile {
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Profile; 8] = [
+    pub const ALL: [Profile; 9] = [
         Profile::Mixed,
         Profile::Control,
         Profile::Simd,
@@ -36,11 +38,16 @@ impl Profile {
         Profile::Memories,
         Profile::References,
         Profile::Floats,
+        Profile::Atomics,
     ];
 
     /// The profile of a seed.
     pub fn of(seed: u64) -> Profile {
-        Profile::ALL[(seed % Profile::ALL.len() as u64) as usize]
+        match Profile::ALL[(seed % 8) as usize] {
+            // So that other seeds mean what they always did.
+            Profile::Memories if seed / 8 % 2 == 1 => Profile::Atomics,
+            other => other,
+        }
     }
 
     /// Are typed references put into its modules? wasm-smith makes none without the garbage collector's types.
@@ -98,7 +105,7 @@ impl Profile {
             simd_enabled: self.has_vectors(),
             table_max_size_required: true,
             tail_call_enabled: self != Profile::Legacy || rng.one_in(4),
-            threads_enabled: false,
+            threads_enabled: self == Profile::Atomics,
             ..Config::default()
         };
         match self {
@@ -130,6 +137,13 @@ impl Profile {
                 config.max_tables = 3;
                 config.max_data_segments = 6;
                 config.memory_offset_choices = MemoryOffsetChoices(100, 3, 1);
+            }
+            Profile::Atomics => {
+                config.max_memories = 3;
+                config.min_memories = 1;
+                config.memory64_enabled = rng.one_in(2);
+                config.allowed_instructions =
+                    InstructionKinds::new(&[MemoryInt, NumericInt, Parametric, Variable, Control]);
             }
             Profile::References => {
                 config.min_tables = 1;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{
-    CodeSection, ConstExpr, Encode, ExportKind, ExportSection, GlobalSection, GlobalType, Module, RawSection, ValType,
+    CodeSection, ConstExpr, Encode, ExportKind, ExportSection, GlobalSection, GlobalType, MemorySection, MemoryType,
+    Module, RawSection, ValType,
 };
 use wasmparser::{BinaryReader, BinaryReaderError, ExternalKind, Operator, Parser, Payload};
 
@@ -111,6 +112,28 @@ pub fn with_global(wasm: &[u8]) -> Result<(Vec<u8>, u32), BinaryReaderError> {
         }
     }
     Ok((module.finish(), index))
+}
+
+/// The module with its memories changed.
+pub fn with_memories(wasm: &[u8], change: impl Fn(&mut MemoryType)) -> Result<Vec<u8>, BinaryReaderError> {
+    let mut module = Module::new();
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::MemorySection(memories) => {
+                let mut section = MemorySection::new();
+                for memory in memories {
+                    let mut ty = RoundtripReencoder
+                        .memory_type(memory?)
+                        .expect("a memory is encodable as it was");
+                    change(&mut ty);
+                    section.memory(ty);
+                }
+                module.section(&section);
+            }
+            other => copy(&mut module, wasm, other.as_section()),
+        }
+    }
+    Ok(module.finish())
 }
 
 /// The module with other function bodies (locals and instructions).

@@ -103,12 +103,12 @@ macro_rules! guests {
 }
 
 guests! {
-    address_taken all_types append_mode args_env big_frame block_params br_table bulk_memory bulk_trap clocks
-    constructors conversions dead_blocks deep_recursion directory exceptions exit_code file_offset float_math
-    function_pointers globals hash_table indirect_recursion int64_math legacy_exceptions malloc_heavy
-    many_files many_locals many_memories many_params memory_grow merged_constant mixed_results multi_value
-    mutual_recursion nan_bits nested_loops open_modes operand_stack paths poll_stdin printf_floats qsort
-    random read_at ref_values renamed_open sha256 simd_elsewhere simd_globals simd_kernels simd_locals
+    address_taken all_types append_mode args_env atomic_wait atomics big_frame block_params br_table bulk_memory
+    bulk_trap clocks constructors conversions dead_blocks deep_recursion directory exceptions exit_code
+    file_offset float_math function_pointers globals hash_table indirect_recursion int64_math legacy_exceptions
+    malloc_heavy many_files many_locals many_memories many_params memory_grow merged_constant mixed_results
+    multi_value mutual_recursion nan_bits nested_loops open_modes operand_stack paths poll_stdin printf_floats
+    qsort random read_at ref_values renamed_open sha256 simd_elsewhere simd_globals simd_kernels simd_locals
     simd_operand_stack simd_params simd_relaxed sleeping slot_types sparse_memory stacked_loop start_section
     stdin_lines stdio_buffers strings switch table_trap tables tail_calls tight_loop trap_deep tree
     unstable_files unstable_misc unstable_paths wasi_files wasi_misc wasi_paths

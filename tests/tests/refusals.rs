@@ -45,7 +45,14 @@ fn refused(outcome: &Outcome, module: &Path) {
 fn features_that_are_not_there_yet() {
     let dir = scratch();
     for (feature, text) in [
-        ("threads", "(module (memory 1 1 shared) (func (export \"_start\")))"),
+        (
+            "shared memories",
+            "(module (memory 1 1 shared) (func (export \"_start\")))",
+        ),
+        (
+            "shared memories",
+            "(module (import \"env\" \"memory\" (memory 1 1 shared)) (func (export \"_start\")))",
+        ),
         (
             "garbage collection",
             "(module (type (struct (field i32))) (func (export \"_start\")))",

@@ -1,6 +1,6 @@
-//! The official test suite, through real executables: WebAssembly 1.0, 2.0 and 3.0, and all proposals. Each case is run
-//! on x86_64, on aarch64 under qemu-user, and on both with forced migration. What is left out is listed one by one in
-//! `spec-skips.txt`.
+//! The official test suite, through real executables: WebAssembly 1.0, 2.0 and 3.0, and all proposals; and scripts of
+//! our own for what it lacks (`dunlin_tests::spec::atomics`). Each case is run on x86_64, on aarch64 under qemu-user,
+//! and on both with forced migration. What is left out is listed one by one in `spec-skips.txt`.
 //!
 //! Most scripts have few points of their own. So each case is run once more as a *dense* one, with a host call before
 //! every operator.
@@ -12,6 +12,7 @@
 use dunlin_format::arch::Arch;
 use dunlin_tests::slice;
 use dunlin_tests::sources;
+use dunlin_tests::spec::atomics;
 use dunlin_tests::spec::cases::{self, Case, Code, Skipped};
 use dunlin_tests::spec::report::{self, Row};
 use dunlin_tests::spec::run::{Built, Mode, build, check, is_refused};
@@ -266,8 +267,17 @@ fn the_suite() {
     let mut results = Results::default();
     let mut seen = HashSet::new();
     let mut jobs = Vec::new();
-    for (folder, file) in scripts() {
+    let only = std::env::var("DUNLIN_SPEC_ONLY").unwrap_or_default();
+    let own = if atomics::FOLDER.contains(&only) {
+        atomics::scripts()
+    } else {
+        vec![]
+    };
+    let suite = scripts().into_iter().map(|(folder, file)| {
         let script = read(&folder, &file);
+        (folder, script)
+    });
+    for (folder, script) in suite.chain(own.into_iter().map(|script| (atomics::FOLDER.to_owned(), script))) {
         let taken = cases::of(&script);
         let row = results.row(&folder);
         row.scripts += 1;

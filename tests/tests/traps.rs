@@ -139,6 +139,36 @@ fn tables() {
     );
 }
 
+/// On a memory that is not shared, where an unaligned address counts before one out of bounds.
+#[test]
+fn atomics() {
+    let unaligned = "unaligned atomic";
+    for body in [
+        "(drop (i32.atomic.load16_u (local.get $x)))",
+        "(i64.atomic.store32 offset=3 (global.get $zero) (i64.const 1))",
+        "(drop (i32.atomic.rmw.add (i32.const -1) (i32.const 1)))",
+        "(drop (memory.atomic.notify offset=2 (i32.const 65536) (i32.const 1)))",
+        "(drop (memory.atomic.wait64 (i32.const 4) (i64.const 0) (i64.const 0)))",
+    ] {
+        traps(body, unaligned);
+    }
+    let outside = "out of bounds memory access";
+    for body in [
+        "(drop (i64.atomic.load offset=1 (i32.const 65535)))",
+        "(i32.atomic.store8 (i32.const 65536) (i32.const 1))",
+        "(drop (i64.atomic.rmw8.xchg_u offset=4294967295 (i32.const -1) (i64.const 1)))",
+        "(drop (i32.atomic.rmw16.cmpxchg_u (i32.const -2) (i32.const 0) (i32.const 0)))",
+        "(drop (memory.atomic.notify (i32.const 65536) (i32.const 1)))",
+        "(drop (memory.atomic.wait32 offset=4 (i32.const -4) (i32.const 0) (i64.const 0)))",
+    ] {
+        traps(body, outside);
+    }
+    traps(
+        "(drop (memory.atomic.wait32 (i32.const 65532) (i32.const 1) (i64.const 0)))",
+        "atomic wait on non-shared memory",
+    );
+}
+
 /// Recursion without end, with small frames and with frames larger than a page.
 #[test]
 fn stack_overflow() {

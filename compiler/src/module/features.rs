@@ -1,12 +1,12 @@
 //! Which WebAssembly Dunlin compiles, and how everything else is refused by name.
 //!
-//! Validation runs with exactly [`SUPPORTED`]; [`value_type`] refuses what it admits beyond that.
+//! Validation runs with exactly [`SUPPORTED`]; [`value_type`] and [`unshared`] refuse what it admits beyond that.
 
 use crate::error::Error;
 use dunlin_format::types::ValType;
-use wasmparser::{RefType, Validator, WasmFeatures};
+use wasmparser::{MemoryType, RefType, Validator, WasmFeatures};
 
-/// The features that validation runs with.
+/// The features that validation runs with. Of threads, atomic instructions are there, on memories that are not shared.
 pub(crate) const SUPPORTED: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::SIGN_EXTENSION)
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
@@ -21,13 +21,13 @@ pub(crate) const SUPPORTED: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::EXCEPTIONS)
     .union(WasmFeatures::LEGACY_EXCEPTIONS)
     .union(WasmFeatures::SIMD)
-    .union(WasmFeatures::RELAXED_SIMD);
+    .union(WasmFeatures::RELAXED_SIMD)
+    .union(WasmFeatures::THREADS);
 
 /// Names of the features outside [`SUPPORTED`], with all flags each needs to be of use. The order matters to
 /// [`diagnose`]: a feature that contains another comes after it.
 const REFUSED: &[(&str, WasmFeatures)] = &[
     ("component model", WasmFeatures::COMPONENT_MODEL),
-    ("threads", WasmFeatures::THREADS),
     (
         "garbage collection",
         WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES),
@@ -52,7 +52,6 @@ const REFUSED: &[(&str, WasmFeatures)] = &[
     (
         "shared-everything threads",
         WasmFeatures::SHARED_EVERYTHING_THREADS
-            .union(WasmFeatures::THREADS)
             .union(WasmFeatures::GC)
             .union(WasmFeatures::FUNCTION_REFERENCES),
     ),
@@ -95,6 +94,14 @@ pub(crate) fn diagnose(wasm: &[u8], error: Error) -> Error {
     match REFUSED.iter().find(|(_, flags)| cures(flags)) {
         Some((feature, _)) => Error::unsupported(*feature, offset),
         None => Error::unsupported(message, offset),
+    }
+}
+
+/// Refuses a shared memory, whether it is the module's own or imported.
+pub(crate) fn unshared(memory: &MemoryType, offset: usize) -> Result<(), Error> {
+    match memory.shared {
+        true => Err(Error::unsupported("shared memories (threads)", offset)),
+        false => Ok(()),
     }
 }
 

@@ -86,13 +86,25 @@ fn what_version_3_adds_is_accepted() {
 }
 
 #[test]
+fn atomics_on_unshared_memories_are_accepted() {
+    for text in [
+        "(module (memory 1) (func i32.const 0 i32.atomic.load drop atomic.fence))",
+        "(module (memory i64 1) (func i64.const 0 i64.const 1 i64.atomic.rmw32.sub_u drop))",
+        "(module (memory 1) (memory 1) (func i32.const 0 i64.const 0 i64.const 0 memory.atomic.wait64 1 drop))",
+    ] {
+        assert_eq!(check_text(text), Ok(()), "{text}");
+    }
+    let unaligned = check_text("(module (memory 1) (func i32.const 0 i32.atomic.load align=2 drop))");
+    assert!(matches!(unaligned, Err(Error::Invalid { .. })), "{unaligned:?}");
+}
+
+#[test]
 fn other_proposals_are_refused_by_name() {
-    refused(
-        "(module (memory 1) (func i32.const 0 i32.atomic.load drop))",
-        "threads",
-        &[0xfe, 0x10],
-    );
-    refused("(module (memory 1 1 shared))", "threads", &[3, 1, 1]);
+    let shared = "shared memories (threads)";
+    refused("(module (memory 1 1 shared))", shared, &[3, 1, 1]);
+    refused("(module (memory 1) (memory i64 1 1 shared))", shared, &[7, 1, 1]);
+    let imported = "(module (import \"env\" \"memory\" (memory 1 1 shared)))";
+    refused(imported, shared, b"\x03env\x06memory\x02\x03");
     refused("(module (memory 1 (pagesize 1)))", "custom page sizes", &[8, 1, 0]);
     refused("(module (type (struct)))", "garbage collection", &[0x5f]);
     refused(

@@ -14,9 +14,10 @@
 //! chose for the merge.
 //!
 //! Files: [`constructs`], [`branches`], [`call`], [`table`], [`references`], [`exceptions`], [`memory`],
-//! [`numeric`], [`simd`], [`operands`] (variables and the operand stack), [`points`] (polls, flushes, edge fix-ups),
-//! [`latch`] (loops that poll), [`walk_check`].
+//! [`atomics`], [`numeric`], [`simd`], [`operands`] (variables and the operand stack), [`points`] (polls, flushes, edge
+//! fix-ups), [`latch`] (loops that poll), [`walk_check`].
 
+mod atomics;
 mod branches;
 mod call;
 mod constructs;
@@ -376,6 +377,7 @@ impl<'b, 'a, 'm> Translator<'b, 'a, 'm> {
                 if !numeric::translate(self, op)
                     && !simd::translate(self, op)
                     && !memory::translate(self, op)
+                    && !atomics::translate(self, op)
                     && !call::translate(self, op)
                     && !table::translate(self, op)
                     && !references::translate(self, op)

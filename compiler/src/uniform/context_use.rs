@@ -21,6 +21,7 @@ pub(super) fn uses_context(op: &Operator) -> bool {
             | RefIsNull
             | RefFunc { .. }
             | RefAsNonNull
+            | AtomicFence
     ) && !is_numeric(op)
         && !super::vector_operators::is_pure(op)
 }

@@ -15,6 +15,7 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let mut config = Config::new();
     config.wasm_tail_call(true).wasm_multi_memory(true).wasm_memory64(true);
     config.wasm_function_references(true).wasm_exceptions(true);
+    config.wasm_threads(true);
     config
         .wasm_simd(true)
         .wasm_relaxed_simd(true)
@@ -97,6 +98,8 @@ fn stop(store: &mut Store<String>, e: &Error) -> Stop {
         Some(Theirs::StackOverflow) => Trap::StackOverflow,
         Some(Theirs::BadSignature) => Trap::BadSignature,
         Some(Theirs::NullReference) => Trap::NullReference,
+        Some(Theirs::HeapMisaligned) => Trap::UnalignedAtomic,
+        Some(Theirs::AtomicWaitNonSharedMemory) => Trap::AtomicWaitUnshared,
         _ => return Stop::Engine(format!("{e:#}")),
     })
 }

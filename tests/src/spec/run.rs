@@ -209,6 +209,7 @@ fn accepts(expect: &Expect, reply: &str) -> bool {
 fn same_trap(ours: &str, theirs: &str) -> bool {
     let theirs = match theirs {
         "null function reference" => "null reference",
+        "expected shared memory" => "atomic wait on non-shared memory",
         other => other,
     };
     ours.contains(theirs) || theirs.starts_with(ours)

@@ -4,7 +4,8 @@
 use super::interface::Interface;
 use wasmparser::{TypeRef, Validator, WasmFeatures};
 
-/// WebAssembly 2.0, and of 3.0 all but garbage collection; relaxed SIMD; the legacy encoding of exceptions.
+/// WebAssembly 2.0, and of 3.0 all but garbage collection; relaxed SIMD; the legacy encoding of exceptions; of threads
+/// the atomic instructions, as long as no memory is shared.
 const SUPPORTED: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::FUNCTION_REFERENCES)
     .union(WasmFeatures::EXTENDED_CONST)
@@ -13,7 +14,8 @@ const SUPPORTED: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::MEMORY64)
     .union(WasmFeatures::EXCEPTIONS)
     .union(WasmFeatures::LEGACY_EXCEPTIONS)
-    .union(WasmFeatures::RELAXED_SIMD);
+    .union(WasmFeatures::RELAXED_SIMD)
+    .union(WasmFeatures::THREADS);
 
 /// Why a module is out of scope, if it is.
 pub fn outside(wasm: &[u8]) -> Option<String> {
@@ -21,6 +23,7 @@ pub fn outside(wasm: &[u8]) -> Option<String> {
     let exact = |i: &Interface| i.imports.iter().any(|i| matches!(i.ty, TypeRef::FuncExact(_)));
     match validate(SUPPORTED) {
         Err(e) => Some(e.message().to_owned()),
+        Ok(_) if Interface::of(wasm).memories.iter().any(|m| m.shared) => Some("threads: a shared memory".into()),
         // The validator leaves it to whoever links.
         Ok(_) if exact(&Interface::of(wasm)) => Some("custom descriptors: exactly typed imports".into()),
         Ok(_) => None,

@@ -13,7 +13,7 @@ use wasmparser::{MemArg, Operator};
 
 /// How a load widens.
 #[derive(Clone, Copy)]
-enum Widen {
+pub(super) enum Widen {
     Signed,
     Unsigned,
 }
@@ -115,8 +115,8 @@ impl Translator<'_, '_, '_> {
         }
     }
 
-    /// Traps unless an access lies within its 64-bit memory.
-    fn check_access(&mut self, arg: MemArg, index: Value, bytes: u32) {
+    /// Traps unless an access to `bytes` bytes at a 64-bit index lies within its memory.
+    pub(super) fn check_access(&mut self, arg: MemArg, index: Value, bytes: u32) {
         let outside = trap_code(Trap::MemoryOutOfBounds);
         // An offset so large that no index can be in bounds still has to trap at run time.
         let reach = arg.offset.saturating_add(u64::from(bytes));
@@ -148,18 +148,23 @@ impl Translator<'_, '_, '_> {
     /// Loads an integer narrower than its type.
     fn load_part(&mut self, arg: MemArg, part: Type, ty: Type, widen: Widen) {
         let index = self.pop();
-        let (a, d) = self.address(arg, index, part.bytes());
+        let at = self.address(arg, index, part.bytes());
+        let v = self.load_widened(at, part, ty, widen);
+        self.push(v);
+    }
+
+    /// Loads an integer narrower than its type from a native address and displacement.
+    pub(super) fn load_widened(&mut self, (a, d): (Value, i32), part: Type, ty: Type, widen: Widen) -> Value {
         let flags = self.memory_flags();
         let ins = self.b.ins();
-        let v = match (part, widen) {
+        match (part, widen) {
             (I8, Signed) => ins.sload8(ty, flags, a, d),
             (I8, Unsigned) => ins.uload8(ty, flags, a, d),
             (I16, Signed) => ins.sload16(ty, flags, a, d),
             (I16, Unsigned) => ins.uload16(ty, flags, a, d),
             (_, Signed) => ins.sload32(flags, a, d),
             (_, Unsigned) => ins.uload32(flags, a, d),
-        };
-        self.push(v);
+        }
     }
 
     /// Stores a value.
@@ -174,7 +179,12 @@ impl Translator<'_, '_, '_> {
     /// Stores the low part of an integer.
     fn store_part(&mut self, arg: MemArg, part: Type) {
         let (index, v) = self.pop2();
-        let (a, d) = self.address(arg, index, part.bytes());
+        let at = self.address(arg, index, part.bytes());
+        self.store_narrowed(at, part, v);
+    }
+
+    /// Stores the low part of an integer at a native address and displacement.
+    pub(super) fn store_narrowed(&mut self, (a, d): (Value, i32), part: Type, v: Value) {
         let flags = self.memory_flags();
         let ins = self.b.ins();
         match part {
