@@ -1,5 +1,7 @@
-//! Moving a program to another machine: what `dunlin migrate`, `receive` and `settle` share.
+//! Moving a program to another machine: what `dunlin migrate`, `receive`, `serve` and `settle` share.
 
+pub(crate) mod devices;
 pub(crate) mod machine;
 pub(crate) mod peer;
 pub(crate) mod program;
+pub(crate) mod ssh;

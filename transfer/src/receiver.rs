@@ -3,7 +3,7 @@
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
 use crate::records::{
-    EXECUTABLE, Place, RUNNING, STARTED, STATE, Shelf, Side, is_locked, random, remove_if_there, write_durably,
+    EXECUTABLE, MODULE, Place, RUNNING, STARTED, STATE, Shelf, Side, is_locked, random, remove_if_there, write_durably,
 };
 use crate::wire::{About, FileKind, Frame, MOST_DESCRIPTION, Terms, VERSION};
 use dunlin_handover::{
@@ -29,6 +29,27 @@ pub trait Host {
 
     /// The executable of a program that is here already and may be run.
     fn executable(&mut self, about: &About) -> Option<PathBuf>;
+
+    /// May this transfer be spoken of on this connection? Else it is as if it were not here.
+    fn is_its_peer(&mut self, place: &Place) -> bool {
+        let _ = place;
+        true
+    }
+
+    /// Notes in a new transfer's directory whose it is.
+    fn note_peer(&mut self, place: &Place) -> io::Result<()> {
+        let _ = place;
+        Ok(())
+    }
+
+    /// May a file of this length come?
+    fn make_room(&mut self, about: &About, kind: FileKind, len: u64) -> Result<(), String> {
+        let _ = (about, kind, len);
+        Ok(())
+    }
+
+    /// Makes the program's executable from the module that has come, if it is the program's.
+    fn compile(&mut self, about: &About, module: &Path, executable: &Path) -> Result<(), String>;
 
     /// Is what has come that program's executable for this machine, and may it be run? If not, why.
     fn admit(&mut self, about: &About, executable: &Path) -> Result<(), String>;
@@ -85,7 +106,7 @@ pub fn serve(link: &Link, shelf: &Shelf, host: &mut dyn Host) -> Result<(), Link
         Frame::Hello { version, .. } => return Err(LinkError::Version(version)),
         _ => return Err(LinkError::Unexpected),
     };
-    if let Err(e) = remind(link, shelf, theirs) {
+    if let Err(e) = remind(link, shelf, host, theirs) {
         host.tell("", &format!("earlier transfers can't be looked at: {e}"));
     }
     let mut session = Session {
@@ -107,7 +128,7 @@ pub fn serve(link: &Link, shelf: &Shelf, host: &mut dyn Host) -> Result<(), Link
 }
 
 /// Says how it stands with what has come earlier from the same sender, and of which it may not have heard the end.
-fn remind(link: &Link, shelf: &Shelf, sender: Id) -> io::Result<()> {
+fn remind(link: &Link, shelf: &Shelf, host: &mut dyn Host, sender: Id) -> io::Result<()> {
     for (side, attempt) in shelf.list()? {
         let Some(place) = (side == Side::In)
             .then(|| shelf.find_idle(side, attempt))
@@ -116,6 +137,9 @@ fn remind(link: &Link, shelf: &Shelf, sender: Id) -> io::Result<()> {
         else {
             continue;
         };
+        if !host.is_its_peer(&place) {
+            continue;
+        }
         match place.record::<ReceiverRecord>()? {
             None => place.remove()?,
             Some(record) if record.transfer.store == sender => {
@@ -221,6 +245,11 @@ impl Session<'_> {
     /// Opens the transfer that a message is about; false if there is none.
     fn load(&mut self, transfer: Transfer, message: &ToReceiver) -> io::Result<bool> {
         if let Some(place) = self.shelf.find(Side::In, transfer.attempt)? {
+            if !self.host.is_its_peer(&place) {
+                return Err(io::Error::other(
+                    "there is a transfer of that name from another machine",
+                ));
+            }
             if let Some(record) = place.record::<ReceiverRecord>()? {
                 if record.transfer != transfer {
                     return Err(io::Error::other("there is another transfer of that name"));
@@ -246,6 +275,7 @@ impl Session<'_> {
                 let bytes = postcard::to_stdvec(&about).map_err(io::Error::other)?;
                 write_durably(&place.file("about"), &bytes)?;
                 place.note_boot()?;
+                self.host.note_peer(&place)?;
                 let machine = Receiver::offered(transfer, random()?);
                 let anew = false;
                 self.open = Some(Open {
@@ -297,12 +327,18 @@ impl Session<'_> {
         if open.machine.status() != ReceiverStatus::Receiving {
             return Err(LinkError::Unexpected);
         }
+        if let Err(why) = self.host.make_room(&open.about, kind, len) {
+            self.link.send(&Frame::Error(why))?;
+            self.handle(Event::Cancel);
+            return files::ignore(self.link);
+        }
         let came = match kind {
             FileKind::Executable => executable(self.link, self.host, open, len).map(|()| false),
+            FileKind::Module => module(self.link, self.host, open, len).map(|()| false),
             FileKind::Snapshot => snapshot(self.link, self.host, open, len).map(|()| true),
         };
         match came {
-            Ok(false) => {}
+            Ok(false) => self.link.send(&Frame::Admitted)?,
             Ok(true) => self.handle(Event::CopyDurable),
             Err(Refusal::Link(e)) => return Err(e),
             Err(Refusal::Here(why)) => {
@@ -335,6 +371,14 @@ fn executable(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result
     )?;
     let admitted = host.admit(&open.about, &path);
     admitted.map_err(|why| Refusal::Here(format!("the executable is refused: {why}")))
+}
+
+fn module(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(), Refusal> {
+    let path = open.place.file(MODULE);
+    received(files::receive(link, len, &path, 0o600), "the module can't be received")?;
+    let compiled = host.compile(&open.about, &path, &open.place.file(EXECUTABLE));
+    let _ = remove_if_there(&path);
+    compiled.map_err(|why| Refusal::Here(format!("the module is refused: {why}")))
 }
 
 fn snapshot(link: &Link, host: &mut dyn Host, open: &Open, len: u64) -> Result<(), Refusal> {
@@ -388,7 +432,7 @@ fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: V
             Action::Run(how) => run(open, link, host, how),
             Action::EndProgram => None,
             Action::DropCopy => {
-                for name in [STATE, EXECUTABLE] {
+                for name in [STATE, EXECUTABLE, MODULE] {
                     if let Err(e) = remove_if_there(&open.place.file(name)) {
                         host.tell(&open.about.name, &format!("its copy can't be removed: {e}"));
                     }

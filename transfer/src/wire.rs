@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
 /// The version of the protocol; the two sides must agree.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of an encoded frame, at most: a chunk of a file, and some.
 pub const MOST_FRAME: usize = MOST_CHUNK + 1024;
@@ -44,6 +44,8 @@ pub struct Terms {
     pub arch: String,
     /// That executable is there already.
     pub has_executable: bool,
+    /// If it isn't, it may come; else only the module, which is compiled there.
+    pub takes_executables: bool,
     /// What stands in the way ([`Finding`]s as kind, what, fix). Empty: the program may come.
     pub findings: Vec<(String, String, String)>,
 }
@@ -68,6 +70,8 @@ pub enum FileKind {
     Executable,
     /// Its state.
     Snapshot,
+    /// Its module, for a receiver that compiles it itself.
+    Module,
 }
 
 /// One thing that is sent.
@@ -111,6 +115,8 @@ pub enum Frame {
         /// The file on the receiver.
         log: String,
     },
+    /// To the sender: the executable or module that came is accepted, and compiled.
+    Admitted,
 }
 
 /// Sends one frame.

@@ -79,6 +79,7 @@ impl Host for Machine {
         Terms {
             arch: "x86_64".into(),
             has_executable: self.has_executable.is_some(),
+            takes_executables: true,
             findings: match self.refuses {
                 true => vec![("memory".into(), "too large".into(), "stay".into())],
                 false => vec![],
@@ -88,6 +89,10 @@ impl Host for Machine {
 
     fn executable(&mut self, _: &About) -> Option<PathBuf> {
         self.has_executable.clone()
+    }
+
+    fn compile(&mut self, _: &About, _: &Path, _: &Path) -> Result<(), String> {
+        Err("nothing is compiled here".into())
     }
 
     fn admit(&mut self, _: &About, executable: &Path) -> Result<(), String> {
@@ -262,6 +267,7 @@ impl Scene {
         let mut way = Way {
             connect: &mut connect,
             executable: &|_| Ok(exe.clone()),
+            module: &|| Err("there is no module".into()),
             progress: &mut |_| true,
         };
         let outcome = sender::migrate(&self.shelf("here"), "peer", &about, &mut program, &mut way).unwrap();
@@ -350,6 +356,7 @@ impl Scene {
         let mut way = Way {
             connect: &mut connect,
             executable: &|_| Err(String::new()),
+            module: &|| Err("there is no module".into()),
             progress: &mut |_| true,
         };
         sender::migrate(&self.shelf("here"), "peer", &about, &mut program, &mut way).unwrap()
