@@ -156,15 +156,15 @@ fn remind(link: &Link, shelf: &Shelf, host: &mut dyn Host, sender: Id) -> io::Re
 }
 
 /// Does what a person wants with a transfer that stands still here, or tries what can be done without the other side
-/// (`Settle::Again`). Returns how far it is then.
-pub fn settle(place: Place, host: &mut dyn Host, settle: Settle) -> io::Result<ReceiverStatus> {
+/// (`Settle::Again`). Without a person's word, what is in doubt stays so. Returns how far it is then.
+pub fn settle(place: Place, host: &mut dyn Host, settle: Option<Settle>) -> io::Result<ReceiverStatus> {
     let Some(record) = place.record::<ReceiverRecord>()? else {
         place.remove()?;
         return Ok(ReceiverStatus::Over);
     };
     let about = read_about(&place)?;
     let (machine, mut actions) = Receiver::restart(record);
-    if settle == Settle::Forget && !matches!(left(&place)?, Left::Runs) {
+    if settle == Some(Settle::Forget) && !matches!(left(&place)?, Left::Runs) {
         // It is not wanted here: nothing starts it now.
         actions.retain(|action| !matches!(action, Action::Run(_)));
     }
@@ -176,9 +176,11 @@ pub fn settle(place: Place, host: &mut dyn Host, settle: Settle) -> io::Result<R
         anew,
     };
     perform(&mut open, None, host, actions);
-    open.anew = settle == Settle::Again;
-    let actions = open.machine.handle(Event::Settle(settle));
-    perform(&mut open, None, host, actions);
+    if let Some(settle) = settle {
+        open.anew = settle == Settle::Again;
+        let actions = open.machine.handle(Event::Settle(settle));
+        perform(&mut open, None, host, actions);
+    }
     let status = open.machine.status();
     if status == ReceiverStatus::Over {
         open.place.remove()?;

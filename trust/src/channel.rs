@@ -52,6 +52,11 @@ impl Channel {
         self.peer
     }
 
+    /// Ends it in order, unused.
+    pub fn close(self) -> io::Result<()> {
+        self.split().map(drop)
+    }
+
     /// Its two directions, and what ends both at once.
     pub fn split(self) -> io::Result<(Incoming, Outgoing, HangUp)> {
         let (from, end) = (self.stream.try_clone()?, self.stream.try_clone()?);

@@ -112,7 +112,12 @@ impl Devices {
                 let (this, key, address, tell) = (self.clone(), peer.key, address.to_owned(), tell.clone());
                 let call = move || {
                     let called = this.call(&address, key);
-                    let _ = tell.send(called.map(|channel| channel.peer()));
+                    let closed = called.and_then(|channel| {
+                        let peer = channel.peer();
+                        channel.close().map_err(|e| e.to_string())?;
+                        Ok(peer)
+                    });
+                    let _ = tell.send(closed);
                 };
                 thread::Builder::new().spawn(call).map_err(|e| e.to_string())?;
             }
@@ -141,6 +146,22 @@ impl Devices {
             dunlin_trust::Refused::Silent => format!("{address} {NOT_PAIRED}"),
             e => format!("{address}: {e}"),
         })
+    }
+
+    /// A device has called from there: it may be reached there, too, on the port that it was last.
+    pub(crate) fn called_from(&self, key: Key, ip: IpAddr) -> io::Result<()> {
+        let peers = Peers::read(&self.directory)?;
+        let last = peers
+            .by_key(key)
+            .and_then(|p| p.address.as_ref()?.parse::<SocketAddr>().ok());
+        match last {
+            Some(last) if last.ip() != ip => {
+                let now = SocketAddr::new(ip, last.port());
+                Peers::met(&self.directory, key, &now.to_string())
+            }
+            // A host's name leads where it should by itself.
+            _ => Ok(()),
+        }
     }
 
     /// Connects to a device, where it was met last, or where it was before.

@@ -13,7 +13,8 @@ use dunlin_migrate::preflight::Finding;
 use dunlin_transfer::receiver::{Host, Started};
 use dunlin_transfer::records::{Place, Shelf, write_durably};
 use dunlin_transfer::wire::{About, FileKind, Terms};
-use dunlin_trust::Key;
+use dunlin_trust::peers::Peers;
+use dunlin_trust::{Directory, Key};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -124,6 +125,13 @@ impl Admission {
         })
     }
 
+    /// It may have been forgotten since it has connected.
+    fn is_still_paired(&self) -> bool {
+        let peers = Directory::open(&self.directory).and_then(|d| Peers::read(&d));
+        let known = |key| peers.is_ok_and(|peers| peers.by_key(key).is_some());
+        self.peer.is_none_or(known)
+    }
+
     /// An executable that a paired device has sent earlier, if such may run.
     fn sent_before(&self, about: &About) -> Option<PathBuf> {
         let name = format!("{}.{}", ModuleHash(about.module), self.machine.arch);
@@ -149,6 +157,12 @@ impl Host for Admission {
     fn terms(&mut self, about: &About) -> Terms {
         self.release();
         let mut terms = self.machine.terms(about);
+        if !self.is_still_paired() {
+            let what = "this device is not paired with it any more";
+            terms
+                .findings
+                .push(("paired".into(), what.into(), "`dunlin pair`".into()));
+        }
         terms.takes_executables = self.rules.executables == Executables::Paired;
         terms.has_executable |= self.sent_before(about).is_some();
         let needed = about.needs().map_or(0, |n| n.snapshot_bytes);

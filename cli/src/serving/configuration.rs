@@ -3,11 +3,11 @@
 //! ```toml
 //! listen = ["[::]:7746"]          # where it listens
 //! executables = "compiled-here"   # what runs: what this device compiles itself, or also executables that "paired" ones send
-//! max-programs = 16               # programs that came and run at the same time
+//! max-programs = 64               # programs that came and run at the same time
 //! total-memory = "4G"             # of all of them together; then each has a max-memory
 //! max-executable = "256M"         # of a module or executable that comes
 //! max-state = "16G"               # of a program's state that comes
-//! max-connections = 16            # of paired devices at the same time
+//! max-connections = 64            # of paired devices at the same time
 //! name = "attic"                  # what others are told that this device is called
 //! emulator = "aarch64=qemu-aarch64"
 //!
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(found.listen, ["[::]:7746".parse().unwrap()]);
         assert_eq!(found.executables, Some(Executables::CompiledHere));
         assert_eq!(found.total_memory, Some(4 << 30));
-        assert_eq!(found.max_programs, Some(16));
+        assert_eq!(found.max_programs, Some(64));
         assert_eq!(found.programs, ["--dir=/srv/data::/data", "--max-memory=1G"]);
     }
 

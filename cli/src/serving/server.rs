@@ -27,9 +27,6 @@ const MOST_STRANGERS: usize = 64;
 /// The same of one address (of IPv6, of one network).
 const MOST_STRANGERS_OF_ONE: usize = 12;
 
-/// Connections of one device, at most.
-const MOST_OF_ONE: usize = 4;
-
 /// How long nothing is accepted when there is no descriptor left for it.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -216,12 +213,16 @@ impl Server {
         } = receiving;
         let host = Admission::new(rules, programs, shelf, Some(peer));
         let mut host = host.ok_or_else(|| of("this machine is neither x86_64 nor aarch64".into()))?;
+        let mut from = None;
         let welcome = {
             let connections = &mut self.connections().1;
             let all = connections.iter().filter(|c| c.peer.is_some());
             let own = all.clone().filter(|c| c.peer == Some(peer)).count();
-            let welcome = all.count() < receiving.max_connections && own < MOST_OF_ONE;
+            // One device doesn't take all.
+            let most = receiving.max_connections;
+            let welcome = all.count() < most && own < most.div_ceil(2);
             if let Some(connection) = connections.iter_mut().find(|c| c.id == id) {
+                from = connection.stream.peer_addr().ok();
                 connection.peer = Some(peer);
                 connection.decisive = host.decisive.clone();
             }
@@ -234,6 +235,10 @@ impl Server {
             let _ = link.send(&Frame::Error(why.into()));
             link.finish();
             return Err(of("has too many connections".into()));
+        }
+        if let Some(from) = from {
+            // It saves saying where it is, no more.
+            let _ = self.devices.called_from(peer, from.ip().to_canonical());
         }
         match receiver::serve(&link, shelf, &mut host) {
             Ok(()) | Err(LinkError::Closed) => Ok(()),

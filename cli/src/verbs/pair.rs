@@ -1,7 +1,7 @@
 //! `dunlin pair`: two devices get to know each other.
 
 use crate::failure::{Outcome, could_not, usage};
-use crate::moving::devices::{Devices, connect, with_port};
+use crate::moving::devices::{Devices, PORT, connect, with_port};
 use crate::serving::configuration::Configuration;
 use crate::serving::server::{Server, listen};
 use crate::show;
@@ -11,7 +11,7 @@ use dunlin_transfer::records::Shelf;
 use dunlin_trust::pairing::{Became, CODE_LIFE, Code, digits, type_code};
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Pairs this device with another one, so that programs can move between them
 ///
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Pair) -> Outcome {
     let shelf = Shelf::of_user().map_err(fail)?;
     let devices = Devices::open(shelf.directory()).map_err(fail)?;
     match &args.host {
-        Some(host) => with(host, args.code.as_deref(), &devices, &configuration),
+        Some(host) => with(host, args.code.as_deref(), shelf.directory(), &devices, &configuration),
         None => show_code(&shelf, devices, &configuration),
     }
 }
@@ -61,12 +61,16 @@ fn show_code(shelf: &Shelf, devices: Devices, configuration: &Configuration) -> 
         Some(_) => listen(&configuration.addresses()).map_err(|why| could_not(format!("pair: {why}")))?,
         None => Vec::new(),
     };
+    let bound = listeners.first().and_then(|l| l.local_addr().ok()).map(|a| a.port());
     let code = Code::show(&directory).map_err(fail)?;
     let code = code.ok_or_else(|| could_not("pair: another `dunlin pair` shows a code at the moment"))?;
     let about = serve::about(configuration);
-    let address = listeners.first().and_then(|l| l.local_addr().ok());
-    let port = match address.map_or(about.port, |a| a.port()) {
-        crate::moving::devices::PORT => String::new(),
+    let running = match &lock {
+        Some(_) => None,
+        None => serve::port_of_running(shelf.directory()),
+    };
+    let port = match running.unwrap_or_else(|| bound.unwrap_or(about.port)) {
+        PORT => String::new(),
         port => format!(":{port}"),
     };
     show::print(&format!(
@@ -102,7 +106,7 @@ fn show_code(shelf: &Shelf, devices: Devices, configuration: &Configuration) -> 
 }
 
 /// Asks for the code that the other device shows.
-fn with(host: &str, given: Option<&str>, devices: &Devices, configuration: &Configuration) -> Outcome {
+fn with(host: &str, given: Option<&str>, state: &Path, devices: &Devices, configuration: &Configuration) -> Outcome {
     let doing = format!("pair with {}", show::clean(host));
     let fail = |why: String| could_not(format!("{doing}: {why}"));
     let typed = match given {
@@ -119,7 +123,8 @@ fn with(host: &str, given: Option<&str>, devices: &Devices, configuration: &Conf
     let code = digits(&typed).ok_or_else(|| usage(format!("{doing}: a code has 8 digits")))?;
     let address = with_port(host);
     let stream = connect(&address).map_err(|e| fail(format!("{address}: {e}")))?;
-    let about = serve::about(configuration);
+    let mut about = serve::about(configuration);
+    about.port = serve::port_of_running(state).unwrap_or(about.port);
     let paired = type_code(&stream, &devices.directory, &devices.own, &about, &code, &address);
     let (name, _) = paired.map_err(|e| fail(e.to_string()))?;
     show::print(&format!("paired with {}\n", show::clean(&name)));

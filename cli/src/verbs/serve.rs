@@ -11,14 +11,13 @@ use crate::serving::server::{Receiving, Server, listen};
 use crate::show;
 use crate::verbs::settle;
 use clap::Args;
-use dunlin_handover::Settle;
 use dunlin_interface::options::{OPTS_VARIABLE, Options};
 use dunlin_transfer::records::Shelf;
 use dunlin_trust::pairing::About;
 use rustix::fs::{FlockOperation, flock};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
@@ -30,7 +29,7 @@ use std::thread;
 const LOCK: &str = "serve.lock";
 
 /// Programs at the same time, unless it is said otherwise.
-const MAX_PROGRAMS: u64 = 16;
+const MAX_PROGRAMS: u64 = 64;
 
 /// Bytes of a module or executable, unless it is said otherwise.
 const MAX_EXECUTABLE: u64 = 256 << 20;
@@ -39,7 +38,7 @@ const MAX_EXECUTABLE: u64 = 256 << 20;
 const MAX_STATE: u64 = 16 << 30;
 
 /// Connections of paired devices, unless it is said otherwise.
-const MAX_CONNECTIONS: u64 = 16;
+const MAX_CONNECTIONS: u64 = 64;
 
 /// Lets programs come to this device from those that it is paired with (`dunlin pair`)
 ///
@@ -58,7 +57,7 @@ pub(crate) struct Serve {
     /// [default: compiled-here]
     #[arg(long, value_enum)]
     executables: Option<Executables>,
-    /// Programs that run at the same time [default: 16]
+    /// Programs that run at the same time [default: 64]
     #[arg(long, value_name = "N")]
     max_programs: Option<u64>,
     /// Memory of all programs together; each has --max-memory then
@@ -70,7 +69,7 @@ pub(crate) struct Serve {
     /// Bytes of a program's state that comes [default: 16G]
     #[arg(long, value_name = "BYTES", value_parser = size)]
     max_state: Option<u64>,
-    /// Connections of paired devices at the same time [default: 16]
+    /// Connections of paired devices at the same time [default: 64]
     #[arg(long, value_name = "N")]
     max_connections: Option<u64>,
     /// Run programs built for another architecture, by this command
@@ -111,6 +110,11 @@ pub(crate) fn about(configuration: &Configuration) -> About {
     }
 }
 
+/// The port of the `dunlin serve` that runs, if it has told it.
+pub(crate) fn port_of_running(state: &Path) -> Option<u16> {
+    std::fs::read_to_string(state.join(LOCK)).ok()?.trim().parse().ok()
+}
+
 /// Holds the place of the one `dunlin serve` of a user; `None` if there is one already.
 pub(crate) fn lock(state: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
@@ -141,7 +145,7 @@ pub(crate) fn run(args: &Serve) -> Outcome {
     let rules = Arc::new(rules(&configuration, doing)?);
     let shelf = Shelf::of_user().map_err(fail)?;
     let state = shelf.directory().to_owned();
-    let Some(_lock) = lock(&state).map_err(fail)? else {
+    let Some(mut lock) = lock(&state).map_err(fail)? else {
         return Err(could_not(format!("{doing}: it runs already")));
     };
     let devices = Devices::open(&state).map_err(fail)?;
@@ -152,6 +156,9 @@ pub(crate) fn run(args: &Serve) -> Outcome {
     if let Some(address) = listeners.first().and_then(|l| l.local_addr().ok()) {
         about.port = address.port();
     }
+    lock.set_len(0)
+        .and_then(|()| writeln!(lock, "{}", about.port))
+        .map_err(fail)?;
     if Admission::new(&rules, &programs, &shelf, None).is_none() {
         return Err(could_not(format!(
             "{doing}: this machine is neither x86_64 nor aarch64"
@@ -207,13 +214,13 @@ fn tell(listeners: &[TcpListener]) {
     }
 }
 
-/// Does what `dunlin settle` does.
+/// Does what `dunlin settle` does, but for what a person must answer for.
 fn settle_what_is_left(rules: &Arc<Rules>, programs: &Arc<Programs>) {
     let settled = Shelf::of_user().and_then(|shelf| {
         let all = shelf.list()?;
         let mut host = Admission::new(rules, programs, &shelf, None);
         let host = host.as_mut().ok_or_else(|| io::Error::other("unknown machine"))?;
-        for (attempt, text, _) in settle::each(&shelf, all, Settle::Again, host) {
+        for (attempt, text, _) in settle::each(&shelf, all, None, host) {
             show::complain(&format!("dunlin serve: {attempt}: {}", show::clean(&text)));
         }
         Ok(())

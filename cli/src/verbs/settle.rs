@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Settlement) -> Outcome {
     let machine = Machine::new(options, emulator, &shelf);
     let mut machine = machine.ok_or_else(|| fail(io::Error::other("this machine is neither x86_64 nor aarch64")))?;
     let mut open = 0;
-    for (attempt, text, over) in each(&shelf, all, how, &mut machine) {
+    for (attempt, text, over) in each(&shelf, all, Some(how), &mut machine) {
         open += usize::from(!over);
         show::print(&format!("{attempt}  {}\n", show::clean(&text)));
     }
@@ -79,16 +79,16 @@ pub(crate) fn run(args: &Settlement) -> Outcome {
     }
 }
 
-/// Settles one transfer after the other: which, what is told of it, and whether it is over.
+/// Settles one transfer after the other, as a person wants it or as far as it goes by itself: which, what is told of it, and whether it is over.
 pub(crate) fn each(
     shelf: &Shelf,
     all: Vec<(Side, Id)>,
-    how: Settle,
+    how: Option<Settle>,
     host: &mut dyn Host,
 ) -> impl Iterator<Item = (Id, String, bool)> {
     all.into_iter().map(move |(side, attempt)| {
         let settled = match side {
-            Side::Out => out(shelf, attempt, how),
+            Side::Out => out(shelf, attempt, how.unwrap_or(Settle::Again)),
             Side::In => came(shelf, attempt, how, host),
         };
         let (text, over) = settled.unwrap_or_else(|e| (e.to_string(), false));
@@ -132,7 +132,7 @@ fn out(shelf: &Shelf, attempt: Id, how: Settle) -> io::Result<(String, bool)> {
 }
 
 /// A transfer of a program that came, or was to come.
-fn came(shelf: &Shelf, attempt: Id, how: Settle, host: &mut dyn Host) -> io::Result<(String, bool)> {
+fn came(shelf: &Shelf, attempt: Id, how: Option<Settle>, host: &mut dyn Host) -> io::Result<(String, bool)> {
     let Some(place) = shelf.find_idle(Side::In, attempt)? else {
         return Ok(("somebody works at it".into(), false));
     };
