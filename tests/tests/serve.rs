@@ -228,12 +228,15 @@ fn what_is_not_allowed_is_told_and_the_program_runs_on() {
     let on_b = house.serve("b", &["--max-programs", "0"]);
     house.pair("a", "b", &on_b);
     on_b.end();
-    let running = house.start(LONG);
+    let expected = house.expected(COUNT);
     let refused = |words: &[&str], code: i32, why: &str, more: &[&str]| {
         let serving = house.serve("b", words);
         let to = format!("127.0.0.1:{}", serving.port);
+        let running = house.start(COUNT);
         let outcome = house.migrate("a", running.pid(), &to, more).expect_code(code);
         assert!(outcome.err().contains(why), "{words:?}: {outcome}");
+        assert_eq!(running.finish().expect_code(0).out(), expected);
+        assert_eq!(house.open("a"), [""; 0]);
         serving.end();
     };
     refused(&["--max-programs", "0"], 3, "as many programs as it takes (0)", &[]);
@@ -253,10 +256,10 @@ fn what_is_not_allowed_is_told_and_the_program_runs_on() {
     refused(&[], 3, "its module is not at hand", &[]);
     let wrong = house.program();
     refused(&[], 3, "is not the module", &["--module", wrong.to_str().unwrap()]);
-    // With both, it goes: the module by its name, ...
+    // Where executables are taken, it goes without.
     let serving = house.serve("b", &["--executables", "paired"]);
     let to = format!("127.0.0.1:{}", serving.port);
-    // ... or the executable, where those are taken.
+    let running = house.start(LONG);
     let moved = house.migrate("a", running.pid(), &to, &[]).expect_code(0);
     assert!(
         json(&moved)["executable_bytes"].as_u64().unwrap() > 100_000,
@@ -273,8 +276,7 @@ fn what_is_not_allowed_is_told_and_the_program_runs_on() {
     assert!(full.err().contains("as many programs as it takes (1)"), "{full}");
     house.wait_for("b", "done\n");
     assert_eq!(here + &house.logs("b"), house.expected(LONG));
-    assert_eq!(other.finish().expect_code(0).out(), house.expected(COUNT));
-    assert_eq!(house.open("a"), [""; 0]);
+    assert_eq!(other.finish().expect_code(0).out(), expected);
     again.end();
 }
 
@@ -296,25 +298,27 @@ fn whoever_is_not_paired_hears_nothing() {
         stream.write_all(sent).unwrap();
         strangers.push(stream);
     }
-    let running = house.start(COUNT);
-    let unknown = house.migrate("a", running.pid(), &address, &[]).expect_code(1);
-    assert!(unknown.err().contains("dunlin pair"), "{unknown}");
+    let expected = house.expected(COUNT);
+    let refused = |to: &str, why: &str| {
+        let running = house.start(COUNT);
+        let outcome = house.migrate("a", running.pid(), to, &[]).expect_code(1);
+        assert!(outcome.err().contains(why), "{outcome}");
+        assert_eq!(running.finish().expect_code(0).out(), expected);
+    };
+    refused(&address, "`dunlin pair` there");
     house.pair("a", "b", &on_b);
     // A wrong code, and one that is used up.
     let wrong = house.dunlin("c", &["pair", &address, "0000 0000"]).expect_code(1);
     assert!(wrong.err().contains("shows no code"), "{wrong}");
     house.dunlin("b", &["peers", "forget", "a"]).expect_code(0);
-    let forgotten = house.migrate("a", running.pid(), "b", &[]).expect_code(1);
-    assert!(forgotten.err().contains("does not answer"), "{forgotten}");
+    refused("b", "does not answer");
     house.dunlin("a", &["peers", "forget", "b"]).expect_code(0);
-    let unknown = house.migrate("a", running.pid(), "b", &[]).expect_code(1);
-    assert!(unknown.err().contains("not paired"), "{unknown}");
+    refused("b", "not paired");
     for mut stream in strangers {
         let mut got = Vec::new();
         let _ = stream.read_to_end(&mut got);
         assert_eq!(got, [0; 0]);
     }
-    assert_eq!(running.finish().expect_code(0).out(), house.expected(COUNT));
     assert_eq!(house.open("b"), [""; 0]);
     on_b.end();
 }
