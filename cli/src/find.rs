@@ -2,6 +2,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod executables;
+pub(crate) mod modules;
 pub(crate) mod running;
 pub(crate) mod search;
 pub(crate) mod snapshots;

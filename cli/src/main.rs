@@ -7,6 +7,7 @@ mod hint;
 mod make;
 mod moving;
 mod options;
+mod serving;
 mod show;
 mod start;
 mod verbs;
@@ -14,7 +15,9 @@ mod verbs;
 use clap::{Parser, Subcommand};
 use dunlin_interface::exit::{EXIT_CODES, EndsWith};
 use std::process::ExitCode;
-use verbs::{build, check, checkpoint, inspect, migrate, ps, receive, resume, run, settle, version};
+use verbs::{
+    build, check, checkpoint, inspect, migrate, pair, peers, ps, receive, resume, run, serve, settle, version,
+};
 
 /// What `dunlin --help` says of exit codes.
 fn exit_codes() -> String {
@@ -51,6 +54,9 @@ enum Verb {
     Resume(resume::Resume),
     Migrate(migrate::Migrate),
     Receive(receive::Receive),
+    Serve(serve::Serve),
+    Pair(pair::Pair),
+    Peers(peers::Listing),
     Settle(settle::Settlement),
     Inspect(inspect::Inspect),
     Version(version::Version),
@@ -66,6 +72,9 @@ fn main() -> ExitCode {
         Verb::Resume(args) => resume::run(&args),
         Verb::Migrate(args) => migrate::run(&args),
         Verb::Receive(args) => receive::run(&args),
+        Verb::Serve(args) => serve::run(&args),
+        Verb::Pair(args) => pair::run(&args),
+        Verb::Peers(args) => peers::run(&args),
         Verb::Settle(args) => settle::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Version(args) => version::run(&args),

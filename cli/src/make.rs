@@ -1,5 +1,6 @@
-//! Making executables, and writing files.
+//! Making executables, here or in a process of its own, and writing files.
 
+pub(crate) mod apart;
 pub(crate) mod compile;
 pub(crate) mod files;
 pub(crate) mod runtimes;

@@ -28,6 +28,11 @@ impl<const START: bool> RunTime<START> {
         TABLE.iter().filter(taken)
     }
 
+    /// The words themselves.
+    pub(crate) fn words(&self) -> impl Iterator<Item = OsString> {
+        self.0.iter().cloned()
+    }
+
     /// The checked options: those of `DUNLIN_OPTS`, if it is set, then these.
     pub(crate) fn checked(&self, doing: &str) -> Result<Options, Failure> {
         let before = env::var_os(OPTS_VARIABLE).unwrap_or_default();

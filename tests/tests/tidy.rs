@@ -18,7 +18,7 @@ const LONG: [(&str, usize); 1] = [("tests/tests/hostile.rs", 630)];
 const MOST_ON_A_LEVEL: usize = 12;
 
 /// What each crate may use of the others.
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("format", &[]),
     ("handover", &[]),
     ("migrate", &["format"]),
@@ -26,9 +26,18 @@ const CRATES: [(&str, &[&str]); 10] = [
     ("compiler", &["format"]),
     ("transfer", &["format", "handover", "migrate"]),
     ("runtime", &["format", "handover", "interface", "migrate", "transfer"]),
+    ("trust", &[]),
     (
         "cli",
-        &["compiler", "format", "handover", "interface", "migrate", "transfer"],
+        &[
+            "compiler",
+            "format",
+            "handover",
+            "interface",
+            "migrate",
+            "transfer",
+            "trust",
+        ],
     ),
     ("tests", &["format", "migrate"]),
     ("fuzz", &["compiler", "format", "migrate"]),

@@ -76,3 +76,19 @@ pub fn receive_volatile(link: &Link, len: u64, path: &Path, mode: u32) -> Result
         }
     }
 }
+
+/// Bytes of a file that was refused that are still read, at most, so that the other side hears why.
+const MOST_IGNORED: u64 = 1 << 30;
+
+/// Reads the rest of a file that is not wanted, and keeps nothing of it.
+pub fn ignore(link: &Link) -> Result<(), LinkError> {
+    let mut ignored = 0;
+    while ignored < MOST_IGNORED {
+        match link.receive()? {
+            Frame::Chunk(bytes) => ignored += bytes.len() as u64,
+            Frame::FileEnd { .. } => return Ok(()),
+            _ => break,
+        }
+    }
+    Err(LinkError::Unexpected)
+}

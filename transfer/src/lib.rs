@@ -8,10 +8,12 @@
 //!   Hello                              ------------------------>
 //!                                      <------------------------  Hello
 //!   About: name, module, needs         ------------------------>  what stands in the way? which executable is there?
-//!                                      <------------------------  Terms: architecture, executable or not, findings
+//!                                      <------------------------  Terms: architecture, what it lacks, findings
 //!   [record: moving]
 //!   Handover(Offer)                    ------------------------>
-//!   File(executable), if it is lacking ------------------------>  the module is compared with its seal
+//!   File(executable, or module),
+//!   if it is lacking                   ------------------------>  compared with the module's hash; compiled
+//!                                      <------------------------  Admitted
 //!   while the program runs, again and
 //!   again: File(round)                 ------------------------>  made durable
 //!                                      <------------------------  RoundKept

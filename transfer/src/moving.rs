@@ -88,10 +88,29 @@ pub struct Way<'a> {
     pub connect: &'a mut dyn FnMut() -> Result<Link, LinkError>,
     /// The program's executable for an architecture; else why there is none.
     pub executable: &'a dyn Fn(Arch) -> Result<PathBuf, String>,
+    /// The program's module, for a receiver that compiles it itself; else why there is none.
+    pub module: &'a dyn Fn() -> Result<PathBuf, String>,
     /// Pages go while the program runs; `None`: all of them when it has stopped.
     pub precopy: Option<&'a Precopy>,
     /// Hears what is happening; returns false to cancel.
     pub progress: &'a mut dyn FnMut(Progress) -> bool,
+}
+
+impl Way<'_> {
+    /// What a receiver that has no executable of the program gets: that, or the module; else what is to be done about it.
+    pub(crate) fn lacking(&self, arch: Arch, takes_executables: bool) -> Result<(FileKind, PathBuf), Finding> {
+        let executable = || (self.executable)(arch).map(|path| (FileKind::Executable, path));
+        let module = || (self.module)().map(|path| (FileKind::Module, path));
+        if !takes_executables {
+            let fix = "name its module with --module, put it beside the executable, or install the executable there";
+            return module().map_err(|why| {
+                let what = format!("the other machine only runs what it has compiled itself, and {why}");
+                Finding::new("module", what, fix)
+            });
+        }
+        let found = executable().or_else(|why| module().map_err(|_| why));
+        found.map_err(|why| Finding::new("executable", why, "build it with `dunlin build`"))
+    }
 }
 
 /// How a move ended.

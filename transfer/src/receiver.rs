@@ -3,7 +3,7 @@
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
 use crate::records::{
-    EXECUTABLE, MOST_ROUNDS, Place, RUNNING, STARTED, STATE, Shelf, Side, is_locked, random, remove_if_there,
+    EXECUTABLE, MODULE, MOST_ROUNDS, Place, RUNNING, STARTED, STATE, Shelf, Side, is_locked, random, remove_if_there,
     round_file, write_durably,
 };
 use crate::wire::{About, FileKind, Frame, MOST_DESCRIPTION, Terms, VERSION};
@@ -30,6 +30,27 @@ pub trait Host {
 
     /// The executable of a program that is here already and may be run.
     fn executable(&mut self, about: &About) -> Option<PathBuf>;
+
+    /// May this transfer be spoken of on this connection? Else it is as if it were not here.
+    fn is_its_peer(&mut self, place: &Place) -> bool {
+        let _ = place;
+        true
+    }
+
+    /// Notes in a new transfer's directory whose it is.
+    fn note_peer(&mut self, place: &Place) -> io::Result<()> {
+        let _ = place;
+        Ok(())
+    }
+
+    /// May a file of this length come?
+    fn make_room(&mut self, about: &About, kind: FileKind, len: u64) -> Result<(), String> {
+        let _ = (about, kind, len);
+        Ok(())
+    }
+
+    /// Makes the program's executable from the module that has come, if it is the program's.
+    fn compile(&mut self, about: &About, module: &Path, executable: &Path) -> Result<(), String>;
 
     /// Is what has come that program's executable for this machine, and may it be run? If not, why.
     fn admit(&mut self, about: &About, executable: &Path) -> Result<(), String>;
@@ -103,7 +124,7 @@ pub fn serve(link: &Link, shelf: &Shelf, host: &mut dyn Host) -> Result<(), Link
         Frame::Hello { version, .. } => return Err(LinkError::Version(version)),
         _ => return Err(LinkError::Unexpected),
     };
-    if let Err(e) = remind(link, shelf, theirs) {
+    if let Err(e) = remind(link, shelf, host, theirs) {
         host.tell("", &format!("earlier transfers can't be looked at: {e}"));
     }
     let mut session = Session {
@@ -126,7 +147,7 @@ pub fn serve(link: &Link, shelf: &Shelf, host: &mut dyn Host) -> Result<(), Link
 }
 
 /// Says how it stands with what has come earlier from the same sender, and of which it may not have heard the end.
-fn remind(link: &Link, shelf: &Shelf, sender: Id) -> io::Result<()> {
+fn remind(link: &Link, shelf: &Shelf, host: &mut dyn Host, sender: Id) -> io::Result<()> {
     for (side, attempt) in shelf.list()? {
         let Some(place) = (side == Side::In)
             .then(|| shelf.find_idle(side, attempt))
@@ -135,6 +156,9 @@ fn remind(link: &Link, shelf: &Shelf, sender: Id) -> io::Result<()> {
         else {
             continue;
         };
+        if !host.is_its_peer(&place) {
+            continue;
+        }
         match place.record::<ReceiverRecord>()? {
             None => place.remove()?,
             Some(record) if record.transfer.store == sender => {
@@ -151,15 +175,15 @@ fn remind(link: &Link, shelf: &Shelf, sender: Id) -> io::Result<()> {
 }
 
 /// Does what a person wants with a transfer that stands still here, or tries what can be done without the other side
-/// (`Settle::Again`). Returns how far it is then.
-pub fn settle(place: Place, host: &mut dyn Host, settle: Settle) -> io::Result<ReceiverStatus> {
+/// (`Settle::Again`). Without a person's word, what is in doubt stays so. Returns how far it is then.
+pub fn settle(place: Place, host: &mut dyn Host, settle: Option<Settle>) -> io::Result<ReceiverStatus> {
     let Some(record) = place.record::<ReceiverRecord>()? else {
         place.remove()?;
         return Ok(ReceiverStatus::Over);
     };
     let about = read_about(&place)?;
     let (machine, mut actions) = Receiver::restart(record);
-    if settle == Settle::Forget && !matches!(left(&place)?, Left::Runs) {
+    if settle == Some(Settle::Forget) && !matches!(left(&place)?, Left::Runs) {
         // It is not wanted here: nothing starts it now.
         actions.retain(|action| !matches!(action, Action::Run(_)));
     }
@@ -172,9 +196,11 @@ pub fn settle(place: Place, host: &mut dyn Host, settle: Settle) -> io::Result<R
         anew,
     };
     perform(&mut open, None, host, actions);
-    open.anew = settle == Settle::Again;
-    let actions = open.machine.handle(Event::Settle(settle));
-    perform(&mut open, None, host, actions);
+    if let Some(settle) = settle {
+        open.anew = settle == Settle::Again;
+        let actions = open.machine.handle(Event::Settle(settle));
+        perform(&mut open, None, host, actions);
+    }
     let status = open.machine.status();
     if status == ReceiverStatus::Over {
         open.place.remove()?;
@@ -242,6 +268,11 @@ impl Session<'_> {
     /// Opens the transfer that a message is about; false if there is none.
     fn load(&mut self, transfer: Transfer, message: &ToReceiver) -> io::Result<bool> {
         if let Some(place) = self.shelf.find(Side::In, transfer.attempt)? {
+            if !self.host.is_its_peer(&place) {
+                return Err(io::Error::other(
+                    "there is a transfer of that name from another machine",
+                ));
+            }
             if let Some(record) = place.record::<ReceiverRecord>()? {
                 if record.transfer != transfer {
                     return Err(io::Error::other("there is another transfer of that name"));
@@ -268,6 +299,7 @@ impl Session<'_> {
                 let bytes = postcard::to_stdvec(&about).map_err(io::Error::other)?;
                 write_durably(&place.file("about"), &bytes)?;
                 place.note_boot()?;
+                self.host.note_peer(&place)?;
                 let machine = Receiver::offered(transfer, random()?);
                 let anew = false;
                 let mut open = Open {
@@ -325,14 +357,22 @@ impl Session<'_> {
         if open.machine.status() != ReceiverStatus::Receiving {
             return Err(LinkError::Unexpected);
         }
+        if let Err(why) = self.host.make_room(&open.about, kind, len) {
+            self.link.send(&Frame::Error(why))?;
+            self.handle(Event::Cancel);
+            return files::ignore(self.link);
+        }
         let came = match kind {
-            FileKind::Executable => executable(self.link, self.host, open, len).map(|()| false),
-            FileKind::Round(number) => round(self.link, self.host, open, number, len).map(|()| false),
-            FileKind::Snapshot => snapshot(self.link, self.host, open, len).map(|()| true),
+            FileKind::Executable => executable(self.link, self.host, open, len),
+            FileKind::Module => module(self.link, self.host, open, len),
+            FileKind::Round(number) => round(self.link, self.host, open, number, len),
+            FileKind::Snapshot => snapshot(self.link, self.host, open, len),
         };
-        match came {
-            Ok(false) => {}
-            Ok(true) => self.handle(Event::CopyDurable),
+        match came.map(|()| kind) {
+            Ok(FileKind::Executable | FileKind::Module) => self.link.send(&Frame::Admitted)?,
+            // The sender has heard of it.
+            Ok(FileKind::Round(_)) => {}
+            Ok(FileKind::Snapshot) => self.handle(Event::CopyDurable),
             Err(Refusal::Link(e)) => return Err(e),
             Err(Refusal::Here(why)) => {
                 self.host.forget();
@@ -366,6 +406,18 @@ fn executable(link: &Link, host: &mut dyn Host, open: &mut Open, len: u64) -> Re
     open.executable = None;
     let admitted = host.admit(&open.about, &path);
     admitted.map_err(|why| Refusal::Here(format!("the executable is refused: {why}")))?;
+    let executable = executable_of(open, host).map_err(Refusal::Here)?;
+    host.expect(&open.about, &executable, &open.place);
+    Ok(())
+}
+
+fn module(link: &Link, host: &mut dyn Host, open: &mut Open, len: u64) -> Result<(), Refusal> {
+    let path = open.place.file(MODULE);
+    received(files::receive(link, len, &path, 0o600), "the module can't be received")?;
+    open.executable = None;
+    let compiled = host.compile(&open.about, &path, &open.place.file(EXECUTABLE));
+    let _ = remove_if_there(&path);
+    compiled.map_err(|why| Refusal::Here(format!("the module is refused: {why}")))?;
     let executable = executable_of(open, host).map_err(Refusal::Here)?;
     host.expect(&open.about, &executable, &open.place);
     Ok(())
@@ -450,8 +502,8 @@ fn perform(open: &mut Open, link: Option<&Link>, host: &mut dyn Host, actions: V
             Action::EndProgram => None,
             Action::DropCopy => {
                 host.forget();
-                let executable = remove_if_there(&open.place.file(EXECUTABLE));
-                if let Err(e) = open.place.remove_state().and(executable) {
+                let others = [EXECUTABLE, MODULE].map(|name| remove_if_there(&open.place.file(name)));
+                if let Err(e) = others.into_iter().fold(open.place.remove_state(), Result::and) {
                     host.tell(&open.about.name, &format!("its copy can't be removed: {e}"));
                 }
                 None

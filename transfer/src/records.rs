@@ -58,6 +58,9 @@ const RECORD: &str = "record";
 /// The program's executable, if it came with the state.
 pub const EXECUTABLE: &str = "exe";
 
+/// The program's module, while it is compiled.
+pub const MODULE: &str = "module.wasm";
+
 /// Which side of a transfer a machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {

@@ -11,11 +11,10 @@ use dunlin_handover::{
     Action, Encoded, Event, Found, Id, Report, Sender, SenderAction, SenderRecord, SenderStatus, Settle, ToReceiver,
     ToSender, Transfer,
 };
-use dunlin_migrate::preflight::Finding;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,15 +67,9 @@ pub fn migrate(
     }
     let executable = match (terms.has_executable, terms.arch()) {
         (true, _) => None,
-        (false, Some(arch)) => match (way.executable)(arch) {
-            Ok(path) => Some(path),
-            Err(why) => {
-                return Ok(Outcome::Refused(vec![Finding::new(
-                    "executable",
-                    why,
-                    "build it with `dunlin build`",
-                )]));
-            }
+        (false, Some(arch)) => match way.lacking(arch, terms.takes_executables) {
+            Ok(found) => Some(found),
+            Err(finding) => return Ok(Outcome::Refused(vec![finding])),
         },
         (false, None) => {
             return home(format!(
@@ -103,7 +96,7 @@ pub fn migrate(
     side.moved.arch = terms.arch.clone();
     side.perform(actions);
     if side.machine.status() == SenderStatus::Moving
-        && let Err(why) = side.bring(executable.as_deref(), way, begun)
+        && let Err(why) = side.bring(executable, way, begun)
     {
         side.why = why;
         if let Some(link) = &side.link {
@@ -151,9 +144,11 @@ pub fn settle(
     let actions = side.machine.handle(Event::Settle(settle));
     side.perform(actions);
     let never = &|_| Err("it is not sent again".to_owned());
+    let never_module = &|| Err("it is not sent again".to_owned());
     let mut way = Way {
         connect,
         executable: never,
+        module: never_module,
         precopy: None,
         progress: &mut |_| true,
     };
@@ -258,9 +253,16 @@ impl<'a> Moving<'a> {
     }
 
     /// Sends what the program needs, stops it, and sends its state.
-    fn bring(&mut self, executable: Option<&Path>, way: &mut Way<'_>, begun: Instant) -> Result<(), String> {
-        if let Some(executable) = executable {
-            self.moved.executable_bytes = self.file(FileKind::Executable, executable, None, way)?.0;
+    fn bring(
+        &mut self,
+        executable: Option<(FileKind, PathBuf)>,
+        way: &mut Way<'_>,
+        begun: Instant,
+    ) -> Result<(), String> {
+        if let Some((kind, path)) = executable {
+            self.moved.executable_bytes = self.file(kind, &path, None, way)?.0;
+            // To compile it may take minutes, in which the program runs on.
+            self.admitted()?;
         }
         // What came may be refused at once.
         self.refused_yet()?;
@@ -335,6 +337,26 @@ impl<'a> Moving<'a> {
             }
             Err(e) => Err(format!("{}: {e}", path.display())),
         }
+    }
+
+    /// Waits until what was sent is accepted.
+    fn admitted(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + MOST_PREPARING;
+        while self.machine.status() == SenderStatus::Moving && !self.given_up {
+            let Some(link) = &self.link else {
+                return Err("the other side sent something unexpected".into());
+            };
+            match link.receive_within(REPEAT) {
+                Ok(Some(Frame::Admitted)) => return Ok(()),
+                Ok(Some(frame)) => self.frame(frame),
+                Ok(None) if Instant::now() > deadline => {
+                    return Err("the other machine takes too long to compile the program".into());
+                }
+                Ok(None) => {}
+                Err(e) => return Err(e.to_string()),
+            }
+        }
+        Err(self.why.clone())
     }
 
     /// Hears what the other side has said meanwhile.

@@ -44,6 +44,8 @@ pub struct Terms {
     pub arch: String,
     /// That executable is there already.
     pub has_executable: bool,
+    /// If it isn't, it may come; else only the module, which is compiled there.
+    pub takes_executables: bool,
     /// What stands in the way ([`Finding`]s as kind, what, fix). Empty: the program may come.
     pub findings: Vec<(String, String, String)>,
 }
@@ -70,6 +72,8 @@ pub enum FileKind {
     Snapshot,
     /// A round of pre-copy, by number: a snapshot from while the program ran, which later ones take pages from.
     Round(u32),
+    /// Its module, for a receiver that compiles it itself.
+    Module,
 }
 
 /// One thing that is sent.
@@ -115,6 +119,8 @@ pub enum Frame {
         /// The file on the receiver.
         log: String,
     },
+    /// To the sender: the executable or module that came is accepted, and compiled.
+    Admitted,
 }
 
 /// Bytes all at once: serde's own way is one by one, which took more time than all the rest. The encoding is the same.

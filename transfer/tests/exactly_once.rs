@@ -97,6 +97,7 @@ impl Host for Machine {
         Terms {
             arch: "x86_64".into(),
             has_executable: self.has_executable.is_some(),
+            takes_executables: true,
             findings: match self.refuses {
                 true => vec![("memory".into(), "too large".into(), "stay".into())],
                 false => vec![],
@@ -106,6 +107,10 @@ impl Host for Machine {
 
     fn executable(&mut self, _: &About) -> Option<PathBuf> {
         self.has_executable.clone()
+    }
+
+    fn compile(&mut self, _: &About, _: &Path, _: &Path) -> Result<(), String> {
+        Err("nothing is compiled here".into())
     }
 
     fn admit(&mut self, _: &About, executable: &Path) -> Result<(), String> {
@@ -319,6 +324,7 @@ impl Scene {
                 max_rounds: ROUNDS,
                 bandwidth: None,
             }),
+            module: &|| Err("there is no module".into()),
             progress: &mut |_| true,
         };
         let outcome = sender::migrate(&self.shelf("here"), "peer", &about, &mut program, &mut way).unwrap();
@@ -409,6 +415,7 @@ impl Scene {
             connect: &mut connect,
             executable: &|_| Err(String::new()),
             precopy: None,
+            module: &|| Err("there is no module".into()),
             progress: &mut |_| true,
         };
         sender::migrate(&self.shelf("here"), "peer", &about, &mut program, &mut way).unwrap()

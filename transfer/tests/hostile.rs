@@ -32,6 +32,7 @@ impl Host for Machine {
         Terms {
             arch: "x86_64".into(),
             has_executable: false,
+            takes_executables: true,
             findings: vec![],
         }
     }
@@ -43,6 +44,13 @@ impl Host for Machine {
     fn admit(&mut self, _: &About, executable: &Path) -> Result<(), String> {
         match fs::read(executable).map_err(|e| e.to_string())? == b"code" {
             true => Ok(()),
+            false => Err("no".into()),
+        }
+    }
+
+    fn compile(&mut self, _: &About, module: &Path, executable: &Path) -> Result<(), String> {
+        match fs::read(module).map_err(|e| e.to_string())? == b"module" {
+            true => fs::write(executable, "code").map_err(|e| e.to_string()),
             false => Err("no".into()),
         }
     }
@@ -113,7 +121,9 @@ fn conversation(transfer: Transfer, receipt: Id) -> Vec<Vec<u8>> {
         Frame::About(about),
         say(ToReceiver::Offer { transfer }),
     ];
+    frames.extend(file(FileKind::Module, b"module"));
     frames.extend(file(FileKind::Executable, b"code"));
+    frames.extend(file(FileKind::Round(1), &[8; 99]));
     frames.extend(file(FileKind::Snapshot, &[7; 300]));
     let last = false;
     frames.push(say(ToReceiver::Commit {
@@ -151,7 +161,9 @@ fn mutate(messages: &mut Vec<Vec<u8>>, random: &mut Random) -> u64 {
             }
             6 => {
                 // A file of any length, of any kind.
-                let kind = [FileKind::Executable, FileKind::Snapshot][random.below(2)];
+                let round = random.below(1 << 20) as u32;
+                let kinds = [FileKind::Executable, FileKind::Module, FileKind::Snapshot];
+                let kind = *kinds.get(random.below(4)).unwrap_or(&FileKind::Round(round));
                 let len = [0, 1, 300, 1 << 20, 1 << 40, u64::MAX][random.below(6)];
                 messages.insert(at, encoded(&Frame::File { kind, len }));
             }

@@ -1,5 +1,6 @@
-//! The executables that `dunlin run x.wasm` has compiled: kept in the user's cache directory by their module's hash, so
-//! that `dunlin resume` finds the one of a snapshot when there is no other.
+//! The executables that `dunlin run x.wasm` has compiled, and their modules: kept in the user's cache directory by the
+//! module's hash, so that `dunlin resume` finds the one of a snapshot when there is no other, and `dunlin migrate` the
+//! module for a machine that compiles it itself.
 //!
 //! `$XDG_CACHE_HOME/dunlin`, or `~/.cache/dunlin`, is private to the user (what is found there is run under the rules
 //! of [`super::trust`], as everywhere). Files appear whole. Beyond [`LIMIT`] those go that were compiled longest ago;
@@ -29,6 +30,21 @@ fn directory() -> Option<PathBuf> {
 /// Where a module's executable would be.
 pub(crate) fn place(module: ModuleHash, arch: Arch) -> Option<PathBuf> {
     Some(directory()?.join(format!("{module}.{arch}")))
+}
+
+/// Where a module itself would be.
+pub(crate) fn module_place(module: ModuleHash) -> Option<PathBuf> {
+    Some(directory()?.join(format!("{module}.wasm")))
+}
+
+/// Keeps a module, so that it can be sent to machines that compile it themselves.
+pub(crate) fn keep_module(module: ModuleHash, bytes: &[u8]) -> io::Result<()> {
+    keep_at(&module_place(module).ok_or(io::ErrorKind::NotFound)?, bytes, LIMIT)
+}
+
+/// Keeps an executable in another directory than the cache's own.
+pub(crate) fn keep_in(directory: &Path, module: ModuleHash, arch: Arch, executable: &[u8]) -> io::Result<()> {
+    keep_at(&directory.join(format!("{module}.{arch}")), executable, LIMIT)
 }
 
 /// Keeps an executable; returns its path.

@@ -6,6 +6,7 @@ use crate::find::{cache, trust};
 use crate::show;
 use dunlin_compiler::{CompileOptions, Settings, compile, write_executable};
 use dunlin_format::arch::Arch;
+use dunlin_format::module::ModuleHash;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -79,6 +80,9 @@ pub(crate) fn to_run(module: &Path, host: Arch) -> Result<ToRun, String> {
     let bytes = write_executable(runtimes::runtime(host), image).map_err(|e| e.to_string())?;
     // To be found again by `dunlin resume`. Where it can't be kept, the program runs all the same.
     let kept = cache::keep(compiled.hash, host, &bytes);
+    if ModuleHash::of(&wasm) == compiled.hash {
+        let _ = cache::keep_module(compiled.hash, &wasm);
+    }
     let failed = |e: io::Error| format!("cannot hold the executable in memory: {e}; use `dunlin build`, then run that");
     if !Path::new("/proc/self/fd").is_dir() {
         let without_proc = |_| failed(io::Error::new(io::ErrorKind::NotFound, "/proc is not mounted"));

@@ -4,6 +4,7 @@ use crate::find::cache;
 use crate::find::executables::{Kind, kind, verify};
 use crate::find::search::Search;
 use crate::findings::here;
+use crate::make::apart;
 use crate::moving::process::{self, Process};
 use crate::moving::standby::Standby;
 use crate::show;
@@ -41,7 +42,7 @@ pub(crate) fn emulator(given: &str) -> Result<Emulator, String> {
 #[derive(Debug)]
 pub(crate) struct Machine {
     options: Options,
-    arch: Arch,
+    pub arch: Arch,
     /// What runs executables of that architecture, if the machine itself does not.
     emulator: Vec<String>,
     directory: PathBuf,
@@ -150,6 +151,7 @@ impl Host for Machine {
         Terms {
             arch: self.arch.name().to_owned(),
             has_executable: self.executable(about).is_some(),
+            takes_executables: true,
             findings: findings.into_iter().map(|f| (f.kind, f.what, f.fix)).collect(),
         }
     }
@@ -157,6 +159,14 @@ impl Host for Machine {
     fn executable(&mut self, about: &About) -> Option<PathBuf> {
         let search = Search::for_snapshot(&self.directory.join("snapshot"));
         search.find(ModuleHash(about.module), &about.name, self.arch).ok()
+    }
+
+    fn compile(&mut self, about: &About, module: &Path, executable: &Path) -> Result<(), String> {
+        let hash = ModuleHash(about.module);
+        let bytes = apart::compile(module, hash, &about.name, self.arch, executable)?;
+        // For a move onwards.
+        let _ = cache::keep_module(hash, &bytes);
+        Ok(())
     }
 
     fn admit(&mut self, about: &About, executable: &Path) -> Result<(), String> {

@@ -1,89 +1,56 @@
-//! The machine that a program moves to, and how it is reached: `dunlin receive` there, over a remote shell's standard
-//! input and output. So there is no port and no service, and who may come is what the remote shell says.
+//! The machine that a program moves to, as it is written down to be reached again.
 
+use crate::moving::devices::{Device, Devices};
+use crate::moving::ssh::{SCHEME, Shell};
 use dunlin_transfer::link::{Link, LinkError};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::path::Path;
 
-/// The beginning of an address.
-const SCHEME: &str = "ssh://";
-
-/// A receiving machine; written down so that it can be reached again.
+/// A receiving machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Peer {
-    /// The address as it was given: `ssh://[USER@]HOST[:PORT]`.
-    pub address: String,
-    /// The remote shell, and its arguments before the host.
-    shell: Vec<String>,
-    /// `dunlin` on the other machine.
-    dunlin: String,
-    /// What `dunlin receive` is given there.
-    options: Vec<String>,
+#[serde(untagged)]
+pub(crate) enum Peer {
+    /// Where `dunlin serve` runs, which is paired with this one.
+    Device(Device),
+    /// Where a remote shell runs `dunlin receive`.
+    Shell(Shell),
 }
 
 impl Peer {
-    /// A machine. `shell`: a remote shell, and its arguments.
-    pub(crate) fn new(address: &str, shell: &str, dunlin: &str, options: &[String]) -> Result<Peer, String> {
-        let host = address.strip_prefix(SCHEME).unwrap_or_default();
-        if host.is_empty() || host.starts_with('-') || host.contains(['/', ' ']) {
-            return Err(format!("it is reached as {SCHEME}[USER@]HOST[:PORT]"));
+    /// The machine that is meant. `state`: the directory of the user's state, where paired devices are known.
+    pub(crate) fn new(to: &str, shell: &str, dunlin: &str, options: &[String], state: &Path) -> Result<Peer, String> {
+        if to.starts_with(SCHEME) {
+            return Shell::new(to, shell, dunlin, options).map(Peer::Shell);
         }
-        let shell = shlex::split(shell)
-            .filter(|w| !w.is_empty())
-            .ok_or("--rsh: it is not a list of shell words")?;
-        Ok(Peer {
-            address: address.to_owned(),
-            shell,
-            dunlin: dunlin.to_owned(),
-            options: options.to_vec(),
-        })
+        if !options.is_empty() {
+            let why =
+                "what programs may use there is what its own `dunlin serve` grants; only with ssh:// it is said here";
+            return Err(why.into());
+        }
+        let devices = Devices::open(state).map_err(|e| e.to_string())?;
+        devices.find(to).map(Peer::Device)
     }
 
-    /// The command that connects.
-    fn command(&self) -> Result<Command, String> {
-        let host = self.address.strip_prefix(SCHEME).unwrap_or(&self.address);
-        let (host, port) = match host.rsplit_once(':') {
-            // An IPv6 address is in brackets.
-            Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => (host, Some(port)),
-            _ => (host, None),
-        };
-        let host = host.replace(['[', ']'], "");
-        let [program, arguments @ ..] = &self.shell[..] else {
-            return Err("there is no remote shell".into());
-        };
-        let mut command = Command::new(program);
-        command.args(arguments);
-        if let Some(port) = port {
-            command.args(["-p", port]);
+    /// What a person is told.
+    pub(crate) fn address(&self) -> String {
+        match self {
+            Peer::Device(device) => device.name.clone(),
+            Peer::Shell(shell) => shell.address.clone(),
         }
-        // Remote shells join words with spaces and have them split again.
-        let words = [self.dunlin.as_str(), "receive"]
-            .into_iter()
-            .chain(self.options.iter().map(String::as_str));
-        let line = shlex::try_join(words).map_err(|e| format!("the options for the other machine: {e}"))?;
-        command.arg(host).arg(line);
-        Ok(command)
     }
 
     /// Connects.
-    pub(crate) fn connect(&self) -> Result<Link, LinkError> {
-        let mut command = self.command().map_err(io::Error::other)?;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .map_err(|e| io::Error::new(e.kind(), format!("{} can't be run: {e}", self.shell[0])))?;
-        let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("its standard streams are not there").into());
-        };
-        let child = Mutex::new(child);
-        let link = Link::new(from, to, move || {
-            let mut child = child.lock().unwrap_or_else(|e| e.into_inner());
-            let _ = child.kill();
-            let _ = child.wait();
-        })?;
-        Ok(link)
+    pub(crate) fn connect(&self, state: &Path) -> Result<Link, LinkError> {
+        match self {
+            Peer::Device(device) => {
+                let connected = Devices::open(state)
+                    .map_err(|e| e.to_string())
+                    .and_then(|devices| devices.connect(device));
+                connected.map_err(|why| io::Error::other(why).into())
+            }
+            Peer::Shell(shell) => shell.connect(),
+        }
     }
 }
 
@@ -91,32 +58,22 @@ impl Peer {
 mod tests {
     use super::*;
 
-    fn words(address: &str, shell: &str) -> Vec<String> {
-        let options = ["--dir".to_owned(), "/a b::data".into()];
-        let command = Peer::new(address, shell, "dunlin", &options)
-            .unwrap()
-            .command()
-            .unwrap();
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        words.map(|w| w.to_str().unwrap().to_owned()).collect()
-    }
-
     #[test]
-    fn an_address_becomes_a_remote_shells_command() {
-        let line = "dunlin receive --dir '/a b::data'";
-        assert_eq!(words("ssh://pi", "ssh"), ["ssh", "pi", line]);
-        assert_eq!(words("ssh://me@pi:2222", "ssh"), ["ssh", "-p", "2222", "me@pi", line]);
-        assert_eq!(
-            words("ssh://[::1]:22", "rsh -x 'a b'"),
-            ["rsh", "-x", "a b", "-p", "22", "::1", line]
-        );
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused() {
-        for address in ["", "pi", "ssh://", "ssh://-oProxyCommand=x", "ssh://a/b", "http://pi"] {
-            assert!(Peer::new(address, "ssh", "dunlin", &[]).is_err(), "{address}");
-        }
-        assert!(Peer::new("ssh://pi", "'", "dunlin", &[]).is_err());
+    fn it_is_read_as_it_was_written() {
+        let old = r#"{"address":"ssh://pi","shell":["ssh"],"dunlin":"dunlin","options":["--dir","/a"]}"#;
+        let peer: Peer = serde_json::from_str(old).unwrap();
+        assert_eq!(peer.address(), "ssh://pi");
+        assert!(matches!(peer, Peer::Shell(_)));
+        let state = tempfile::tempdir().unwrap();
+        let key = "07".repeat(32);
+        let new = format!(r#"{{"name":"pi","key":"{key}","address":"192.0.2.1:7746"}}"#);
+        let peer: Peer = serde_json::from_str(&new).unwrap();
+        assert!(matches!(peer, Peer::Device(_)));
+        assert_eq!(serde_json::to_string(&peer).unwrap(), new);
+        let unknown = peer.connect(state.path()).unwrap_err().to_string();
+        assert!(unknown.contains("dunlin pair"), "{unknown}");
+        let unknown = Peer::new("pi", "ssh", "dunlin", &[], state.path()).unwrap_err();
+        assert!(unknown.contains("dunlin pair"), "{unknown}");
+        assert!(Peer::new("pi", "ssh", "dunlin", &["--dir".into()], state.path()).is_err());
     }
 }

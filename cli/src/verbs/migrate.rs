@@ -24,9 +24,10 @@ use std::time::Duration;
 
 /// Moves a running program to another machine, where it goes on
 ///
-/// The other machine is reached through ssh; `dunlin` must be installed there, and nothing else. It gets the program's
-/// executable for its architecture if it has none. Its memory is sent while it runs, then what has changed meanwhile,
-/// until little is left; only for that it stands still. The program never runs in two places, and is never lost: if the
+/// The other machine is a device that is paired with this one (`dunlin pair`) and on which `dunlin serve` runs, or any
+/// that is reached through ssh and has `dunlin` installed. It gets the program's module, or its executable for its
+/// architecture, if it has none. Its memory is sent while it runs, then what has changed meanwhile, until little is
+/// left; only for that it stands still. The program never runs in two places, and is never lost: if the
 /// connection breaks, it goes on here; if it breaks at the very moment at which the program changes hands, it stands
 /// still, its state is kept on both machines, and `dunlin settle` finds out where it goes on.
 #[derive(Debug, Args)]
@@ -34,15 +35,18 @@ pub(crate) struct Migrate {
     /// Process id of the program, or its name if only one of that name runs (see `dunlin ps`)
     #[arg(value_name = "PID")]
     who: String,
-    /// The machine, as ssh://[USER@]HOST[:PORT]
+    /// The machine: a paired device's name (`dunlin peers`) or HOST[:PORT], or ssh://[USER@]HOST[:PORT]
     #[arg(value_name = "HOST")]
     to: String,
-    /// What the program may use there: options of `dunlin receive`, such as --dir /data
+    /// With ssh://, what the program may use there: options of `dunlin receive`, such as --dir /data
     #[arg(last = true, value_name = "OPTIONS")]
     options: Vec<String>,
     /// The program's executable for the other machine (NAME stands for NAME.ARCH)
     #[arg(long, value_name = "PROGRAM")]
     exe: Option<PathBuf>,
+    /// The program's module, for a machine that compiles it itself [else looked for beside the executable]
+    #[arg(long, value_name = "FILE")]
+    module: Option<PathBuf>,
     /// The remote shell, and its options
     #[arg(long, value_name = "COMMAND", default_value = "ssh")]
     rsh: String,
@@ -60,9 +64,13 @@ pub(crate) struct Migrate {
 pub(crate) fn run(args: &Migrate) -> Outcome {
     let doing = format!("migrate {}", show::clean(&args.who));
     let fail = |why: String| could_not(format!("{doing}: {why}"));
-    let peer = Peer::new(&args.to, &args.rsh, &args.remote_dunlin, &args.options);
-    let peer = peer.map_err(|why| usage(format!("{doing} to {}: {why}", show::clean(&args.to))))?;
     let shelf = Shelf::of_user().map_err(|e| fail(e.to_string()))?;
+    let (state, to) = (shelf.directory(), show::clean(&args.to));
+    let peer = Peer::new(&args.to, &args.rsh, &args.remote_dunlin, &args.options, state);
+    let peer = peer.map_err(|why| match args.to.starts_with("ssh://") || !args.options.is_empty() {
+        true => usage(format!("{doing} to {to}: {why}")),
+        false => could_not(format!("{doing} to {to}: {}", show::clean(&why))),
+    })?;
     let (socket, info) = find_patiently(&args.who).map_err(fail)?;
     if is_arriving(&shelf, info.pid).map_err(|e| fail(e.to_string()))? {
         return Err(fail(
@@ -92,11 +100,12 @@ pub(crate) fn run(args: &Migrate) -> Outcome {
     let own = std::fs::read_link(format!("/proc/{}/exe", info.pid)).unwrap_or_default();
     let executable = |arch: Arch| executable(args.exe.as_deref(), &own, module, &info.name, arch);
     let described = serde_json::to_string(&peer).map_err(|e| fail(e.to_string()))?;
-    let mut program = Running::new(socket.path.clone(), peer.address.clone());
+    let mut program = Running::new(socket.path.clone(), peer.address());
     let mut way = Way {
-        connect: &mut || peer.connect(),
+        connect: &mut || peer.connect(state),
         executable: &executable,
         precopy: precopy.as_ref(),
+        module: &|| find::modules::find(args.module.as_deref(), &own, module, &info.name),
         progress: &mut |progress| {
             if progress == Progress::Reconnecting {
                 show::complain("dunlin migrate: the connection was lost; connecting again");

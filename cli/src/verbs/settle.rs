@@ -1,7 +1,7 @@
 //! `dunlin settle`: what became of programs whose move was interrupted.
 
 use crate::failure::{Failure, Outcome, could_not, usage};
-use crate::moving::machine::{Emulator, Machine, emulator};
+use crate::moving::machine::{Machine, emulator};
 use crate::moving::peer::Peer;
 use crate::moving::program::Left;
 use crate::options::HostOptions;
@@ -9,10 +9,10 @@ use crate::show;
 use clap::Args;
 use dunlin_handover::{Id, ReceiverRecord, ReceiverStatus, Settle};
 use dunlin_interface::exit::STANDS_STILL;
-use dunlin_interface::options::Options;
+use dunlin_transfer::receiver::{self, Host};
 use dunlin_transfer::records::{Place, Shelf, Side, parse};
 use dunlin_transfer::sender::{self, Outcome as Ended};
-use dunlin_transfer::{receiver, wire::About};
+use dunlin_transfer::wire::About;
 use std::io;
 
 /// Finds out what became of moves that were interrupted, and ends them
@@ -63,13 +63,10 @@ pub(crate) fn run(args: &Settlement) -> Outcome {
     if all.is_empty() {
         show::print("nothing is open\n");
     }
+    let machine = Machine::new(options, emulator, &shelf);
+    let mut machine = machine.ok_or_else(|| fail(io::Error::other("this machine is neither x86_64 nor aarch64")))?;
     let mut open = 0;
-    for (side, attempt) in all {
-        let settled = match side {
-            Side::Out => out(&shelf, attempt, how),
-            Side::In => came(&shelf, attempt, how, &options, emulator.clone()),
-        };
-        let (text, over) = settled.unwrap_or_else(|e| (e.to_string(), false));
+    for (attempt, text, over) in each(&shelf, all, Some(how), &mut machine) {
         open += usize::from(!over);
         show::print(&format!("{attempt}  {}\n", show::clean(&text)));
     }
@@ -80,6 +77,23 @@ pub(crate) fn run(args: &Settlement) -> Outcome {
             format!("{doing} everything: {n} of these still open"),
         )),
     }
+}
+
+/// Settles one transfer after the other, as a person wants it or as far as it goes by itself: which, what is told of it, and whether it is over.
+pub(crate) fn each(
+    shelf: &Shelf,
+    all: Vec<(Side, Id)>,
+    how: Option<Settle>,
+    host: &mut dyn Host,
+) -> impl Iterator<Item = (Id, String, bool)> {
+    all.into_iter().map(move |(side, attempt)| {
+        let settled = match side {
+            Side::Out => out(shelf, attempt, how.unwrap_or(Settle::Again)),
+            Side::In => came(shelf, attempt, how, host),
+        };
+        let (text, over) = settled.unwrap_or_else(|e| (e.to_string(), false));
+        (attempt, text, over)
+    })
 }
 
 fn name(about: Option<About>) -> String {
@@ -95,12 +109,12 @@ fn out(shelf: &Shelf, attempt: Id, how: Settle) -> io::Result<(String, bool)> {
     let peer: Option<Peer> = std::fs::read(place.file("peer"))
         .ok()
         .and_then(|b| serde_json::from_slice(&b).ok());
-    let address = peer.as_ref().map_or_else(String::new, |p| p.address.clone());
+    let address = peer.as_ref().map_or_else(String::new, |p| p.address());
     let path = place.path().to_owned();
     drop(place);
     let mut program = Left { place: path, attempt };
     let mut connect = || match &peer {
-        Some(peer) => peer.connect(),
+        Some(peer) => peer.connect(shelf.directory()),
         None => Err(io::Error::other("where it was to go is not on record").into()),
     };
     Ok(match sender::settle(shelf, attempt, &mut program, how, &mut connect)? {
@@ -118,21 +132,13 @@ fn out(shelf: &Shelf, attempt: Id, how: Settle) -> io::Result<(String, bool)> {
 }
 
 /// A transfer of a program that came, or was to come.
-fn came(
-    shelf: &Shelf,
-    attempt: Id,
-    how: Settle,
-    options: &Options,
-    emulator: Option<Emulator>,
-) -> io::Result<(String, bool)> {
+fn came(shelf: &Shelf, attempt: Id, how: Option<Settle>, host: &mut dyn Host) -> io::Result<(String, bool)> {
     let Some(place) = shelf.find_idle(Side::In, attempt)? else {
         return Ok(("somebody works at it".into(), false));
     };
     let name = name(about(&place));
     let record = place.record::<ReceiverRecord>()?;
-    let machine = Machine::new(options.clone(), emulator, shelf);
-    let mut machine = machine.ok_or_else(|| io::Error::other("this machine is neither x86_64 nor aarch64"))?;
-    let status = receiver::settle(place, &mut machine, how)?;
+    let status = receiver::settle(place, host, how)?;
     Ok(match (status, record) {
         (ReceiverStatus::Over, None) => (format!("{name}: it never came"), true),
         (ReceiverStatus::Over, _) => (format!("{name}: over"), true),

@@ -1,0 +1,264 @@
+//! Which programs may come: this machine ([`Machine`]), within what `dunlin serve` allows, for one connection.
+
+use crate::find::cache;
+use crate::find::executables::{Kind, kind, verify};
+use crate::moving::machine::{Emulator, Machine};
+use crate::serving::configuration::Executables;
+use crate::serving::programs::Programs;
+use crate::show;
+use dunlin_format::module::ModuleHash;
+use dunlin_interface::machine;
+use dunlin_interface::options::Options;
+use dunlin_migrate::preflight::Finding;
+use dunlin_transfer::receiver::{Host, Started};
+use dunlin_transfer::records::{Place, Shelf, write_durably};
+use dunlin_transfer::wire::{About, FileKind, Terms};
+use dunlin_trust::peers::Peers;
+use dunlin_trust::{Directory, Key};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+/// Whose transfer it is: a file in its directory.
+const FROM: &str = "from";
+
+/// Executables that paired devices have sent, in the directory of the user's state.
+const SENT: &str = "sent";
+
+/// What is allowed.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// What each program may use.
+    pub options: Options,
+    /// See [`Emulator`].
+    pub emulator: Option<Emulator>,
+    /// Which executables run.
+    pub executables: Executables,
+    /// How many programs may run at the same time.
+    pub max_programs: usize,
+    /// What all of them may take together, in bytes.
+    pub total_memory: Option<u64>,
+    /// Bytes of a module or executable.
+    pub max_executable: u64,
+    /// Bytes of a program's state.
+    pub max_state: u64,
+}
+
+/// This machine for one connection.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    machine: Machine,
+    rules: Arc<Rules>,
+    programs: Arc<Programs>,
+    directory: PathBuf,
+    /// Whose connection it is; none when this device settles what is left.
+    peer: Option<Key>,
+    /// A place is kept for a program that is about to come.
+    reserved: bool,
+    /// The executable was sent, not compiled.
+    sent: bool,
+    /// A program's state is here: it may have been released, so the connection should not be cut.
+    pub decisive: Arc<AtomicBool>,
+}
+
+impl Admission {
+    /// For a connection of that device. `None` on an architecture that programs aren't built for.
+    pub(crate) fn new(
+        rules: &Arc<Rules>,
+        programs: &Arc<Programs>,
+        shelf: &Shelf,
+        peer: Option<Key>,
+    ) -> Option<Admission> {
+        Some(Admission {
+            machine: Machine::new(rules.options.clone(), rules.emulator.clone(), shelf)?,
+            rules: rules.clone(),
+            programs: programs.clone(),
+            directory: shelf.directory().to_owned(),
+            peer,
+            reserved: false,
+            sent: false,
+            decisive: Arc::default(),
+        })
+    }
+
+    /// Memory that each program may take.
+    fn memory(&self) -> u64 {
+        self.rules.options.max_memory.unwrap_or(0)
+    }
+
+    fn release(&mut self) {
+        if std::mem::take(&mut self.reserved) {
+            self.programs.release(self.memory());
+        }
+    }
+
+    /// Keeps a place for a program, or tells why there is none.
+    fn reserve(&mut self) -> Option<Finding> {
+        let rules = &self.rules;
+        let reserved = self
+            .programs
+            .reserve(self.memory(), rules.max_programs, rules.total_memory);
+        let Err((count, taken)) = reserved else {
+            self.reserved = true;
+            return None;
+        };
+        Some(match count >= rules.max_programs {
+            true => Finding::new(
+                "programs",
+                format!(
+                    "as many programs as it takes ({}) run there already",
+                    rules.max_programs
+                ),
+                "wait until one ends, or set max-programs in serve.toml there",
+            ),
+            false => Finding::new(
+                "memory",
+                format!(
+                    "the programs there may take {} together, and {} is given away",
+                    show::size(rules.total_memory.unwrap_or(0)),
+                    show::size(taken)
+                ),
+                "wait until one ends, or set total-memory in serve.toml there",
+            ),
+        })
+    }
+
+    /// It may have been forgotten since it has connected.
+    fn is_still_paired(&self) -> bool {
+        let peers = Directory::open(&self.directory).and_then(|d| Peers::read(&d));
+        let known = |key| peers.is_ok_and(|peers| peers.by_key(key).is_some());
+        self.peer.is_none_or(known)
+    }
+
+    /// An executable that a paired device has sent earlier, if such may run.
+    fn sent_before(&self, about: &About) -> Option<PathBuf> {
+        let name = format!("{}.{}", ModuleHash(about.module), self.machine.arch);
+        let path = self.directory.join(SENT).join(name);
+        let allowed = self.rules.executables == Executables::Paired;
+        let right = |path: &PathBuf| match kind(path) {
+            Kind::Program(header) => {
+                header.module.0 == about.module && header.arch == self.machine.arch && verify(path).is_ok()
+            }
+            _ => false,
+        };
+        allowed.then_some(path).filter(right)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Host for Admission {
+    fn terms(&mut self, about: &About) -> Terms {
+        self.release();
+        let mut terms = self.machine.terms(about);
+        if !self.is_still_paired() {
+            let what = "this device is not paired with it any more";
+            terms
+                .findings
+                .push(("paired".into(), what.into(), "`dunlin pair`".into()));
+        }
+        terms.takes_executables = self.rules.executables == Executables::Paired;
+        terms.has_executable |= self.sent_before(about).is_some();
+        let needed = about.needs().map_or(0, |n| n.snapshot_bytes);
+        if needed > self.rules.max_state {
+            let what = format!(
+                "its state has up to {}, and {} may come",
+                show::size(needed),
+                show::size(self.rules.max_state)
+            );
+            let fix = "set max-state in serve.toml there";
+            terms.findings.push(("state".into(), what, fix.into()));
+        }
+        if terms.findings.is_empty()
+            && let Some(finding) = self.reserve()
+        {
+            terms.findings.push((finding.kind, finding.what, finding.fix));
+        }
+        terms
+    }
+
+    fn executable(&mut self, about: &About) -> Option<PathBuf> {
+        self.machine.executable(about).or_else(|| self.sent_before(about))
+    }
+
+    fn is_its_peer(&mut self, place: &Place) -> bool {
+        let Some(peer) = self.peer else { return true };
+        fs::read_to_string(place.file(FROM)).is_ok_and(|key| key == peer.to_string())
+    }
+
+    fn note_peer(&mut self, place: &Place) -> io::Result<()> {
+        match self.peer {
+            Some(peer) => write_durably(&place.file(FROM), peer.to_string().as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    fn make_room(&mut self, about: &About, kind: FileKind, len: u64) -> Result<(), String> {
+        let most = match kind {
+            FileKind::Executable | FileKind::Module => self.rules.max_executable,
+            _ => self.rules.max_state,
+        };
+        if len > most {
+            return Err(format!(
+                "it sends {}, and {} may come",
+                show::size(len),
+                show::size(most)
+            ));
+        }
+        if machine::room(&self.directory.join("x")).is_some_and(|room| len > room) {
+            return Err(format!("there is no room for {} of it", show::size(len)));
+        }
+        let _ = about;
+        Ok(())
+    }
+
+    fn compile(&mut self, about: &About, module: &Path, executable: &Path) -> Result<(), String> {
+        self.sent = false;
+        self.machine.compile(about, module, executable)
+    }
+
+    fn admit(&mut self, about: &About, executable: &Path) -> Result<(), String> {
+        if self.rules.executables != Executables::Paired {
+            return Err("only what was compiled there runs there".into());
+        }
+        self.sent = true;
+        self.machine.admit(about, executable)
+    }
+
+    fn check(&mut self, about: &About, executable: &Path, snapshot: &Path) -> Result<(), String> {
+        self.decisive.store(true, SeqCst);
+        self.machine.check(about, executable, snapshot)
+    }
+
+    fn start(&mut self, about: &About, executable: &Path, place: &Place) -> Result<Started, String> {
+        let started = self.machine.start(about, executable, place)?;
+        self.programs.add(started.pid, &about.name, self.memory());
+        self.release();
+        Ok(started)
+    }
+
+    fn keep(&mut self, about: &About, executable: &Path) {
+        if !self.sent {
+            return self.machine.keep(about, executable);
+        }
+        // What was sent never counts as compiled here.
+        if let Ok(bytes) = fs::read(executable) {
+            let directory = self.directory.join(SENT);
+            let _ = cache::keep_in(&directory, ModuleHash(about.module), self.machine.arch, &bytes);
+        }
+    }
+
+    fn tell(&mut self, about: &str, report: &str) {
+        let about = match about {
+            "" => String::new(),
+            name => format!("{}: ", show::clean(name)),
+        };
+        show::complain(&format!("dunlin serve: {about}{}", show::clean(report)));
+    }
+}
