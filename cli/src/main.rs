@@ -7,6 +7,7 @@ mod hint;
 mod make;
 mod moving;
 mod options;
+mod progress;
 mod show;
 mod start;
 mod verbs;
@@ -14,7 +15,7 @@ mod verbs;
 use clap::{Parser, Subcommand};
 use dunlin_interface::exit::{EXIT_CODES, EndsWith};
 use std::process::ExitCode;
-use verbs::{build, check, checkpoint, inspect, migrate, ps, receive, resume, run, settle, version};
+use verbs::{build, check, checkpoint, inspect, logs, migrate, ps, receive, resume, run, settle, version};
 
 /// What `dunlin --help` says of exit codes.
 fn exit_codes() -> String {
@@ -46,6 +47,7 @@ enum Verb {
     Build(build::Build),
     Run(run::Run),
     Ps(ps::Ps),
+    Logs(logs::Logs),
     Check(check::Check),
     Checkpoint(checkpoint::Checkpoint),
     Resume(resume::Resume),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Build(args) => build::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Ps(args) => ps::run(&args),
+        Verb::Logs(args) => logs::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Checkpoint(args) => checkpoint::run(&args),
         Verb::Resume(args) => resume::run(&args),

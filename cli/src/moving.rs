@@ -3,3 +3,4 @@
 pub(crate) mod machine;
 pub(crate) mod peer;
 pub(crate) mod program;
+pub(crate) mod watch;

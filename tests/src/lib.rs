@@ -19,6 +19,7 @@ pub mod case;
 pub mod desk;
 pub mod forge;
 pub mod guest;
+pub mod house;
 pub mod large;
 pub mod moves;
 pub mod process;

@@ -36,6 +36,8 @@ pub enum Progress {
     },
     /// The program is asked to stop.
     Stopping,
+    /// The program stands still, and the other machine checks its state; told again and again.
+    Waiting,
     /// The connection was lost, and is made again.
     Reconnecting,
 }

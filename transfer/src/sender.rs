@@ -36,6 +36,9 @@ const THERE: &str = "there";
 /// How often what is open is said again while nothing is heard.
 const REPEAT: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether the move is cancelled, while the other side checks the state.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// How long the other side may take to say what it means for the transfer that it gives up.
 const CLEARING: Duration = Duration::from_secs(5);
 
@@ -321,6 +324,8 @@ impl<'a> Moving<'a> {
     /// Goes on until the transfer is over or stands still.
     fn until_over(&mut self, way: &mut Way<'_>) {
         let mut tries = AGAIN.iter();
+        // When something was heard, or what is open was said again.
+        let mut said = Instant::now();
         loop {
             match self.machine.status() {
                 SenderStatus::Over | SenderStatus::Closing | SenderStatus::Home => return,
@@ -330,16 +335,34 @@ impl<'a> Moving<'a> {
             if let Some(Report::PeerForgot | Report::Contradiction { .. }) = self.last {
                 return;
             }
-            let patience = if self.given_up { CLEARING } else { REPEAT };
+            let moving = self.machine.status() == SenderStatus::Moving;
+            if moving && !self.given_up && !(way.progress)(Progress::Waiting) {
+                self.why = "it was cancelled".into();
+                if let Some(link) = &self.link {
+                    let _ = link.send(&Frame::Error(self.why.clone()));
+                }
+                self.handle(Event::Cancel);
+                continue;
+            }
+            let patience = match (self.given_up, moving) {
+                (true, _) => CLEARING,
+                (false, true) => LOOK,
+                (false, false) => REPEAT,
+            };
             let received = match &self.link {
                 Some(link) => link.receive_within(patience),
                 None => Err(LinkError::Closed),
             };
             match received {
-                Ok(Some(frame)) => self.frame(frame),
+                Ok(Some(frame)) => {
+                    said = Instant::now();
+                    self.frame(frame);
+                }
+                Ok(None) if moving && !self.given_up && said.elapsed() < REPEAT => {}
                 // The other side has said why it doesn't go on, and no more.
                 Ok(None) if self.given_up => return,
                 Ok(None) => {
+                    said = Instant::now();
                     let stood = self.whole.is_some_and(|whole| whole.elapsed() > MOST_PREPARING);
                     if stood && self.machine.status() == SenderStatus::Moving {
                         self.why = "the other machine takes too long to check the state".into();

@@ -30,6 +30,9 @@ const MOST_SAID: u64 = 4096;
 /// How long a program may take to be restored, at most: minutes, for one of hundreds of gigabytes.
 const MOST_STARTING: Duration = Duration::from_secs(600);
 
+/// How much of a program's newest output is kept unless someone says otherwise.
+pub(crate) const DEFAULT_LOG_LIMIT: &str = "64M";
+
 /// An architecture that is not the machine's own, and the command that runs executables of it.
 pub(crate) type Emulator = (Arch, Vec<String>);
 
@@ -52,6 +55,8 @@ pub(crate) struct Machine {
     /// What runs executables of that architecture, if the machine itself does not.
     emulator: Vec<String>,
     directory: PathBuf,
+    /// What a program's log may have, in bytes; 0: no limit.
+    log_limit: u64,
 }
 
 impl Machine {
@@ -68,7 +73,13 @@ impl Machine {
             arch,
             emulator,
             directory,
+            log_limit: 0,
         })
+    }
+
+    /// Keeps only so many of the newest bytes of what a program says (`DUNLIN_LOG_LIMIT`: its own process sees to that).
+    pub(crate) fn limit_logs(&mut self, bytes: u64) {
+        self.log_limit = bytes;
     }
 
     /// A command that runs an executable.
@@ -85,6 +96,9 @@ impl Machine {
         command
             .env(OPTS_VARIABLE, options.to_opts_string())
             .stdin(Stdio::null());
+        if self.log_limit > 0 {
+            command.env("DUNLIN_LOG_LIMIT", self.log_limit.to_string());
+        }
         command
     }
 
