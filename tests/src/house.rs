@@ -66,7 +66,8 @@ impl House {
         for machine in MACHINES {
             let variables = self.variables(machine);
             let set: Vec<String> = variables.iter().map(|(n, v)| format!("{n}={}", v.display())).collect();
-            script += &format!("{machine}) export {} ;;\n", set.join(" "));
+            let home = self.path(machine);
+            script += &format!("{machine}) export {}; cd {} ;;\n", set.join(" "), home.display());
         }
         script
             + &format!(

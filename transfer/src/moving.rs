@@ -25,6 +25,8 @@ pub trait Program {
 /// What is happening, for whoever shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
+    /// The other machine takes the program, and the transfer begins.
+    Agreed,
     /// So many bytes of a file have gone, of so many.
     Sent {
         /// What it is.

@@ -86,6 +86,9 @@ pub fn migrate(
             ));
         }
     };
+    if !(way.progress)(Progress::Agreed) {
+        return home("it was cancelled".into());
+    }
     let transfer = Transfer {
         program: random()?,
         store: shelf.store(),

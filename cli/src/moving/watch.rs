@@ -39,6 +39,7 @@ fn event(progress: Progress) -> serde_json::Value {
     };
     match progress {
         Progress::Sent { kind, done, of } => json!({"event": "sent", "what": name(kind), "bytes": done, "of": of}),
+        Progress::Agreed => json!({"event": "agreed"}),
         Progress::Stopping => json!({"event": "stopping"}),
         Progress::Waiting => json!({"event": "waiting"}),
         Progress::Reconnecting => json!({"event": "reconnecting"}),
@@ -60,6 +61,7 @@ fn look(progress: Option<Progress>) -> Look {
             done,
             of,
         }) => ("sending the state", done, of),
+        Some(Progress::Agreed) => ("beginning", 0, 0),
         Some(Progress::Stopping) => ("stopping the program", 0, 0),
         Some(Progress::Waiting) => ("the other machine checks the state", 0, 0),
         Some(Progress::Reconnecting) => ("the connection was lost; connecting again", 0, 0),
@@ -147,6 +149,7 @@ mod tests {
         let kind = FileKind::Snapshot;
         for progress in [
             Progress::Sent { kind, done: 1, of: 2 },
+            Progress::Agreed,
             Progress::Stopping,
             Progress::Waiting,
             Progress::Reconnecting,

@@ -99,7 +99,12 @@ fn print(path: &Path, more: impl Fn() -> bool) -> io::Result<()> {
         let (may_come, newest) = (more(), is_at(&file, path)?);
         all(&mut file)?;
         match (newest, may_come) {
-            (false, _) => file = File::open(path)?,
+            (false, _) => {
+                if !is_at(&file, older.as_ref())? {
+                    show::complain("dunlin logs: more was said than the log keeps; some is missing here");
+                }
+                file = File::open(path)?;
+            }
             (true, true) => thread::sleep(AGAIN),
             (true, false) => return Ok(()),
         }

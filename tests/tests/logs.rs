@@ -1,0 +1,169 @@
+//! The output of programs that have come: it has a limit, and `dunlin logs` shows it. And what is told of a move while
+//! it is under way, and that it can be cancelled.
+
+use dunlin_tests::house::{House, PATIENCE, SILENT};
+use dunlin_tests::process::{Input, Outcome, run, start};
+use dunlin_tests::program::CHECKPOINTED;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// What the program counts to, and the work for each number: some 2 s in all.
+const COUNT: [&str; 2] = ["120", "1500000"];
+
+fn lines(outcome: &Outcome) -> Vec<Value> {
+    let text = outcome.out();
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect()
+}
+
+fn expected(house: &House, count: [&str; 2]) -> String {
+    let command = house.on("a", &house.exe("counter"), &count);
+    run(command, Input::Empty, PATIENCE).expect_code(0).out()
+}
+
+#[test]
+fn a_move_is_told_line_by_line() {
+    let house = House::new("counter");
+    let mut running = house.start("a", "counter", &COUNT, "");
+    running.wait_for("3 ");
+    let pid = running.pid().to_string();
+    let moved = house
+        .dunlin("a", &["migrate", &pid, "ssh://b", "--json"])
+        .expect_code(0);
+    let here = running.finish().expect_code(CHECKPOINTED);
+    let events = lines(&moved);
+    let names: Vec<&str> = events.iter().map(|e| e["event"].as_str().unwrap()).collect();
+    assert_eq!(names.last(), Some(&"moved"), "{names:?}");
+    let place = |name: &str| names.iter().position(|n| *n == name);
+    assert!(
+        place("sent") < place("stopping") && place("stopping") < place("moved"),
+        "{names:?}"
+    );
+    for what in ["executable", "state"] {
+        let whole = |e: &&Value| e["what"] == what && e["bytes"] == e["of"] && e["of"].as_u64() > Some(0);
+        assert_eq!(events.iter().filter(whole).count(), 1, "{what}: {events:?}");
+    }
+    // `dunlin logs -f` by its name, until it has ended.
+    let logs = house.dunlin("b", &["logs", "counter", "-f"]).expect_code(0);
+    assert_eq!(here.out() + &logs.out(), expected(&house, COUNT));
+    // And when it doesn't run any more.
+    let again = house.dunlin("b", &["logs", "counter"]).expect_code(0);
+    assert_eq!(again.out(), logs.out());
+    let none = house.dunlin("b", &["logs", "other"]).expect_code(1);
+    assert!(none.err().contains("no such program"), "{}", none.err());
+}
+
+#[test]
+fn one_that_fails_says_so_on_its_last_line() {
+    let house = House::new("counter");
+    let mut running = house.start("a", "counter", &COUNT, "");
+    running.wait_for("3 ");
+    let pid = running.pid().to_string();
+    let failed = house
+        .dunlin("a", &["migrate", &pid, "ssh://nowhere", "--json"])
+        .expect_code(1);
+    let events = lines(&failed);
+    let last = events.last().unwrap();
+    assert_eq!(
+        (&last["event"], &last["code"]),
+        (&Value::from("failed"), &Value::from(1))
+    );
+    assert_eq!(running.finish().expect_code(0).out(), expected(&house, COUNT));
+}
+
+/// Ctrl-C at any moment: the program is in one place, and says everything once.
+#[test]
+fn a_move_can_be_cancelled() {
+    let house = House::new("counter");
+    let expected = expected(&house, COUNT);
+    let rounds = dunlin_tests::slice::full().then_some(100).unwrap_or(8_u32);
+    let mut whole = Duration::from_secs(1);
+    let mut seen = [0; 2];
+    for round in 0..rounds {
+        for machine in ["a", "b"] {
+            let _ = fs::remove_dir_all(house.path(machine));
+            house.variables(machine);
+        }
+        let mut running = house.start("a", "counter", &COUNT, "");
+        running.wait_for("3 ");
+        let pid = running.pid().to_string();
+        let command = house.on("a", dunlin_tests::tools::dunlin(), &["migrate", &pid, "ssh://b"]);
+        let begun = Instant::now();
+        let moving = start(command, Input::Empty, PATIENCE);
+        // The first one is undisturbed, and tells how long a move takes.
+        if round > 0 {
+            sleep(whole.mul_f64(f64::from(round) / f64::from(rounds)));
+            moving.signal(Signal::INT);
+        }
+        let moving = moving.finish();
+        if round == 0 {
+            whole = begun.elapsed();
+        }
+        let moved = moving.code() == 0;
+        seen[usize::from(moved)] += 1;
+        let here = running.finish();
+        let said = match moved {
+            true => {
+                house.wait_for("b", "done\n");
+                here.expect_code(CHECKPOINTED).out() + &house.logs("b")
+            }
+            false => {
+                assert!(moving.err().contains("it was cancelled; it goes on here"), "{moving}");
+                assert_eq!(house.logs("b"), "");
+                assert_eq!(moving.code(), 1);
+                here.expect_code(0).out()
+            }
+        };
+        assert_eq!(said, expected, "round {round}: {}", moving.err());
+        assert_eq!(house.open("a"), [""; 0], "round {round}");
+    }
+    assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
+    // While it connects.
+    let mut running = house.start("a", "counter", &COUNT, "");
+    running.wait_for("3 ");
+    let pid = running.pid().to_string();
+    let host = format!("ssh://{SILENT}");
+    let command = house.on("a", dunlin_tests::tools::dunlin(), &["migrate", &pid, &host]);
+    let moving = start(command, Input::Empty, PATIENCE);
+    sleep(Duration::from_millis(300));
+    moving.signal(Signal::INT);
+    let cancelled = moving.finish().expect_code(1);
+    assert!(cancelled.elapsed < Duration::from_secs(5), "{cancelled}");
+    assert_eq!(running.finish().expect_code(0).out(), expected);
+}
+
+#[test]
+fn a_log_keeps_the_newest_output() {
+    let house = House::new("counter");
+    // 40,000 lines of some 14 bytes, of which 64 KiB are kept.
+    let count = ["40000", "1"];
+    let mut running = house.start("a", "counter", &count, "");
+    running.wait_for("3 ");
+    let pid = running.pid().to_string();
+    let moved = house.dunlin("a", &["migrate", &pid, "ssh://b", "--json", "--", "--log-limit", "64K"]);
+    let moved = lines(&moved.expect_code(0)).pop().unwrap();
+    let log = std::path::PathBuf::from(moved["log"].as_str().unwrap());
+    // Whoever follows misses nothing from where the log began when he came.
+    let pid = moved["pid"].to_string();
+    let followed = house.dunlin("b", &["logs", &pid, "-f"]).expect_code(0).out();
+    running.finish().expect_code(CHECKPOINTED);
+    house.wait_for("b", "done\n");
+    let expected = expected(&house, count);
+    let from = followed.lines().next().unwrap();
+    let tail = expected.lines().skip_while(|line| *line != from);
+    assert!(followed.lines().eq(tail), "from {from:?}: {} bytes", followed.len());
+    let older = log.with_extension("log.1");
+    let size = |path| fs::metadata(path).map_or(0, |m| m.len());
+    assert!(
+        size(&log) + size(&older) <= 64 << 10 && size(&older) > 16 << 10,
+        "{} {}",
+        size(&log),
+        size(&older)
+    );
+    let kept = house.dunlin("b", &["logs", "counter"]).expect_code(0).out();
+    assert!(kept.len() > 16 << 10 && expected.ends_with(&kept), "{}", kept.len());
+}
