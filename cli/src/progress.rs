@@ -16,7 +16,8 @@ const REDRAW: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Bytes,
-    Functions,
+    /// Something that means nothing to a person.
+    Work,
 }
 
 /// How far something is.
@@ -38,7 +39,7 @@ impl Look {
             (_, Unit::Bytes) => {
                 "{msg} [{wide_bar}] {percent:>3}%  {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta}"
             }
-            (_, Unit::Functions) => "{msg} [{wide_bar}] {percent:>3}%  {human_pos}/{human_len} functions  {eta}",
+            (_, Unit::Work) => "{msg} [{wide_bar}] {percent:>3}%  {eta}",
         }
     }
 }
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn every_template_is_one() {
-        for (of, unit) in [(0, Unit::Bytes), (1, Unit::Bytes), (1, Unit::Functions)] {
+        for (of, unit) in [(0, Unit::Bytes), (1, Unit::Bytes), (1, Unit::Work)] {
             let what = String::new();
             let look = Look {
                 what,

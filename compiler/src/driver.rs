@@ -28,11 +28,15 @@ pub(crate) fn compile(
     let compiler = || FunctionCompiler::new(module, settings, &prepared);
     let work = |compiler: &mut FunctionCompiler<'_>, batch: &[u32]| {
         let compiled = compiler.compile(batch);
-        progress.done.fetch_add(batch.len(), Ordering::Relaxed);
+        progress.functions.fetch_add(batch.len(), Ordering::Relaxed);
+        let size = batch.iter().map(|&index| size(module, index)).sum();
+        progress.size.fetch_add(size, Ordering::Relaxed);
         compiled
     };
     let order = largest_first(module);
-    progress.of.store(order.len(), Ordering::Relaxed);
+    let all = order.iter().map(|&index| size(module, index)).sum();
+    progress.of_size.store(all, Ordering::Relaxed);
+    progress.of_functions.store(order.len(), Ordering::Relaxed);
     let batches = batches(&order, |index| size(module, index), threads);
     parallel(&batches, threads, compiler, work).map_err(|e| explain(module, e))
 }

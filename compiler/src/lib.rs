@@ -109,9 +109,13 @@ pub struct FunctionName {
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Functions that are compiled.
-    pub done: AtomicUsize,
+    pub functions: AtomicUsize,
     /// All of them; 0 until that is known.
-    pub of: AtomicUsize,
+    pub of_functions: AtomicUsize,
+    /// How large those are that are compiled: large ones come first, so their number says little of the time.
+    pub size: AtomicUsize,
+    /// The same of all.
+    pub of_size: AtomicUsize,
 }
 
 /// Compiles a module in the binary or the text format.

@@ -13,7 +13,7 @@ use dunlin_compiler::{
 };
 use dunlin_format::arch::Arch;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Compiles a WebAssembly program to a standalone executable for each architecture
 #[derive(Debug, Args)]
@@ -144,11 +144,16 @@ pub(crate) fn run(args: &Build) -> Outcome {
 
 /// How far the compiler is, for a person.
 fn look(progress: &Progress) -> Look {
+    let read = |n: &AtomicUsize| n.load(Ordering::Relaxed) as u64;
+    let what = match read(&progress.of_functions) {
+        0 => "reading the module".into(),
+        of => format!("compiled {} of {of} functions", read(&progress.functions)),
+    };
     Look {
-        what: "compiling".into(),
-        done: progress.done.load(Ordering::Relaxed) as u64,
-        of: progress.of.load(Ordering::Relaxed) as u64,
-        unit: Unit::Functions,
+        what,
+        done: read(&progress.size),
+        of: read(&progress.of_size),
+        unit: Unit::Work,
     }
 }
 
