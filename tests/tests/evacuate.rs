@@ -99,7 +99,7 @@ fn one_that_can_go_nowhere_writes_its_snapshot() {
 fn whenever_time_is_over_the_program_is_in_one_place() {
     let house = House::new("counter");
     let expected = expected(&house, COUNT);
-    let rounds = dunlin_tests::slice::full().then_some(200).unwrap_or(8_u32);
+    let rounds = if dunlin_tests::slice::full() { 200 } else { 8_u32 };
     let options = "--evacuate-to ssh://b --checkpoint-to here.snap";
     let mut seen = [0; 2];
     let undisturbed = counting(&house, options);

@@ -77,7 +77,7 @@ impl Machine {
         })
     }
 
-    /// Keeps only so many of the newest bytes of what a program says (`DUNLIN_LOG_LIMIT`: its own process sees to that).
+    /// Keeps only so many of the newest bytes of what a program says; its own process sees to that.
     pub(crate) fn limit_logs(&mut self, bytes: u64) {
         self.log_limit = bytes;
     }

@@ -1,5 +1,5 @@
-//! `DUNLIN_LOG_LIMIT`: the file that a received program's output goes to doesn't grow for ever. The program writes to it
-//! directly, since nobody who could read a pipe lives as long as it does; so its own process keeps the file short.
+//! `DUNLIN_LOG_LIMIT`: the file that a received program's output goes to doesn't grow for ever. The program writes to
+//! it directly, since nobody who could read a pipe lives as long as it does; so its own process keeps the file short.
 //!
 //! `FILE` gets at most half of the limit. Then it becomes `FILE.1`, in place of the one before, and a new `FILE` is
 //! begun: together they have the newest output, and never more than the limit. Whoever reads meanwhile has the old file
