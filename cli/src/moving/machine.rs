@@ -31,7 +31,7 @@ const MOST_SAID: u64 = 4096;
 const MOST_STARTING: Duration = Duration::from_secs(600);
 
 /// How much of a program's newest output is kept unless someone says otherwise.
-pub(crate) const DEFAULT_LOG_LIMIT: &str = "64M";
+const DEFAULT_LOG_LIMIT: u64 = 64 << 20;
 
 /// An architecture that is not the machine's own, and the command that runs executables of it.
 pub(crate) type Emulator = (Arch, Vec<String>);
@@ -73,7 +73,7 @@ impl Machine {
             arch,
             emulator,
             directory,
-            log_limit: 0,
+            log_limit: DEFAULT_LOG_LIMIT,
         })
     }
 

@@ -1,5 +1,5 @@
-//! Other processes: commands ([`Command`]), and above all a copy of this one that does one thing and ends. The memory it
-//! sees stays as it was, while the program runs on.
+//! Other processes: commands ([`Command`]), and above all a copy of this one that does one thing and ends. The memory
+//! that it sees stays as it was, while the program runs on.
 //!
 //! The copy has the calling thread only. What it may use is what the C library promises to keep working in the child of
 //! a process with threads (allocation is: glibc takes its locks around `fork`), and nothing that another thread may
