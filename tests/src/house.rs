@@ -71,7 +71,7 @@ impl House {
         }
         script
             + &format!(
-                "{SILENT}) exec cat >/dev/null ;;\n*) exit 255 ;;\nesac\nunset DUNLIN_OPTS\nshift\neval exec \"$*\"\n"
+                "{SILENT}) exec sed -n '' ;;\n*) exit 255 ;;\nesac\nunset DUNLIN_OPTS\nshift\neval exec \"$*\"\n"
             )
     }
 

@@ -7,6 +7,8 @@ use dunlin_tests::program::CHECKPOINTED;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -136,6 +138,30 @@ fn a_move_can_be_cancelled() {
     assert_eq!(running.finish().expect_code(0).out(), expected);
 }
 
+/// On a terminal one sees what is happening, and Ctrl-C there cancels it.
+#[test]
+fn a_person_sees_what_happens_and_can_cancel_it() {
+    let house = House::new("counter");
+    let mut running = house.start("a", "counter", &COUNT, "");
+    running.wait_for("3 ");
+    let line = format!(
+        "{} migrate {} ssh://{SILENT}",
+        dunlin_tests::tools::dunlin().display(),
+        running.pid()
+    );
+    // A terminal of its own, on which nothing is typed but that.
+    let command = house.on("a", Path::new("script"), &["-qec", &line, "/dev/null"]);
+    let mut moving = start(command, Input::Held, PATIENCE);
+    moving.wait_for("connecting");
+    moving.stdin().as_mut().unwrap().write_all(b"\x03").unwrap();
+    let cancelled = moving.finish();
+    assert!(
+        cancelled.out().contains("it was cancelled; it goes on here"),
+        "{cancelled}"
+    );
+    assert_eq!(running.finish().expect_code(0).out(), expected(&house, COUNT));
+}
+
 #[test]
 fn a_log_keeps_the_newest_output() {
     let house = House::new("counter");
@@ -146,7 +172,7 @@ fn a_log_keeps_the_newest_output() {
     let pid = running.pid().to_string();
     let moved = house.dunlin("a", &["migrate", &pid, "ssh://b", "--json", "--", "--log-limit", "16K"]);
     let moved = lines(&moved.expect_code(0)).pop().unwrap();
-    let log = std::path::PathBuf::from(moved["log"].as_str().unwrap());
+    let log = PathBuf::from(moved["log"].as_str().unwrap());
     // Whoever follows misses nothing from where the log began when he came.
     let pid = moved["pid"].to_string();
     let followed = house.dunlin("b", &["logs", &pid, "-f"]).expect_code(0);

@@ -86,9 +86,11 @@ fn look(pid: u32, to: &Path, expected: u64) -> Look {
     let found = entries.into_iter().flatten().flatten().filter_map(being_written);
     // Another one of that process may be a second name of an older snapshot.
     let newest = found.max_by_key(|metadata| metadata.modified().ok());
+    let done = newest.map_or(0, |metadata| metadata.len());
     Look {
-        what: "writing".into(),
-        done: newest.map_or(0, |metadata| metadata.len()),
+        // It is read once more before it counts.
+        what: if done < expected { "writing" } else { "checking" }.into(),
+        done,
         of: expected,
         unit: Unit::Bytes,
     }

@@ -40,10 +40,10 @@ pub(crate) fn run(args: &Logs) -> Outcome {
         },
     };
     let follow = pid.filter(|_| args.follow);
-    print(&path, || {
-        follow.is_some_and(|pid| of_process(pid).is_ok_and(|now| now == path))
-    })
-    .map_err(|e| fail(format!("{}: {e}", show::path(&path))))
+    // At the moment at which a new log is begun, the process has the one before.
+    let is_own = |now: PathBuf| now == path || now == before(&path);
+    let more = || follow.is_some_and(|pid| of_process(pid).is_ok_and(is_own));
+    print(&path, more).map_err(|e| fail(format!("{}: {e}", show::path(&path))))
 }
 
 /// The file that a process's standard output goes to.
@@ -77,10 +77,16 @@ fn of_name(name: &str) -> io::Result<Option<PathBuf>> {
     Ok(found.into_iter().max().map(|(_, path)| path))
 }
 
-/// Prints the log before this one, then this one, and what comes while `more` may come.
-fn print(path: &Path, more: impl Fn() -> bool) -> io::Result<()> {
+/// The log before this one.
+fn before(path: &Path) -> PathBuf {
     let mut older = path.as_os_str().to_owned();
     older.push(".1");
+    older.into()
+}
+
+/// Prints the log before this one, then this one, and what comes while `more` may come.
+fn print(path: &Path, more: impl Fn() -> bool) -> io::Result<()> {
+    let older = before(path);
     let mut file = loop {
         let file = File::open(path)?;
         let before = match File::open(&older) {
@@ -100,7 +106,7 @@ fn print(path: &Path, more: impl Fn() -> bool) -> io::Result<()> {
         all(&mut file)?;
         match (newest, may_come) {
             (false, _) => {
-                if !is_at(&file, older.as_ref())? {
+                if !is_at(&file, &older)? {
                     show::complain("dunlin logs: more was said than the log keeps; some is missing here");
                 }
                 file = File::open(path)?;
