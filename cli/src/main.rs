@@ -7,6 +7,7 @@ mod hint;
 mod make;
 mod moving;
 mod options;
+mod progress;
 mod serving;
 mod show;
 mod start;
@@ -16,7 +17,7 @@ use clap::{Parser, Subcommand};
 use dunlin_interface::exit::{EXIT_CODES, EndsWith};
 use std::process::ExitCode;
 use verbs::{
-    build, check, checkpoint, inspect, migrate, pair, peers, ps, receive, resume, run, serve, settle, version,
+    build, check, checkpoint, inspect, logs, migrate, pair, peers, ps, receive, resume, run, serve, settle, version,
 };
 
 /// What `dunlin --help` says of exit codes.
@@ -49,6 +50,7 @@ enum Verb {
     Build(build::Build),
     Run(run::Run),
     Ps(ps::Ps),
+    Logs(logs::Logs),
     Check(check::Check),
     Checkpoint(checkpoint::Checkpoint),
     Resume(resume::Resume),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Build(args) => build::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Ps(args) => ps::run(&args),
+        Verb::Logs(args) => logs::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Checkpoint(args) => checkpoint::run(&args),
         Verb::Resume(args) => resume::run(&args),

@@ -8,3 +8,4 @@ mod process;
 pub(crate) mod program;
 pub(crate) mod ssh;
 mod standby;
+pub(crate) mod watch;

@@ -108,6 +108,11 @@ pub(crate) fn json(value: &Value) {
     write(|out| writeln!(out, "{}", printable::json(&format!("{value:#}"))));
 }
 
+/// Prints a value as one line of JSON.
+pub(crate) fn json_line(value: &Value) {
+    write(|out| writeln!(out, "{}", printable::json(&value.to_string())));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

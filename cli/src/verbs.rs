@@ -5,6 +5,7 @@ pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod checkpoint;
 pub(crate) mod inspect;
+pub(crate) mod logs;
 pub(crate) mod migrate;
 pub(crate) mod pair;
 pub(crate) mod peers;

@@ -1,5 +1,6 @@
 //! Compiles every function of a module, on all cores. The result doesn't depend on how many there are.
 
+use crate::Progress;
 use crate::error::Error;
 use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_FUNCTIONS, MIN_BATCHES_PER_THREAD};
 use crate::module::{Module, features};
@@ -14,15 +15,28 @@ const STACK_SIZE: usize = 16 << 20;
 
 /// Compiles every code index of the module, in that order. Of several errors the one of the lowest code index is
 /// returned.
-pub(crate) fn compile(module: &Module<'_>, settings: &Settings) -> Result<Vec<CompiledFunction>, Error> {
+pub(crate) fn compile(
+    module: &Module<'_>,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Vec<CompiledFunction>, Error> {
     let prepared = codegen::prepare(module, settings).map_err(|e| explain(module, e))?;
     let threads = settings
         .threads
         .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
         .max(1);
     let compiler = || FunctionCompiler::new(module, settings, &prepared);
-    let work = |compiler: &mut FunctionCompiler<'_>, batch: &[u32]| compiler.compile(batch);
+    let work = |compiler: &mut FunctionCompiler<'_>, batch: &[u32]| {
+        let compiled = compiler.compile(batch);
+        progress.functions.fetch_add(batch.len(), Ordering::Relaxed);
+        let size = batch.iter().map(|&index| size(module, index)).sum();
+        progress.size.fetch_add(size, Ordering::Relaxed);
+        compiled
+    };
     let order = largest_first(module);
+    let all = order.iter().map(|&index| size(module, index)).sum();
+    progress.of_size.store(all, Ordering::Relaxed);
+    progress.of_functions.store(order.len(), Ordering::Relaxed);
     let batches = batches(&order, |index| size(module, index), threads);
     parallel(&batches, threads, compiler, work).map_err(|e| explain(module, e))
 }

@@ -47,6 +47,7 @@ use module::{Module, imports};
 use native::compiled_function::CompiledFunction;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 
 #[cfg(test)]
 mod tests;
@@ -104,8 +105,26 @@ pub struct FunctionName {
     pub offset: Option<usize>,
 }
 
+/// How far a compilation is, for another thread to look at.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Functions that are compiled.
+    pub functions: AtomicUsize,
+    /// All of them; 0 until that is known.
+    pub of_functions: AtomicUsize,
+    /// How large those are that are compiled: large ones come first, so their number says little of the time.
+    pub size: AtomicUsize,
+    /// The same of all.
+    pub of_size: AtomicUsize,
+}
+
 /// Compiles a module in the binary or the text format.
 pub fn compile(wasm_or_wat: &[u8], options: &CompileOptions) -> Result<Compiled, Error> {
+    compile_watched(wasm_or_wat, options, &Progress::default())
+}
+
+/// As [`compile`], and notes how far it is.
+pub fn compile_watched(wasm_or_wat: &[u8], options: &CompileOptions, progress: &Progress) -> Result<Compiled, Error> {
     let wasm = wat::parse_bytes(wasm_or_wat).map_err(|mut e| {
         if options.path != Path::new("") {
             e.set_path(&options.path);
@@ -115,7 +134,7 @@ pub fn compile(wasm_or_wat: &[u8], options: &CompileOptions) -> Result<Compiled,
     let module = Module::parse(&wasm, &options.name)?;
     imports::check(&module, options.spectest)?;
     let settings = &options.settings;
-    let functions = driver::compile(&module, settings)?;
+    let functions = driver::compile(&module, settings, progress)?;
     let images = output::build_images(&module, settings, &functions, options.names)?;
     let clif = if settings.want_clif {
         listing(&module, &functions, |f| f.clif.as_deref())

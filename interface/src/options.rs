@@ -69,6 +69,10 @@ pub struct Options {
     pub argv0: Option<String>,
     /// `--checkpoint-on SIGNAL[,SIGNAL]`: signals that make the program write `checkpoint_to` and exit.
     pub checkpoint_on: Vec<Signal>,
+    /// `--evacuate-to HOST`: where the program goes on these signals, if it can: words for `dunlin migrate`.
+    pub evacuate_to: Option<String>,
+    /// `--evacuate-within DURATION`: how long that may take.
+    pub evacuate_within: Option<Duration>,
     /// `--checkpoint-every DURATION`: how often the program writes a snapshot into `checkpoint_to`, and runs on.
     pub checkpoint_every: Option<Duration>,
     /// `--checkpoint-to FILE`: the snapshot to write, and to go on from if it exists at start. With
@@ -97,6 +101,21 @@ pub struct Options {
     pub commands: bool,
     /// `--host-calls` (tests): with `commands`, tell every call of a host function.
     pub host_calls: bool,
+}
+
+impl Options {
+    /// The signals on which the program saves itself or goes elsewhere.
+    pub fn signals(&self) -> Vec<Signal> {
+        match self.evacuate_to {
+            Some(_) if self.checkpoint_on.is_empty() => vec![Signal::Term],
+            _ => self.checkpoint_on.clone(),
+        }
+    }
+
+    /// What `dunlin migrate` is given besides the program's process id when the program has to go.
+    pub fn evacuate_words(&self) -> Option<Vec<String>> {
+        shlex::split(self.evacuate_to.as_deref()?)
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::program::scratch;
 use crate::tools;
 use dunlin_format::arch::Arch;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -15,6 +15,9 @@ use tempfile::TempDir;
 
 /// How long anything may take, qemu and a busy machine included.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A host, for [`House::with_ssh`], that takes all that is sent and never answers.
+pub const SILENT: &str = "silent";
 
 /// A household of machines, each with directories of its own, and the way from any to any.
 #[derive(Debug)]
@@ -90,6 +93,47 @@ impl House {
         path
     }
 
+    /// A command that finds `dunlin` and `ssh` on its `PATH`: to the machines of this house, each in its own directory,
+    /// and to [`SILENT`].
+    pub fn with_ssh(&self, mut command: Command) -> Command {
+        let bin = self.path("bin");
+        if !bin.exists() {
+            fs::create_dir(&bin).unwrap();
+            symlink(tools::dunlin(), bin.join("dunlin")).unwrap();
+            let script = fs::read_to_string(self.shell()).unwrap();
+            let script = script.replace("*) exit", &format!("{SILENT}) exec sed -n '' ;;\n*) exit"));
+            let here = self.path("$1").display().to_string();
+            let script = script.replace("shift\n", &format!("cd {here}\nshift\n"));
+            fs::write(bin.join("ssh"), script).unwrap();
+            fs::set_permissions(bin.join("ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        command
+            .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+            .env_remove("DUNLIN");
+        command
+    }
+
+    /// Runs `dunlin` on a machine, with that `PATH`.
+    pub fn dunlin_with_ssh(&self, machine: &str, words: &[&str]) -> Outcome {
+        let command = self.with_ssh(self.on(machine, tools::dunlin(), words));
+        run(command, Input::Empty, PATIENCE)
+    }
+
+    /// The program on machine a, with that `PATH` and these options.
+    pub fn command(&self, words: &[&str], options: &str) -> Command {
+        let mut command = self.with_ssh(self.on("a", &self.executable(), words));
+        command.env("DUNLIN_OPTS", options);
+        command
+    }
+
+    /// Ends what was on machines, and begins anew with their directories.
+    pub fn clear(&self, machines: &[&str]) {
+        for machine in machines {
+            let _ = fs::remove_dir_all(self.path(machine));
+            self.variables(machine);
+        }
+    }
+
     /// `dunlin migrate` from one machine to another, with options for `dunlin receive`.
     pub fn migrate(&self, from: &str, pid: u32, to: &str, options: &[&str]) -> Command {
         self.migrate_with(from, pid, to, &[], options)
@@ -139,6 +183,13 @@ impl House {
         files.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
     }
 
+    /// The same without what Dunlin itself has said.
+    pub fn said(&self, machine: &str) -> String {
+        let logs = self.logs(machine);
+        let said = logs.lines().filter(|line| !line.starts_with("Warning: "));
+        said.map(|line| format!("{line}\n")).collect()
+    }
+
     /// Waits until a machine's programs have said so.
     pub fn wait_for(&self, machine: &str, needle: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -162,4 +213,11 @@ impl House {
             .filter(|n| n.starts_with("in-") || n.starts_with("out-"))
             .collect()
     }
+}
+
+/// What `dunlin migrate --json` has said: what happened, and last the report.
+pub fn events(outcome: &Outcome) -> Vec<serde_json::Value> {
+    let text = outcome.out();
+    let event = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    text.lines().map(event).collect()
 }

@@ -29,6 +29,8 @@ pub trait Program {
 /// What is happening, for whoever shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
+    /// The other machine takes the program, and the transfer begins.
+    Agreed,
     /// So many bytes of a file have gone, of so many.
     Sent {
         /// What it is.
@@ -45,6 +47,8 @@ pub enum Progress {
     },
     /// The program is asked to stop.
     Stopping,
+    /// The program stands still, and the other machine checks its state; told again and again.
+    Waiting,
     /// The connection was lost, and is made again.
     Reconnecting,
 }

@@ -444,11 +444,17 @@ fn snapshot(link: &Link, host: &mut dyn Host, open: &mut Open, len: u64) -> Resu
     let executable = executable_of(open, host).map_err(Refusal::Here)?;
     // Its name becomes durable with the record that says that it is whole. The disk works while the host does.
     let (synced, checked) = thread::scope(|scope| {
-        let sync = scope.spawn(|| file.sync_data());
+        let sync = || file.sync_data();
+        let syncing = thread::Builder::new().spawn_scoped(scope, sync);
         let checked = host.check(&open.about, &executable, &path);
-        (sync.join(), checked)
+        let synced = match syncing {
+            Ok(syncing) => syncing
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("it was not synchronised"))),
+            Err(_) => sync(),
+        };
+        (synced, checked)
     });
-    let synced = synced.unwrap_or_else(|_| Err(io::Error::other("it was not synchronised")));
     checked.map_err(Refusal::Here)?;
     received(synced.map_err(FileError::Io), why)
 }

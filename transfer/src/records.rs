@@ -175,11 +175,18 @@ impl Shelf {
     /// Makes the place of a new transfer, and locks it.
     pub fn create(&self, side: Side, attempt: Id) -> io::Result<Place> {
         let path = self.path(side, attempt);
-        DirBuilder::new().mode(0o700).create(&path)?;
-        sync_directory(&self.directory)?;
-        let place = Place::lock(path)?;
+        if path.try_exists()? {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        // Locked before anyone can find it: one that is idle and has no record is removed by whoever sees it.
+        let hidden = self.directory.join(format!(".{}{attempt}", side.prefix()));
+        DirBuilder::new().mode(0o700).create(&hidden)?;
+        let mut place = Place::lock(hidden)?;
         // The room for it, so that a full disk doesn't keep it from being written.
         slots::create(&place.file(RECORD))?;
+        fs::rename(&place.path, &path)?;
+        place.path = path;
+        sync_directory(&self.directory)?;
         Ok(place)
     }
 
@@ -471,5 +478,32 @@ mod tests {
         assert_eq!(parse(&id.to_string()), Some(id));
         assert_eq!(parse("x"), None);
         assert_eq!(parse(&"é".repeat(16)), None);
+    }
+
+    /// Receivers look at all transfers when they begin, and remove what has no record.
+    #[test]
+    fn a_new_transfer_is_not_taken_for_a_left_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(&dir.path().join("d")).unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                        for (side, attempt) in shelf.list().unwrap() {
+                            if let Ok(Some(place)) = shelf.find_idle(side, attempt) {
+                                let _ = place.remove();
+                            }
+                        }
+                    }
+                });
+            }
+            for _ in 0..200 {
+                let place = shelf.create(Side::In, random().unwrap()).unwrap();
+                place.note_boot().unwrap();
+                assert!(place.has(RECORD).unwrap());
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 }

@@ -37,6 +37,9 @@ const THERE: &str = "there";
 /// How often what is open is said again while nothing is heard.
 const REPEAT: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether the move is cancelled, while the other side checks the state.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// How long the other side may take to say what it means for the transfer that it gives up.
 const CLEARING: Duration = Duration::from_secs(5);
 
@@ -78,6 +81,9 @@ pub fn migrate(
             ));
         }
     };
+    if !(way.progress)(Progress::Agreed) {
+        return home("it was cancelled".into());
+    }
     let transfer = Transfer {
         program: random()?,
         store: shelf.store(),
@@ -262,7 +268,7 @@ impl<'a> Moving<'a> {
         if let Some((kind, path)) = executable {
             self.moved.executable_bytes = self.file(kind, &path, None, way)?.0;
             // To compile it may take minutes, in which the program runs on.
-            self.admitted()?;
+            self.admitted(way)?;
         }
         // What came may be refused at once.
         self.refused_yet()?;
@@ -281,18 +287,21 @@ impl<'a> Moving<'a> {
         self.state_sent = Some(written);
         // It becomes durable here while it goes: what the other side has is worth nothing before both are.
         let (sent, synced) = thread::scope(|scope| {
-            let syncing = scope.spawn(|| {
+            let sync = || {
                 let synced = File::open(&state).and_then(|file| file.sync_all());
                 synced
                     .and_then(|()| sync_directory(&directory))
                     .map(|()| written.elapsed())
-            });
+            };
+            let syncing = thread::Builder::new().spawn_scoped(scope, sync);
             let sent = self.file(FileKind::Snapshot, &state, None, way);
-            let synced = syncing.join();
-            (
-                sent,
-                synced.unwrap_or_else(|_| Err(io::Error::other("its thread has failed"))),
-            )
+            let synced = match syncing {
+                Ok(syncing) => syncing
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("its thread has failed"))),
+                Err(_) => sync(),
+            };
+            (sent, synced)
         });
         self.moved.state_bytes = sent?.0;
         self.moved.sync = synced.map_err(|e| format!("its state can't be made durable here: {e}"))?;
@@ -340,17 +349,25 @@ impl<'a> Moving<'a> {
     }
 
     /// Waits until what was sent is accepted.
-    fn admitted(&mut self) -> Result<(), String> {
+    fn admitted(&mut self, way: &mut Way<'_>) -> Result<(), String> {
+        self.until(Frame::Admitted, way)
+    }
+
+    /// Waits until the other side says this, while the program runs on.
+    fn until(&mut self, wanted: Frame, way: &mut Way<'_>) -> Result<(), String> {
         let deadline = Instant::now() + MOST_PREPARING;
         while self.machine.status() == SenderStatus::Moving && !self.given_up {
+            if !(way.progress)(Progress::Waiting) {
+                return Err("it was cancelled".into());
+            }
             let Some(link) = &self.link else {
                 return Err("the other side sent something unexpected".into());
             };
-            match link.receive_within(REPEAT) {
-                Ok(Some(Frame::Admitted)) => return Ok(()),
+            match link.receive_within(LOOK) {
+                Ok(Some(frame)) if frame == wanted => return Ok(()),
                 Ok(Some(frame)) => self.frame(frame),
                 Ok(None) if Instant::now() > deadline => {
-                    return Err("the other machine takes too long to compile the program".into());
+                    return Err("the other machine takes too long with what was sent".into());
                 }
                 Ok(None) => {}
                 Err(e) => return Err(e.to_string()),
@@ -377,6 +394,8 @@ impl<'a> Moving<'a> {
     /// Goes on until the transfer is over or stands still.
     fn until_over(&mut self, way: &mut Way<'_>) {
         let mut tries = AGAIN.iter();
+        // When something was heard, or what is open was said again.
+        let mut said = Instant::now();
         loop {
             match self.machine.status() {
                 SenderStatus::Over | SenderStatus::Closing | SenderStatus::Home => return,
@@ -386,16 +405,34 @@ impl<'a> Moving<'a> {
             if let Some(Report::PeerForgot | Report::Contradiction { .. }) = self.last {
                 return;
             }
-            let patience = if self.given_up { CLEARING } else { REPEAT };
+            let moving = self.machine.status() == SenderStatus::Moving;
+            if moving && !self.given_up && !(way.progress)(Progress::Waiting) {
+                self.why = "it was cancelled".into();
+                if let Some(link) = &self.link {
+                    let _ = link.send(&Frame::Error(self.why.clone()));
+                }
+                self.handle(Event::Cancel);
+                continue;
+            }
+            let patience = match (self.given_up, moving) {
+                (true, _) => CLEARING,
+                (false, true) => LOOK,
+                (false, false) => REPEAT,
+            };
             let received = match &self.link {
                 Some(link) => link.receive_within(patience),
                 None => Err(LinkError::Closed),
             };
             match received {
-                Ok(Some(frame)) => self.frame(frame),
+                Ok(Some(frame)) => {
+                    said = Instant::now();
+                    self.frame(frame);
+                }
+                Ok(None) if moving && !self.given_up && said.elapsed() < REPEAT => {}
                 // The other side has said why it doesn't go on, and no more.
                 Ok(None) if self.given_up => return,
                 Ok(None) => {
+                    said = Instant::now();
                     let stood = self.whole.is_some_and(|whole| whole.elapsed() > MOST_PREPARING);
                     if stood && self.machine.status() == SenderStatus::Moving {
                         self.why = "the other machine takes too long to check the state".into();

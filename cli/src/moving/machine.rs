@@ -24,6 +24,9 @@ use std::process::{Command, Stdio};
 /// Bytes of a program's own messages that are told on if it doesn't start.
 const MOST_SAID: u64 = 4096;
 
+/// How much of a program's newest output is kept unless someone says otherwise.
+const DEFAULT_LOG_LIMIT: u64 = 64 << 20;
+
 /// An architecture that is not the machine's own, and the command that runs executables of it.
 pub(crate) type Emulator = (Arch, Vec<String>);
 
@@ -48,6 +51,8 @@ pub(crate) struct Machine {
     directory: PathBuf,
     /// What was started ahead of its state.
     standby: Option<Standby>,
+    /// What a program's log may have, in bytes; 0: no limit.
+    log_limit: u64,
 }
 
 impl Machine {
@@ -65,7 +70,13 @@ impl Machine {
             emulator,
             directory,
             standby: None,
+            log_limit: DEFAULT_LOG_LIMIT,
         })
+    }
+
+    /// Keeps only so many of the newest bytes of what a program says; its own process sees to that.
+    pub(crate) fn limit_logs(&mut self, bytes: u64) {
+        self.log_limit = bytes;
     }
 
     /// A command that runs an executable.
@@ -80,6 +91,9 @@ impl Machine {
             None => Command::new(executable),
         };
         command.env(OPTS_VARIABLE, options.to_opts_string());
+        if self.log_limit > 0 {
+            command.env("DUNLIN_LOG_LIMIT", self.log_limit.to_string());
+        }
         command
     }
 

@@ -5,11 +5,15 @@ use crate::find::executables::with_arch;
 use crate::make::compile::{base_name, program_name, read};
 use crate::make::files::write_atomically;
 use crate::make::runtimes;
+use crate::progress::{self, Look, Unit};
 use crate::show;
 use clap::{ArgAction, Args, ValueEnum};
-use dunlin_compiler::{CompileOptions, Compiled, OptLevel, Settings, compile, write_executable, write_object};
+use dunlin_compiler::{
+    CompileOptions, Compiled, OptLevel, Progress, Settings, compile_watched, write_executable, write_object,
+};
 use dunlin_format::arch::Arch;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Compiles a WebAssembly program to a standalone executable for each architecture
 #[derive(Debug, Args)]
@@ -115,7 +119,11 @@ pub(crate) fn run(args: &Build) -> Outcome {
         spectest: args.spectest,
         names: args.names,
     };
-    let compiled = compile(&wasm, &options).map_err(|e| fail(e.to_string()))?;
+    let progress = Progress::default();
+    let compiled = progress::with_bar(
+        || look(&progress),
+        || compile_watched(&wasm, &options, &progress).map_err(|e| fail(e.to_string())),
+    )?;
     let outputs = outputs(&compiled, args.emit, &base).map_err(fail)?;
     if to_stdout {
         outputs
@@ -132,6 +140,21 @@ pub(crate) fn run(args: &Build) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// How far the compiler is, for a person.
+fn look(progress: &Progress) -> Look {
+    let read = |n: &AtomicUsize| n.load(Ordering::Relaxed) as u64;
+    let what = match read(&progress.of_functions) {
+        0 => "reading the module".into(),
+        of => format!("compiled {} of {of} functions", read(&progress.functions)),
+    };
+    Look {
+        what,
+        done: read(&progress.size),
+        of: read(&progress.of_size),
+        unit: Unit::Work,
+    }
 }
 
 /// A file to write.

@@ -4,9 +4,11 @@ use crate::failure::{Outcome, could_not};
 use crate::find::{self, running::find_patiently};
 use crate::hint::{Hint, resume_hint};
 use crate::make::files;
+use crate::progress::{self, Look, Unit};
 use crate::{findings, show};
 use clap::Args;
 use dunlin_migrate::control::{Checkpointed, Info, Reply, Request};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Writes the state of a running program to a file, to go on from here or elsewhere
@@ -36,11 +38,17 @@ pub(crate) fn run(args: &Checkpoint) -> Outcome {
     let to = absolute(&args.output).map_err(|why| fail(format!("cannot write {}: {why}", show::path(&args.output))))?;
     // Read while the program is still there.
     let resume = resume_hint(&info, &args.output);
+    let to_look_at = to.clone();
     let request = Request::Checkpoint {
         to,
         leave_running: args.leave_running,
     };
-    let done = match find::ask(&socket.path, &request, None) {
+    let expected = info.memory_bytes;
+    let asked = progress::with_bar(
+        || look(info.pid, &to_look_at, expected),
+        || find::ask(&socket.path, &request, None),
+    );
+    let done = match asked {
         Ok(Reply::Checkpointed(done)) => done,
         Ok(Reply::Failed { findings, .. }) if findings.len() > 1 => {
             let all = findings::list(&findings);
@@ -64,6 +72,28 @@ pub(crate) fn run(args: &Checkpoint) -> Outcome {
         show::print(&report(&info, &done, args, &resume));
     }
     Ok(())
+}
+
+/// How much of the snapshot is written, in the file that gets the snapshot's name when it is complete. `expected`: the
+/// size of the program's memory, of which pages of zeros are left out.
+fn look(pid: u32, to: &Path, expected: u64) -> Look {
+    let prefix = format!(".dunlin-{pid}-");
+    let entries = to.parent().and_then(|directory| fs::read_dir(directory).ok());
+    let being_written = |entry: fs::DirEntry| {
+        let own = entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix));
+        own.then(|| entry.metadata().ok()).flatten()
+    };
+    let found = entries.into_iter().flatten().flatten().filter_map(being_written);
+    // Another one of that process may be a second name of an older snapshot.
+    let newest = found.max_by_key(|metadata| metadata.modified().ok());
+    let done = newest.map_or(0, |metadata| metadata.len());
+    Look {
+        // It is read once more before it counts.
+        what: if done < expected { "writing" } else { "checking" }.into(),
+        done,
+        of: expected,
+        unit: Unit::Bytes,
+    }
 }
 
 /// The path as the program, whose current directory may be another, must be told it. What is wrong with it is said now,

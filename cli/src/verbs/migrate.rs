@@ -8,6 +8,8 @@ use crate::findings::list;
 use crate::moving::peer::Peer;
 use crate::moving::precopy;
 use crate::moving::program::Running;
+use crate::moving::watch::Watch;
+use crate::progress::with_bar;
 use crate::show;
 use clap::Args;
 use dunlin_format::arch::Arch;
@@ -16,7 +18,7 @@ use dunlin_interface::exit::{CANNOT_MOVE, STANDS_STILL};
 use dunlin_migrate::control::{Checked, Reply, Request};
 use dunlin_migrate::preflight::Finding;
 use dunlin_transfer::records::{RUNNING, Shelf, Side};
-use dunlin_transfer::sender::{self, Moved, Outcome as Ended, Progress, Way};
+use dunlin_transfer::sender::{self, Moved, Outcome as Ended, Way};
 use dunlin_transfer::wire::About;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -55,13 +57,21 @@ pub(crate) struct Migrate {
     remote_dunlin: String,
     #[command(flatten)]
     precopy: precopy::Wanted,
-    /// Print the result as JSON
+    /// Print lines of JSON: what happens, then the result ("event": "moved" or "failed")
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: &Migrate) -> Outcome {
+    let outcome = migrate(args);
+    if let (Err(failure), true) = (&outcome, args.json) {
+        show::json_line(&json!({"event": "failed", "code": failure.code, "why": failure.message}));
+    }
+    outcome
+}
+
+fn migrate(args: &Migrate) -> Outcome {
     let doing = format!("migrate {}", show::clean(&args.who));
     let fail = |why: String| could_not(format!("{doing}: {why}"));
     let shelf = Shelf::of_user().map_err(|e| fail(e.to_string()))?;
@@ -71,6 +81,7 @@ pub(crate) fn run(args: &Migrate) -> Outcome {
         true => usage(format!("{doing} to {to}: {why}")),
         false => could_not(format!("{doing} to {to}: {}", show::clean(&why))),
     })?;
+    let watch = Watch::new(args.json, doing.clone()).map_err(|e| fail(e.to_string()))?;
     let (socket, info) = find_patiently(&args.who).map_err(fail)?;
     if is_arriving(&shelf, info.pid).map_err(|e| fail(e.to_string()))? {
         return Err(fail(
@@ -106,19 +117,18 @@ pub(crate) fn run(args: &Migrate) -> Outcome {
         executable: &executable,
         precopy: precopy.as_ref(),
         module: &|| find::modules::find(args.module.as_deref(), &own, module, &info.name),
-        progress: &mut |progress| {
-            if progress == Progress::Reconnecting {
-                show::complain("dunlin migrate: the connection was lost; connecting again");
-            }
-            true
-        },
+        progress: &mut |progress| watch.happens(progress),
     };
-    let ended = sender::migrate(&shelf, &described, &about, &mut program, &mut way).map_err(|e| fail(e.to_string()))?;
+    let ended = with_bar(
+        || watch.look(),
+        || sender::migrate(&shelf, &described, &about, &mut program, &mut way),
+    );
+    let ended = ended.map_err(|e| fail(e.to_string()))?;
     let (name, pid) = (show::clean(&info.name), info.pid);
     match ended {
         Ended::Moved(moved) => {
             match args.json {
-                true => show::json(&report_json(&moved)),
+                true => show::json_line(&report_json(&moved)),
                 false => show::print(&report(&format!("{name} (process {pid})"), &args.to, &moved)),
             }
             Ok(())
@@ -236,6 +246,7 @@ fn report(what: &str, to: &str, moved: &Moved) -> String {
 
 fn report_json(moved: &Moved) -> serde_json::Value {
     json!({
+        "event": "moved",
         "pid": moved.runs.as_ref().map(|(pid, _)| pid),
         "log": moved.runs.as_ref().map(|(_, log)| log),
         "arch": moved.arch,

@@ -147,6 +147,28 @@ pub const TABLE: &[Entry] = &[
     )
     .needs(&["checkpoint-to FILE"]),
     option(
+        "evacuate-to",
+        "HOST",
+        Host,
+        "When one of the signals of --checkpoint-on arrives (TERM unless given), move to this machine as `dunlin \
+         migrate` does; if that fails, write the snapshot. HOST may be followed by options of `dunlin migrate`, such \
+         as 'ssh://pi -- --dir /data'",
+        one!(evacuate_to, values::machine, |text| text),
+    )
+    .needs(&["checkpoint-to FILE"])
+    .conflicts(&["no-control"]),
+    option(
+        "evacuate-within",
+        "TIME",
+        Host,
+        "How long that move may take until the snapshot is written instead (default 20s)",
+        one!(evacuate_within, values::every, |within: &Duration| format!(
+            "{}ms",
+            within.as_millis()
+        )),
+    )
+    .needs(&["evacuate-to HOST"]),
+    option(
         "checkpoint-to",
         "FILE|DIR",
         Host,

@@ -133,6 +133,8 @@ fn what_is_missing_is_named_with_what_it_takes() {
         ("--checkpoint-on TERM", "add --checkpoint-to FILE"),
         ("--checkpoint-every 1s", "add --checkpoint-to DIR"),
         ("--keep 3", "add --checkpoint-every TIME"),
+        ("--evacuate-to ssh://pi", "add --checkpoint-to FILE"),
+        ("--evacuate-within 5s", "add --evacuate-to HOST"),
         ("--check", "add --resume FILE"),
     ] {
         let message = parse(text).expect_err(text).to_string();
@@ -166,6 +168,7 @@ fn sample(entry: &Entry) -> &'static str {
         "SIGNAL[,SIGNAL]" => "TERM,USR1",
         "FILE" | "DIR" | "FILE|DIR" => "it's\n",
         "TIME" => "1500ms",
+        "HOST" => "ssh://pi -- --dir '/a b'",
         "N" => "7",
         "BYTES" => "65536",
         "NAME[=VALUE]" => "A=b c",

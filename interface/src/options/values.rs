@@ -69,6 +69,16 @@ pub(super) fn signals(value: &OsStr) -> Result<Vec<Signal>, BadValue> {
     value.to_string_lossy().split(',').map(named).collect()
 }
 
+/// A machine to go to, as words for `dunlin migrate`: HOST, and if need be its options.
+pub(super) fn machine(value: &OsStr) -> Result<String, BadValue> {
+    let text = text(value)?;
+    match shlex::split(&text).as_deref() {
+        Some([host, ..]) if !host.starts_with('-') && !host.is_empty() => Ok(text),
+        Some(_) => Err(BadValue::new(value, "must begin with a machine, such as ssh://pi")),
+        None => Err(BadValue::new(value, "is not a list of shell words")),
+    }
+}
+
 /// How many snapshots are kept.
 pub(super) fn kept(value: &OsStr) -> Result<u32, BadValue> {
     let number = value.to_str().and_then(|v| v.parse().ok());

@@ -3,6 +3,7 @@
 //! itself; another operating system is another folder beside `linux/`, with the same modules.
 
 mod linux;
+pub(crate) mod log;
 pub(crate) mod messages;
 pub mod wake;
 

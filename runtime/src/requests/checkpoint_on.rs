@@ -1,5 +1,5 @@
 //! `--checkpoint-on` and `--checkpoint-to`: a program that checkpoints itself when a signal arrives, and goes on from
-//! there when it is started again.
+//! there when it is started again. (With `--evacuate-to` it tries something else first: `evacuate.rs`.)
 
 use crate::os::signals;
 use crate::requests::inbox::Shared;
@@ -16,7 +16,7 @@ static SHARED: AtomicPtr<Shared> = AtomicPtr::new(null_mut());
 /// Makes the given signals ask for a checkpoint. Called on the thread that runs the program; all others block signals.
 pub(crate) fn install(options: &Options, shared: &'static Shared) -> io::Result<()> {
     SHARED.store(std::ptr::from_ref(shared).cast_mut(), SeqCst);
-    for signal in &options.checkpoint_on {
+    for signal in options.signals() {
         // Blocking calls wait on the request as well, so restarting them is right.
         signals::handle_and_go_on(signal.number(), on_signal)?;
     }

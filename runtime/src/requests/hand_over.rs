@@ -50,8 +50,9 @@ impl Standing {
         Ok(Standing { place, _file: file })
     }
 
-    /// Waits for the verdict. `job` has been told that the state is durable.
-    pub(super) fn wait(self, job: &Job) -> Stay {
+    /// Waits for the verdict. `job` has been told that the state is durable. Before the program goes on, `stays` is
+    /// called.
+    pub(super) fn wait(self, job: &Job, stays: impl FnOnce()) -> Stay {
         // Whoever moves the program takes as long as it takes.
         let _ = job.stream.set_read_timeout(None);
         let stay = match verdict(&job.stream) {
@@ -63,6 +64,7 @@ impl Standing {
             None => self.on_record(),
         };
         if stay == Stay::GoesOn {
+            stays();
             self.goes_on();
             let _ = send(&mut &job.stream, &Reply::GoesOn);
         }
@@ -175,7 +177,7 @@ mod tests {
             task: Task::Check,
             asked: Instant::now(),
         };
-        let stay = Standing::begin(place).unwrap().wait(&job);
+        let stay = Standing::begin(place).unwrap().wait(&job, || ());
         drop(job);
         let mut heard = String::new();
         client.read_to_string(&mut heard).unwrap();

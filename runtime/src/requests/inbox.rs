@@ -112,6 +112,17 @@ impl Shared {
         self.wake.raise_in_handler();
     }
 
+    /// As [`Shared::signal`], from another thread.
+    pub(crate) fn signal_again(&self) {
+        self.signalled.store(true, SeqCst);
+        self.wake.raise();
+    }
+
+    /// Tells whether a signal has arrived that was not taken yet.
+    pub(crate) fn is_signalled(&self) -> bool {
+        self.signalled.load(SeqCst)
+    }
+
     /// Tells whether a signal arrived since the last call.
     pub(crate) fn take_signal(&self) -> bool {
         self.signalled.swap(false, SeqCst)

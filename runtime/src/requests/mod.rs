@@ -2,8 +2,10 @@
 
 pub(crate) mod checkpoint_on;
 pub(crate) mod control;
+pub(crate) mod evacuate;
 mod hand_over;
 pub(crate) mod inbox;
+pub(crate) mod moved;
 pub(crate) mod own_file;
 pub(crate) mod periodic;
 mod rounds;

@@ -5,6 +5,7 @@ use crate::engine::running::{Flow, Running};
 use crate::moving::capture::{self, Asker, CaptureError, Captured, Itself};
 use crate::moving::obstacles;
 use crate::moving::rounds::Last;
+use crate::requests::evacuate::{Evacuation, Next};
 use crate::requests::hand_over::{Standing, Stay};
 use crate::requests::inbox::{Job, Shared, Task};
 use crate::requests::own_file::OwnFile;
@@ -42,19 +43,27 @@ impl std::fmt::Display for CheckpointTo {
 pub(crate) struct Requests {
     shared: &'static Shared,
     checkpoint_to: Option<CheckpointTo>,
+    evacuation: Option<&'static Evacuation>,
     ticks: Ticks,
     rounds: Rounds,
 }
 
 impl Requests {
-    /// `shared`: where other threads ask; `checkpoint_to`: where the program's own snapshots go.
-    pub(crate) fn new(shared: &'static Shared, checkpoint_to: Option<CheckpointTo>, ticks: Ticks) -> Requests {
+    /// `shared`: where other threads ask; `checkpoint_to`: where the program's own snapshots go; `evacuation`: where
+    /// the program itself goes when a signal comes.
+    pub(crate) fn new(
+        shared: &'static Shared,
+        checkpoint_to: Option<CheckpointTo>,
+        evacuation: Option<&'static Evacuation>,
+        ticks: Ticks,
+    ) -> Requests {
         if ticks.every_point() {
             shared.wake.poll_always();
         }
         Requests {
             shared,
             checkpoint_to,
+            evacuation,
             ticks,
             rounds: Rounds::default(),
         }
@@ -123,6 +132,9 @@ impl Requests {
 
     /// Serves a signal; returns the snapshot if the program is to stop.
     fn serve_signal(&self, running: &mut Running) -> Option<PathBuf> {
+        if self.evacuation.is_some_and(|e| e.signalled() == Next::RunOn) {
+            return None;
+        }
         let to = self.checkpoint_to.clone()?;
         match write_own(running, &to) {
             Ok(path) => Some(path),
@@ -168,7 +180,7 @@ impl Requests {
             return None;
         }
         let standing = match &after {
-            After::Stand(place) => match Standing::begin(place) {
+            After::Stand(place) => match self.begin_standing(place) {
                 Ok(standing) => Some(standing),
                 Err(e) => {
                     let error = format!("the program can't stand still in {}: {e}", place.display());
@@ -204,24 +216,56 @@ impl Requests {
                     None => {}
                 }
                 let stays = match standing {
-                    Some(standing) => standing.wait(&job) == Stay::GoesOn,
+                    Some(standing) => {
+                        let stay = standing.wait(&job, || self.stays());
+                        if let (Stay::Leaves, Some(evacuation)) = (stay, self.evacuation) {
+                            evacuation.leaves();
+                        }
+                        stay == Stay::GoesOn
+                    }
                     None => matches!(after, After::GoOn),
                 };
                 (!stays).then_some(to)
             }
             // Whoever is interrupted has not asked.
             Err(CaptureError::Snapshot(SnapshotError::GivenUp)) => {
-                standing.into_iter().for_each(Standing::abandon);
+                self.abandon(standing);
                 None
             }
             Err(e) => {
-                standing.into_iter().for_each(Standing::abandon);
+                self.abandon(standing);
                 job.reply(&Reply::Failed {
                     error: e.to_string(),
                     findings: Vec::new(),
                 });
                 None
             }
+        }
+    }
+
+    /// Marks that the program stands still, and may be another machine's when it does so no more.
+    fn begin_standing(&self, place: &Path) -> std::io::Result<Standing> {
+        let standing = Standing::begin(place)?;
+        match self.evacuation.map_or(Ok(()), |e| e.stands(place)) {
+            Ok(()) => Ok(standing),
+            Err(e) => {
+                standing.abandon();
+                Err(e)
+            }
+        }
+    }
+
+    /// Whoever wanted the program to stand still doesn't any more.
+    fn abandon(&self, standing: Option<Standing>) {
+        if let Some(standing) = standing {
+            self.stays();
+            standing.abandon();
+        }
+    }
+
+    fn stays(&self) {
+        if let Some(evacuation) = self.evacuation {
+            evacuation.stays();
         }
     }
 

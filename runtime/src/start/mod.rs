@@ -17,7 +17,9 @@ use crate::os::signals;
 use crate::program::{Program, ProgramError};
 use crate::requests::checkpoint_on::{self, Candidates};
 use crate::requests::control::Control;
+use crate::requests::evacuate::Evacuation;
 use crate::requests::inbox::Shared;
+use crate::requests::moved::Mark;
 use crate::requests::own_file::OwnFile;
 use crate::requests::periodic::Saver;
 use crate::requests::serve::{CheckpointTo, Requests};
@@ -85,6 +87,8 @@ fn run() -> Result<i32, Failure> {
         options.resume = Some(arrived.path.clone());
     }
     refuse_ended(program, &options)?;
+    Mark::refuse(&options).map_err(|e| Failure::new(USAGE, e))?;
+    let evacuation = Evacuation::new(&options, shared).map(|e| &*Box::leak(Box::new(e)));
     let store = open_store(&options)?;
     let own_file = OwnFile::take(&options)
         .map_err(|e| Failure::new(USAGE, e))?
@@ -103,6 +107,7 @@ fn run() -> Result<i32, Failure> {
         shared,
         ticks,
         checkpoint_to,
+        evacuation,
         store,
         beside,
     };
@@ -114,6 +119,9 @@ fn run() -> Result<i32, Failure> {
         Some(found) => run.resumed(found)?,
         None => run.fresh()?,
     };
+    if let Some(evacuation) = evacuation {
+        evacuation.over();
+    }
     // Started again, the program must begin anew; after a failure it goes on from its snapshot.
     let by_itself = matches!(ending, Ending::Returned | Ending::Exited(0));
     if let Some(saver) = saver {
@@ -195,7 +203,7 @@ fn check(program: &Program, options: &Options, ticks: &Ticks) -> Result<(), Fail
             false => Ok(()),
         };
     };
-    if options.checkpoint_on.is_empty() && options.checkpoint_every.is_none() && !ticks.stops() {
+    if options.signals().is_empty() && options.checkpoint_every.is_none() && !ticks.stops() {
         return Err(OptionError::Needs("checkpoint-to", "checkpoint-on SIGNAL or --checkpoint-every TIME").into());
     }
     if !program.image().migratable() {
@@ -253,6 +261,7 @@ struct Run {
     shared: &'static Shared,
     ticks: Ticks,
     checkpoint_to: Option<CheckpointTo>,
+    evacuation: Option<&'static Evacuation>,
     store: Option<Store>,
     /// Where journals lie, if not there.
     beside: Option<Store>,
@@ -274,7 +283,12 @@ impl Run {
         }
         let instance = engine::new_instance(self.program, &self.setup.limits)?;
         let saver = self.saver(None, 0)?;
-        let requests = Box::new(Requests::new(self.shared, self.checkpoint_to, self.ticks));
+        let requests = Box::new(Requests::new(
+            self.shared,
+            self.checkpoint_to,
+            self.evacuation,
+            self.ticks,
+        ));
         let mut running = Running::new(instance, wasi, self.setup, &self.shared.wake, requests);
         if self.options.commands {
             running.host_calls = self.options.host_calls.then(String::new);
@@ -305,7 +319,12 @@ impl Run {
             warn(warning);
         }
         let saver = self.saver(Some(&path), least)?;
-        let requests = Box::new(Requests::new(self.shared, self.checkpoint_to, self.ticks));
+        let requests = Box::new(Requests::new(
+            self.shared,
+            self.checkpoint_to,
+            self.evacuation,
+            self.ticks,
+        ));
         let mut running = Running::new(
             restored.instance,
             restored.wasi,

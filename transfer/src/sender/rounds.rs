@@ -1,10 +1,9 @@
 //! Pre-copy: rounds of the program's pages go while it runs, until what is left fits into the downtime that is wanted.
 
-use super::{Moving, REPEAT};
+use super::Moving;
 use crate::moving::{Precopy, Progress, Round, SentRound, Way};
 use crate::records::{MOST_ROUNDS, round_file};
 use crate::wire::{FileKind, Frame};
-use dunlin_handover::SenderStatus;
 use std::time::{Duration, Instant};
 
 /// Of a round's bytes, the part that the next one may have and still count as no progress: nine tenths.
@@ -28,7 +27,7 @@ impl Moving<'_> {
             };
             let sending = Instant::now();
             let waited = self.file(FileKind::Round(number), &path, precopy.bandwidth, way)?.1;
-            self.kept(number)?;
+            self.until(Frame::RoundKept(number), way)?;
             let send = sending.elapsed();
             pace.add(&round, begun, send.saturating_sub(waited));
             self.moved.rounds.push(SentRound { round, send });
@@ -37,24 +36,6 @@ impl Moving<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Waits until the receiver has made a round durable.
-    fn kept(&mut self, number: u32) -> Result<(), String> {
-        loop {
-            let Some(link) = &self.link else {
-                return Err("the connection was lost".into());
-            };
-            match link.receive_within(REPEAT) {
-                Ok(Some(Frame::RoundKept(kept))) if kept == number => return Ok(()),
-                Ok(Some(frame)) => self.frame(frame),
-                Ok(None) => {}
-                Err(e) => return Err(e.to_string()),
-            }
-            if self.given_up || self.machine.status() != SenderStatus::Moving {
-                return Err(self.why.clone());
-            }
-        }
     }
 }
 

@@ -25,6 +25,15 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
+/// Makes a file be standard output, and with `errors` standard error, too.
+pub(crate) fn become_output(file: &File, errors: bool) -> io::Result<()> {
+    rustix::stdio::dup2_stdout(file)?;
+    if errors {
+        rustix::stdio::dup2_stderr(file)?;
+    }
+    Ok(())
+}
+
 /// Tells whether these bytes of a file take no room on the disk: they are zeros then.
 pub(crate) fn is_hole(file: &File, range: Range<u64>) -> bool {
     match seek(file, SeekFrom::Data(range.start)) {

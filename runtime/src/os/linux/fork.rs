@@ -1,4 +1,5 @@
-//! A copy of this process that does one thing and ends: the memory it sees stays as it was, while the program runs on.
+//! Other processes: commands ([`Command`]), and above all a copy of this one that does one thing and ends. The memory
+//! that it sees stays as it was, while the program runs on.
 //!
 //! The copy has the calling thread only. What it may use is what the C library promises to keep working in the child of
 //! a process with threads (allocation is: glibc takes its locks around `fork`), and nothing that another thread may
@@ -8,10 +9,12 @@ use super::signals::with_signals_blocked;
 use rustix::event::{PollFd, PollFlags, poll};
 pub use rustix::process::Pid;
 use rustix::process::{Signal, WaitOptions, WaitStatus, getpid, getppid, set_parent_process_death_signal, waitpid};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 
 /// Process ids of the copies that are at work and may be killed by [`kill_copies`], or 0.
@@ -156,6 +159,78 @@ fn ended(status: WaitStatus) -> String {
     }
 }
 
+/// A command that this process has started, in a process group of its own. (The standard library's would add a fortieth
+/// to every executable.)
+#[derive(Debug)]
+pub(crate) struct Command(Pid);
+
+impl Command {
+    /// Starts a command that is looked for on the `PATH`, without input and with standard error only, with the
+    /// environment of this process but for some variables.
+    pub(crate) fn start(words: &[CString], without: &[&str]) -> io::Result<Command> {
+        let kept = std::env::vars_os().filter(|(name, _)| without.iter().all(|w| name != *w));
+        let variables: Vec<CString> = kept
+            .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
+            .collect();
+        let pointers = |strings: &[CString]| -> Vec<*mut libc::c_char> {
+            let pointers = strings.iter().map(|s| s.as_ptr().cast_mut());
+            pointers.chain([std::ptr::null_mut()]).collect()
+        };
+        let (argv, envp) = (pointers(words), pointers(&variables));
+        let Some(program) = words.first() else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let flags = libc::POSIX_SPAWN_SETPGROUP | libc::POSIX_SPAWN_SETSIGMASK;
+        let (mut pid, null) = (0, c"/dev/null".as_ptr());
+        let mut actions = MaybeUninit::<libc::posix_spawn_file_actions_t>::zeroed();
+        let mut attributes = MaybeUninit::<libc::posix_spawnattr_t>::zeroed();
+        let mut none = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: each object is initialised before it is used, and destroyed after; the strings and the arrays of
+        // pointers to them, which end with null, live longer than the call.
+        let error = unsafe {
+            let (actions, attributes) = (actions.as_mut_ptr(), attributes.as_mut_ptr());
+            libc::sigemptyset(none.as_mut_ptr());
+            libc::posix_spawn_file_actions_init(actions);
+            libc::posix_spawnattr_init(attributes);
+            libc::posix_spawn_file_actions_addopen(actions, 0, null, libc::O_RDONLY, 0);
+            libc::posix_spawn_file_actions_addopen(actions, 1, null, libc::O_WRONLY, 0);
+            libc::posix_spawnattr_setflags(attributes, flags as libc::c_short);
+            libc::posix_spawnattr_setsigmask(attributes, none.as_ptr());
+            libc::posix_spawnattr_setpgroup(attributes, 0);
+            let error = libc::posix_spawnp(
+                &raw mut pid,
+                program.as_ptr(),
+                actions,
+                attributes,
+                argv.as_ptr(),
+                envp.as_ptr(),
+            );
+            libc::posix_spawnattr_destroy(attributes);
+            libc::posix_spawn_file_actions_destroy(actions);
+            error
+        };
+        match (error, Pid::from_raw(pid)) {
+            (0, Some(pid)) => Ok(Command(pid)),
+            (0, None) => Err(io::ErrorKind::Other.into()),
+            (error, _) => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+
+    /// Asks it to end, or with `kill` ends it. It must not have been found to have ended: its number may be another's.
+    pub(crate) fn end(&self, kill: bool) {
+        let _ = rustix::process::kill_process(self.0, if kill { Signal::KILL } else { Signal::TERM });
+    }
+
+    /// If it has ended: whether with success.
+    pub(crate) fn ended(&self) -> io::Result<Option<bool>> {
+        match waitpid(Some(self.0), WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => Ok(Some(status.exit_status() == Some(0))),
+            Ok(None) | Err(rustix::io::Errno::INTR) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
 /// Tests that fork, or that end copies: there is one process for all of them.
 #[cfg(test)]
 pub(crate) static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -187,6 +262,25 @@ mod tests {
         assert_eq!(child.result().unwrap(), b"1000\n");
         child.reap().unwrap();
         assert_ne!(std::fs::read("/proc/self/oom_score_adj").unwrap(), b"1000\n");
+    }
+
+    #[test]
+    fn a_command_gets_the_environment_it_should_and_can_be_ended() {
+        let words = |script: &str| ["sh", "-c", script].map(|w| CString::new(w).unwrap());
+        let wait = |command: &Command| loop {
+            if let Some(success) = command.ended().unwrap() {
+                return success;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        let script = "test -n \"$PATH\" && test -z \"$HOME\" && ! read x && test $(ps -o pgid= $$) = $$";
+        assert!(wait(&Command::start(&words(script), &["HOME"]).unwrap()));
+        assert!(!wait(&Command::start(&words("exit 3"), &[]).unwrap()));
+        let sleeping = Command::start(&words("exec sleep 60"), &[]).unwrap();
+        assert_eq!(sleeping.ended().unwrap(), None);
+        sleeping.end(false);
+        assert!(!wait(&sleeping));
+        assert!(Command::start(&[c"/nonexistent".to_owned()], &[]).is_err());
     }
 
     #[test]

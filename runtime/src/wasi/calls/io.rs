@@ -1,5 +1,6 @@
 //! `fd_read`, `fd_pread`, `fd_write`, `fd_pwrite`.
 
+use crate::os::log;
 use crate::os::wake::Wake;
 use crate::wasi::errno::Errno;
 use crate::wasi::host::HostKind;
@@ -76,7 +77,11 @@ impl Wasi {
         let d = self.table.get(fd)?;
         d.need_io(FD_WRITE)?;
         m.range(out, 4)?;
-        let buffers = m.buffers(iovs, count)?;
+        let mut buffers = m.buffers(iovs, count)?;
+        if matches!(d.resource, Resource::Stdio(_)) && d.kind == HostKind::Regular {
+            let most = log::make_room(total(&buffers) as usize);
+            cut(&mut buffers, most);
+        }
         let n = if buffers.is_empty() {
             0
         } else if d.kind.blocks() {
@@ -120,6 +125,15 @@ impl Wasi {
         let n = written?;
         Ok(m.set_u32(out, n as u32)?)
     }
+}
+
+/// Takes only so many bytes: the program writes the others itself.
+fn cut(buffers: &mut Vec<Range<usize>>, mut most: usize) {
+    buffers.retain_mut(|buffer| {
+        buffer.end = buffer.end.min(buffer.start + most);
+        most -= buffer.len();
+        buffer.start < buffer.end
+    });
 }
 
 /// Bytes of all buffers.
