@@ -1,5 +1,4 @@
-//! A household of machines, each a set of directories, with an `ssh` on the `PATH` that leads from any to any: what
-//! `dunlin migrate PID ssh://b` runs on b is run here, with b's directories.
+//! A household of machines, which are sets of directories, and `dunlin migrate` between them.
 
 use crate::guest::clang;
 use crate::process::{Input, Outcome, Running, run, start};
@@ -17,76 +16,32 @@ use tempfile::TempDir;
 /// How long anything may take, qemu and a busy machine included.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The machines. A host of another name can't be reached, but for [`SILENT`].
-pub const MACHINES: [&str; 3] = ["a", "b", "c"];
-
-/// A host that takes all that is sent and never answers.
+/// A host, for [`House::with_ssh`], that takes all that is sent and never answers.
 pub const SILENT: &str = "silent";
 
-/// See the module.
+/// A household of machines, each with directories of its own, and the way from any to any.
 #[derive(Debug)]
 pub struct House {
     dir: TempDir,
+    program: String,
 }
 
 impl House {
-    /// Machines with the executables of `tests/programs/NAME.c`.
-    #[track_caller]
-    pub fn new(name: &str) -> House {
-        let house = House { dir: scratch() };
-        let bin = house.path("bin");
-        fs::create_dir(&bin).expect("scratch space is writable");
-        symlink(tools::dunlin(), bin.join("dunlin")).expect("a link can be made");
-        house.script("ssh", &house.shell());
-        let module = house.path(&format!("{name}.wasm"));
-        clang(&[tools::root().join(format!("tests/programs/{name}.c"))], &[], &module);
-        let built = house.dunlin("a", &["build", "-q", &module.display().to_string()]);
-        built.expect_code(0);
+    /// With a program of `tests/programs/`, in C.
+    pub fn new(program: &str) -> House {
+        let dir = scratch();
+        let source = tools::root().join(format!("tests/programs/{program}.c"));
+        let module = format!("{program}.wasm");
+        clang(&[source], &[], &dir.path().join(&module));
+        let program = program.to_owned();
+        let house = House { dir, program };
+        house.dunlin("a", &["build", "-q", &module]).expect_code(0);
         house
     }
 
-    /// A path in it.
+    /// A file or directory of the house.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    /// The executable of a program for this machine's architecture.
-    pub fn exe(&self, name: &str) -> PathBuf {
-        self.path(&format!("{name}.{}", Arch::host().expect("it is known")))
-    }
-
-    fn script(&self, name: &str, text: &str) {
-        let path = self.path("bin").join(name);
-        fs::write(&path, text).expect("scratch space is writable");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
-    }
-
-    fn shell(&self) -> String {
-        let mut script = String::from("#!/bin/sh\ncase \"$1\" in\n");
-        for machine in MACHINES {
-            let variables = self.variables(machine);
-            let set: Vec<String> = variables.iter().map(|(n, v)| format!("{n}={}", v.display())).collect();
-            let home = self.path(machine);
-            script += &format!("{machine}) export {}; cd {} ;;\n", set.join(" "), home.display());
-        }
-        script
-            + &format!(
-                "{SILENT}) exec sed -n '' ;;\n*) exit 255 ;;\nesac\nunset DUNLIN_OPTS\nshift\neval exec \"$*\"\n"
-            )
-    }
-
-    /// The variables that make a process run on a machine.
-    pub fn variables(&self, machine: &str) -> [(&'static str, PathBuf); 3] {
-        let home = self.path(machine);
-        for part in ["run", "state", "cache"] {
-            fs::create_dir_all(home.join(part)).expect("scratch space is writable");
-            fs::set_permissions(home.join(part), fs::Permissions::from_mode(0o700)).expect("it is ours");
-        }
-        [
-            ("XDG_RUNTIME_DIR", home.join("run")),
-            ("XDG_STATE_HOME", home.join("state")),
-            ("XDG_CACHE_HOME", home.join("cache")),
-        ]
     }
 
     /// A command on a machine.
@@ -96,51 +51,154 @@ impl House {
         for (variable, value) in self.variables(machine) {
             command.env(variable, value);
         }
-        for variable in ["DUNLIN", "DUNLIN_OPTS", "DUNLIN_FORCE_MIGRATE", "DUNLIN_CHECKPOINT_AT"] {
+        for variable in ["DUNLIN_OPTS", "DUNLIN_FORCE_MIGRATE", "DUNLIN_CHECKPOINT_AT"] {
             command.env_remove(variable);
         }
-        command.env("PATH", format!("{}:/usr/bin:/bin", self.path("bin").display()));
         command
     }
 
-    /// Runs `dunlin` on a machine.
-    #[track_caller]
+    /// Where a machine's directories are; they are made.
+    pub fn variables(&self, machine: &str) -> [(&'static str, PathBuf); 3] {
+        let home = self.path(machine);
+        for part in ["run", "state", "cache"] {
+            fs::create_dir_all(home.join(part)).unwrap();
+            fs::set_permissions(home.join(part), fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        [
+            ("XDG_RUNTIME_DIR", home.join("run")),
+            ("XDG_STATE_HOME", home.join("state")),
+            ("XDG_CACHE_HOME", home.join("cache")),
+        ]
+    }
+
+    /// `dunlin` on a machine.
     pub fn dunlin(&self, machine: &str, words: &[&str]) -> Outcome {
         run(self.on(machine, tools::dunlin(), words), Input::Empty, PATIENCE)
     }
 
-    /// Starts a program on a machine.
-    #[track_caller]
-    pub fn start(&self, machine: &str, name: &str, words: &[&str], options: &str) -> Running {
-        let mut command = self.on(machine, &self.exe(name), words);
-        if !options.is_empty() {
-            command.env("DUNLIN_OPTS", options);
+    /// A remote shell: the "host" is a machine of this house.
+    fn shell(&self) -> PathBuf {
+        let path = self.path("rsh");
+        if !path.exists() {
+            let mut script = String::from("#!/bin/sh\ncase \"$1\" in\n");
+            for machine in ["a", "b", "c"] {
+                let variables = self.variables(machine);
+                let set: Vec<String> = variables.iter().map(|(n, v)| format!("{n}={}", v.display())).collect();
+                script += &format!("{machine}) export {} ;;\n", set.join(" "));
+            }
+            script += "*) exit 255 ;;\nesac\nunset DUNLIN_OPTS\nshift\neval exec \"$*\"\n";
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        start(command, Input::Empty, PATIENCE)
+        path
     }
 
-    /// What has been said on a machine by programs that came, without what Dunlin itself has said.
+    /// A command that finds `dunlin` and `ssh` on its `PATH`: to the machines of this house, each in its own directory,
+    /// and to [`SILENT`].
+    pub fn with_ssh(&self, mut command: Command) -> Command {
+        let bin = self.path("bin");
+        if !bin.exists() {
+            fs::create_dir(&bin).unwrap();
+            symlink(tools::dunlin(), bin.join("dunlin")).unwrap();
+            let script = fs::read_to_string(self.shell()).unwrap();
+            let script = script.replace("*) exit", &format!("{SILENT}) exec sed -n '' ;;\n*) exit"));
+            let here = self.path("$1").display().to_string();
+            let script = script.replace("shift\n", &format!("cd {here}\nshift\n"));
+            fs::write(bin.join("ssh"), script).unwrap();
+            fs::set_permissions(bin.join("ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        command
+            .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+            .env_remove("DUNLIN");
+        command
+    }
+
+    /// Runs `dunlin` on a machine, with that `PATH`.
+    pub fn dunlin_with_ssh(&self, machine: &str, words: &[&str]) -> Outcome {
+        let command = self.with_ssh(self.on(machine, tools::dunlin(), words));
+        run(command, Input::Empty, PATIENCE)
+    }
+
+    /// The program on machine a, with that `PATH` and these options.
+    pub fn command(&self, words: &[&str], options: &str) -> Command {
+        let mut command = self.with_ssh(self.on("a", &self.executable(), words));
+        command.env("DUNLIN_OPTS", options);
+        command
+    }
+
+    /// Ends what was on machines, and begins anew with their directories.
+    pub fn clear(&self, machines: &[&str]) {
+        for machine in machines {
+            let _ = fs::remove_dir_all(self.path(machine));
+            self.variables(machine);
+        }
+    }
+
+    /// `dunlin migrate` from one machine to another, with options for `dunlin receive`.
+    pub fn migrate(&self, from: &str, pid: u32, to: &str, options: &[&str]) -> Command {
+        self.migrate_with(from, pid, to, &[], options)
+    }
+
+    /// The same with options of its own, too.
+    pub fn migrate_with(&self, from: &str, pid: u32, to: &str, own: &[&str], options: &[&str]) -> Command {
+        let (pid, to) = (pid.to_string(), format!("ssh://{to}"));
+        let (shell, dunlin) = (self.shell(), tools::dunlin());
+        let words = [
+            &["migrate", &pid, &to, "--json", "--rsh", shell.to_str().unwrap()],
+            &["--remote-dunlin", dunlin.to_str().unwrap()][..],
+            own,
+            &["--"],
+            options,
+        ];
+        self.on(from, tools::dunlin(), &words.concat())
+    }
+
+    /// The program for this machine.
+    pub fn executable(&self) -> PathBuf {
+        self.path(&format!("{}.{}", self.program, Arch::host().unwrap()))
+    }
+
+    /// Starts the program on machine a, and waits for its third line.
+    pub fn start(&self, words: &[&str]) -> Running {
+        let exe = self.executable();
+        let mut running = start(self.on("a", &exe, words), Input::Empty, PATIENCE);
+        running.wait_for("3 ");
+        running
+    }
+
+    /// What an undisturbed run says.
+    pub fn expected(&self, words: &[&str]) -> String {
+        let exe = self.executable();
+        run(self.on("a", &exe, words), Input::Empty, PATIENCE)
+            .expect_code(0)
+            .out()
+    }
+
+    /// What has been said on a machine by programs that came.
     pub fn logs(&self, machine: &str) -> String {
         let mut files: Vec<PathBuf> = fs::read_dir(self.path(machine).join("state/dunlin/logs"))
-            .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).collect())
+            .map(|entries| entries.map(|e| e.unwrap().path()).collect())
             .unwrap_or_default();
-        let made = |path: &PathBuf| fs::metadata(path).and_then(|m| m.created()).ok();
-        files.sort_by_key(made);
-        let text: String = files
-            .iter()
-            .map(|path| fs::read_to_string(path).unwrap_or_default())
-            .collect();
-        let said = text.lines().filter(|line| !line.starts_with("Warning: "));
+        files.sort_by_key(|path| fs::metadata(path).unwrap().created().unwrap());
+        files.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+    }
+
+    /// The same without what Dunlin itself has said.
+    pub fn said(&self, machine: &str) -> String {
+        let logs = self.logs(machine);
+        let said = logs.lines().filter(|line| !line.starts_with("Warning: "));
         said.map(|line| format!("{line}\n")).collect()
     }
 
     /// Waits until a machine's programs have said so.
-    #[track_caller]
     pub fn wait_for(&self, machine: &str, needle: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.logs(machine).contains(needle) {
-            let said = self.logs(machine);
-            assert!(Instant::now() < deadline, "{machine} never says {needle:?}: {said}");
+            assert!(
+                Instant::now() < deadline,
+                "{machine} never says {needle:?}: {}",
+                self.logs(machine)
+            );
             sleep(Duration::from_millis(20));
         }
     }
@@ -150,9 +208,16 @@ impl House {
         let entries = fs::read_dir(self.path(machine).join("state/dunlin"))
             .into_iter()
             .flatten();
-        let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
+        let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
         names
             .filter(|n| n.starts_with("in-") || n.starts_with("out-"))
             .collect()
     }
+}
+
+/// What `dunlin migrate --json` has said: what happened, and last the report.
+pub fn events(outcome: &Outcome) -> Vec<serde_json::Value> {
+    let text = outcome.out();
+    let event = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    text.lines().map(event).collect()
 }

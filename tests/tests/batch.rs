@@ -22,8 +22,7 @@ const COUNT: [&str; 2] = ["120", "1500000"];
 /// Starts a command again and again, and ends it twice; the third time it comes to its end.
 #[track_caller]
 fn keeps_its_place(house: &House, command: impl Fn() -> Command) {
-    let plain = house.on("a", &house.exe("counter"), &COUNT);
-    let expected = run(plain, Input::Empty, PATIENCE).expect_code(0).out();
+    let expected = house.expected(&COUNT);
     let mut said = String::new();
     for _ in 0..2 {
         let mut running = start(command(), Input::Empty, PATIENCE);

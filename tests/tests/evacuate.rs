@@ -2,7 +2,7 @@
 //! place, whatever happens when.
 
 use dunlin_tests::house::{House, PATIENCE, SILENT};
-use dunlin_tests::process::{Input, Running, run};
+use dunlin_tests::process::{Input, Running, run, start};
 use dunlin_tests::program::{CHECKPOINTED, USAGE};
 use rustix::process::Signal;
 use std::thread::sleep;
@@ -11,22 +11,15 @@ use std::time::{Duration, Instant};
 /// What the program counts to, and the work for each number: more than its move takes on a busy machine.
 const COUNT: [&str; 2] = ["300", "2000000"];
 
-fn expected(house: &House, count: [&str; 2]) -> String {
-    let command = house.on("a", &house.exe("counter"), &count);
-    run(command, Input::Empty, PATIENCE).expect_code(0).out()
-}
-
 fn counting(house: &House, options: &str) -> Running {
-    let mut running = house.start("a", "counter", &COUNT, options);
+    let mut running = start(house.command(&COUNT, options), Input::Empty, PATIENCE);
     running.wait_for("3 ");
     running
 }
 
 /// The same command once more, to its end; returns what it said.
 fn again(house: &House, options: &str) -> String {
-    house
-        .start("a", "counter", &COUNT, options)
-        .finish()
+    run(house.command(&COUNT, options), Input::Empty, PATIENCE)
         .expect_code(0)
         .out()
 }
@@ -43,19 +36,19 @@ fn a_program_that_is_asked_to_end_goes_on_elsewhere() {
     // Its move is over when its process ends: a service manager ends everything then.
     assert_eq!(house.open("a"), [""; 0]);
     house.wait_for("b", "done\n");
-    assert_eq!(here.out() + &house.logs("b"), expected(&house, COUNT));
+    assert_eq!(here.out() + &house.said("b"), house.expected(&COUNT));
     assert!(!house.path("here.snap").exists());
-    let twice = house.start("a", "counter", &COUNT, options).finish().expect_code(USAGE);
+    let twice = run(house.command(&COUNT, options), Input::Empty, PATIENCE).expect_code(USAGE);
     assert!(twice.err().contains("has moved to another machine"), "{}", twice.err());
     assert_eq!(twice.out(), "");
     std::fs::remove_file(house.path("here.snap.moved")).unwrap();
-    assert_eq!(again(&house, options), expected(&house, COUNT));
+    assert_eq!(again(&house, options), house.expected(&COUNT));
 }
 
 #[test]
 fn one_that_can_go_nowhere_writes_its_snapshot() {
     let house = House::new("counter");
-    let expected = expected(&house, COUNT);
+    let expected = house.expected(&COUNT);
     // A host that isn't there; one that never answers; a machine without dunlin; a second signal.
     for (host, within, dunlin, twice) in [
         ("nowhere", "20s", None, false),
@@ -64,12 +57,11 @@ fn one_that_can_go_nowhere_writes_its_snapshot() {
         (SILENT, "60s", None, true),
     ] {
         let options = format!("--evacuate-to ssh://{host} --evacuate-within {within} --checkpoint-to here.snap");
-        let mut command = house.on("a", &house.exe("counter"), &COUNT);
-        command.env("DUNLIN_OPTS", &options);
+        let mut command = house.command(&COUNT, &options);
         if let Some(dunlin) = dunlin {
             command.env("DUNLIN", dunlin);
         }
-        let mut running = dunlin_tests::process::start(command, Input::Empty, PATIENCE);
+        let mut running = start(command, Input::Empty, PATIENCE);
         running.wait_for("3 ");
         let asked = Instant::now();
         running.signal(Signal::TERM);
@@ -87,7 +79,7 @@ fn one_that_can_go_nowhere_writes_its_snapshot() {
         let here = here.expect_code(CHECKPOINTED);
         assert!(took < Duration::from_secs(15), "{host}: {took:?}");
         assert!(!house.path("here.snap.moved").exists(), "{host}");
-        let more = house.start("a", "counter", &COUNT, &options).finish().expect_code(0);
+        let more = run(house.command(&COUNT, &options), Input::Empty, PATIENCE).expect_code(0);
         assert_eq!(here.out() + &more.out(), expected, "{host}");
         assert!(!house.path("here.snap").exists(), "it has ended: it begins anew");
         assert_eq!(house.open("a"), [""; 0], "{host}");
@@ -98,7 +90,7 @@ fn one_that_can_go_nowhere_writes_its_snapshot() {
 #[test]
 fn whenever_time_is_over_the_program_is_in_one_place() {
     let house = House::new("counter");
-    let expected = expected(&house, COUNT);
+    let expected = house.expected(&COUNT);
     let rounds = if dunlin_tests::slice::full() { 200 } else { 8_u32 };
     let options = "--evacuate-to ssh://b --checkpoint-to here.snap";
     let mut seen = [0; 2];
@@ -108,10 +100,7 @@ fn whenever_time_is_over_the_program_is_in_one_place() {
     undisturbed.finish().expect_code(CHECKPOINTED);
     let whole = begun.elapsed();
     for round in 0..rounds {
-        for machine in ["a", "b"] {
-            let _ = std::fs::remove_dir_all(house.path(machine));
-            house.variables(machine);
-        }
+        house.clear(&["a", "b"]);
         let _ = std::fs::remove_file(house.path("here.snap.moved"));
         let running = counting(&house, options);
         running.signal(Signal::TERM);
@@ -128,10 +117,10 @@ fn whenever_time_is_over_the_program_is_in_one_place() {
                 // It may have been cut off when it had changed hands.
                 house.dunlin("a", &["settle"]).expect_code(0);
                 house.wait_for("b", "done\n");
-                house.logs("b")
+                house.said("b")
             }
             false => {
-                assert_eq!(house.logs("b"), "", "round {round}: {err}");
+                assert_eq!(house.said("b"), "", "round {round}: {err}");
                 again(&house, options)
             }
         };
@@ -146,11 +135,11 @@ fn whenever_time_is_over_the_program_is_in_one_place() {
 fn twenty_programs_leave_at_once() {
     let house = House::new("counter");
     let count = ["200", "3000000"];
-    let expected = expected(&house, count);
+    let expected = house.expected(&count);
     let mut programs: Vec<Running> = (0..20)
         .map(|n| {
             let options = format!("--evacuate-to ssh://b --evacuate-within 25s --checkpoint-to {n}.snap");
-            house.start("a", "counter", &count, &options)
+            start(house.command(&count, &options), Input::Empty, PATIENCE)
         })
         .collect();
     programs.iter_mut().for_each(|p| p.wait_for("1 "));
@@ -167,8 +156,8 @@ fn twenty_programs_leave_at_once() {
     let here: Vec<String> = here.into_iter().map(|p| p.expect_code(CHECKPOINTED).out()).collect();
     assert!(took < Duration::from_secs(30), "{took:?}");
     let deadline = Instant::now() + PATIENCE;
-    while house.logs("b").matches("done\n").count() < 20 {
-        assert!(Instant::now() < deadline, "{}", house.logs("b"));
+    while house.said("b").matches("done\n").count() < 20 {
+        assert!(Instant::now() < deadline, "{}", house.said("b"));
         sleep(Duration::from_millis(50));
     }
     let lines = |text: &str| {
@@ -177,5 +166,5 @@ fn twenty_programs_leave_at_once() {
         lines
     };
     // All say the same: each line is there twenty times.
-    assert_eq!(lines(&(here.concat() + &house.logs("b"))), lines(&expected.repeat(20)));
+    assert_eq!(lines(&(here.concat() + &house.said("b"))), lines(&expected.repeat(20)));
 }

@@ -156,7 +156,7 @@ impl House {
 }
 
 fn json(outcome: &Outcome) -> serde_json::Value {
-    serde_json::from_str(&outcome.out()).unwrap()
+    dunlin_tests::house::events(outcome).pop().unwrap()
 }
 
 fn pid_of(moved: &Outcome) -> u32 {
