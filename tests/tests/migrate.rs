@@ -22,7 +22,7 @@ const COUNT: [&str; 2] = ["120", "1500000"];
 const LONG: [&str; 2] = ["400", "1500000"];
 
 fn json(outcome: &Outcome) -> serde_json::Value {
-    serde_json::from_str(&outcome.out()).unwrap()
+    dunlin_tests::house::events(outcome).pop().unwrap()
 }
 
 fn pid_of(moved: &Outcome) -> u32 {
