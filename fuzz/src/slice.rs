@@ -56,7 +56,7 @@ impl Slice {
         expected.push(("replies", native.replies > 36_000 && native.traps > 4000));
         expected.push((
             "an interpreter that agrees",
-            native.interpreted > 1000 && native.outvoted < 24,
+            native.interpreted > 900 && native.outvoted < 24,
         ));
         expected.push(("host calls", native.calls > 1_000_000));
         expected.push(("migrations", forced.points > 60_000));
