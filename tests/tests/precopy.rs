@@ -93,6 +93,52 @@ fn a_program_is_stopped_at_once_if_that_is_wanted() {
     assert_eq!(said + &house.logs("b"), expected(&house, &["6", "200", "6", "4000"]));
 }
 
+/// Carried files are in the rounds, too; and what is read from them goes into memory past the program.
+#[test]
+fn its_files_go_with_it() {
+    let house = House::new("heap");
+    let data = |machine: &str| {
+        let dir = house.path(&format!("{machine}-data"));
+        std::fs::create_dir_all(&dir).unwrap();
+        format!("--carry={}::/data", dir.display())
+    };
+    let words = |pause: &'static str| ["16", "600", "4", pause, "3", "/data/pages"];
+    let mut command = house.on("a", &house.executable(), &words("4000"));
+    command.env("DUNLIN_CHECK_TRACKING", "1").env("DUNLIN_OPTS", data("a"));
+    let mut running = start(command, Input::Empty, PATIENCE);
+    running.wait_for("30 ");
+    let mut moving = house.migrate("a", running.pid(), "b", &[&data("b")]);
+    moving.env("DUNLIN_CHECK_TRACKING", "1");
+    let report = json(&run(moving, Input::Empty, PATIENCE).expect_code(0));
+    assert!(sizes(&report).len() > 1, "{report}");
+    let said = running.finish().expect_code(CHECKPOINTED).out();
+    house.wait_for("b", "done ");
+    let mut undisturbed = house.on("c", &house.executable(), &words("0"));
+    undisturbed.env("DUNLIN_OPTS", data("c"));
+    let expected = run(undisturbed, Input::Empty, PATIENCE).expect_code(0).out();
+    assert_eq!(said + &house.logs("b"), expected);
+    let pages = |machine: &str| std::fs::read(house.path(&format!("{machine}-data/pages"))).unwrap();
+    assert!(pages("b") == pages("c") && pages("b").len() > 1 << 20);
+}
+
+#[test]
+fn a_round_that_cannot_be_written_ends_the_move_and_the_program_runs_on() {
+    let house = House::new("heap");
+    let exe = house.executable();
+    let words = ["16", "300", "4", "4000", "3"];
+    // Files of 4 MiB at most.
+    let shell = ["-c", "ulimit -f 8192; exec \"$0\" \"$@\"", exe.to_str().unwrap()];
+    let command = house.on("a", "/bin/sh".as_ref(), &[&shell[..], &words].concat());
+    let mut running = start(command, Input::Empty, PATIENCE);
+    running.wait_for("30 ");
+    let failed = run(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE).expect_code(1);
+    assert!(failed.err().contains("File too large"), "{}", failed.err());
+    assert!(failed.err().contains("it goes on here"), "{}", failed.err());
+    assert_eq!(house.open("a"), [""; 0]);
+    assert_eq!(running.finish().expect_code(0).out(), expected(&house, &words));
+    assert_eq!(house.open("b"), [""; 0]);
+}
+
 /// Whoever moves a program is killed while rounds go: the program runs on, and nothing of them stays.
 #[test]
 fn a_move_that_ends_in_its_rounds_leaves_nothing() {
