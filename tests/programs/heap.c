@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
             off_t at = (off_t)((next() >> 8) % 300) << 12;
             if (step % 4) { if (pread(file, page, 4096, at) < 0) return 8; } else if (pwrite(file, page, 4096, at) != 4096) return 7;
         }
-        if (step % 64 == 0) grow();
+        if (step % 256 == 0) grow();
         if (pause) usleep(pause);
         printf("%u %08x\n", step, told);
         fflush(stdout);

@@ -1,9 +1,11 @@
 //! Pre-copy: a program's memory goes while the program changes it, and what arrives is what it is. The programs check
 //! what the system tells of their writes against all of their memory (`DUNLIN_CHECK_TRACKING`).
 
+use dunlin_format::arch::Arch;
 use dunlin_tests::house::{House, PATIENCE};
 use dunlin_tests::process::{Input, Outcome, run, start};
 use dunlin_tests::program::CHECKPOINTED;
+use dunlin_tests::tools;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::thread::sleep;
@@ -78,6 +80,35 @@ fn where_nobody_tells_what_it_changes_all_of_it_is_compared() {
     for report in moved_twice(true) {
         assert_eq!(report["rounds"][0]["tracked"], false);
     }
+}
+
+/// An emulator has no such system calls, but copies of its processes.
+#[test]
+fn a_program_goes_to_another_architecture_and_back() {
+    let house = House::new("heap");
+    let words = ["12", "2500", "4", "4000", "3"];
+    let mut running = start(house.on("a", &house.executable(), &words), Input::Empty, PATIENCE);
+    running.wait_for("3 ");
+    let other = Arch::ALL.into_iter().find(|arch| Some(*arch) != Arch::host()).unwrap();
+    let emulator = format!("--emulator={other}={}", tools::qemu().display());
+    let there = run(
+        house.migrate("a", running.pid(), "b", &[&emulator]),
+        Input::Empty,
+        PATIENCE,
+    )
+    .expect_code(0);
+    house.wait_for("b", "\n");
+    let pid = json(&there)["pid"].as_u64().unwrap() as u32;
+    let back = json(&run(house.migrate("b", pid, "a", &[]), Input::Empty, PATIENCE).expect_code(0));
+    assert!(
+        sizes(&back).len() > 1 && back["rounds"][0]["tracked"] == false,
+        "{back}"
+    );
+    house.wait_for("a", "done ");
+    let said = running.finish().expect_code(CHECKPOINTED).out() + &house.logs("b") + &house.logs("a");
+    let said = said.replace("Warning: the program has moved to ssh://a\n", "");
+    assert_eq!(said, expected(&house, &words));
+    assert_eq!([house.open("a"), house.open("b")], [[""; 0]; 2]);
 }
 
 #[test]
