@@ -1,9 +1,11 @@
 //! Pre-copy: a program's memory goes while the program changes it, and what arrives is what it is. The programs check
 //! what the system tells of their writes against all of their memory (`DUNLIN_CHECK_TRACKING`).
 
+use dunlin_format::arch::Arch;
 use dunlin_tests::house::{House, PATIENCE};
 use dunlin_tests::process::{Input, Outcome, run, start};
 use dunlin_tests::program::CHECKPOINTED;
+use dunlin_tests::tools;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::thread::sleep;
@@ -80,6 +82,35 @@ fn where_nobody_tells_what_it_changes_all_of_it_is_compared() {
     }
 }
 
+/// An emulator has no such system calls, but copies of its processes.
+#[test]
+fn a_program_goes_to_another_architecture_and_back() {
+    let house = House::new("heap");
+    let words = ["12", "2500", "4", "4000", "3"];
+    let mut running = start(house.on("a", &house.executable(), &words), Input::Empty, PATIENCE);
+    running.wait_for("3 ");
+    let other = Arch::ALL.into_iter().find(|arch| Some(*arch) != Arch::host()).unwrap();
+    let emulator = format!("--emulator={other}={}", tools::qemu().display());
+    let there = run(
+        house.migrate("a", running.pid(), "b", &[&emulator]),
+        Input::Empty,
+        PATIENCE,
+    )
+    .expect_code(0);
+    house.wait_for("b", "\n");
+    let pid = json(&there)["pid"].as_u64().unwrap() as u32;
+    let back = json(&run(house.migrate("b", pid, "a", &[]), Input::Empty, PATIENCE).expect_code(0));
+    assert!(
+        sizes(&back).len() > 1 && back["rounds"][0]["tracked"] == false,
+        "{back}"
+    );
+    house.wait_for("a", "done ");
+    let said = running.finish().expect_code(CHECKPOINTED).out() + &house.logs("b") + &house.logs("a");
+    let said = said.replace("Warning: the program has moved to ssh://a\n", "");
+    assert_eq!(said, expected(&house, &words));
+    assert_eq!([house.open("a"), house.open("b")], [[""; 0]; 2]);
+}
+
 #[test]
 fn a_program_is_stopped_at_once_if_that_is_wanted() {
     let house = House::new("heap");
@@ -91,6 +122,52 @@ fn a_program_is_stopped_at_once_if_that_is_wanted() {
     let said = running.finish().expect_code(CHECKPOINTED).out();
     house.wait_for("b", "done ");
     assert_eq!(said + &house.logs("b"), expected(&house, &["6", "200", "6", "4000"]));
+}
+
+/// Carried files are in the rounds, too; and what is read from them goes into memory past the program.
+#[test]
+fn its_files_go_with_it() {
+    let house = House::new("heap");
+    let data = |machine: &str| {
+        let dir = house.path(&format!("{machine}-data"));
+        std::fs::create_dir_all(&dir).unwrap();
+        format!("--carry={}::/data", dir.display())
+    };
+    let words = |pause: &'static str| ["16", "600", "4", pause, "3", "/data/pages"];
+    let mut command = house.on("a", &house.executable(), &words("4000"));
+    command.env("DUNLIN_CHECK_TRACKING", "1").env("DUNLIN_OPTS", data("a"));
+    let mut running = start(command, Input::Empty, PATIENCE);
+    running.wait_for("30 ");
+    let mut moving = house.migrate("a", running.pid(), "b", &[&data("b")]);
+    moving.env("DUNLIN_CHECK_TRACKING", "1");
+    let report = json(&run(moving, Input::Empty, PATIENCE).expect_code(0));
+    assert!(sizes(&report).len() > 1, "{report}");
+    let said = running.finish().expect_code(CHECKPOINTED).out();
+    house.wait_for("b", "done ");
+    let mut undisturbed = house.on("c", &house.executable(), &words("0"));
+    undisturbed.env("DUNLIN_OPTS", data("c"));
+    let expected = run(undisturbed, Input::Empty, PATIENCE).expect_code(0).out();
+    assert_eq!(said + &house.logs("b"), expected);
+    let pages = |machine: &str| std::fs::read(house.path(&format!("{machine}-data/pages"))).unwrap();
+    assert!(pages("b") == pages("c") && pages("b").len() > 1 << 20);
+}
+
+#[test]
+fn a_round_that_cannot_be_written_ends_the_move_and_the_program_runs_on() {
+    let house = House::new("heap");
+    let exe = house.executable();
+    let words = ["16", "300", "4", "4000", "3"];
+    // Files of 4 MiB at most.
+    let shell = ["-c", "ulimit -f 8192; exec \"$0\" \"$@\"", exe.to_str().unwrap()];
+    let command = house.on("a", "/bin/sh".as_ref(), &[&shell[..], &words].concat());
+    let mut running = start(command, Input::Empty, PATIENCE);
+    running.wait_for("30 ");
+    let failed = run(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE).expect_code(1);
+    assert!(failed.err().contains("File too large"), "{}", failed.err());
+    assert!(failed.err().contains("it goes on here"), "{}", failed.err());
+    assert_eq!(house.open("a"), [""; 0]);
+    assert_eq!(running.finish().expect_code(0).out(), expected(&house, &words));
+    assert_eq!(house.open("b"), [""; 0]);
 }
 
 /// Whoever moves a program is killed while rounds go: the program runs on, and nothing of them stays.

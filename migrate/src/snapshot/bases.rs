@@ -24,7 +24,7 @@ use crate::state::MemoryState;
 use dunlin_format::bytes::Reader;
 
 /// The most bases of a snapshot.
-pub(super) const MAX_BASES: usize = 64;
+const MAX_BASES: usize = 64;
 /// The longest name of a base, in bytes: that of Linux's file systems.
 const MAX_NAME: u32 = 255;
 

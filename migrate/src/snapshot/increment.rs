@@ -1,7 +1,7 @@
 //! What an incremental snapshot stores, and what it takes from earlier ones.
 
 use super::PAGE_SIZE;
-use super::bases::{BaseFile, Bases, MAX_BASES};
+use super::bases::{BaseFile, Bases};
 use super::digest::digest;
 use super::pages::PageIndex;
 use super::read::Snapshot;
@@ -82,8 +82,9 @@ impl Earlier {
         })
     }
 
-    /// Takes pages from every earlier file, however little of one is used: what is stored already is not stored again.
-    /// For files that all go away soon, and of which there are no more than a snapshot can name.
+    /// Takes pages from every earlier file, however little of one is used: what is stored already is not stored again,
+    /// and what is unchanged never read. For files that all go away soon, and of which there are no more than a snapshot
+    /// can name: with more it can't be read.
     pub fn keeping_all(self) -> Earlier {
         Earlier {
             keeps_all: true,
@@ -224,7 +225,9 @@ fn numbers(earlier: &Earlier, uses: &[u64]) -> Vec<Option<u32>> {
     let worth = |&n: &usize| uses[n] > 0 && (earlier.keeps_all || uses[n].saturating_mul(LEAST_USE) >= size(n));
     let mut kept: Vec<usize> = (0..files.len()).filter(worth).collect();
     kept.sort_by_key(|&n| std::cmp::Reverse(uses[n]));
-    kept.truncate(if earlier.keeps_all { MAX_BASES } else { BASES });
+    if !earlier.keeps_all {
+        kept.truncate(BASES);
+    }
     kept.sort_unstable();
     let mut numbers = vec![None; files.len()];
     for (number, file) in (0..).zip(kept) {

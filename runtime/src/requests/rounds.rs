@@ -7,15 +7,16 @@
 //! program was not asked to stand still meanwhile, the transfer is over, and what was written for it goes.
 
 use crate::engine::running::Running;
-use crate::moving::capture;
 use crate::moving::rounds::{Base, write_round};
 use crate::moving::tracking::{self, Changes, Tracking, Unprotected, Written};
+use crate::moving::{capture, obstacles};
 use crate::os::fork::{self, Child};
 use crate::os::signals::with_signals_blocked;
 use crate::os::{event, lease};
 use crate::requests::inbox::{Job, Shared};
 use dunlin_handover::{SenderRecord, SenderStage};
 use dunlin_migrate::control::{Reply, Round};
+use dunlin_migrate::preflight::Finding;
 use dunlin_migrate::snapshot::{Contents, NoContents, WriteStats};
 use dunlin_migrate::state::State;
 use dunlin_migrate::transfer::MemoryAtRest;
@@ -123,6 +124,8 @@ struct Writing {
     number: u32,
     begun: Instant,
     pause_us: u64,
+    /// What keeps the program from being moved.
+    findings: Vec<Finding>,
 }
 
 fn failed(error: String) -> Reply {
@@ -138,13 +141,14 @@ impl Rounds {
     /// On the program's thread, which stands at a migration point: writes a round, and answers when it is durable.
     pub(super) fn serve(&self, running: &mut Running, job: Job, place: &Path, number: u32, shared: &'static Shared) {
         let begun = Instant::now();
-        let writing = Writing {
+        let mut writing = Writing {
             rounds: self.clone(),
             job,
             place: place.to_owned(),
             number,
             begun,
             pause_us: 0,
+            findings: Vec::new(),
         };
         let begins = match self.begin(place, number, running) {
             Ok(begins) => begins,
@@ -162,7 +166,10 @@ impl Rounds {
         };
         let state = match state(running, base.as_deref(), written.as_ref()) {
             Ok(state) => state,
-            Err(why) => return writing.stood().in_background(move |writing| writing.done(Err(why))),
+            Err(why) => {
+                writing.findings = obstacles::of_host(running);
+                return writing.stood().in_background(move |writing| writing.done(Err(why)));
+            }
         };
         // Files have no copy on write: contents that no earlier round has are read while the program stands still.
         let known = base.as_ref().map(|base| base.known()).unwrap_or_default();
@@ -311,7 +318,10 @@ impl Writing {
                 write_us: micros(self.begun).saturating_sub(pause_us),
                 tracked,
             }),
-            (Err(why), _) => failed(why),
+            (Err(error), _) => Reply::Failed {
+                error,
+                findings: self.findings.clone(),
+            },
         };
         if self.job.tell(&reply).is_ok() {
             event::wait_for_end(&self.job.stream);
