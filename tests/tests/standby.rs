@@ -7,17 +7,20 @@ use dunlin_migrate::standby::{Answer, Order, line, next};
 use dunlin_tests::forge::{Dice, forge};
 use dunlin_tests::guest::clang;
 use dunlin_tests::process::{Input, Outcome, Running, start};
-use dunlin_tests::program::{Program, Run, scratch};
+use dunlin_tests::program::{CHECKPOINTED, Program, Run, scratch};
 use dunlin_tests::snapshots::load;
 use dunlin_tests::tools;
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{PipeReader, Write, pipe};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long anything may take, qemu and a busy machine included.
@@ -342,4 +345,196 @@ fn forged_rounds_change_nothing() {
         }
     }
     assert!(taken > 10 && went_on > 5, "{taken} were taken, {went_on} went on");
+}
+
+/// Machines, which are directories, and a remote shell that goes from any to any.
+struct Machines {
+    dir: TempDir,
+}
+
+impl Machines {
+    fn new() -> Machines {
+        let dir = scratch();
+        let mut shell = String::from("#!/bin/sh\ncase \"$1\" in\n");
+        for machine in ["a", "b", "c"] {
+            let set: Vec<String> = Machines::variables(&dir, machine)
+                .map(|(name, path)| format!("{name}={}", path.display()))
+                .to_vec();
+            shell += &format!("{machine}) export {} ;;\n", set.join(" "));
+        }
+        shell += "esac\nunset DUNLIN_OPTS\nshift\neval exec \"$*\"\n";
+        let path = dir.path().join("rsh");
+        fs::write(&path, shell).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Machines { dir }
+    }
+
+    fn variables(dir: &TempDir, machine: &str) -> [(&'static str, PathBuf); 3] {
+        let parts = [
+            ("XDG_RUNTIME_DIR", "run"),
+            ("XDG_STATE_HOME", "state"),
+            ("XDG_CACHE_HOME", "cache"),
+        ];
+        parts.map(|(name, part)| {
+            let path = dir.path().join(machine).join(part);
+            fs::create_dir_all(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+            (name, path)
+        })
+    }
+
+    fn on(&self, machine: &str, mut command: Command) -> Command {
+        command
+            .envs(Machines::variables(&self.dir, machine))
+            .env_remove("DUNLIN_OPTS");
+        command
+    }
+
+    fn start(&self, last: &str) -> Running {
+        let run = RECORDED.program.on(Arch::host().unwrap()).args([last]);
+        let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = start(self.on("a", run.command()), Input::Empty, PATIENCE);
+        running.wait_for("\n");
+        running
+    }
+
+    fn migrate(&self, from: &str, pid: u32, to: &str, options: &[&str]) -> Running {
+        let mut command = Command::new(tools::dunlin());
+        command.args(["migrate", &pid.to_string(), &format!("ssh://{to}"), "--json", "--rsh"]);
+        command
+            .arg(self.dir.path().join("rsh"))
+            .arg("--remote-dunlin")
+            .arg(tools::dunlin());
+        command.args([&["--"], options].concat());
+        let mut command = self.on(from, command);
+        // Where the executable for the other architecture is.
+        let programs = RECORDED.program.exe(Arch::host().unwrap());
+        command.env(
+            "PATH",
+            format!("{}:/usr/bin:/bin", programs.parent().unwrap().display()),
+        );
+        let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        start(command, Input::Empty, PATIENCE)
+    }
+
+    /// What programs that came to a machine have said.
+    fn said(&self, machine: &str) -> String {
+        let entries = fs::read_dir(self.dir.path().join(machine).join("state/dunlin/logs"))
+            .into_iter()
+            .flatten();
+        entries
+            .map(|e| fs::read_to_string(e.unwrap().path()).unwrap())
+            .collect()
+    }
+
+    fn wait_for_end(&self, machine: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.said(machine).ends_with("done\n") {
+            assert!(Instant::now() < deadline, "{machine}: {}", self.said(machine));
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|n| n.parse().ok()).collect()
+}
+
+/// Was a process started to wait?
+fn waited(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/environ")).is_ok_and(|text| text.contains("--standby"))
+}
+
+#[test]
+fn a_moved_program_goes_on_in_the_process_that_waited_for_it() {
+    const LONG: &str = "2200";
+    let machines = Machines::new();
+    let qemu = format!("--emulator=aarch64={}", tools::qemu().display());
+    let undisturbed = spawn(&RECORDED.program.on(Arch::host().unwrap()).args([LONG]));
+    let running = machines.start(LONG);
+    let moved = |from: &str, pid, to: &str, options: &[&str]| {
+        let moved = machines.migrate(from, pid, to, options).finish().expect_code(0);
+        let report: serde_json::Value = serde_json::from_str(&moved.out()).unwrap();
+        let pid = report["pid"].as_u64().unwrap() as u32;
+        assert!(report["rounds"].as_array().is_some_and(|r| !r.is_empty()), "{report}");
+        assert!(waited(pid), "{report}");
+        pid
+    };
+    let there = moved("a", running.pid(), "b", &[]);
+    moved("b", there, "c", &[&qemu]);
+    let mut said = running.finish().expect_code(CHECKPOINTED).out();
+    machines.wait_for_end("c");
+    for machine in ["b", "c"] {
+        said += &machines.said(machine);
+    }
+    let lines = said
+        .lines()
+        .filter(|line| !line.starts_with("Warning: the program has moved"));
+    let said: String = lines.map(|line| format!("{line}\n")).collect();
+    assert_eq!(said, finish(undisturbed));
+}
+
+/// Kills a process if it still waits: afterwards, the program would be lost as by any other kill.
+fn kill_waiting(pid: u32, shelf: &Path) -> bool {
+    let Some(process) = Pid::from_raw(pid as i32) else {
+        return false;
+    };
+    let stopped = || fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") T"));
+    if kill_process(process, Signal::STOP).is_err() {
+        return false;
+    }
+    while !stopped() {
+        sleep(Duration::from_millis(1));
+    }
+    let places = fs::read_dir(shelf).unwrap().map(|e| e.unwrap().path());
+    let place = places
+        .into_iter()
+        .find(|p| p.file_name().unwrap().to_str().unwrap().starts_with("in-"));
+    let waits = place.is_some_and(|place| !place.join("started").exists());
+    let signal = if waits { Signal::KILL } else { Signal::CONT };
+    let _ = kill_process(process, signal);
+    waits
+}
+
+/// The process that waits is killed at any instant: the program goes on without it, or where it was, or stands still and
+/// is settled.
+#[test]
+fn the_waiting_process_may_die_at_any_time() {
+    const LONG: &str = "700";
+    let undisturbed = spawn(&RECORDED.program.on(Arch::host().unwrap()).args([LONG]));
+    let expected = finish(undisturbed);
+    let mut killed = 0;
+    for round in 0..6 {
+        let machines = Machines::new();
+        let running = machines.start(LONG);
+        let mut moving = machines.migrate("a", running.pid(), "b", &[]);
+        let mover = moving.pid();
+        let standby_of = || children(mover).into_iter().flat_map(children).find(|pid| waited(*pid));
+        let deadline = Instant::now() + PATIENCE;
+        let standby = loop {
+            if let Some(found) = standby_of() {
+                break Some(found);
+            }
+            if Instant::now() > deadline {
+                break None;
+            }
+            sleep(Duration::from_millis(1));
+        };
+        sleep(Duration::from_millis(6 * round * round));
+        if let Some(pid) = standby {
+            killed += u32::from(kill_waiting(pid, &machines.dir.path().join("b/state/dunlin")));
+        }
+        let _ = moving.is_running();
+        let code = moving.finish().code();
+        assert!([0, 1, 4].contains(&code), "{code}");
+        let here = running.finish();
+        let mut said = here.out();
+        if here.code() == CHECKPOINTED {
+            machines.wait_for_end("b");
+            said += &machines.said("b");
+        }
+        assert_eq!(said, expected, "round {round}");
+    }
+    assert!(killed > 0);
 }
