@@ -12,7 +12,7 @@
 //! growth. WebAssembly pages are 64 KiB, a multiple of every supported machine's page.
 
 use crate::os::space::Space;
-use crate::os::{lease, machine, residency};
+use crate::os::{lease, machine, residency, unverified};
 use std::ops::Range;
 use std::os::fd::AsFd;
 
@@ -185,7 +185,9 @@ impl Drop for Memory {
         // Nothing is mapped under these leases any more, and what comes to these addresses next must not be taken for
         // it.
         if !self.mapped.is_empty() {
-            lease::forget(&self.mapped_addresses());
+            let addresses = self.mapped_addresses();
+            unverified::forget(&addresses);
+            lease::forget(&addresses);
         }
     }
 }

@@ -5,11 +5,13 @@ use crate::instance::memory::{Memory, MemoryError};
 use crate::moving::resume::ResumeError;
 use crate::os::files::{is_hole, open_regular};
 use crate::os::lease::Leases;
+use crate::os::unverified::{self, Mapped};
 use dunlin_migrate::snapshot::{Origin, PAGE_SIZE, PageRun, Snapshot, SnapshotError};
 use dunlin_migrate::transfer::PageSource;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The most parts of a memory that are mapped. A process may have some 65000 mappings; an incremental snapshot can have
 /// as many runs.
@@ -17,6 +19,9 @@ const MAX_MAPPINGS: usize = 4096;
 
 /// Pages of a snapshot up to which reading takes no longer than mapping: 8 MiB.
 const FEW_PAGES: u64 = 128;
+
+/// Pages of a snapshot from which on a program doesn't wait until all are checked: 64 MiB, which take 5 to 10 ms.
+const MANY_PAGES: u64 = 1024;
 
 /// Pages that one thread checks, at least.
 const PAGES_PER_THREAD: usize = 512;
@@ -40,6 +45,8 @@ pub(crate) struct FilePages<'a> {
     snapshot: &'a Snapshot<File>,
     /// On what is mapped: the pages stay as they were checked as long as these are held.
     leases: Leases,
+    /// What is mapped is checked while the program runs, before it sees it.
+    late: bool,
 }
 
 impl<'a> FilePages<'a> {
@@ -48,7 +55,14 @@ impl<'a> FilePages<'a> {
         FilePages {
             snapshot,
             leases: Leases::default(),
+            late: false,
         }
+    }
+
+    /// The same, but large parts are checked only when the program touches them, or soon after. If one is damaged, the
+    /// program ends.
+    pub(crate) fn checked_late(self) -> FilePages<'a> {
+        FilePages { late: true, ..self }
     }
 }
 
@@ -56,7 +70,11 @@ impl PageSource<Instance> for FilePages<'_> {
     type Error = SnapshotError;
 
     fn fill(&mut self, instance: &mut Instance) -> Result<(), SnapshotError> {
-        fill(instance, self.snapshot, &mut self.leases)
+        let pages: u64 = self.snapshot.runs().map(|run| run.count).sum();
+        match self.late && pages >= MANY_PAGES {
+            true => fill_late(instance, self.snapshot, &mut self.leases),
+            false => fill(instance, self.snapshot, &mut self.leases),
+        }
     }
 
     fn go_on(self, instance: &Instance) {
@@ -94,7 +112,31 @@ pub(super) fn fill(
     snapshot: &Snapshot<File>,
     leases: &mut Leases,
 ) -> Result<(), SnapshotError> {
+    fill_all(instance, snapshot, leases, None)
+}
+
+/// The same, but nobody can access what is mapped before it is checked, which happens meanwhile.
+fn fill_late(instance: &mut Instance, snapshot: &Snapshot<File>, leases: &mut Leases) -> Result<(), SnapshotError> {
+    let mut late = Vec::new();
+    fill_all(instance, snapshot, leases, Some(&mut late))?;
+    unverified::begin(late).map_err(SnapshotError::io("protect memory that is not checked yet"))
+}
+
+/// `late`: is given what is mapped, which is not checked then.
+fn fill_all(
+    instance: &mut Instance,
+    snapshot: &Snapshot<File>,
+    leases: &mut Leases,
+    mut late: Option<&mut Vec<Mapped>>,
+) -> Result<(), SnapshotError> {
     let files = files(snapshot)?;
+    let shared: Vec<Option<Arc<File>>> = match late {
+        Some(_) => files
+            .iter()
+            .map(|f| f.and_then(|(f, _)| f.try_clone().ok()).map(Arc::new))
+            .collect(),
+        None => Vec::new(),
+    };
     let total: u64 = snapshot.runs().map(|run| run.count).sum();
     let mut mapped = Vec::with_capacity(files.len());
     for (number, file) in files.iter().enumerate() {
@@ -128,11 +170,26 @@ pub(super) fn fill(
             _ => Ok(false),
         };
         let done: Vec<bool> = runs.iter().map(map).collect::<Result<_, _>>()?;
-        let wanted = runs.into_iter().zip(done).map(|(run, done)| match done {
-            true => Wanted::Mapped(run),
-            false => Wanted::Read(run),
-        });
-        check(pieces(memory.bytes_mut(), &files, wanted)?)?;
+        let base = memory.base().expose_provenance();
+        let mut wanted = Vec::with_capacity(runs.len());
+        for (run, done) in runs.into_iter().zip(done) {
+            let file = shared.get(run.file as usize).cloned().flatten();
+            match (done, &mut late, file) {
+                (true, Some(late), Some(file)) => {
+                    let start = base + run.first as usize * PAGE_SIZE;
+                    late.push(Mapped {
+                        range: start..start + run.len() as usize,
+                        file,
+                        offset: run.offset,
+                        crcs: run.crcs.to_vec(),
+                        page: (index, run.first),
+                    });
+                }
+                (true, ..) => wanted.push(Wanted::Mapped(run)),
+                (false, ..) => wanted.push(Wanted::Read(run)),
+            }
+        }
+        check(pieces(memory.bytes_mut(), &files, wanted.into_iter())?)?;
     }
     Ok(())
 }

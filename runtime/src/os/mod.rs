@@ -9,4 +9,4 @@ pub mod wake;
 
 pub use linux::fork;
 pub(crate) use linux::pages::{dirty, residency};
-pub(crate) use linux::{event, faults, files, lease, machine, registers, signals, space, started};
+pub(crate) use linux::{event, faults, files, lease, machine, registers, signals, space, started, unverified};

@@ -1,8 +1,10 @@
 //! The program's memory as the functions of WASI see it: bounds-checked, little-endian, never a panic.
 //!
 //! Anything that lies outside is `EFAULT`. Functions check where their results go before they do anything, so that a
-//! bad pointer never leaves half a call behind.
+//! bad pointer never leaves half a call behind. What is handed out is there: a system call can't wait for memory that is
+//! not checked yet ([`crate::os::unverified`]).
 
+use crate::os::unverified;
 use crate::wasi::errno::Errno;
 use std::ops::Range;
 
@@ -36,11 +38,13 @@ impl<'a> Memory<'a> {
 
     pub(in crate::wasi) fn bytes(&self, ptr: u32, len: u32) -> Result<&[u8], Errno> {
         let range = self.range(ptr, len)?;
+        unverified::touch(&self.bytes[range.clone()]);
         Ok(&self.bytes[range])
     }
 
     pub(in crate::wasi) fn bytes_mut(&mut self, ptr: u32, len: u32) -> Result<&mut [u8], Errno> {
         let range = self.range(ptr, len)?;
+        unverified::touch(&self.bytes[range.clone()]);
         Ok(&mut self.bytes[range])
     }
 
@@ -110,7 +114,8 @@ impl<'a> Memory<'a> {
 
     /// The bytes of buffers that [`Memory::buffers`] returned.
     pub(in crate::wasi) fn slices<'s>(&'s self, buffers: &'s [Range<usize>]) -> impl Iterator<Item = &'s [u8]> {
-        buffers.iter().filter_map(|range| self.bytes.get(range.clone()))
+        let slices = buffers.iter().filter_map(|range| self.bytes.get(range.clone()));
+        slices.inspect(|bytes| unverified::touch(bytes))
     }
 
     /// The bytes of buffers that [`Memory::buffers`] returned, to be written. If any two overlap, only the first
@@ -132,6 +137,7 @@ impl<'a> Memory<'a> {
             let Some((piece, tail)) = from.split_at_mut_checked(range.len()) else {
                 break;
             };
+            unverified::touch(piece);
             pieces.push((i, piece));
             (rest, at) = (tail, range.end);
         }

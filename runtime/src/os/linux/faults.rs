@@ -1,7 +1,7 @@
 //! Faults of the processor: the handler that may turn one into something else than the process's end, and its stack.
 
 use super::registers::Registers;
-use super::signals;
+use super::{signals, unverified};
 use std::ffi::c_void;
 use std::io;
 use std::ptr::null_mut;
@@ -57,6 +57,16 @@ fn signal_stack() -> io::Result<()> {
     }
 }
 
+/// Was it an access to memory that was not checked yet, and is now?
+fn is_unverified(address: u64) -> bool {
+    // SAFETY: the address of this thread's own `errno`, which the interrupted code may be about to read.
+    let errno = unsafe { &mut *libc::__errno_location() };
+    let before = *errno;
+    let opened = unverified::open(address as usize);
+    *errno = before;
+    opened
+}
+
 extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: `context` is this handler's third argument.
     let mut registers = unsafe { Registers::new(context) };
@@ -67,6 +77,9 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut c_
         libc::SIGSEGV | libc::SIGBUS => Fault::Memory(address),
         _ => Fault::Instruction,
     };
+    if signal == libc::SIGSEGV && !sent && is_unverified(address) {
+        return;
+    }
     if !sent && HANDLER.get().is_some_and(|handler| handler(fault, &mut registers)) {
         return;
     }

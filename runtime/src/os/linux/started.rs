@@ -24,6 +24,11 @@ fn named() -> io::Result<Option<(File, PathBuf)>> {
     Ok(Some((pipe, path.into())))
 }
 
+/// Does somebody wait for the program's start?
+pub(crate) fn is_awaited() -> bool {
+    std::env::var_os(VARIABLE).is_some_and(|v| !v.is_empty())
+}
+
 /// Says that the program runs, if somebody wants to know. After an error nothing may run.
 pub(crate) fn tell() -> io::Result<()> {
     let Some((mut pipe, path)) = named()? else {

@@ -15,8 +15,8 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 /// Bytes that have a checksum of their own.
@@ -34,7 +34,7 @@ pub(crate) struct Mapped {
     /// Addresses.
     pub range: Range<usize>,
     /// The file, on which there is a lease.
-    pub file: File,
+    pub file: Arc<File>,
     /// Where in it the range begins.
     pub offset: u64,
     /// CRC-32 of each 64 KiB.
@@ -73,7 +73,9 @@ pub(crate) fn begin(mut mapped: Vec<Mapped>) -> io::Result<()> {
         // SAFETY: the range is mapped; who touches it from here on faults, and is served by `open`.
         unsafe { mprotect(place, m.range.len(), MprotectFlags::empty()) }?;
     }
-    let open = mapped.iter().map(|m| m.crcs.chunks(chunk).map(|_| AtomicU8::new(0)).collect());
+    let open = mapped
+        .iter()
+        .map(|m| m.crcs.chunks(chunk).map(|_| AtomicU8::new(0)).collect());
     let pending = Pending {
         open: open.collect(),
         mapped,
@@ -118,19 +120,22 @@ pub(crate) fn touch(bytes: &[u8]) {
 pub(crate) fn finish() {
     if let Some(pending) = pending() {
         pending.check_all();
-        end(pending);
+        end();
     }
 }
 
-/// The memory goes away: what of it is not checked yet needn't be.
-pub(crate) fn forget() {
-    if let Some(pending) = pending() {
+/// Memory at these addresses goes away: what is not checked yet needn't be. (In a program all goes at the same time.)
+pub(crate) fn forget(ranges: &[Range<usize>]) {
+    let overlap = |a: &Range<usize>| ranges.iter().any(|b| a.start < b.end && b.start < a.end);
+    if let Some(pending) = pending()
+        && pending.mapped.iter().any(|m| overlap(&m.range))
+    {
         pending.given_up.store(true, SeqCst);
-        end(pending);
+        end();
     }
 }
 
-fn end(_: &'static Pending) {
+fn end() {
     let threads = std::mem::take(&mut *THREADS.lock().unwrap_or_else(|e| e.into_inner()));
     for thread in threads {
         let _ = thread.join();
@@ -196,7 +201,13 @@ impl Pending {
             let sound = crc_of(&m.file, m.offset + (page * PAGE) as u64) == Some(crc);
             // Another thread may have been faster, and the lease given back since.
             if !sound && open.load(SeqCst) == 0 {
-                refuse(m.page.0, m.page.1 + page as u64);
+                let (mut memory, mut page) = (decimal(m.page.0.into()), decimal(m.page.1 + page as u64));
+                refuse(&[
+                    b"wrong checksum of page ",
+                    trim(&mut page),
+                    b" of memory ",
+                    trim(&mut memory),
+                ]);
             }
             end += PAGE;
         }
@@ -209,7 +220,7 @@ impl Pending {
         };
         match done {
             Ok(()) => open.store(1, SeqCst),
-            Err(_) => refuse(m.page.0, m.page.1 + first as u64),
+            Err(_) => refuse(&[b"there is no memory for it"]),
         }
     }
 }
@@ -225,7 +236,14 @@ fn crc_of(file: &File, offset: u64) -> Option<u32> {
             let at = offset + (part * buffer.len() + done) as u64;
             let rest = &mut buffer[done..];
             // SAFETY: the buffer is as long as is said.
-            let n = unsafe { libc::pread(file.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len(), at as libc::off_t) };
+            let n = unsafe {
+                libc::pread(
+                    file.as_raw_fd(),
+                    rest.as_mut_ptr().cast(),
+                    rest.len(),
+                    at as libc::off_t,
+                )
+            };
             match usize::try_from(n) {
                 Ok(0) => return None,
                 Ok(n) => done += n,
@@ -239,16 +257,9 @@ fn crc_of(file: &File, offset: u64) -> Option<u32> {
 }
 
 /// Ends the process at once.
-fn refuse(memory: u32, page: u64) -> ! {
-    let (mut memory, mut page) = (decimal(memory.into()), decimal(page));
-    let parts: [&[u8]; 5] = [
-        b"Error: the snapshot that the program was resumed from is damaged: wrong checksum of page ",
-        trim(&mut page),
-        b" of memory ",
-        trim(&mut memory),
-        b"; the program has not seen that page, and is ended\n",
-    ];
-    for part in parts {
+fn refuse(why: &[&[u8]]) -> ! {
+    let before: &[u8] = b"Error: the program is ended, because it needs a page of the snapshot that can't be had: ";
+    for part in [before].iter().chain(why).chain(&[&b"\n"[..]]) {
         // SAFETY: async-signal-safe; the bytes are there.
         unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
     }
@@ -270,4 +281,55 @@ fn decimal(mut number: u64) -> [u8; 20] {
 fn trim(digits: &mut [u8; 20]) -> &[u8] {
     let zeros = digits.iter().take_while(|d| **d == b'0').count();
     &digits[zeros.min(19)..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::memory::{Memory, RESERVED};
+
+    #[test]
+    fn numbers_are_written_as_they_are_read() {
+        for number in [0, 7, 10, 65_536, u64::MAX] {
+            assert_eq!(trim(&mut decimal(number)), number.to_string().as_bytes());
+        }
+    }
+
+    /// One test: what is pending belongs to the process.
+    #[test]
+    fn what_is_touched_is_checked_first_and_the_rest_soon() {
+        let pages = 3 * CHUNK;
+        let bytes: Vec<u8> = (0..pages * PAGE).map(|n| (n / PAGE * 7 + n) as u8).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, &bytes).unwrap();
+        let file = Arc::new(File::open(&path).unwrap());
+        for finished in [false, true] {
+            let mut memory = Memory::reserve(1, RESERVED).unwrap();
+            memory.grow_to(bytes.len() as u64).unwrap();
+            assert!(memory.map_file(&*file, 0, 0, bytes.len() as u64).unwrap());
+            let mapped = |range: Range<usize>| Mapped {
+                range,
+                file: file.clone(),
+                offset: 0,
+                crcs: bytes.chunks(PAGE).map(crc32fast::hash).collect(),
+                page: (0, 0),
+            };
+            begin(memory.mapped_addresses().into_iter().map(mapped).collect()).unwrap();
+            // Twice, some of it twice, and to its end.
+            for range in [5..6, PAGE..CHUNK * PAGE + 1, bytes.len() - 1..bytes.len()] {
+                touch(&memory.bytes()[range.clone()]);
+                assert_eq!(memory.bytes()[range.clone()], bytes[range]);
+            }
+            assert!(!open(memory.base().addr().wrapping_sub(1)));
+            assert!(!open(memory.base().addr() + bytes.len()));
+            if finished {
+                finish();
+                assert!(memory.bytes() == bytes && pending().is_none());
+                memory.bytes_mut()[7] = 1;
+            }
+            drop(memory);
+            assert!(pending().is_none());
+        }
+    }
 }
