@@ -1,7 +1,8 @@
 //! A channel between two devices: bytes in, bytes out, encrypted in records.
 //!
-//! A record is a length (u16, little-endian) and a Noise message of that many bytes. Its number is in its nonce, so that
-//! none can be left out, repeated or moved. An empty one is the end: where the connection ends without, it was cut off.
+//! A record is a length (u16, little-endian) and a Noise message of that many bytes. Its number is in its nonce, so
+//! that none can be left out, repeated or moved. An empty one is the end: where the connection ends without, it was cut
+//! off.
 
 use crate::identity::Key;
 use crate::wire::Refused;

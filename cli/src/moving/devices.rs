@@ -134,9 +134,8 @@ impl Devices {
                 return Err(why);
             }
         }
-        Err(format!(
-            "no device that is paired with this one answers there (`dunlin pair`, or `dunlin peers`)"
-        ))
+        let why = "no device that is paired with this one answers there (`dunlin pair`, or `dunlin peers`)";
+        Err(why.into())
     }
 
     /// Calls a device.
