@@ -290,3 +290,89 @@ impl Host for Admission {
         show::complain(&format!("dunlin serve: {about}{}", show::clean(report)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_transfer::records::random;
+
+    /// Admissions with these rules for two devices, and for none.
+    fn three(state: &Path, executables: Executables) -> ([Admission; 3], Shelf) {
+        let shelf = Shelf::open(state).unwrap();
+        let rules = Rules {
+            options: Options {
+                max_memory: Some(10),
+                ..Options::default()
+            },
+            emulator: None,
+            executables,
+            max_programs: 2,
+            total_memory: Some(20),
+            max_executable: 100,
+            max_state: 1000,
+        };
+        let (rules, programs) = (Arc::new(rules), Arc::new(Programs::open(shelf.directory()).unwrap()));
+        let of = |peer| Admission::new(&rules, &programs, &shelf, peer).unwrap();
+        let all = [Some(Key([1; 32])), Some(Key([2; 32])), None].map(of);
+        (all, shelf)
+    }
+
+    fn about() -> About {
+        About {
+            name: "p".into(),
+            module: [7; 32],
+            needs: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_transfer_is_only_its_devices() {
+        let dir = tempfile::tempdir().unwrap();
+        let ([mut first, mut second, mut own], shelf) = three(&dir.path().join("d"), Executables::Paired);
+        let place = shelf.create(Side::In, random().unwrap()).unwrap();
+        // One that came through ssh is no device's.
+        assert!(!first.is_its_peer(&place) && own.is_its_peer(&place));
+        first.note_peer(&place).unwrap();
+        assert!(first.is_its_peer(&place) && !second.is_its_peer(&place) && own.is_its_peer(&place));
+    }
+
+    #[test]
+    fn what_was_sent_does_not_run_where_only_what_was_compiled_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let ([mut host, ..], shelf) = three(&dir.path().join("d"), Executables::CompiledHere);
+        let place = shelf.create(Side::In, random().unwrap()).unwrap();
+        let exe = place.file("exe");
+        fs::write(&exe, "x").unwrap();
+        let why = host.admit(&about(), &exe).unwrap_err();
+        assert!(why.contains("compiled there"), "{why}");
+        // It came when that was allowed.
+        fs::write(place.file(WAS_SENT), "").unwrap();
+        let why = host.start(&about(), &exe, &place).unwrap_err();
+        assert!(why.contains("it was sent"), "{why}");
+        host.keep(&about(), &exe);
+        let kept = fs::read_dir(shelf.directory().join(SENT)).unwrap();
+        assert_eq!(kept.count(), 1);
+        assert_eq!(host.executable(&about()), None);
+    }
+
+    #[test]
+    fn sizes_and_numbers_are_limited() {
+        let dir = tempfile::tempdir().unwrap();
+        let ([mut first, mut second, mut third], _shelf) = three(&dir.path().join("d"), Executables::Paired);
+        for (kind, most) in [
+            (FileKind::Module, 100),
+            (FileKind::Executable, 100),
+            (FileKind::Snapshot, 1000),
+        ] {
+            assert_eq!(first.make_room(&about(), kind, most), Ok(()));
+            assert!(first.make_room(&about(), kind, most + 1).is_err());
+        }
+        assert!(first.reserve().is_none() && second.reserve().is_none());
+        assert_eq!(third.reserve().unwrap().kind, "programs");
+        drop(first);
+        assert!(third.reserve().is_none());
+        second.release();
+        second.release();
+        assert!(second.reserve().is_none() && second.reserve().is_some());
+    }
+}
