@@ -323,6 +323,32 @@ fn whoever_is_not_paired_hears_nothing() {
     on_b.end();
 }
 
+/// Neither many connections nor too few descriptors end it.
+#[test]
+fn too_many_connections_are_survived() {
+    let house = House { dir: scratch() };
+    let line = format!(
+        "ulimit -n 24; exec {} serve --listen 127.0.0.1:0",
+        tools::dunlin().display()
+    );
+    let mut running = start(house.on("b", Path::new("sh"), &["-c", &line]), Input::Empty, PATIENCE);
+    running.wait_for_error("listening on 127.0.0.1:");
+    running.wait_for_error("\n");
+    let said = running.errors_so_far();
+    let port = said.trim().rsplit_once(':').unwrap().1.parse().unwrap();
+    let serving = Serving { running, port };
+    let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut many: Vec<TcpStream> = (0..40).map(|_| connect()).collect();
+    for stream in &mut many {
+        let mut got = Vec::new();
+        let _ = stream.read_to_end(&mut got);
+        assert_eq!(got, [0; 0]);
+    }
+    drop(many);
+    house.pair("a", "b", &serving);
+    serving.end();
+}
+
 /// `dunlin serve` is killed at any instant; then it is started again, and both sides settle.
 #[test]
 fn a_killed_server_loses_nothing() {
@@ -331,15 +357,22 @@ fn a_killed_server_loses_nothing() {
     let mut serving = house.serve("b", &[]);
     house.pair("a", "b", &serving);
     let rounds = std::env::var("DUNLIN_MIGRATE_KILLS").ok().and_then(|n| n.parse().ok());
-    let rounds = rounds.unwrap_or(6_u32);
+    let rounds = rounds.unwrap_or(4_u32);
     let mut seen = [0; 2];
+    // How long an undisturbed move takes here; after it, device b has the executable.
+    let undisturbed = house.start(COUNT);
+    let begun = Instant::now();
+    house.migrate("a", undisturbed.pid(), "b", &[]).expect_code(0);
+    undisturbed.finish().expect_code(CHECKPOINTED);
+    let whole = begun.elapsed();
+    house.wait_for("b", "done\n");
     for round in 0..rounds {
         let _ = fs::remove_dir_all(house.home("b").join("state/dunlin/logs"));
         let port = serving.port.to_string();
         let running = house.start(COUNT);
         let words = ["migrate", &running.pid().to_string(), "b"];
         let moving = start(house.on("a", tools::dunlin(), &words), Input::Empty, PATIENCE);
-        sleep(Duration::from_millis(20 + 600 * u64::from(round) / u64::from(rounds)));
+        sleep(whole.mul_f64(f64::from(round) / f64::from(rounds)));
         serving.running.signal(Signal::KILL);
         serving.running.finish();
         // The same port, where device a looks for it.

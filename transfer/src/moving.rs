@@ -101,7 +101,8 @@ pub struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// What a receiver that has no executable of the program gets: that, or the module; else what is to be done about it.
+    /// What a receiver that has no executable of the program gets: that, or the module; else what is to be done about
+    /// it.
     pub(crate) fn lacking(&self, arch: Arch, takes_executables: bool) -> Result<(FileKind, PathBuf), Finding> {
         let executable = || (self.executable)(arch).map(|path| (FileKind::Executable, path));
         let module = || (self.module)().map(|path| (FileKind::Module, path));

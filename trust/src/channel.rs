@@ -1,7 +1,8 @@
 //! A channel between two devices: bytes in, bytes out, encrypted in records.
 //!
-//! A record is a length (u16, little-endian) and a Noise message of that many bytes. Its number is in its nonce, so that
-//! none can be left out, repeated or moved. An empty one is the end: where the connection ends without, it was cut off.
+//! A record is a length (u16, little-endian) and a Noise message of that many bytes. Its number is in its nonce, so
+//! that none can be left out, repeated or moved. An empty one is the end: where the connection ends without, it was cut
+//! off.
 
 use crate::identity::Key;
 use crate::wire::Refused;
@@ -26,8 +27,9 @@ const TOGETHER: usize = 4;
 /// After so many records of one direction, it has a new key: long before AES-GCM wants one (at most 4 GiB with each).
 const REKEY: u64 = 1 << 16;
 
-/// How long the other side may take to take anything of what is written.
-const STUCK: Duration = Duration::from_secs(60);
+/// How long the other side may take to take anything of what is written: as long as a slow disk may need. Whoever uses
+/// the channel notices much earlier if it is gone.
+const STUCK: Duration = Duration::from_secs(600);
 
 type Keys = Arc<RwLock<StatelessTransportState>>;
 

@@ -48,8 +48,8 @@ impl Directory {
         Ok(Lock(file))
     }
 
-    /// Reads a file; `None` if there is none. One that others can read or write is refused: what it says may be known to
-    /// them, or by them.
+    /// Reads a file; `None` if there is none. One that others can read or write is refused: what it says may be known
+    /// to them, or by them.
     pub(crate) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let path = self.file(name);
         let file = match File::open(&path) {

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! SPAKE2 gives whoever guesses one try for each code, and nothing to try others on: one in a hundred million. The code
-//! is in a file as long as `dunlin pair` shows it (and holds a lock on that), so that `dunlin serve`, which has the port,
-//! can answer. The first one who comes with a message of SPAKE2 has used it up.
+//! is in a file as long as `dunlin pair` shows it (and holds a lock on that), so that `dunlin serve`, which has the
+//! port, can answer. The first one who comes with a message of SPAKE2 has used it up.
 
 use crate::directory::Directory;
 use crate::identity::{Identity, Key};
@@ -91,6 +91,9 @@ pub enum NotPaired {
     /// Nobody answers who shows a code.
     #[error("the other device shows no code, or it is used up (`dunlin pair` there shows a new one)")]
     NoCode,
+    /// Both are the same device.
+    #[error("it is this very device")]
+    Itself,
     /// They were too slow, or the connection broke.
     #[error("pairing was cut off; nothing was stored here")]
     CutOff,
@@ -295,6 +298,9 @@ pub fn type_code(
         .read_message(&second, &mut said)
         .map_err(|_| NotPaired::WrongCode)?;
     let (key, theirs) = (remote(&noise)?, About::read(&said[..ABOUT]));
+    if key == own.key() {
+        return Err(NotPaired::Itself);
+    }
     let mut third = [0; THIRD];
     noise.write_message(&about.bytes(), &mut third)?;
     hurried.write(&third)?;
@@ -305,8 +311,8 @@ pub fn type_code(
     Ok((name, key))
 }
 
-/// Answers somebody who wants to be paired, if a code is shown here; whoever shows it hears what became of it. Otherwise,
-/// silence until that moment, as for any stranger.
+/// Answers somebody who wants to be paired, if a code is shown here; whoever shows it hears what became of it.
+/// Otherwise, silence until that moment, as for any stranger.
 pub fn answer(
     stream: &TcpStream,
     until: Instant,
@@ -375,6 +381,9 @@ fn finish(
     let mut said = [0; THIRD];
     noise.read_message(&third, &mut said).map_err(|_| NotPaired::CutOff)?;
     let (key, theirs) = (remote(&noise)?, About::read(&said[..ABOUT]));
+    if key == own.key() {
+        return Err(NotPaired::Itself);
+    }
     let host = hurried.stream.peer_addr()?.ip().to_canonical();
     let address = std::net::SocketAddr::new(host, theirs.port).to_string();
     let name = Peers::add(directory, &theirs.name, key, Some(address))?;

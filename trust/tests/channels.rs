@@ -1,5 +1,5 @@
-//! Two devices on one machine: who gets a channel, who gets silence, and what a channel makes of what was changed on the
-//! way.
+//! Two devices on one machine: who gets a channel, who gets silence, and what a channel makes of what was changed on
+//! the way.
 
 use dunlin_trust::channel::Channel;
 use dunlin_trust::handshake::{self, Caller, HANDSHAKE};

@@ -136,6 +136,15 @@ fn a_code_whose_process_is_gone_is_not_good_and_noise_does_not_use_one_up() {
     assert!(typed.is_ok() && answered.is_ok(), "{typed:?} {answered:?}");
 }
 
+#[test]
+fn a_device_is_not_paired_with_itself() {
+    let a = Device::new("a", 1);
+    let code = Code::show(&a.directory).unwrap().unwrap();
+    let (typed, answered) = meet(&a, &a, &digits(&code.text()).unwrap());
+    assert!(matches!(typed, Err(NotPaired::Itself)), "{typed:?}");
+    assert!(answered.is_err() && a.knows().is_empty());
+}
+
 /// What is changed of any of the messages on the way pairs nobody.
 #[test]
 fn nobody_in_between_is_believed() {

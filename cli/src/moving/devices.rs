@@ -87,25 +87,19 @@ impl Devices {
             };
         }
         let address = with_port(to);
-        let here: Vec<&Peer> = peers
-            .all()
-            .iter()
-            .filter(|p| p.address.as_ref() == Some(&address))
-            .collect();
-        match (peers.all(), &here[..]) {
-            ([], _) => Err(format!(
+        let mut all: Vec<&Peer> = peers.all().iter().collect();
+        if all.is_empty() {
+            return Err(format!(
                 "it is not paired with this device: `dunlin pair` there, then `dunlin pair {to}` here"
-            )),
-            (_, [peer]) => Ok(device(peer, &address)),
-            (all, _) => {
-                let peer = self.whose(&address, all)?;
-                Ok(device(peer, &address))
-            }
+            ));
         }
+        // Those that were met there first; but addresses change hands.
+        all.sort_by_key(|p| p.address.as_ref() != Some(&address));
+        self.whose(&address, &all).map(|peer| device(peer, &address))
     }
 
     /// Which of these devices is at an address: each is called there, and one may answer.
-    fn whose<'a>(&self, address: &str, peers: &'a [Peer]) -> Result<&'a Peer, String> {
+    fn whose<'a>(&self, address: &str, peers: &[&'a Peer]) -> Result<&'a Peer, String> {
         for some in peers.chunks(AT_ONCE) {
             let (tell, told) = mpsc::channel();
             for peer in some {
@@ -125,7 +119,10 @@ impl Devices {
             let mut why = String::new();
             for called in told {
                 match called {
-                    Ok(key) => return some.iter().find(|p| p.key == key).ok_or_else(|| "it is another".into()),
+                    Ok(key) => {
+                        let found = some.iter().find(|p| p.key == key);
+                        return found.copied().ok_or_else(|| "it is another".into());
+                    }
                     Err(e) => why = e,
                 }
             }
@@ -134,9 +131,8 @@ impl Devices {
                 return Err(why);
             }
         }
-        Err(format!(
-            "no device that is paired with this one answers there (`dunlin pair`, or `dunlin peers`)"
-        ))
+        let why = "no device that is paired with this one answers there (`dunlin pair`, or `dunlin peers`)";
+        Err(why.into())
     }
 
     /// Calls a device.

@@ -1,5 +1,5 @@
-//! A machine that is reached through a remote shell: `dunlin receive` there, over its standard input and output. So there
-//! is no port and no service, and who may come is what the remote shell says.
+//! A machine that is reached through a remote shell: `dunlin receive` there, over its standard input and output. So
+//! there is no port and no service, and who may come is what the remote shell says.
 
 use dunlin_transfer::link::{Link, LinkError};
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,7 @@ use dunlin_interface::machine;
 use dunlin_interface::options::Options;
 use dunlin_migrate::preflight::Finding;
 use dunlin_transfer::receiver::{Host, Started};
-use dunlin_transfer::records::{Place, Shelf, write_durably};
+use dunlin_transfer::records::{Place, Shelf, Side, remove_if_there, write_durably};
 use dunlin_transfer::wire::{About, FileKind, Terms};
 use dunlin_trust::peers::Peers;
 use dunlin_trust::{Directory, Key};
@@ -23,6 +23,12 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// Whose transfer it is: a file in its directory.
 const FROM: &str = "from";
+
+/// Tells, in the directory of a transfer, that the executable there was sent, not compiled here.
+const WAS_SENT: &str = "sent";
+
+/// Transfers to this device that are open, at most: each keeps a program's state on the disk.
+const MOST_OPEN: usize = 256;
 
 /// Executables that paired devices have sent, in the directory of the user's state.
 const SENT: &str = "sent";
@@ -57,8 +63,6 @@ pub(crate) struct Admission {
     peer: Option<Key>,
     /// A place is kept for a program that is about to come.
     reserved: bool,
-    /// The executable was sent, not compiled.
-    sent: bool,
     /// A program's state is here: it may have been released, so the connection should not be cut.
     pub decisive: Arc<AtomicBool>,
 }
@@ -78,7 +82,6 @@ impl Admission {
             directory: shelf.directory().to_owned(),
             peer,
             reserved: false,
-            sent: false,
             decisive: Arc::default(),
         })
     }
@@ -125,6 +128,12 @@ impl Admission {
         })
     }
 
+    /// How many programs are on their way here, or stand still.
+    fn open_transfers(&self) -> usize {
+        let all = Shelf::open(&self.directory).and_then(|shelf| shelf.list());
+        all.map_or(0, |all| all.iter().filter(|(side, _)| *side == Side::In).count())
+    }
+
     /// It may have been forgotten since it has connected.
     fn is_still_paired(&self) -> bool {
         let peers = Directory::open(&self.directory).and_then(|d| Peers::read(&d));
@@ -145,6 +154,10 @@ impl Admission {
         };
         allowed.then_some(path).filter(right)
     }
+}
+
+fn was_sent(executable: &Path) -> bool {
+    executable.with_file_name(WAS_SENT).exists()
 }
 
 impl Drop for Admission {
@@ -174,6 +187,12 @@ impl Host for Admission {
             );
             let fix = "set max-state in serve.toml there";
             terms.findings.push(("state".into(), what, fix.into()));
+        }
+        let open = self.open_transfers();
+        if open >= MOST_OPEN {
+            let what = format!("{open} moves to it are open");
+            let fix = "`dunlin settle` there, or where they came from";
+            terms.findings.push(("open".into(), what, fix.into()));
         }
         if terms.findings.is_empty()
             && let Some(finding) = self.reserve()
@@ -219,15 +238,16 @@ impl Host for Admission {
     }
 
     fn compile(&mut self, about: &About, module: &Path, executable: &Path) -> Result<(), String> {
-        self.sent = false;
-        self.machine.compile(about, module, executable)
+        self.machine.compile(about, module, executable)?;
+        remove_if_there(&executable.with_file_name(WAS_SENT)).map_err(|e| e.to_string())
     }
 
     fn admit(&mut self, about: &About, executable: &Path) -> Result<(), String> {
         if self.rules.executables != Executables::Paired {
             return Err("only what was compiled there runs there".into());
         }
-        self.sent = true;
+        // It is never taken for one that was compiled here.
+        write_durably(&executable.with_file_name(WAS_SENT), b"").map_err(|e| e.to_string())?;
         self.machine.admit(about, executable)
     }
 
@@ -237,6 +257,15 @@ impl Host for Admission {
     }
 
     fn start(&mut self, about: &About, executable: &Path, place: &Place) -> Result<Started, String> {
+        if was_sent(executable) && self.rules.executables != Executables::Paired {
+            return Err("it was sent, and only what is compiled here runs here now".into());
+        }
+        // On another connection than the one on which it came, or after a restart, no place is kept for it.
+        if !self.reserved
+            && let Some(finding) = self.reserve()
+        {
+            return Err(finding.what);
+        }
         let started = self.machine.start(about, executable, place)?;
         self.programs.add(started.pid, &about.name, self.memory());
         self.release();
@@ -244,10 +273,9 @@ impl Host for Admission {
     }
 
     fn keep(&mut self, about: &About, executable: &Path) {
-        if !self.sent {
+        if !was_sent(executable) {
             return self.machine.keep(about, executable);
         }
-        // What was sent never counts as compiled here.
         if let Ok(bytes) = fs::read(executable) {
             let directory = self.directory.join(SENT);
             let _ = cache::keep_in(&directory, ModuleHash(about.module), self.machine.arch, &bytes);
@@ -260,5 +288,91 @@ impl Host for Admission {
             name => format!("{}: ", show::clean(name)),
         };
         show::complain(&format!("dunlin serve: {about}{}", show::clean(report)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dunlin_transfer::records::random;
+
+    /// Admissions with these rules for two devices, and for none.
+    fn three(state: &Path, executables: Executables) -> ([Admission; 3], Shelf) {
+        let shelf = Shelf::open(state).unwrap();
+        let rules = Rules {
+            options: Options {
+                max_memory: Some(10),
+                ..Options::default()
+            },
+            emulator: None,
+            executables,
+            max_programs: 2,
+            total_memory: Some(20),
+            max_executable: 100,
+            max_state: 1000,
+        };
+        let (rules, programs) = (Arc::new(rules), Arc::new(Programs::open(shelf.directory()).unwrap()));
+        let of = |peer| Admission::new(&rules, &programs, &shelf, peer).unwrap();
+        let all = [Some(Key([1; 32])), Some(Key([2; 32])), None].map(of);
+        (all, shelf)
+    }
+
+    fn about() -> About {
+        About {
+            name: "p".into(),
+            module: [7; 32],
+            needs: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_transfer_is_only_its_devices() {
+        let dir = tempfile::tempdir().unwrap();
+        let ([mut first, mut second, mut own], shelf) = three(&dir.path().join("d"), Executables::Paired);
+        let place = shelf.create(Side::In, random().unwrap()).unwrap();
+        // One that came through ssh is no device's.
+        assert!(!first.is_its_peer(&place) && own.is_its_peer(&place));
+        first.note_peer(&place).unwrap();
+        assert!(first.is_its_peer(&place) && !second.is_its_peer(&place) && own.is_its_peer(&place));
+    }
+
+    #[test]
+    fn what_was_sent_does_not_run_where_only_what_was_compiled_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let ([mut host, ..], shelf) = three(&dir.path().join("d"), Executables::CompiledHere);
+        let place = shelf.create(Side::In, random().unwrap()).unwrap();
+        let exe = place.file("exe");
+        fs::write(&exe, "x").unwrap();
+        let why = host.admit(&about(), &exe).unwrap_err();
+        assert!(why.contains("compiled there"), "{why}");
+        // It came when that was allowed.
+        fs::write(place.file(WAS_SENT), "").unwrap();
+        let why = host.start(&about(), &exe, &place).unwrap_err();
+        assert!(why.contains("it was sent"), "{why}");
+        host.keep(&about(), &exe);
+        let kept = fs::read_dir(shelf.directory().join(SENT)).unwrap();
+        assert_eq!(kept.count(), 1);
+        assert_eq!(host.executable(&about()), None);
+    }
+
+    #[test]
+    fn sizes_and_numbers_are_limited() {
+        let dir = tempfile::tempdir().unwrap();
+        let ([mut first, mut second, mut third], _shelf) = three(&dir.path().join("d"), Executables::Paired);
+        for (kind, most) in [
+            (FileKind::Module, 100),
+            (FileKind::Executable, 100),
+            (FileKind::Snapshot, 1000),
+        ] {
+            assert_eq!(first.make_room(&about(), kind, most), Ok(()));
+            assert!(first.make_room(&about(), kind, most + 1).is_err());
+        }
+        assert!(first.reserve().is_none() && second.reserve().is_none());
+        assert_eq!(third.reserve().unwrap().kind, "programs");
+        drop(first);
+        assert!(third.reserve().is_none());
+        second.release();
+        second.release();
+        assert!(second.reserve().is_none() && second.reserve().is_some());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! listen = ["[::]:7746"]          # where it listens
-//! executables = "compiled-here"   # what runs: what this device compiles itself, or also executables that "paired" ones send
+//! executables = "compiled-here"   # what runs; with "paired", executables that paired devices send, too
 //! max-programs = 64               # programs that came and run at the same time
 //! total-memory = "4G"             # of all of them together; then each has a max-memory
 //! max-executable = "256M"         # of a module or executable that comes

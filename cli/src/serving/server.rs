@@ -246,8 +246,8 @@ impl Server {
         }
     }
 
-    /// Ends all connections: at once those of which no transfer can have changed hands, the others when they are over, or
-    /// after [`ENDING`]. Whatever is cut, its records are durable, and the next contact goes on from them.
+    /// Ends all connections: at once those of which no transfer can have changed hands, the others when they are over,
+    /// or after [`ENDING`]. Whatever is cut, its records are durable, and the next contact goes on from them.
     pub(crate) fn end(&self) {
         let deadline = Instant::now() + ENDING;
         loop {

@@ -79,7 +79,8 @@ pub(crate) fn run(args: &Settlement) -> Outcome {
     }
 }
 
-/// Settles one transfer after the other, as a person wants it or as far as it goes by itself: which, what is told of it, and whether it is over.
+/// Settles one transfer after the other, as a person wants it or as far as it goes by itself: which, what is told of
+/// it, and whether it is over.
 pub(crate) fn each(
     shelf: &Shelf,
     all: Vec<(Side, Id)>,
