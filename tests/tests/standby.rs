@@ -497,8 +497,8 @@ fn kill_waiting(pid: u32, shelf: &Path) -> bool {
     waits
 }
 
-/// The process that waits is killed at any instant: the program goes on without it, or where it was, or stands still and
-/// is settled.
+/// The process that waits is killed at any instant: the program goes on without it, or where it was, or stands still
+/// and is settled.
 #[test]
 fn the_waiting_process_may_die_at_any_time() {
     const LONG: &str = "700";

@@ -63,7 +63,7 @@ const UNSAFE: [&str; 23] = [
     "runtime/src/os/linux/pages/residency.rs",
     "runtime/src/os/linux/signals.rs",
     "runtime/src/os/linux/space.rs",
-    "runtime/src/os/linux/unverified.rs",
+    "runtime/src/os/linux/pages/unverified.rs",
     "runtime/src/os/wake.rs",
     "runtime/src/program/embedded.rs",
     "runtime/src/requests/checkpoint_on.rs",

@@ -1,10 +1,12 @@
 //! The receiver's side of a connection.
 
-use crate::files::{self, FileError};
+mod incoming;
+
+use self::incoming::{Refusal, executable, executable_of, module, round, snapshot};
+use crate::files;
 use crate::link::{Link, LinkError};
 use crate::records::{
-    EXECUTABLE, MODULE, MOST_ROUNDS, Place, RUNNING, STARTED, STATE, Shelf, Side, is_locked, random, remove_if_there,
-    round_file, write_durably,
+    EXECUTABLE, MODULE, Place, RUNNING, STARTED, Shelf, Side, is_locked, random, remove_if_there, write_durably,
 };
 use crate::wire::{About, FileKind, Frame, MOST_DESCRIPTION, Terms, VERSION};
 use dunlin_handover::{
@@ -382,97 +384,6 @@ impl Session<'_> {
         }
         Ok(())
     }
-}
-
-/// Why something that came is not taken.
-enum Refusal {
-    Link(LinkError),
-    Here(String),
-}
-
-fn received<T>(result: Result<T, FileError>, what: &str) -> Result<T, Refusal> {
-    result.map_err(|e| match e {
-        FileError::Link(e) => Refusal::Link(e),
-        e => Refusal::Here(format!("{what}: {e}")),
-    })
-}
-
-fn executable(link: &Link, host: &mut dyn Host, open: &mut Open, len: u64) -> Result<(), Refusal> {
-    let path = open.place.file(EXECUTABLE);
-    received(
-        files::receive(link, len, &path, 0o700),
-        "the executable can't be received",
-    )?;
-    open.executable = None;
-    let admitted = host.admit(&open.about, &path);
-    admitted.map_err(|why| Refusal::Here(format!("the executable is refused: {why}")))?;
-    let executable = executable_of(open, host).map_err(Refusal::Here)?;
-    host.expect(&open.about, &executable, &open.place);
-    Ok(())
-}
-
-fn module(link: &Link, host: &mut dyn Host, open: &mut Open, len: u64) -> Result<(), Refusal> {
-    let path = open.place.file(MODULE);
-    received(files::receive(link, len, &path, 0o600), "the module can't be received")?;
-    open.executable = None;
-    let compiled = host.compile(&open.about, &path, &open.place.file(EXECUTABLE));
-    let _ = remove_if_there(&path);
-    compiled.map_err(|why| Refusal::Here(format!("the module is refused: {why}")))?;
-    let executable = executable_of(open, host).map_err(Refusal::Here)?;
-    host.expect(&open.about, &executable, &open.place);
-    Ok(())
-}
-
-/// Takes a round in; whether it is worth anything shows with the state that takes pages from it.
-fn round(link: &Link, host: &mut dyn Host, open: &mut Open, number: u32, len: u64) -> Result<(), Refusal> {
-    if !(1..=MOST_ROUNDS).contains(&number) {
-        return Err(Refusal::Link(LinkError::Unexpected));
-    }
-    let path = open.place.file(&round_file(number));
-    received(files::receive(link, len, &path, 0o600), "a round can't be received")?;
-    // Its name becomes durable with the record that says that all is whole.
-    link.send(&Frame::RoundKept(number)).map_err(Refusal::Link)?;
-    let executable = executable_of(open, host).map_err(Refusal::Here)?;
-    host.round(&open.about, &executable, &open.place, number);
-    Ok(())
-}
-
-fn snapshot(link: &Link, host: &mut dyn Host, open: &mut Open, len: u64) -> Result<(), Refusal> {
-    let path = open.place.file(STATE);
-    let why = "the state can't be received";
-    let file = received(files::receive_volatile(link, len, &path, 0o600), why)?;
-    let executable = executable_of(open, host).map_err(Refusal::Here)?;
-    // Its name becomes durable with the record that says that it is whole. The disk works while the host does.
-    let (synced, checked) = thread::scope(|scope| {
-        let sync = || file.sync_data();
-        let syncing = thread::Builder::new().spawn_scoped(scope, sync);
-        let checked = host.check(&open.about, &executable, &path);
-        let synced = match syncing {
-            Ok(syncing) => syncing
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("it was not synchronised"))),
-            Err(_) => sync(),
-        };
-        (synced, checked)
-    });
-    checked.map_err(Refusal::Here)?;
-    received(synced.map_err(FileError::Io), why)
-}
-
-/// The executable that came, or the one that is here.
-fn executable_of(open: &mut Open, host: &mut dyn Host) -> Result<PathBuf, String> {
-    if let Some(known) = &open.executable {
-        return Ok(known.clone());
-    }
-    let own = open.place.file(EXECUTABLE);
-    let found = match open.place.has(EXECUTABLE).map_err(|e| e.to_string())? {
-        true => own,
-        false => host
-            .executable(&open.about)
-            .ok_or_else(|| "the program's executable is not here any more".to_owned())?,
-    };
-    open.executable = Some(found.clone());
-    Ok(found)
 }
 
 /// Does what a side wants done, and what follows from it.

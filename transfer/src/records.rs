@@ -20,8 +20,8 @@
 //!                                nothing in a later one
 //! ```
 //!
-//! A record is replaced atomically and synchronised (`records/slots.rs`), its directory, too. Whoever works at a transfer
-//! holds a lock on its directory (flock(2)), which ends with the process, however that ends.
+//! A record is replaced atomically and synchronised (`records/slots.rs`), its directory, too. Whoever works at a
+//! transfer holds a lock on its directory (flock(2)), which ends with the process, however that ends.
 
 mod slots;
 

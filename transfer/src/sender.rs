@@ -1,12 +1,14 @@
 //! The sender's side: moves a program over a connection that can be made again.
 
+mod greeting;
 mod rounds;
 
+use self::greeting::{answer, ask, greet, greet_again};
 use crate::files::{self, FileError};
 use crate::link::{Link, LinkError};
 pub use crate::moving::{Moved, Outcome, Precopy, Program, Progress, Round, SentRound, Way};
 use crate::records::{Place, STANDING, STATE, Shelf, Side, is_locked, random, sync_directory, write_durably};
-use crate::wire::{About, FileKind, Frame, Terms, VERSION};
+use crate::wire::{About, FileKind, Frame};
 use dunlin_handover::{
     Action, Encoded, Event, Found, Id, Report, Sender, SenderAction, SenderRecord, SenderStatus, Settle, ToReceiver,
     ToSender, Transfer,
@@ -172,53 +174,6 @@ fn found(place: &Place) -> io::Result<Found> {
     let whole = dunlin_migrate::snapshot::open_file(&place.file(STATE));
     let whole = whole.is_ok_and(|s| s.verify_pages().is_ok() && s.verify_contents().is_ok());
     Ok(if whole { Found::Copy } else { Found::Nothing })
-}
-
-/// Greets the other side; returns its store of records, too.
-fn greet(link: Link, store: Id) -> Result<(Link, Id), LinkError> {
-    link.greet(store)?;
-    match link.receive()? {
-        Frame::Hello {
-            version: VERSION,
-            store,
-        } => Ok((link, Id(store))),
-        Frame::Hello { version, .. } => Err(LinkError::Version(version)),
-        _ => Err(LinkError::Unexpected),
-    }
-}
-
-/// As [`greet`], a machine that was met before. Another one knows nothing of the transfer, and that would say nothing.
-fn greet_again(link: Link, store: Id, place: &Place) -> Result<Link, LinkError> {
-    let (link, there) = greet(link, store)?;
-    match fs::read(place.file(THERE))? == there.0 {
-        true => Ok(link),
-        false => Err(io::Error::other("this is not the machine that the program was sent to").into()),
-    }
-}
-
-fn ask(link: &Link, shelf: &Shelf, about: &About) -> Result<Result<Terms, String>, LinkError> {
-    link.send(&Frame::About(about.clone()))?;
-    loop {
-        match link.receive()? {
-            Frame::Terms(terms) => return Ok(Ok(terms)),
-            Frame::Error(why) => return Ok(Err(why)),
-            Frame::Handover(bytes) => {
-                let message = ToSender::decode(&bytes).map_err(|_| LinkError::Unexpected)?;
-                answer(link, shelf, message)?;
-            }
-            _ => return Err(LinkError::Unexpected),
-        }
-    }
-}
-
-/// The other side asks about an earlier transfer: if there is no record of it here, it is told so. Of one that isn't
-/// over here, whoever works at it will hear.
-fn answer(link: &Link, shelf: &Shelf, message: ToSender) -> Result<(), LinkError> {
-    let known = shelf.has(Side::Out, message.transfer().attempt)?;
-    match message.answer_without_record(shelf.store()) {
-        Some(reply) if !known => link.send(&Frame::Handover(reply.encode())),
-        _ => Ok(()),
-    }
 }
 
 /// One transfer at its sender.

@@ -3,7 +3,8 @@
 //!
 //! What a page holds is known by where it was read: in which file (by its identity), as which of its stored pages, with
 //! which checksum. A later snapshot that takes the same page from the same file finds it here already. Pages are read
-//! into memory of the process's own, never mapped, and checked there: what happens to a file afterwards changes nothing.
+//! into memory of the process's own, never mapped, and checked there: what happens to a file afterwards changes
+//! nothing.
 //!
 //! A round is as hostile as any snapshot, and believed less: of what it says, only its module, the sizes of its
 //! memories and its pages are used, within the limits that a resume has. Whatever it has done to the memories, the

@@ -8,5 +8,5 @@ pub(crate) mod messages;
 pub mod wake;
 
 pub use linux::fork;
-pub(crate) use linux::pages::{dirty, residency};
-pub(crate) use linux::{event, faults, files, lease, machine, registers, signals, space, started, unverified};
+pub(crate) use linux::pages::{dirty, residency, unverified};
+pub(crate) use linux::{event, faults, files, lease, machine, registers, signals, space, started};

@@ -3,9 +3,9 @@
 //!
 //! Until it is told to go it changes nothing outside of itself: no file, no socket. Files of the program, its listening
 //! sockets, the control socket and `started` come after that, as for any other start. So whoever asks what ran
-//! (`dunlin_transfer::receiver`) finds a standby to be what a start is that has not begun: it holds the lock on `running`,
-//! which it was given, and there is no `started`. It holds that lock before it is told to go, so there is no moment at
-//! which it may go on and nobody sees it.
+//! (`dunlin_transfer::receiver`) finds a standby to be what a start is that has not begun: it holds the lock on
+//! `running`, which it was given, and there is no `started`. It holds that lock before it is told to go, so there is no
+//! moment at which it may go on and nobody sees it.
 //!
 //! | What ends | Then |
 //! |---|---|

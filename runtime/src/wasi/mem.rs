@@ -1,8 +1,8 @@
 //! The program's memory as the functions of WASI see it: bounds-checked, little-endian, never a panic.
 //!
 //! Anything that lies outside is `EFAULT`. Functions check where their results go before they do anything, so that a
-//! bad pointer never leaves half a call behind. What is handed out is there: a system call can't wait for memory that is
-//! not checked yet ([`crate::os::unverified`]).
+//! bad pointer never leaves half a call behind. What is handed out is there: a system call can't wait for memory that
+//! is not checked yet ([`crate::os::unverified`]).
 
 use crate::os::unverified;
 use crate::wasi::errno::Errno;

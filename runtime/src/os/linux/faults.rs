@@ -1,7 +1,8 @@
 //! Faults of the processor: the handler that may turn one into something else than the process's end, and its stack.
 
+use super::pages::unverified;
 use super::registers::Registers;
-use super::{signals, unverified};
+use super::signals;
 use std::ffi::c_void;
 use std::io;
 use std::ptr::null_mut;

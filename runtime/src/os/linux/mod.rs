@@ -11,4 +11,3 @@ pub(crate) mod registers;
 pub(crate) mod signals;
 pub(crate) mod space;
 pub(crate) mod started;
-pub(crate) mod unverified;

@@ -1,13 +1,13 @@
 //! Memory that is mapped from a file under a lease and not checked yet: nobody gets a byte of it before it is.
 //!
-//! It can't be accessed at first. Whoever touches it faults; the handler reads the same bytes of the file, compares them
-//! with their checksums, makes that part accessible and goes on. Threads do the same with the rest meanwhile, so that
-//! all of it is checked soon whether it is needed or not. Since nobody can change the file while there is a lease on it,
-//! what was read is what is mapped. A part that is not what it should be ends the program before it has seen it.
+//! It can't be accessed at first. Whoever touches it faults; the handler reads the same bytes of the file, compares
+//! them with their checksums, makes that part accessible and goes on. Threads do the same with the rest meanwhile, so
+//! that all of it is checked soon whether it is needed or not. Since nobody can change the file while there is a lease
+//! on it, what was read is what is mapped. A part that is not what it should be ends the program before it has seen it.
 //!
 //! The kernel doesn't fault for system calls, it returns an error: [`touch`] comes before each that gets such memory.
 
-use super::signals::with_signals_blocked;
+use super::super::signals::with_signals_blocked;
 use dunlin_interface::exit::BAD_SNAPSHOT;
 use rustix::mm::{MprotectFlags, mprotect};
 use std::fs::File;
@@ -103,7 +103,7 @@ fn pending() -> Option<&'static Pending> {
 }
 
 /// Makes the memory at an address accessible, if it is only not checked yet. Async-signal-safe.
-pub(super) fn open(address: usize) -> bool {
+pub(crate) fn open(address: usize) -> bool {
     pending().is_some_and(|pending| pending.open(address))
 }
 
