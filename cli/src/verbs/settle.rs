@@ -14,6 +14,11 @@ use dunlin_transfer::records::{Place, Shelf, Side, parse};
 use dunlin_transfer::sender::{self, Outcome as Ended};
 use dunlin_transfer::wire::About;
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long somebody else may work at a transfer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Finds out what became of moves that were interrupted, and ends them
 ///
@@ -101,9 +106,21 @@ fn name(about: Option<About>) -> String {
     about.map_or_else(|| "a program".to_owned(), |a| a.name)
 }
 
+/// The place of a transfer, once nobody works at it; `None` if somebody does for longer. The program's own process, which
+/// has lost whoever moved it, takes a moment to note that it goes on.
+fn when_idle(shelf: &Shelf, attempt: Id) -> io::Result<Option<Place>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match shelf.find_idle(Side::Out, attempt)? {
+            None if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+            found => return Ok(found),
+        }
+    }
+}
+
 /// A transfer of a program that was here; what is told of it, and whether it is over.
 fn out(shelf: &Shelf, attempt: Id, how: Settle) -> io::Result<(String, bool)> {
-    let Some(place) = shelf.find_idle(Side::Out, attempt)? else {
+    let Some(place) = when_idle(shelf, attempt)? else {
         return Ok(("somebody works at it".into(), false));
     };
     let name = name(sender::about(&place));
