@@ -2,4 +2,5 @@
 
 pub(crate) mod compile;
 pub(crate) mod files;
+pub(crate) mod portable;
 pub(crate) mod runtimes;

@@ -68,7 +68,11 @@ pub(crate) fn machine_function(
         frame_to_fp: frame.frame_to_fp_offset,
         record: record.map_or(0, |s| frame.stackslots[s].offset),
         sites,
-        unwind: code.create_unwind_info(&**isa).map_err(|e| e.to_string())?,
+        unwind: match arch.is_portable() {
+            // Debuggers see the interpreter's own frames.
+            true => None,
+            false => code.create_unwind_info(&**isa).map_err(|e| e.to_string())?,
+        },
         asm: code.vcode.clone(),
     })
 }
@@ -82,6 +86,7 @@ fn reloc(func: &Function, r: &FinalizedMachReloc) -> Result<Reloc, String> {
     let kind = match r.kind {
         ClifReloc::X86CallPCRel4 | ClifReloc::X86PCRel4 => RelocKind::X86Rel32,
         ClifReloc::Arm64Call => RelocKind::Arm64Call26,
+        ClifReloc::PulleyPcRel => RelocKind::PulleyRel32,
         other => return Err(format!("unexpected relocation {other:?}")),
     };
     Ok(Reloc {
@@ -124,8 +129,8 @@ pub(crate) fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Resu
     if points.record_size > 0 && f.record + points.record_size > f.frame_to_fp {
         return Err(format!("{}: the record lies outside the frame", f.arch));
     }
-    // Frame pointers are multiples of 16, in rebuilt frames too; so homes are as aligned as their loads and stores
-    // claim.
+    // A machine's frame pointers are multiples of 16, in rebuilt frames too; so homes are as aligned as their loads and
+    // stores claim.
     if !f.frame_to_fp.is_multiple_of(16) || !f.record.is_multiple_of(16) {
         return Err(format!("{}: the record is not aligned", f.arch));
     }

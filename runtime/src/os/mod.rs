@@ -7,4 +7,6 @@ pub(crate) mod messages;
 pub mod wake;
 
 pub use linux::fork;
-pub(crate) use linux::{event, faults, files, lease, machine, registers, residency, signals, space, started};
+pub(crate) use linux::{event, files, lease, machine, residency, signals, space, started};
+#[cfg(not(feature = "pulley"))]
+pub(crate) use linux::{faults, registers};

@@ -1,11 +1,13 @@
 //! Linux.
 
 pub(crate) mod event;
+#[cfg(not(feature = "pulley"))]
 pub(crate) mod faults;
 pub(crate) mod files;
 pub mod fork;
 pub(crate) mod lease;
 pub(crate) mod machine;
+#[cfg(not(feature = "pulley"))]
 pub(crate) mod registers;
 pub(crate) mod residency;
 pub(crate) mod signals;
