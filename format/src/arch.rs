@@ -87,24 +87,29 @@ impl Arch {
         match self {
             // Cranelift pushes the same pair on all of them: the caller's frame pointer, and above it the return
             // address.
-            Arch::X86_64 | Arch::Aarch64 | Arch::Pulley64 => FrameShape {
+            Arch::X86_64 | Arch::Aarch64 => FrameShape {
                 word: 8,
                 link: 16,
                 above: 16,
                 caller_fp: 0,
                 return_address: 8,
                 align: 16,
+                own_sp: None,
                 order: ByteOrder::Little,
+            },
+            // The stack pointer is one of the registers that a function with `try_call` saves, x16 to x31.
+            Arch::Pulley64 => FrameShape {
+                own_sp: Some(120),
+                ..Arch::X86_64.frame_shape()
             },
             // The pair is half as large, and what lies below it is still a multiple of 16.
             Arch::Pulley32 => FrameShape {
                 word: 4,
                 link: 8,
                 above: 8,
-                caller_fp: 0,
                 return_address: 4,
                 align: 8,
-                order: ByteOrder::Little,
+                ..Arch::Pulley64.frame_shape()
             },
         }
     }
@@ -125,7 +130,10 @@ pub struct FrameShape {
     pub return_address: u8,
     /// Every `fp`, and the stack's top, is a multiple of so many bytes.
     pub align: u8,
-    /// Byte order of everything in a frame: of those two words, and of the values in a record.
+    /// Bytes from `fp` down to the 64 bits in which a function that handles exceptions keeps its own stack pointer, if
+    /// it does: the lowest byte of its frame. It is read when the function returns.
+    pub own_sp: Option<u8>,
+    /// Byte order of everything in a frame: of those words, and of the values in a record.
     pub order: ByteOrder,
 }
 

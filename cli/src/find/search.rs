@@ -140,7 +140,8 @@ impl Search {
     }
 }
 
-/// The files of a directory that may be executables of Dunlin's or portable code: `*.ARCH`, `*.dunlin` and `NAME`, those called `NAME` first.
+/// The files of a directory that may be executables of Dunlin's or portable code: `*.ARCH`, `*.dunlin` and `NAME`,
+/// those called `NAME` first.
 fn executables(directory: &Path, name: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();

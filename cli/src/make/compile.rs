@@ -81,7 +81,7 @@ pub(crate) fn to_run(module: &Path, host: Arch) -> Result<ToRun, String> {
     hold(&name, compiled.hash, host, &bytes)
 }
 
-/// Holds an executable, which is to be run at once. It is also kept to be found again by `dunlin resume`; where it can't
+/// Holds an executable that is to be run at once. It is also kept, to be found again by `dunlin resume`; where it can't
 /// be, the program runs all the same.
 pub(super) fn hold(name: &str, module: ModuleHash, arch: Arch, bytes: &[u8]) -> Result<ToRun, String> {
     let kept = cache::keep(module, arch, bytes);

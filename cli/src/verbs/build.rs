@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Build {
     /// The module: WebAssembly binary (.wasm) or text (.wat)
     module: PathBuf,
-    /// Write NAME.x86_64 and NAME.aarch64, or NAME.dunlin (default: the module's name without its suffix, in the current directory)
+    /// Write NAME.x86_64 and NAME.aarch64, or NAME.dunlin (default: the module's name without its suffix, in the
+    /// current directory)
     #[arg(short, long, value_name = "NAME")]
     output: Option<PathBuf>,
     /// For which architecture

@@ -2,12 +2,13 @@
 
 use super::compiled_function::{MachineFunction, Reloc, RelocKind};
 use cranelift_codegen::binemit::Reloc as ClifReloc;
-use cranelift_codegen::ir::{ExternalName, Function, StackSlot, TrapCode};
+use cranelift_codegen::ir::{ExternalName, Function, InstructionData, Opcode, StackSlot, TrapCode};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::{CompiledCode, FinalizedMachExceptionHandler, FinalizedMachReloc, FinalizedRelocTarget};
 use dunlin_format::arch::Arch;
 use dunlin_format::framemap::{FunctionPoints, Site, SiteKind};
 use dunlin_format::hostcalls::Trap;
+use rustc_hash::FxHashSet;
 
 /// Reads Cranelift's output for `func`, whose record is in the stack slot `record`.
 pub(crate) fn machine_function(
@@ -53,6 +54,16 @@ pub(crate) fn machine_function(
             wasm: wasm_at(trap.offset),
         });
     }
+    if arch.is_portable() {
+        let at = untold_traps(func);
+        let found = locations.iter().filter(|l| at.contains(&l.loc.bits()));
+        sites.extend(found.map(|l| Site {
+            text: l.start,
+            // Which one it is the interpreter tells.
+            kind: SiteKind::Trap(Trap::IntegerOverflow),
+            wasm: l.loc.bits(),
+        }));
+    }
     sites.sort_by_key(|s| s.text);
     let relocs = code
         .buffer
@@ -75,6 +86,20 @@ pub(crate) fn machine_function(
         },
         asm: code.vcode.clone(),
     })
+}
+
+/// Where in the module there are divisions, conversions, and accesses of memories: the interpreter's instructions for
+/// them trap by themselves, and Cranelift doesn't tell where they are. A backtrace takes the nearest site before the
+/// instruction.
+fn untold_traps(func: &Function) -> FxHashSet<u32> {
+    use Opcode::{FcvtToSint, FcvtToUint, Sdiv, Srem, Udiv, Urem};
+    let trapping = [Sdiv, Udiv, Srem, Urem, FcvtToSint, FcvtToUint];
+    let insts = func.layout.blocks().flat_map(|block| func.layout.block_insts(block));
+    let access = Some(TrapCode::HEAP_OUT_OF_BOUNDS);
+    let traps =
+        |data: &InstructionData| trapping.contains(&data.opcode()) || data.memflags_trap_code(&func.dfg) == access;
+    let found = insts.filter(|&inst| traps(&func.dfg.insts[inst]));
+    found.map(|inst| func.srcloc(inst).bits()).collect()
 }
 
 /// A relocation against another function of the module.
@@ -128,6 +153,13 @@ pub(crate) fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Resu
     }
     if points.record_size > 0 && f.record + points.record_size > f.frame_to_fp {
         return Err(format!("{}: the record lies outside the frame", f.arch));
+    }
+    let handles = f.sites.iter().any(|s| matches!(s.kind, SiteKind::Handler(_)));
+    if let Some(below) = f.arch.frame_shape().own_sp
+        && handles
+        && f.record + points.record_size + u32::from(below) > f.frame_to_fp
+    {
+        return Err(format!("{}: the frame has no room for its stack pointer", f.arch));
     }
     // A machine's frame pointers are multiples of 16, in rebuilt frames too; so homes are as aligned as their loads and
     // stores claim.
