@@ -67,7 +67,7 @@ pub(crate) fn without_arch(path: &Path) -> PathBuf {
     if has { path.with_extension("") } else { path.to_owned() }
 }
 
-/// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`. A `NAME` that is something
+/// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`, or else for `NAME.pulley64`. A `NAME` that is something
 /// else (the module's folder, another compiler's output) doesn't hide `NAME.ARCH`.
 pub(crate) fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
     let why = match kind(path) {
@@ -75,11 +75,14 @@ pub(crate) fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String
         Kind::Other => "it is no program built by `dunlin build`".into(),
         Kind::Unusable(why) => why,
     };
-    let suffixed = with_arch(path, host);
-    match kind(&suffixed) {
-        Kind::Program(header) => Ok((suffixed, header)),
-        _ => Err(why),
+    // Interpreted code only if there is none of the machine's own.
+    for arch in [Some(host), Arch::portable_host()].into_iter().flatten() {
+        let suffixed = with_arch(path, arch);
+        if let Kind::Program(header) = kind(&suffixed) {
+            return Ok((suffixed, header));
+        }
     }
+    Err(why)
 }
 
 /// The executable the person names, if it is the snapshot's.
