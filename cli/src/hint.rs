@@ -28,10 +28,11 @@ pub(crate) fn resume_hint(info: &Info, file: &Path) -> Hint {
     let mut notes = Vec::new();
     let module = module(info);
     let proc = Path::new("/proc").join(info.pid.to_string());
-    let host = Arch::host();
-    let found = module
-        .zip(host)
-        .is_some_and(|(m, host)| Search::for_snapshot(file).find(m, &info.name, host).is_ok());
+    let search = Search::for_snapshot(file);
+    let found = module.is_some_and(|m| {
+        let mut archs = [Arch::host(), Arch::portable_host()].into_iter().flatten();
+        archs.any(|arch| search.find(m, &info.name, arch).is_ok())
+    });
     if !found {
         match fs::read_link(proc.join("exe")) {
             Ok(exe) if matches!(kind(&exe), Kind::Program(header) if Some(header.module) == module) => {

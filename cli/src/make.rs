@@ -3,4 +3,5 @@
 pub(crate) mod apart;
 pub(crate) mod compile;
 pub(crate) mod files;
+pub(crate) mod portable;
 pub(crate) mod runtimes;

@@ -1,7 +1,7 @@
 //! Becoming a program: what `dunlin run` and `dunlin resume` end with.
 
 use crate::failure::{Failure, could_not};
-use crate::find::executables::{Kind, kind, with_arch, without_arch};
+use crate::find::executables::{Kind, kind, machine, with_arch, without_arch};
 use crate::show;
 use dunlin_format::arch::Arch;
 use dunlin_interface::options::{OPTS_VARIABLE, Options};
@@ -31,13 +31,14 @@ pub(crate) fn become_program(path: &Path, options: &Options, args: &[OsString], 
     // The C library hands what the kernel refuses to a shell, which would make nonsense of it: so this is found out
     // before.
     if let Kind::Program(header) = kind(&path)
-        && let Some(host) = Arch::host().filter(|&h| h != header.arch)
-        && !emulated(header.arch)
+        && let Some(machine) = machine(&path)
+        && let Some(host) = Arch::host().filter(|&h| h != machine)
+        && !emulated(machine)
     {
         let right = with_arch(&without_arch(&path), host);
         return could_not(format!(
             "{doing}: it is for {}, and this machine is {host}; use {}",
-            header.arch,
+            machine_of(header.arch, machine),
             show::path(&right)
         ));
     }
@@ -47,6 +48,14 @@ pub(crate) fn become_program(path: &Path, options: &Options, args: &[OsString], 
         _ => error.to_string(),
     };
     could_not(format!("{doing}: {why}"))
+}
+
+/// What an executable is for, as a message tells it.
+fn machine_of(code: Arch, machine: Arch) -> String {
+    match code.is_portable() {
+        true => format!("{machine} ({code}, interpreted)"),
+        false => machine.to_string(),
+    }
 }
 
 /// Does the kernel hand executables of another architecture to qemu (binfmt_misc)?

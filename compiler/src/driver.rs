@@ -7,6 +7,7 @@ use crate::module::{Module, features};
 use crate::native::codegen::{self, FunctionCompiler};
 use crate::native::compiled_function::CompiledFunction;
 use crate::settings::Settings;
+use dunlin_format::arch::Arch;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 
@@ -15,7 +16,37 @@ const STACK_SIZE: usize = 16 << 20;
 
 /// Compiles every code index of the module, in that order. Of several errors the one of the lowest code index is
 /// returned.
+///
+/// Machines and the interpreter have CLIF of their own, of the same points.
 pub(crate) fn compile(
+    module: &Module<'_>,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Vec<CompiledFunction>, Error> {
+    let (portable, machines): (Vec<Arch>, Vec<Arch>) = settings.targets.iter().partition(|a| a.is_portable());
+    if portable.is_empty() || machines.is_empty() {
+        return compile_alike(module, settings, progress);
+    }
+    let with = |targets| Settings {
+        targets,
+        ..settings.clone()
+    };
+    let mut functions = compile_alike(module, &with(machines), progress)?;
+    let others = compile_alike(module, &with(portable), progress)?;
+    for (function, other) in functions.iter_mut().zip(others) {
+        if function.points != other.points {
+            return Err(Error::internal(
+                function.code_index,
+                "the interpreter's migration points are others",
+            ));
+        }
+        function.machine.extend(other.machine);
+    }
+    Ok(functions)
+}
+
+/// Compiles for targets that have the same CLIF.
+fn compile_alike(
     module: &Module<'_>,
     settings: &Settings,
     progress: &Progress,

@@ -38,7 +38,7 @@ mod settings;
 mod uniform;
 
 pub use error::{Error, UnknownImport};
-pub use output::{LinkedImage, write_executable, write_object};
+pub use output::{LinkedImage, write_executable, write_object, write_portable};
 pub use settings::{OptLevel, Settings};
 
 use dunlin_format::arch::Arch;
@@ -88,7 +88,8 @@ pub struct Compiled {
     pub functions: Vec<FunctionName>,
     /// One per target, in the order asked for.
     pub images: Vec<LinkedImage>,
-    /// The optimised CLIF of every function, the same for all targets; empty unless [`Settings::want_clif`].
+    /// The optimised CLIF of every function, the same for all machines (the interpreter's, if no machine is a target);
+    /// empty unless [`Settings::want_clif`].
     pub clif: String,
     /// The assembly of every function per target; empty unless [`Settings::want_asm`].
     pub asm: Vec<(Arch, String)>,

@@ -18,10 +18,12 @@
 
 mod elf;
 mod names;
+mod portable;
 mod seal;
 
-pub use elf::{ElfImage, Seal, find_in_elf};
+pub use elf::{FileImage, Seal, find_in_elf};
 pub use names::{Names, NamesBuilder};
+pub use portable::{PORTABLE_SUFFIX, find_in_portable, write_portable};
 pub use seal::{SEAL_LEN, Sealer};
 
 use crate::arch::Arch;
@@ -100,6 +102,9 @@ pub enum ImageError {
     /// Another section doesn't decode.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// A file of portable code has none for this machine.
+    #[error("it holds no code for {0}")]
+    Missing(Arch),
     /// The executable can't be read.
     #[error("cannot read the executable: {0}")]
     Io(#[from] std::io::Error),
@@ -360,6 +365,11 @@ mod tests {
 
     /// A small image: one exported function and its type's trampoline.
     pub(super) fn sample() -> Vec<u8> {
+        sample_for(Arch::Aarch64)
+    }
+
+    /// The same for an architecture.
+    pub(super) fn sample_for(arch: Arch) -> Vec<u8> {
         let module = ModuleInfo {
             name: "sample".into(),
             types: vec![FuncType::default()],
@@ -382,7 +392,7 @@ mod tests {
             });
         }
         let builder = ImageBuilder {
-            arch: Arch::Aarch64,
+            arch,
             module_hash: ModuleHash::of(b"sample"),
             migratable: true,
             text: &[0xcc; 28],

@@ -282,6 +282,7 @@ impl MadeUp {
                     caller_fp: 4,
                     return_address: 0,
                     align: 8,
+                    own_sp: None,
                     order: ByteOrder::Big,
                 },
                 _ => Arch::X86_64.frame_shape(),

@@ -241,6 +241,11 @@ impl Guest {
         Program::build_with(&self.module, options)
     }
 
+    /// Its module's file.
+    pub fn module(&self) -> &Path {
+        &self.module
+    }
+
     /// A fresh directory for one run, if the guest wants one.
     pub fn data(&self) -> Option<TempDir> {
         self.directives.dir.then(|| {

@@ -30,6 +30,7 @@ pub fn other(arch: Arch) -> Arch {
     match arch {
         Arch::X86_64 => Arch::Aarch64,
         Arch::Aarch64 => Arch::X86_64,
+        Arch::Pulley64 | Arch::Pulley32 => panic!("{arch} has no counterpart"),
     }
 }
 
@@ -41,11 +42,22 @@ pub fn ping_pong(
     first: Arch,
     legs: impl IntoIterator<Item = u64>,
     run: impl Fn(Arch) -> Run,
+    input: impl FnMut() -> Input,
+) -> Journey {
+    ping_pong_between([first, other(first)], legs, run, input)
+}
+
+/// As [`ping_pong`], between any two architectures, starting on the first of them.
+#[track_caller]
+pub fn ping_pong_between(
+    route: [Arch; 2],
+    legs: impl IntoIterator<Item = u64>,
+    run: impl Fn(Arch) -> Run,
     mut input: impl FnMut() -> Input,
 ) -> Journey {
     let dir = scratch();
     let mut journey = Journey::default();
-    let mut arch = first;
+    let mut arch = route[0];
     let mut from: Option<PathBuf> = None;
     let mut legs = legs.into_iter();
     loop {
@@ -71,7 +83,7 @@ pub fn ping_pong(
         journey.sizes.push(size);
         journey.moves += 1;
         from = Some(to);
-        arch = other(arch);
+        arch = route[journey.moves % 2];
     }
 }
 

@@ -57,7 +57,11 @@ impl Program {
             options,
         )
         .expect_code(0);
-        for arch in Arch::ALL {
+        let targets = match options.iter().position(|o| *o == "--target") {
+            Some(n) => Arch::from_name(options[n + 1]).into_iter().collect(),
+            None => Arch::ALL.to_vec(),
+        };
+        for arch in targets {
             assert!(
                 program.exe(arch).is_file(),
                 "dunlin build left no {}",
@@ -209,7 +213,8 @@ impl Run {
     /// The command line.
     pub fn command(&self) -> Command {
         let mut words: Vec<PathBuf> = self.wrap.iter().map(PathBuf::from).collect();
-        if Arch::host() != Some(self.arch) {
+        // Interpreted code is in an executable for this machine.
+        if Arch::host() != Some(self.arch) && Arch::portable_host() != Some(self.arch) {
             assert_eq!(self.arch, Arch::Aarch64, "no emulator for {}", self.arch);
             words.push(tools::qemu().to_owned());
         }

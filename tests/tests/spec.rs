@@ -1,13 +1,15 @@
 //! The official test suite, through real executables: WebAssembly 1.0, 2.0 and 3.0, and all proposals; and scripts of
 //! our own for what it lacks (`dunlin_tests::spec::atomics`). Each case is run on x86_64, on aarch64 under qemu-user,
-//! and on both with forced migration. What is left out is listed one by one in `spec-skips.txt`.
+//! and on both with forced migration; a slice of them is interpreted, too. What is left out is listed one by one in
+//! `spec-skips.txt`.
 //!
 //! Most scripts have few points of their own. So each case is run once more as a *dense* one, with a host call before
 //! every operator.
 //!
 //! Forced mode migrates at every point, but for a few cases that loop a million times: those migrate at every nth,
 //! unless `DUNLIN_SPEC_FULL=1` wants every point of them, too. `DUNLIN_SPEC_ONLY=text` takes only scripts whose paths
-//! contain the text, `DUNLIN_SPEC_ARCH=x86_64` leaves out the other architecture.
+//! contain the text, `DUNLIN_SPEC_ARCH=x86_64` leaves out the other architectures (`pulley64`: takes only that, of all
+//! cases).
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::slice;
@@ -15,7 +17,7 @@ use dunlin_tests::sources;
 use dunlin_tests::spec::atomics;
 use dunlin_tests::spec::cases::{self, Case, Code, Skipped};
 use dunlin_tests::spec::report::{self, Row};
-use dunlin_tests::spec::run::{Built, Mode, build, check, is_refused};
+use dunlin_tests::spec::run::{Built, Mode, build, build_for, check, is_refused};
 use dunlin_tests::spec::scope;
 use dunlin_tests::spec::script::{Instantiation, Refused, read};
 use dunlin_tests::spec::skips;
@@ -40,6 +42,8 @@ const EMULATED: u64 = 5;
 /// And one case in so many runs there at all, unless all are asked for (`DUNLIN_FULL=1`); all run on this machine's own
 /// architecture.
 const ELSEWHERE: u64 = 7;
+/// One case in so many is interpreted, unless all are asked for.
+const INTERPRETED: u64 = 12;
 
 /// All scripts: (folder, file), without those that are equal to earlier ones.
 fn scripts() -> Vec<(String, PathBuf)> {
@@ -101,6 +105,8 @@ struct Results {
     /// How long cases took to build, to run in each of the modes, and what took longest.
     build: Duration,
     run: [Duration; 6],
+    /// Assertions that held and migrations, interpreted.
+    interpreted: (usize, u64),
     slow: Vec<(Duration, String)>,
 }
 
@@ -214,12 +220,49 @@ fn run_code(
                 .extend(checked.wrong.into_iter().map(|w| format!("{what}: {w}")));
         }
     }
+    interpret(case, start, code, points, dense, results);
     let mut results = results.lock().unwrap();
     results.build += took[0];
     let what = if dense { ", dense" } else { "" };
     let line = format!("{}{what}: {points} points, built and run in {took:.1?}", case.id);
     results.slow.push((took.iter().sum::<Duration>(), line));
     Some(points)
+}
+
+/// Runs a slice of the cases in the interpreter, undisturbed and with forced migration.
+fn interpret(case: &Case, start: &Instantiation, code: &Code, points: u64, dense: bool, results: &Mutex<Results>) {
+    let taken = match std::env::var("DUNLIN_SPEC_ARCH").ok() {
+        Some(only) => only == Arch::Pulley64.to_string(),
+        None => slice::takes(&format!("{} {dense} interpreted", case.id), INTERPRETED),
+    };
+    if !taken {
+        return;
+    }
+    let mut wrong = Vec::new();
+    let mut held = (0, 0);
+    match build_for("pulley64", &code.wasm) {
+        Built::Program(program) => {
+            let forced = Mode::forced(Arch::Pulley64, stride(points, AFFORDABLE_DENSE));
+            for mode in [Mode::native(Arch::Pulley64), forced] {
+                let checked = check(&case.id, start, code, &program, mode);
+                held.0 += checked.passed;
+                if let Some(every) = mode.forced {
+                    held.1 += checked.points / every;
+                    if checked.points != points && checked.wrong.is_empty() && !case.exhausts_the_stack() {
+                        wrong.push(format!("{}: {} points instead of {points}", case.id, checked.points));
+                    }
+                }
+                wrong.extend(checked.wrong);
+            }
+        }
+        Built::Refused(reason) => wrong.push(format!("{}: refused: {reason}", case.id)),
+    }
+    let mut results = results.lock().unwrap();
+    results.interpreted.0 += held.0;
+    results.interpreted.1 += held.1;
+    results
+        .wrong
+        .extend(wrong.into_iter().map(|w| format!("interpreted: {w}")));
 }
 
 fn refuse(folder: &str, module: &Refused, results: &Mutex<Results>) {
@@ -310,6 +353,8 @@ fn the_suite() {
         results.run,
         report::MODES
     );
+    let (held, migrations) = results.interpreted;
+    println!("interpreted: {held} assertions held, {migrations} migrations");
     results.slow.sort();
     for (_, line) in results.slow.iter().rev().take(10) {
         println!("{line}");

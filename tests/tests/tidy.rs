@@ -49,7 +49,9 @@ const UNSAFE: [&str; 23] = [
     "runtime/src/engine/dispatch.rs",
     "runtime/src/engine/native/faults.rs",
     "runtime/src/engine/native/mod.rs",
+    "runtime/src/engine/pulley/mod.rs",
     "runtime/src/engine/running.rs",
+    "runtime/src/instance/interpreter_stack.rs",
     "runtime/src/instance/memory.rs",
     "runtime/src/instance/mod.rs",
     "runtime/src/instance/stack.rs",
@@ -70,8 +72,9 @@ const UNSAFE: [&str; 23] = [
     "tests/tests/forged.rs",
 ];
 
-/// Names that only some folders may use: what calls the operating system by itself, and what knows the machine.
-const CONFINED: [(&[&str], &str, &[&str]); 3] = [
+/// Names that only some folders may use: what calls the operating system by itself, and what knows the machine or the
+/// interpreter.
+const CONFINED: [(&[&str], &str, &[&str]); 4] = [
     (
         &["rustix", "libc"],
         "runtime/src/",
@@ -81,6 +84,14 @@ const CONFINED: [(&[&str], &str, &[&str]); 3] = [
         &["target_arch", "X86_64", "Aarch64"],
         "runtime/src/",
         &["runtime/src/engine/native/", "runtime/src/os/linux/registers.rs"],
+    ),
+    (
+        &["pulley_interpreter", "Pulley64", "Pulley32"],
+        "runtime/src/",
+        &[
+            "runtime/src/engine/pulley/",
+            "runtime/src/instance/interpreter_stack.rs",
+        ],
     ),
     (
         &["target_arch", "X86_64", "Aarch64"],

@@ -4,7 +4,7 @@ use super::trust;
 use crate::failure::{Failure, bad_snapshot, could_not};
 use crate::show;
 use dunlin_format::arch::Arch;
-use dunlin_format::image::{self, Header};
+use dunlin_format::image::{self, Header, PORTABLE_SUFFIX};
 use dunlin_format::module::ModuleHash;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,12 @@ pub(crate) fn kind(path: &Path) -> Kind {
     }
 }
 
+/// The machine that an executable of Dunlin's runs on: for interpreted code not what its header names.
+pub(crate) fn machine(path: &Path) -> Option<Arch> {
+    let mut file = trust::open(path).ok()?;
+    image::find_in_elf(&mut file).ok()??.machine
+}
+
 /// Are an executable's contents those that its header speaks of? If not, why.
 pub(crate) fn verify(path: &Path) -> Result<(), String> {
     let mut file = trust::open(path).map_err(|e| e.to_string())?;
@@ -54,13 +60,14 @@ pub(crate) fn with_arch(base: &Path, arch: Arch) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// `NAME` of `NAME.ARCH`; what has no such suffix stays as it is.
+/// `NAME` of `NAME.ARCH` or `NAME.dunlin`; what has no such suffix stays as it is.
 pub(crate) fn without_arch(path: &Path) -> PathBuf {
-    let has = Arch::ALL.iter().any(|a| path.extension() == Some(OsStr::new(a.name())));
+    let is = |name: &str| path.extension() == Some(OsStr::new(name));
+    let has = Arch::every().any(|a| is(a.name())) || is(PORTABLE_SUFFIX);
     if has { path.with_extension("") } else { path.to_owned() }
 }
 
-/// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`. A `NAME` that is something
+/// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`, or else for `NAME.pulley64`. A `NAME` that is something
 /// else (the module's folder, another compiler's output) doesn't hide `NAME.ARCH`.
 pub(crate) fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
     let why = match kind(path) {
@@ -68,11 +75,14 @@ pub(crate) fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String
         Kind::Other => "it is no program built by `dunlin build`".into(),
         Kind::Unusable(why) => why,
     };
-    let suffixed = with_arch(path, host);
-    match kind(&suffixed) {
-        Kind::Program(header) => Ok((suffixed, header)),
-        _ => Err(why),
+    // Interpreted code only if there is none of the machine's own.
+    for arch in [Some(host), Arch::portable_host()].into_iter().flatten() {
+        let suffixed = with_arch(path, arch);
+        if let Kind::Program(header) = kind(&suffixed) {
+            return Ok((suffixed, header));
+        }
     }
+    Err(why)
 }
 
 /// The executable the person names, if it is the snapshot's.

@@ -1,9 +1,10 @@
 //! Looking for the executable of a snapshot where nobody has named one.
 
-use super::executables::{Kind, kind, verify, without_arch};
+use super::executables::{Kind, kind, machine, verify, without_arch};
 use super::{cache, trust};
 use crate::show;
 use dunlin_format::arch::Arch;
+use dunlin_format::image::{Header, PORTABLE_SUFFIX};
 use dunlin_format::module::ModuleHash;
 use std::env;
 use std::ffi::OsStr;
@@ -50,7 +51,7 @@ impl Search {
 
     /// The executable of this module for this architecture; otherwise what was found instead, for a message. One that
     /// is to be run is returned without symbolic links in its path: what was checked is what is run.
-    pub(crate) fn find(&self, module: ModuleHash, name: &str, host: Arch) -> Result<PathBuf, String> {
+    pub(crate) fn find(&self, module: ModuleHash, name: &str, arch: Arch) -> Result<PathBuf, String> {
         // The nearest miss, best reason first.
         let mut near: Option<(u8, String)> = None;
         let mut look = |path: PathBuf| {
@@ -62,12 +63,17 @@ impl Search {
                 let same_name = without_arch(&path).file_name() == Some(OsStr::new(name));
                 let why = || format!("{shown} is another program, or was built from another version of its module");
                 same_name.then(|| (2, why()))
-            } else if header.arch != host {
+            } else if header.arch != arch {
                 let why = format!(
-                    "{shown} is the right program, but for {}, and this machine is {host}",
+                    "{shown} is the right program, but for {}, and this machine is {arch}",
                     header.arch
                 );
                 Some((1, why))
+            } else if arch.is_portable() && machine(&path) != Arch::host() {
+                Some((
+                    1,
+                    format!("{shown} is the right program, but its runtime is for another machine"),
+                ))
             } else if !header.migratable {
                 Some((0, format!("{shown} was built with --no-migration")))
             } else {
@@ -82,7 +88,7 @@ impl Search {
         let on_path = self
             .path
             .iter()
-            .flat_map(|dir| [dir.join(format!("{name}.{host}")), dir.join(name)]);
+            .flat_map(|dir| [dir.join(format!("{name}.{arch}")), dir.join(name)]);
         // A name is a file's name here, never a way out of a directory.
         let on_path = on_path.filter(|_| Path::new(name).file_name() == Some(OsStr::new(name)));
         let candidates = self
@@ -90,15 +96,37 @@ impl Search {
             .iter()
             .flat_map(|dir| executables(dir, name))
             .chain(on_path);
-        let candidates = candidates.chain(cache::place(module, host));
+        let candidates = candidates.chain(cache::place(module, arch));
         for candidate in candidates {
             if let Some(found) = look(candidate) {
                 return Ok(found);
             }
         }
         Err(near.map(|(_, why)| why).unwrap_or_else(|| {
-            format!("found none named *.{host} beside it or in the current directory, and no {name} on the PATH")
+            format!("found none named *.{arch} beside it or in the current directory, and no {name} on the PATH")
         }))
+    }
+
+    /// A file of portable code of this module, to be run though nobody has named it. `header` tells of the image in one
+    /// that this machine would interpret.
+    pub(crate) fn find_portable(
+        &self,
+        module: ModuleHash,
+        name: &str,
+        header: impl Fn(&Path) -> Option<Header>,
+    ) -> Option<PathBuf> {
+        let suffix = Some(OsStr::new(PORTABLE_SUFFIX));
+        let beside = self.directories.iter().flat_map(|dir| executables(dir, name));
+        let on_path = self
+            .path
+            .iter()
+            .map(|dir| dir.join(format!("{name}.{PORTABLE_SUFFIX}")));
+        let on_path = on_path.filter(|_| Path::new(name).file_name() == Some(OsStr::new(name)));
+        let mut candidates = beside.filter(|p| p.extension() == suffix).chain(on_path);
+        candidates.find_map(|path| {
+            header(&path).filter(|h| h.module == module && h.migratable)?;
+            trust::own(&path).ok()
+        })
     }
 
     /// The file to use, or why this one is not used, as in "it ...".
@@ -112,7 +140,8 @@ impl Search {
     }
 }
 
-/// The files of a directory that may be executables of Dunlin's: `*.ARCH` and `NAME`, those called `NAME` first.
+/// The files of a directory that may be executables of Dunlin's or portable code: `*.ARCH`, `*.dunlin` and `NAME`,
+/// those called `NAME` first.
 fn executables(directory: &Path, name: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();

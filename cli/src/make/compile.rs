@@ -78,20 +78,26 @@ pub(crate) fn to_run(module: &Path, host: Arch) -> Result<ToRun, String> {
     let compiled = compile(&wasm, &options).map_err(|e| e.to_string())?;
     let image = compiled.images.first().ok_or("the compiler gave no image")?;
     let bytes = write_executable(runtimes::runtime(host), image).map_err(|e| e.to_string())?;
-    // To be found again by `dunlin resume`. Where it can't be kept, the program runs all the same.
-    let kept = cache::keep(compiled.hash, host, &bytes);
     if ModuleHash::of(&wasm) == compiled.hash {
+        // For a machine that compiles it itself when the program moves there.
         let _ = cache::keep_module(compiled.hash, &wasm);
     }
+    hold(&name, compiled.hash, host, &bytes)
+}
+
+/// Holds an executable that is to be run at once. It is also kept, to be found again by `dunlin resume`; where it can't
+/// be, the program runs all the same.
+pub(super) fn hold(name: &str, module: ModuleHash, arch: Arch, bytes: &[u8]) -> Result<ToRun, String> {
+    let kept = cache::keep(module, arch, bytes);
     let failed = |e: io::Error| format!("cannot hold the executable in memory: {e}; use `dunlin build`, then run that");
     if !Path::new("/proc/self/fd").is_dir() {
         let without_proc = |_| failed(io::Error::new(io::ErrorKind::NotFound, "/proc is not mounted"));
         let path = kept.map_err(without_proc)?;
         return Ok(ToRun { path, _file: None });
     }
-    let file = rustix::fs::memfd_create(&name, rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+    let file = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
     let mut file = File::from(file);
-    file.write_all(&bytes).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     Ok(ToRun {
         path,

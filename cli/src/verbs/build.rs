@@ -4,12 +4,13 @@ use crate::failure::{Outcome, could_not, usage};
 use crate::find::executables::with_arch;
 use crate::make::compile::{base_name, program_name, read};
 use crate::make::files::write_atomically;
-use crate::make::runtimes;
+use crate::make::{portable, runtimes};
 use crate::progress::{self, Look, Unit};
 use crate::show;
 use clap::{ArgAction, Args, ValueEnum};
 use dunlin_compiler::{
     CompileOptions, Compiled, OptLevel, Progress, Settings, compile_watched, write_executable, write_object,
+    write_portable,
 };
 use dunlin_format::arch::Arch;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) struct Build {
     /// The module: WebAssembly binary (.wasm) or text (.wat)
     module: PathBuf,
-    /// Write NAME.x86_64 and NAME.aarch64 (default: the module's name without its suffix, in the current directory)
+    /// Write NAME.x86_64 and NAME.aarch64, or NAME.dunlin (default: the module's name without its suffix, in the
+    /// current directory)
     #[arg(short, long, value_name = "NAME")]
     output: Option<PathBuf>,
     /// For which architecture
@@ -66,7 +68,13 @@ enum Target {
     X86_64,
     #[value(name = "aarch64")]
     Aarch64,
+    /// Both of these
     All,
+    /// Interpreted code in an executable for this machine, NAME.pulley64
+    #[value(name = "pulley64")]
+    Pulley64,
+    /// Interpreted code for any machine, NAME.dunlin, which `dunlin run` and `dunlin resume` take
+    Portable,
 }
 
 /// What `--emit` takes.
@@ -83,6 +91,8 @@ impl Target {
             Target::X86_64 => vec![Arch::X86_64],
             Target::Aarch64 => vec![Arch::Aarch64],
             Target::All => Arch::ALL.to_vec(),
+            Target::Pulley64 => vec![Arch::Pulley64],
+            Target::Portable => Arch::PORTABLE.to_vec(),
         }
     }
 }
@@ -124,7 +134,7 @@ pub(crate) fn run(args: &Build) -> Outcome {
         || look(&progress),
         || compile_watched(&wasm, &options, &progress).map_err(|e| fail(e.to_string())),
     )?;
-    let outputs = outputs(&compiled, args.emit, &base).map_err(fail)?;
+    let outputs = outputs(&compiled, args, &base).map_err(fail)?;
     if to_stdout {
         outputs
             .iter()
@@ -164,7 +174,7 @@ struct Output {
     bytes: Vec<u8>,
 }
 
-fn outputs(compiled: &Compiled, emit: Option<Emit>, base: &Path) -> Result<Vec<Output>, String> {
+fn outputs(compiled: &Compiled, args: &Build, base: &Path) -> Result<Vec<Output>, String> {
     let suffixed = |path: &Path, suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
@@ -176,7 +186,7 @@ fn outputs(compiled: &Compiled, emit: Option<Emit>, base: &Path) -> Result<Vec<O
         bytes: text.as_bytes().to_vec(),
     };
     let mut outputs = Vec::new();
-    match emit {
+    match args.emit {
         Some(Emit::Clif) => outputs.push(text(suffixed(base, ".clif"), &compiled.clif)),
         Some(Emit::Asm) => {
             outputs.extend(
@@ -196,6 +206,11 @@ fn outputs(compiled: &Compiled, emit: Option<Emit>, base: &Path) -> Result<Vec<O
                 });
             }
         }
+        None if args.target == Target::Portable => outputs.push(Output {
+            path: portable::with_suffix(base),
+            mode: 0o644,
+            bytes: write_portable(&compiled.images),
+        }),
         None => {
             for image in &compiled.images {
                 let bytes = write_executable(runtimes::runtime(image.arch), image).map_err(|e| e.to_string())?;

@@ -2,7 +2,7 @@
 
 use crate::failure::{Outcome, could_not};
 use crate::find::executables::{Kind, host, kind, named};
-use crate::make::compile;
+use crate::make::{compile, portable};
 use crate::options::StartOptions;
 use crate::show;
 use crate::start::become_program;
@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 /// Runs a program with what it is granted
 ///
-/// The program is an executable built by `dunlin build` (NAME stands for this machine's NAME.ARCH), or a module (.wasm,
-/// .wat), which is compiled first. Options of dunlin come before the program's name, the program's own arguments after
+/// The program is an executable built by `dunlin build` (NAME stands for this machine's NAME.ARCH, or else for
+/// NAME.dunlin), portable code (NAME.dunlin), which is interpreted, or a module (.wasm, .wat), which is compiled first.
+/// Options of dunlin come before the program's name, the program's own arguments after
 /// it.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -39,7 +40,21 @@ pub(crate) fn run(args: &Run) -> Outcome {
         let executable = compile::to_run(&program, host).map_err(|why| could_not(format!("{doing}: {why}")))?;
         return Err(become_program(executable.path(), &options, rest, &doing));
     }
-    let (path, _) = named(&program, host).map_err(|why| could_not(format!("{doing}: {why}")))?;
+    if portable::is_portable(&program) {
+        let executable = portable::to_run(&program).map_err(|why| could_not(format!("{doing}: {why}")))?;
+        return Err(become_program(executable.path(), &options, rest, &doing));
+    }
+    let named = named(&program, host);
+    let interpreted = portable::with_suffix(&program);
+    if named.is_err() && portable::is_portable(&interpreted) {
+        let (shown, found) = (show::path(&interpreted), format!("there is none for {host}"));
+        show::complain(&format!(
+            "dunlin {doing}: {found}; running {shown}, which is interpreted"
+        ));
+        let executable = portable::to_run(&interpreted).map_err(|why| could_not(format!("run {shown}: {why}")))?;
+        return Err(become_program(executable.path(), &options, rest, &doing));
+    }
+    let (path, _) = named.map_err(|why| could_not(format!("{doing}: {why}")))?;
     Err(become_program(&path, &options, rest, &doing))
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn run(args: &Version) -> Outcome {
             "version": version,
             "host": Arch::host().map(Arch::name),
             "targets": Arch::ALL.map(Arch::name),
+            "portable": Arch::PORTABLE.map(Arch::name),
             "snapshot_format": snapshot::VERSION,
             "image_format": image::VERSION,
         });
@@ -41,6 +42,10 @@ pub(crate) fn run(args: &Version) -> Outcome {
             "builds for        {arch} (runtime of {}{note})\n",
             show::size(runtimes::runtime(arch).len() as u64)
         );
+    }
+    if let Some(arch) = Arch::portable_host() {
+        let size = show::size(runtimes::runtime(arch).len() as u64);
+        text += &format!("interprets        {arch} (runtime of {size})\n");
     }
     text += &format!(
         "snapshot format   {}\nimage format      {}\n",

@@ -5,7 +5,7 @@
 
 use super::compiled_function::{CompiledFunction, MachineFunction};
 use super::machine_code::{check_points, machine_function};
-use super::translate::{self, Env, Translated};
+use super::translate::{self, Bounds, Env, Translated};
 use super::{host_boundary, isa, optimizer_budget, placement, record_rule, signatures};
 use crate::error::Error;
 use crate::module::Module;
@@ -65,7 +65,7 @@ fn entered(module: &Module<'_>) -> Vec<bool> {
     entered
 }
 
-/// Compiles functions, a batch at a time; one per thread.
+/// Compiles functions, a batch at a time; one per thread. The targets are all machines, or all the interpreter's.
 pub(crate) struct FunctionCompiler<'m> {
     module: &'m Module<'m>,
     settings: &'m Settings,
@@ -187,6 +187,10 @@ impl<'m> FunctionCompiler<'m> {
             module: self.module,
             layout: &self.prepared.layout,
             migration: self.settings.migration,
+            bounds: match self.targets.iter().any(|(arch, _)| arch.is_portable()) {
+                true => Bounds::Checked,
+                false => Bounds::Guard,
+            },
             frontend: self.optimizer.frontend_config(),
         };
         ctx.clear();

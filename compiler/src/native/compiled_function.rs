@@ -65,4 +65,6 @@ pub(crate) enum RelocKind {
     X86Rel32,
     /// 26-bit branch (`R_AARCH64_CALL26`).
     Arm64Call26,
+    /// 32-bit displacement, counted from the start of the instruction: what the place holds already is added.
+    PulleyRel32,
 }

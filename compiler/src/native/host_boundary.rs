@@ -2,7 +2,7 @@
 //! trampoline through which the host enters.
 
 use super::signatures::{self, clif_type};
-use super::translate::{Env, Regions, Translated, make_regions, make_slot};
+use super::translate::{Bounds, Env, Regions, Translated, make_regions, make_slot};
 use crate::uniform::calling_convention::{params_in_registers, results_in_registers};
 use cranelift_codegen::ir::{
     Endianness, Function, InstBuilder, MemFlagsData, SourceLoc, StackSlot, Type, Value, types::F32, types::F64,
@@ -117,7 +117,7 @@ fn begin<'b>(
     points: &FunctionPoints,
 ) -> (BoundaryFunction<'b>, Vec<Value>) {
     let record = make_slot(func, points.record_size, 0);
-    let regions = make_regions(func);
+    let regions = make_regions(func, Bounds::Guard);
     let mut b = FunctionBuilder::new(func, fbc);
     let entry = b.create_block();
     b.append_block_params_for_function_params(entry);

@@ -43,6 +43,8 @@ pub(crate) fn isa(arch: Arch, how: &Settings) -> Result<OwnedTargetIsa, Error> {
     let triple = match arch {
         Arch::X86_64 => "x86_64-unknown-linux-gnu",
         Arch::Aarch64 => "aarch64-unknown-linux-gnu",
+        Arch::Pulley64 => "pulley64",
+        Arch::Pulley32 => "pulley32",
     };
     let triple = Triple::from_str(triple).map_err(|e| fail(&e))?;
     let mut builder = isa::lookup(triple).map_err(|e| fail(&e))?;

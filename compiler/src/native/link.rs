@@ -82,6 +82,8 @@ impl Text<'_> {
         let fill = match self.arch {
             Arch::X86_64 => 0xcc, // int3
             Arch::Aarch64 => 0,   // udf #0
+            // Nothing jumps there; no byte is a whole instruction that traps.
+            Arch::Pulley64 | Arch::Pulley32 => 0xff,
         };
         self.bytes.resize(self.bytes.len().next_multiple_of(align), fill);
     }
@@ -117,6 +119,10 @@ impl Text<'_> {
                 }
                 let opcode = u32::from_le_bytes([field[0], field[1], field[2], field[3]]) & !IMM26;
                 opcode | ((distance >> 2) as u32 & IMM26)
+            }
+            (Arch::Pulley64 | Arch::Pulley32, RelocKind::PulleyRel32) => {
+                let there = i32::from_le_bytes([field[0], field[1], field[2], field[3]]);
+                i32::try_from(distance + i64::from(there)).map_err(|_| out_of_reach)? as u32
             }
             _ => return Err(bug("a relocation is of another architecture")),
         };

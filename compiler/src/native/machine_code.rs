@@ -2,12 +2,13 @@
 
 use super::compiled_function::{MachineFunction, Reloc, RelocKind};
 use cranelift_codegen::binemit::Reloc as ClifReloc;
-use cranelift_codegen::ir::{ExternalName, Function, StackSlot, TrapCode};
+use cranelift_codegen::ir::{ExternalName, Function, InstructionData, Opcode, StackSlot, TrapCode};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::{CompiledCode, FinalizedMachExceptionHandler, FinalizedMachReloc, FinalizedRelocTarget};
 use dunlin_format::arch::Arch;
 use dunlin_format::framemap::{FunctionPoints, Site, SiteKind};
 use dunlin_format::hostcalls::Trap;
+use rustc_hash::FxHashSet;
 
 /// Reads Cranelift's output for `func`, whose record is in the stack slot `record`.
 pub(crate) fn machine_function(
@@ -53,6 +54,16 @@ pub(crate) fn machine_function(
             wasm: wasm_at(trap.offset),
         });
     }
+    if arch.is_portable() {
+        let at = untold_traps(func);
+        let found = locations.iter().filter(|l| at.contains(&l.loc.bits()));
+        sites.extend(found.map(|l| Site {
+            text: l.start,
+            // Which one it is the interpreter tells.
+            kind: SiteKind::Trap(Trap::IntegerOverflow),
+            wasm: l.loc.bits(),
+        }));
+    }
     sites.sort_by_key(|s| s.text);
     let relocs = code
         .buffer
@@ -68,9 +79,27 @@ pub(crate) fn machine_function(
         frame_to_fp: frame.frame_to_fp_offset,
         record: record.map_or(0, |s| frame.stackslots[s].offset),
         sites,
-        unwind: code.create_unwind_info(&**isa).map_err(|e| e.to_string())?,
+        unwind: match arch.is_portable() {
+            // Debuggers see the interpreter's own frames.
+            true => None,
+            false => code.create_unwind_info(&**isa).map_err(|e| e.to_string())?,
+        },
         asm: code.vcode.clone(),
     })
+}
+
+/// Where in the module there are divisions, conversions, and accesses of memories: the interpreter's instructions for
+/// them trap by themselves, and Cranelift doesn't tell where they are. A backtrace takes the nearest site before the
+/// instruction.
+fn untold_traps(func: &Function) -> FxHashSet<u32> {
+    use Opcode::{FcvtToSint, FcvtToUint, Sdiv, Srem, Udiv, Urem};
+    let trapping = [Sdiv, Udiv, Srem, Urem, FcvtToSint, FcvtToUint];
+    let insts = func.layout.blocks().flat_map(|block| func.layout.block_insts(block));
+    let access = Some(TrapCode::HEAP_OUT_OF_BOUNDS);
+    let traps =
+        |data: &InstructionData| trapping.contains(&data.opcode()) || data.memflags_trap_code(&func.dfg) == access;
+    let found = insts.filter(|&inst| traps(&func.dfg.insts[inst]));
+    found.map(|inst| func.srcloc(inst).bits()).collect()
 }
 
 /// A relocation against another function of the module.
@@ -82,6 +111,7 @@ fn reloc(func: &Function, r: &FinalizedMachReloc) -> Result<Reloc, String> {
     let kind = match r.kind {
         ClifReloc::X86CallPCRel4 | ClifReloc::X86PCRel4 => RelocKind::X86Rel32,
         ClifReloc::Arm64Call => RelocKind::Arm64Call26,
+        ClifReloc::PulleyPcRel => RelocKind::PulleyRel32,
         other => return Err(format!("unexpected relocation {other:?}")),
     };
     Ok(Reloc {
@@ -124,8 +154,15 @@ pub(crate) fn check_points(points: &FunctionPoints, f: &MachineFunction) -> Resu
     if points.record_size > 0 && f.record + points.record_size > f.frame_to_fp {
         return Err(format!("{}: the record lies outside the frame", f.arch));
     }
-    // Frame pointers are multiples of 16, in rebuilt frames too; so homes are as aligned as their loads and stores
-    // claim.
+    let handles = f.sites.iter().any(|s| matches!(s.kind, SiteKind::Handler(_)));
+    if let Some(below) = f.arch.frame_shape().own_sp
+        && handles
+        && f.record + points.record_size + u32::from(below) > f.frame_to_fp
+    {
+        return Err(format!("{}: the frame has no room for its stack pointer", f.arch));
+    }
+    // A machine's frame pointers are multiples of 16, in rebuilt frames too; so homes are as aligned as their loads and
+    // stores claim.
     if !f.frame_to_fp.is_multiple_of(16) || !f.record.is_multiple_of(16) {
         return Err(format!("{}: the record is not aligned", f.arch));
     }

@@ -61,6 +61,16 @@ pub(crate) fn trap_code(trap: Trap) -> TrapCode {
     TrapCode::unwrap_user(trap as u8)
 }
 
+/// Who notices that an access of a 32-bit memory is out of bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bounds {
+    /// The machine: the address space around the memory is reserved, and what lies outside faults.
+    Guard,
+    /// The code: it compares with the memory's size, since an interpreter can't tell which instruction of the program
+    /// has faulted.
+    Checked,
+}
+
 /// What a translation needs besides the body.
 #[derive(Clone, Copy)]
 pub(crate) struct Env<'m> {
@@ -70,6 +80,8 @@ pub(crate) struct Env<'m> {
     pub layout: &'m ContextLayout,
     /// Whether there are migration points.
     pub migration: bool,
+    /// Who notices that an access of a 32-bit memory is out of bounds.
+    pub bounds: Bounds,
     /// What the front end must know of the targets (equal for all of them).
     pub frontend: TargetFrontendConfig,
 }
@@ -82,6 +94,8 @@ pub(super) struct Regions {
     memory: AliasRegion,
     /// The context, and tables.
     pub(super) context: AliasRegion,
+    /// Sizes of memories, where accesses are compared with them: only calls change those.
+    sizes: AliasRegion,
 }
 
 /// The state of the translation of one body.
@@ -175,7 +189,7 @@ pub(crate) fn translate(
     let scan = &an.scan;
     let record = make_slot(func, an.record.size, 0);
     let memory = make_slot(func, placement.residents.size, 1);
-    let regions = make_regions(func);
+    let regions = make_regions(func, env.bounds);
     let mut t = Translator {
         b: FunctionBuilder::new(func, fbc),
         env,
@@ -235,17 +249,23 @@ pub(super) fn make_slot(func: &mut Function, size: u32, key: u64) -> Option<Stac
 }
 
 /// Declares the regions of memory to alias analysis.
-pub(super) fn make_regions(func: &mut Function) -> Regions {
+pub(super) fn make_regions(func: &mut Function, bounds: Bounds) -> Regions {
     let mut region = |user_id, description: &'static str| {
         func.dfg.alias_regions.insert(AliasRegionData {
             user_id,
             description: description.into(),
         })
     };
+    let (record, memory, context) = (region(0, "record"), region(1, "memory"), region(2, "context"));
+    let sizes = match bounds {
+        Bounds::Guard => context,
+        Bounds::Checked => region(3, "sizes"),
+    };
     Regions {
-        record: region(0, "record"),
-        memory: region(1, "memory"),
-        context: region(2, "context"),
+        record,
+        memory,
+        context,
+        sizes,
     }
 }
 

@@ -28,7 +28,8 @@ use object::{U16, U64};
 use runtime_file::RuntimeFile;
 use sections::SectionTable;
 
-/// Writes an executable: `runtime` is the prebuilt static runtime of the image's architecture.
+/// Writes an executable: `runtime` is the prebuilt static runtime of the image's architecture, or for portable code a
+/// machine's runtime that interprets.
 pub fn write_executable(runtime: &[u8], image: &LinkedImage) -> Result<Vec<u8>, Error> {
     let mut runtime = RuntimeFile::parse(runtime, image.arch)?;
     runtime.check_free(runtime.meta, META_ADDR + image.meta.len() as u64)?;

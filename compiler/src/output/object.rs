@@ -19,6 +19,10 @@ pub fn write_object(image: &LinkedImage) -> Result<Vec<u8>, Error> {
     let (architecture, pc_relative) = match image.arch {
         Arch::X86_64 => (Architecture::X86_64, R_X86_64_PC32),
         Arch::Aarch64 => (Architecture::Aarch64, R_AARCH64_PREL32),
+        Arch::Pulley64 | Arch::Pulley32 => {
+            let why = "there are none for the interpreter";
+            return Err(Error::write("the object file", why));
+        }
     };
     let fail = |e: object::write::Error| Error::write("the object file", e);
     let mut object = Object::new(BinaryFormat::Elf, architecture, Endianness::Little);

@@ -23,6 +23,10 @@ pub(crate) const ALIGN: u64 = 8;
 /// The section `.debug_frame` for an image at its fixed address, behind the entries that the section already holds
 /// (offsets in it count from its start).
 pub(crate) fn debug_frame(image: &LinkedImage, existing: &[u8]) -> Result<Vec<u8>, Error> {
+    if image.arch.is_portable() {
+        // Debuggers see the interpreter's own frames, not the program's.
+        return Ok(existing.to_vec());
+    }
     let table = frame_table(image, None, |start| Address::Constant(TEXT_ADDR + u64::from(start)))?;
     let mut existing = existing.to_vec();
     existing.resize(existing.len().next_multiple_of(ALIGN as usize), 0);
@@ -135,6 +139,7 @@ mod tests {
             let (frame_pointer, return_address) = match image.arch {
                 Arch::X86_64 => (Register(6), Register(16)),
                 Arch::Aarch64 => (Register(29), Register(30)),
+                Arch::Pulley64 | Arch::Pulley32 => unreachable!("no default target"),
             };
             let bytes = debug_frame(&image, &[]).unwrap();
             let mut section = ReadFrame::new(&bytes, LittleEndian);

@@ -2,21 +2,27 @@
 //! library.
 
 use super::{HEADER_LEN, Header, Image, ImageError, META_ADDR, TEXT_ADDR};
+use crate::arch::Arch;
 use crate::bytes::Reader;
 use std::io::{self, Read, Seek, SeekFrom};
 
 const EHDR_LEN: usize = 64;
 const PHDR_LEN: usize = 56;
 const PT_LOAD: u32 = 1;
+const EM_X86_64: u16 = 62;
+const EM_AARCH64: u16 = 183;
 
-/// Greatest size of an image's metadata that [`ElfImage::read`] reads: 1 GiB.
+/// Greatest size of an image's metadata that [`FileImage::read`] reads: 1 GiB.
 const MAX_META: u64 = 1 << 30;
 
-/// The image of an executable file.
+/// An image in a file: an executable, or one of portable code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ElfImage {
+pub struct FileImage {
     /// Its header.
     pub header: Header,
+    /// The machine whose code the runtime is: that of the image, unless it is interpreted. `None`: an unknown one, or
+    /// there is no runtime.
+    pub machine: Option<Arch>,
     /// Where it begins in the file, in bytes.
     pub offset: u64,
     /// Where the text begins in the file, and how long its segment is there, in bytes.
@@ -32,7 +38,7 @@ pub enum Seal {
     None,
 }
 
-impl ElfImage {
+impl FileImage {
     /// Reads the whole image, for [`super::Image::parse`].
     pub fn read(&self, file: &mut (impl Read + Seek)) -> Result<Vec<u8>, ImageError> {
         if self.header.total_len > MAX_META {
@@ -84,7 +90,7 @@ impl ElfImage {
 
 /// The image an executable carries: `None` if the file is no 64-bit little-endian ELF file, or has no segment at
 /// [`META_ADDR`] that holds an image; an error if it has one that can't be read.
-pub fn find_in_elf(file: &mut (impl Read + Seek)) -> Result<Option<ElfImage>, ImageError> {
+pub fn find_in_elf(file: &mut (impl Read + Seek)) -> Result<Option<FileImage>, ImageError> {
     let Some(ehdr) = read_at::<EHDR_LEN>(file, 0)? else {
         return Ok(None);
     };
@@ -92,6 +98,11 @@ pub fn find_in_elf(file: &mut (impl Read + Seek)) -> Result<Option<ElfImage>, Im
     if ehdr[..7] != *b"\x7fELF\x02\x01\x01" {
         return Ok(None);
     }
+    let machine = match u16::from_le_bytes([ehdr[18], ehdr[19]]) {
+        EM_X86_64 => Some(Arch::X86_64),
+        EM_AARCH64 => Some(Arch::Aarch64),
+        _ => None,
+    };
     let phoff = Reader::new(&ehdr[32..]).u64().unwrap_or(0);
     let mut sizes = Reader::new(&ehdr[54..]);
     let mut half = || sizes.array().map_or(0, u16::from_le_bytes);
@@ -131,11 +142,19 @@ pub fn find_in_elf(file: &mut (impl Read + Seek)) -> Result<Option<ElfImage>, Im
         }
         image = Some((header, offset));
     }
-    Ok(image.map(|(header, offset)| ElfImage { header, offset, text }))
+    Ok(image.map(|(header, offset)| FileImage {
+        header,
+        machine,
+        offset,
+        text,
+    }))
 }
 
 /// `N` bytes at an offset, or `None` if the file ends before.
-fn read_at<const N: usize>(file: &mut (impl Read + Seek), offset: u64) -> Result<Option<[u8; N]>, ImageError> {
+pub(super) fn read_at<const N: usize>(
+    file: &mut (impl Read + Seek),
+    offset: u64,
+) -> Result<Option<[u8; N]>, ImageError> {
     // Offsets beyond what the system can seek to lie behind any file's end.
     if i64::try_from(offset).is_err() {
         return Ok(None);

@@ -3,7 +3,7 @@
 use super::{FrameError, FrameMaps, FunctionMaps, StackMut, can_be_outer};
 use crate::state::Frame;
 use dunlin_format::arch::FrameShape;
-use dunlin_format::framemap::{HomeKind, Point, SiteKind};
+use dunlin_format::framemap::{HomeKind, Point, Site, SiteKind};
 
 /// The value of every byte of a rebuilt frame that no one may read.
 pub const POISON: u8 = 0xde;
@@ -112,6 +112,7 @@ pub fn rebuild(
         let text = function.return_of(offset).ok_or(FrameError::NoSite { func, offset })?;
         let fp = caller.callee_fp();
         writer.link(fp, caller.fp, caller.pc)?;
+        writer.own_sp(function, fp)?;
         writer.contexts(function, fp, entry.ctx)?;
         writer.values(function, point, fp, frame)?;
         caller = Caller {
@@ -145,6 +146,18 @@ impl Caller {
 }
 
 impl StackMut<'_> {
+    /// The stack pointer, if the function keeps it for handlers of exceptions.
+    fn own_sp(&mut self, function: &FunctionMaps, fp: u64) -> Result<(), FrameError> {
+        let handles = |s: &Site| matches!(s.kind, SiteKind::Handler(_));
+        match self.shape.own_sp {
+            Some(below) if function.code.sites.iter().any(handles) => {
+                let sp = fp - u64::from(function.code.frame_to_fp);
+                self.put(fp.saturating_sub(below.into()), sp.into(), size_of::<u64>())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The context pointer, wherever the record keeps it.
     fn contexts(&mut self, function: &FunctionMaps, fp: u64, ctx: u64) -> Result<(), FrameError> {
         let record = record_of(function, fp);

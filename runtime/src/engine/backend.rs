@@ -1,12 +1,17 @@
 //! What runs compiled code: one back end, chosen when the runtime is built. Nothing outside of it knows the machine.
 
 use crate::engine::trap::Fault;
-use crate::instance::Instance;
+use crate::instance::{Instance, Thunks};
 use crate::program::Program;
 use std::io;
 
 /// The back end of this runtime: machine code, run by the machine itself.
+#[cfg(not(feature = "pulley"))]
 pub(super) type Chosen = super::native::Native;
+
+/// The back end of this runtime: portable code, interpreted.
+#[cfg(feature = "pulley")]
+pub(super) type Chosen = super::pulley::Pulley;
 
 /// Why compiled code came back from [`Backend::enter`] or [`Backend::resume`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +32,8 @@ pub(super) enum Left {
 /// on with the context that it returns, which may be another one: after a migration in place, stack and memory are new.
 /// A null context means [`Left::Ended`].
 pub(super) trait Backend {
-    /// The address by which code calls the runtime, for the context.
-    fn leave_thunk() -> u64;
+    /// The addresses by which code calls the runtime, for the context.
+    fn thunks() -> Thunks;
 
     /// The return address of the entry trampoline's frame, for a rebuilt stack.
     fn enter_return() -> u64;

@@ -1,13 +1,17 @@
 //! The engine: how compiled code is entered, calls the runtime, and traps; the program while it runs.
 //!
-//! How code is run, and on which machine, is known behind `backend::Backend` only; `native` is the back end there is.
+//! How code is run, and on which machine, is known behind `backend::Backend` only; a runtime has one of the back ends
+//! `native` and `pulley`.
 
 pub(crate) mod at_point;
 mod backend;
 mod dispatch;
 mod host_calls;
 pub(crate) mod invoke;
+#[cfg(not(feature = "pulley"))]
 mod native;
+#[cfg(feature = "pulley")]
+mod pulley;
 pub(crate) mod running;
 mod trap;
 
@@ -26,7 +30,7 @@ pub(crate) fn prepare(program: &'static Program) -> io::Result<()> {
 
 /// An instance before instantiation, which the engine can run.
 pub(crate) fn new_instance(program: &'static Program, limits: &Limits) -> Result<Instance, InstanceError> {
-    Instance::new(program, limits, Chosen::leave_thunk())
+    Instance::new(program, limits, Chosen::thunks())
 }
 
 /// What the outermost frame of an instance's stack is entered from, for a stack that is rebuilt. `trampoline`: code

@@ -3,14 +3,19 @@
 pub(crate) mod context;
 pub(crate) mod exceptions;
 pub(crate) mod instantiate;
+#[cfg(feature = "pulley")]
+pub(crate) mod interpreter_stack;
 pub(crate) mod memory;
+#[cfg(not(feature = "pulley"))]
 pub(crate) mod stack;
 pub(crate) mod stopped;
 
 use crate::instance::exceptions::Exceptions;
+#[cfg(feature = "pulley")]
+use crate::instance::interpreter_stack::WasmStack;
 use crate::instance::memory::{MAX_PAGES, Memory, MemoryError, RESERVED, WASM_PAGE, reservation64};
+#[cfg(not(feature = "pulley"))]
 use crate::instance::stack::WasmStack;
-use crate::os::machine;
 use crate::program::Program;
 use dunlin_format::context::{ContextHeader, TableEntry};
 use dunlin_format::module::{self, ConstExpr};
@@ -68,6 +73,17 @@ impl LinearMemories for Instance {
     }
 }
 
+/// The code outside of the program that it calls through its context, by address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Thunks {
+    /// See [`ContextHeader::leave`].
+    pub leave: u64,
+    /// See [`ContextHeader::memmove`].
+    pub memmove: u64,
+    /// See [`ContextHeader::memset`].
+    pub memset: u64,
+}
+
 /// An instance. Compiled code knows it by its context pointer.
 #[derive(Debug)]
 pub(crate) struct Instance {
@@ -95,9 +111,9 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// An instance before instantiation: memory of its least size, everything zero or null. `leave` is the address of
-    /// the thunk by which compiled code calls the runtime.
-    pub(crate) fn new(program: &'static Program, limits: &Limits, leave: u64) -> Result<Instance, InstanceError> {
+    /// An instance before instantiation: memory of its least size, everything zero or null. `thunks` are what
+    /// compiled code calls the runtime by.
+    pub(crate) fn new(program: &'static Program, limits: &Limits, thunks: Thunks) -> Result<Instance, InstanceError> {
         let module = &program.module;
         let stack = WasmStack::new(limits.stack as usize)?;
         let reserved = |m: &module::Memory| if m.memory64 { reservation64(m.max) } else { RESERVED };
@@ -124,7 +140,7 @@ impl Instance {
             max_memory: module.memories.iter().map(most).collect(),
             allowed: limits.memory.unwrap_or(u64::MAX),
         };
-        instance.write_header(leave);
+        instance.write_header(thunks);
         for (index, global) in (0..).zip(&module.globals) {
             instance.set_global(index, Value::zero(global.ty));
         }
@@ -205,8 +221,8 @@ impl Instance {
         self.write_context(layout.table_len(index), len.to_le_bytes());
     }
 
-    fn write_header(&mut self, leave: u64) {
-        let (memmove, memset) = machine::memory_routines();
+    fn write_header(&mut self, thunks: Thunks) {
+        let Thunks { leave, memmove, memset } = thunks;
         let header = ContextHeader {
             runtime: 0,
             host_sp: 0,

@@ -9,4 +9,6 @@ pub mod wake;
 
 pub use linux::fork;
 pub(crate) use linux::pages::{dirty, residency, unverified};
-pub(crate) use linux::{event, faults, files, lease, machine, registers, signals, space, started};
+pub(crate) use linux::{event, files, lease, machine, signals, space, started};
+#[cfg(not(feature = "pulley"))]
+pub(crate) use linux::{faults, registers};

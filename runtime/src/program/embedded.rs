@@ -47,7 +47,7 @@ pub enum EmbeddedError {
     /// The image is missing or damaged.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The image is another machine's.
+    /// The image is for another machine, or another kind of runtime.
     #[error("this executable's program is compiled for {0}, its runtime is not")]
     Arch(Arch),
     /// The code is shorter than the image says.
@@ -58,6 +58,14 @@ pub enum EmbeddedError {
         /// Bytes the image names.
         expected: u64,
     },
+}
+
+/// The architecture of the code that this runtime runs.
+fn runs() -> Option<Arch> {
+    match cfg!(feature = "pulley") {
+        true => Arch::portable_host(),
+        false => Arch::host(),
+    }
 }
 
 /// Finds and checks the program in this executable. Costs the image's header and section table only.
@@ -75,7 +83,7 @@ pub(crate) fn load() -> Result<Embedded, EmbeddedError> {
     // process.
     let bytes = unsafe { std::slice::from_raw_parts(meta.start as *const u8, (meta.end - meta.start) as usize) };
     let image = Image::parse(bytes)?;
-    if Some(image.arch()) != Arch::host() {
+    if Some(image.arch()) != runs() {
         return Err(EmbeddedError::Arch(image.arch()));
     }
     let found = text.end - text.start;

@@ -13,7 +13,7 @@ use crate::moving::pages::{self, FilePages};
 use crate::moving::resume::{self, Restored, ResumeError};
 use crate::moving::rollback::{self, Rollback};
 use crate::os::messages::{complain, warn};
-use crate::os::{signals, started};
+use crate::os::{signals, started, unverified};
 use crate::program::{Program, ProgramError};
 use crate::requests::checkpoint_on::{self, Candidates};
 use crate::requests::control::Control;
@@ -435,7 +435,7 @@ impl Run {
     fn may_check_late(&self, found: &Candidates, state: &State) -> bool {
         let files_stay = state.wasi.files.is_empty() && self.rollback().is_none();
         let is_tested = self.options.commands || self.ticks.every_point();
-        found.paths.len() == 1 && files_stay && !started::is_awaited() && !is_tested
+        unverified::POSSIBLE && found.paths.len() == 1 && files_stay && !started::is_awaited() && !is_tested
     }
 
     fn restore_from(&self, path: &Path, found: &Candidates) -> Result<(Restored, Recording), ResumeError> {

@@ -62,13 +62,19 @@ pub struct Checked {
     pub points: u64,
 }
 
-/// `dunlin build --spectest` on a binary.
+/// `dunlin build --spectest` on a binary, for both machines.
 #[track_caller]
 pub fn build(wasm: &[u8]) -> Built {
+    build_for("all", wasm)
+}
+
+/// The same for a target.
+#[track_caller]
+pub fn build_for(target: &str, wasm: &[u8]) -> Built {
     let dir = scratch();
     let module = dir.path().join("spec.wasm");
     std::fs::write(&module, wasm).expect("scratch space is writable");
-    let outcome = dunlin_build(&module);
+    let outcome = dunlin_build(target, &module);
     match outcome.code() {
         0 => Built::Program(Program::adopt(dir, "spec")),
         1 | 2 => Built::Refused(reason(&outcome, &module)),
@@ -76,10 +82,11 @@ pub fn build(wasm: &[u8]) -> Built {
     }
 }
 
-fn dunlin_build(module: &Path) -> Outcome {
+fn dunlin_build(target: &str, module: &Path) -> Outcome {
     let mut command = Command::new(tools::dunlin());
     command
         .args(["build", "--spectest", "--names=false", "-j", "1", "-q"])
+        .args(["--target", target])
         .arg(module)
         .arg("-o")
         .arg(module.with_extension(""));

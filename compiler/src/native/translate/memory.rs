@@ -3,10 +3,13 @@
 //! Loads and stores of a 32-bit memory need no bounds check: the address is the memory's base (for memory 0 the context
 //! pointer) plus a 32-bit index plus a 32-bit offset, and all 8 GiB of that range are reserved; what lies outside the
 //! memory's size faults. Accesses of 64-bit memories compare their end with the memory's size.
+//!
+//! For the interpreter they are all compared ([`Bounds::Checked`]): the address is 0 if the access is out of bounds,
+//! which the load or store itself notices. Where the shape allows, all of it becomes one instruction.
 
-use super::{SigKey, Translator, trap_code};
+use super::{Bounds, SigKey, Translator, trap_code};
 use crate::native::signatures::memory_signature;
-use cranelift_codegen::ir::{Endianness, InstBuilder, MemFlagsData, Type, Value, condcodes::IntCC, types::*};
+use cranelift_codegen::ir::{Endianness, InstBuilder, MemFlagsData, TrapCode, Type, Value, condcodes::IntCC, types::*};
 use dunlin_format::context::{OFF_MEMMOVE, OFF_MEMSET};
 use dunlin_format::hostcalls::{self, Trap};
 use wasmparser::{MemArg, Operator};
@@ -84,9 +87,14 @@ pub(crate) fn translate(t: &mut Translator<'_, '_, '_>, op: &Operator<'_>) -> bo
 impl Translator<'_, '_, '_> {
     /// Flags of accesses to linear memory: they trap if they fault.
     pub(super) fn memory_flags(&self) -> MemFlagsData {
+        let trap = match self.env.bounds {
+            Bounds::Guard => trap_code(Trap::MemoryOutOfBounds),
+            // The one that the interpreter's code generator takes for a sign of such an access.
+            Bounds::Checked => TrapCode::HEAP_OUT_OF_BOUNDS,
+        };
         MemFlagsData::new()
             .with_endianness(Endianness::Little)
-            .with_trap_code(Some(trap_code(Trap::MemoryOutOfBounds)))
+            .with_trap_code(Some(trap))
             .with_alias_region(Some(self.regions.memory))
     }
 
@@ -102,6 +110,8 @@ impl Translator<'_, '_, '_> {
     pub(super) fn address(&mut self, arg: MemArg, index: Value, bytes: u32) -> (Value, i32) {
         if self.env.module.info.memories[arg.memory as usize].memory64 {
             self.check_access(arg, index, bytes);
+        } else if self.env.bounds == Bounds::Checked {
+            return (self.checked_address(arg, index, bytes), 0);
         }
         let base = self.memory_base(arg.memory);
         let index = self.widen(index);
@@ -113,6 +123,38 @@ impl Translator<'_, '_, '_> {
                 (self.b.ins().iadd(address, offset), 0)
             }
         }
+    }
+
+    /// Native address of an access to a 32-bit memory, or 0 if that doesn't lie within it.
+    fn checked_address(&mut self, arg: MemArg, index: Value, bytes: u32) -> Value {
+        let base = self.memory_base(arg.memory);
+        let ctx = self.ctx();
+        let flags = MemFlagsData::trusted()
+            .with_endianness(Endianness::Little)
+            .with_alias_region(Some(self.regions.sizes));
+        let size = self
+            .b
+            .ins()
+            .load(I64, flags, ctx, self.env.layout.memory_size(arg.memory));
+        let index = self.widen(index);
+        let reach = arg.offset + u64::from(bytes);
+        let least = self.env.module.info.memories[arg.memory as usize].min << 16;
+        let reach_value = self.b.ins().iconst(I64, reach as i64);
+        let outside = if reach <= least {
+            // The shape that becomes one instruction: the difference can't be negative.
+            let last = self.b.ins().isub(size, reach_value);
+            self.b.ins().icmp(IntCC::UnsignedGreaterThan, index, last)
+        } else {
+            let end = self.b.ins().iadd(index, reach_value);
+            self.b.ins().icmp(IntCC::UnsignedGreaterThan, end, size)
+        };
+        let mut address = self.b.ins().iadd(base, index);
+        if arg.offset > 0 {
+            let offset = self.b.ins().iconst(I64, arg.offset as i64);
+            address = self.b.ins().iadd(address, offset);
+        }
+        let nowhere = self.b.ins().iconst(I64, 0);
+        self.b.ins().select(outside, nowhere, address)
     }
 
     /// Traps unless an access to `bytes` bytes at a 64-bit index lies within its memory.

@@ -40,6 +40,7 @@ fn translate_with(falsify: impl Fn(&mut Scan<'_>)) -> Result<(), Error> {
         module: &module,
         layout: &layout,
         migration: true,
+        bounds: crate::native::translate::Bounds::Guard,
         frontend: isa::isa(Arch::X86_64, &settings)?.frontend_config(),
     };
     let mut func = Function::with_name_signature(UserFuncName::user(0, 7), wasm_signature(ty));

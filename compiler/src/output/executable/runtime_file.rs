@@ -15,6 +15,8 @@ use object::{U32, U64};
 
 /// A runtime's ELF file. `segments` and `sections` are copies that may be changed.
 pub(super) struct RuntimeFile<'a> {
+    /// The architecture of the code that will be added.
+    arch: Arch,
     /// The whole file.
     pub data: &'a [u8],
     /// The ELF header.
@@ -67,11 +69,14 @@ impl<'a> RuntimeFile<'a> {
         let damaged = |e: object::read::Error| Error::Runtime(e.to_string());
         let header = *FileHeader64::<LE>::parse(data).map_err(damaged)?;
         let endian = header.endian().map_err(damaged)?;
-        let machine = match arch {
-            Arch::X86_64 => EM_X86_64,
-            Arch::Aarch64 => EM_AARCH64,
+        let machines: &[u16] = match arch {
+            Arch::X86_64 => &[EM_X86_64],
+            Arch::Aarch64 => &[EM_AARCH64],
+            Arch::Pulley64 => &[EM_X86_64, EM_AARCH64],
+            // Machines of that width have files of another class.
+            Arch::Pulley32 => &[],
         };
-        if header.e_machine.get(LE) != machine {
+        if !machines.contains(&header.e_machine.get(LE)) {
             return Err(Error::Runtime(format!("it is not for {arch}")));
         }
         if header.e_type.get(LE) != ET_EXEC {
@@ -96,6 +101,7 @@ impl<'a> RuntimeFile<'a> {
         let text = placeholder(&segments, &sections, TEXT_ADDR, TEXT_SECTION)?;
         let segments_at = header.e_phoff.get(LE) as usize;
         let mut runtime = RuntimeFile {
+            arch,
             data,
             header,
             segments_at,
@@ -164,13 +170,13 @@ impl<'a> RuntimeFile<'a> {
 
     /// Points the placeholder's headers at `len` bytes at `offset` of the file.
     pub(crate) fn place(&mut self, placeholder: Placeholder, offset: u64, len: u64) {
-        let text = placeholder.segment == self.text.segment;
+        let executable = placeholder.segment == self.text.segment && !self.arch.is_portable();
         let segment = &mut self.segments[placeholder.segment];
         segment.p_offset = U64::new(LE, offset);
         segment.p_filesz = U64::new(LE, len);
         segment.p_memsz = U64::new(LE, len);
         segment.p_align = U64::new(LE, SEGMENT_ALIGN);
-        segment.p_flags = U32::new(LE, if text { PF_R | PF_X } else { PF_R });
+        segment.p_flags = U32::new(LE, if executable { PF_R | PF_X } else { PF_R });
         let section = &mut self.sections[placeholder.section].header;
         section.sh_offset = U64::new(LE, offset);
         section.sh_size = U64::new(LE, len);

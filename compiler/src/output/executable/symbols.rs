@@ -56,7 +56,8 @@ pub(super) fn merge(runtime: &RuntimeFile<'_>, image: &LinkedImage) -> Result<(V
     if image.arch == Arch::Aarch64 {
         add("$x", STT_NOTYPE, text, TEXT_ADDR, 0); // "code from here on", in the ABI's words
     }
-    for symbol in image.symbols.iter().filter(|s| s.len > 0) {
+    // The interpreter's code is no machine's: a debugger would show nonsense.
+    for symbol in image.symbols.iter().filter(|s| s.len > 0 && !image.arch.is_portable()) {
         add(
             &symbol.name,
             STT_FUNC,

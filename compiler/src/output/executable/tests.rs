@@ -23,6 +23,7 @@ fn image(arch: Arch) -> LinkedImage {
             .iter()
             .flat_map(|word| word.to_le_bytes())
             .collect(),
+        Arch::Pulley64 | Arch::Pulley32 => unreachable!("no machine"),
     };
     let mut meta = vec![7; 123_456];
     meta[100] = 42;

@@ -20,7 +20,8 @@ mod faults;
 mod x86_64;
 
 use super::backend::{Backend, Left};
-use crate::instance::Instance;
+use crate::instance::{Instance, Thunks};
+use crate::os::machine;
 use crate::program::Program;
 use std::io;
 
@@ -59,8 +60,13 @@ fn left(status: u64) -> Left {
 pub(super) struct Native;
 
 impl Backend for Native {
-    fn leave_thunk() -> u64 {
-        leave()
+    fn thunks() -> Thunks {
+        let (memmove, memset) = machine::memory_routines();
+        Thunks {
+            leave: leave(),
+            memmove,
+            memset,
+        }
     }
 
     fn enter_return() -> u64 {

@@ -40,6 +40,7 @@ pub(crate) fn load_segment(address: u64) -> Option<Range<u64>> {
 }
 
 /// The addresses of C's `memmove` and `memset`, which compiled code calls.
+#[cfg(not(feature = "pulley"))]
 pub(crate) fn memory_routines() -> (u64, u64) {
     (libc::memmove as *const () as u64, libc::memset as *const () as u64)
 }

@@ -61,6 +61,10 @@ impl Space {
     }
 
     /// Declares that nobody relies on the bytes being zero: when the space is given back, it stays as it is.
+    #[cfg_attr(
+        feature = "pulley",
+        expect(dead_code, reason = "the interpreter has stacks of its own")
+    )]
     pub(crate) fn scratch(mut self) -> Space {
         self.scratch = true;
         self

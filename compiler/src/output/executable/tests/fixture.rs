@@ -31,6 +31,7 @@ pub(super) fn runtime(arch: Arch) -> Vec<u8> {
                 .flat_map(|w| w.to_le_bytes())
                 .collect(),
         ),
+        Arch::Pulley64 | Arch::Pulley32 => unreachable!("no machine"),
     };
     let mut out = Vec::new();
     let mut w = Writer::new(Endianness::Little, true, &mut out);

@@ -19,6 +19,9 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering::
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+/// Whether faults are handled in this runtime, without which nothing may be left unchecked.
+pub(crate) const POSSIBLE: bool = cfg!(not(feature = "pulley"));
+
 /// Bytes that have a checksum of their own.
 const PAGE: usize = 64 << 10;
 
