@@ -128,6 +128,11 @@ impl Admission {
         })
     }
 
+    /// Was it compiled here, or may also what was sent run?
+    fn may_run(&self, executable: &Path) -> bool {
+        !was_sent(executable) || self.rules.executables == Executables::Paired
+    }
+
     /// How many programs are on their way here, or stand still.
     fn open_transfers(&self) -> usize {
         let all = Shelf::open(&self.directory).and_then(|shelf| shelf.list());
@@ -251,13 +256,32 @@ impl Host for Admission {
         self.machine.admit(about, executable)
     }
 
+    fn expect(&mut self, about: &About, executable: &Path, place: &Place) {
+        if self.may_run(executable) {
+            self.machine.expect(about, executable, place);
+        }
+    }
+
+    fn forget(&mut self) {
+        self.machine.forget();
+    }
+
+    fn round(&mut self, about: &About, executable: &Path, place: &Place, number: u32) {
+        if self.may_run(executable) {
+            self.machine.round(about, executable, place, number);
+        }
+    }
+
     fn check(&mut self, about: &About, executable: &Path, snapshot: &Path) -> Result<(), String> {
+        if !self.may_run(executable) {
+            return Err("it was sent, and only what is compiled here runs here now".into());
+        }
         self.decisive.store(true, SeqCst);
         self.machine.check(about, executable, snapshot)
     }
 
     fn start(&mut self, about: &About, executable: &Path, place: &Place) -> Result<Started, String> {
-        if was_sent(executable) && self.rules.executables != Executables::Paired {
+        if !self.may_run(executable) {
             return Err("it was sent, and only what is compiled here runs here now".into());
         }
         // On another connection than the one on which it came, or after a restart, no place is kept for it.
