@@ -188,7 +188,11 @@ impl Serving {
 }
 
 fn json(outcome: &Outcome) -> serde_json::Value {
-    serde_json::from_str(&outcome.out()).unwrap_or_else(|e| panic!("{e}: {outcome}"))
+    let text = outcome.out();
+    // Of a move, the last line is the report, should there be others before it.
+    let last = || serde_json::from_str(text.lines().last().unwrap_or_default());
+    let read = serde_json::from_str(&text).or_else(|_| last());
+    read.unwrap_or_else(|e| panic!("{e}: {outcome}"))
 }
 
 fn pid_of(moved: &Outcome) -> u32 {
