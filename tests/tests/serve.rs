@@ -6,7 +6,7 @@ use dunlin_tests::guest::clang;
 use dunlin_tests::process::{Input, Outcome, Running, run, start};
 use dunlin_tests::program::{CHECKPOINTED, scratch};
 use dunlin_tests::tools;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ const STANDS_STILL: i32 = 4;
 
 /// What the program counts to, and the work for each number: long enough for a move in its midst.
 const COUNT: [&str; 2] = ["120", "1500000"];
-const LONG: [&str; 2] = ["300", "1500000"];
+const LONG: [&str; 2] = ["400", "1500000"];
 
 /// Devices, each with directories of its own.
 struct House {
@@ -188,7 +188,11 @@ impl Serving {
 }
 
 fn json(outcome: &Outcome) -> serde_json::Value {
-    serde_json::from_str(&outcome.out()).unwrap_or_else(|e| panic!("{e}: {outcome}"))
+    let text = outcome.out();
+    // Of a move, the last line is the report, should there be others before it.
+    let last = || serde_json::from_str(text.lines().last().unwrap_or_default());
+    let read = serde_json::from_str(&text).or_else(|_| last());
+    read.unwrap_or_else(|e| panic!("{e}: {outcome}"))
 }
 
 fn pid_of(moved: &Outcome) -> u32 {
@@ -223,6 +227,62 @@ fn a_program_goes_to_a_paired_device_and_back() {
         let kept = fs::read_dir(house.home(device).join("state/dunlin/programs")).unwrap();
         assert!(device == "a" || kept.count() == 0, "ended programs are not counted");
     }
+}
+
+#[test]
+fn a_module_is_compiled_for_the_other_architecture() {
+    let house = House::new();
+    let other = Arch::ALL.into_iter().find(|a| Some(*a) != Arch::host()).unwrap();
+    let qemu = format!("{other}={}", tools::qemu().display());
+    let on_b = house.serve("b", &["--emulator", &qemu]);
+    house.pair("a", "b", &on_b);
+    let running = house.start(LONG);
+    let moved = house.migrate("a", running.pid(), "b", &[]).expect_code(0);
+    assert_eq!(json(&moved)["arch"], other.name());
+    let here = running.finish().expect_code(CHECKPOINTED);
+    house.wait_for("b", "done\n");
+    assert_eq!(here.out() + &house.logs("b"), house.expected(LONG));
+    on_b.end();
+}
+
+/// Without `dunlin serve`, `dunlin pair` answers itself.
+#[test]
+fn a_wrong_code_is_told_on_both_sides() {
+    let house = House { dir: scratch() };
+    let meet = |wrong: bool| {
+        let words = ["pair", "--listen", "127.0.0.1:0"];
+        let mut shown = start(house.on("b", tools::dunlin(), &words), Input::Empty, PATIENCE);
+        shown.wait_for("one try)\n");
+        let text = String::from_utf8(shown.stdout_so_far()).unwrap();
+        let (_, port) = text.lines().next().unwrap().rsplit_once(':').unwrap();
+        let code = text.split("Code:").nth(1).unwrap().split('(').next().unwrap().trim();
+        let code = match wrong {
+            false => code,
+            true if code == "0000 0000" => "00000001",
+            true => "00000000",
+        };
+        let typed = house.dunlin("a", &["pair", &format!("127.0.0.1:{port}"), code]);
+        (typed, shown.finish())
+    };
+    let known = |device: &str| {
+        json(&house.dunlin(device, &["peers", "--json"]))["peers"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    let (typed, shown) = meet(true);
+    assert!(
+        typed.err().contains("not the one that the other device shows"),
+        "{typed}"
+    );
+    assert!(shown.err().contains("another code; nothing was stored"), "{shown}");
+    typed.expect_code(1);
+    shown.expect_code(1);
+    assert_eq!((known("a"), known("b")), (0, 0));
+    let (typed, shown) = meet(false);
+    typed.expect_code(0);
+    shown.expect_code(0);
+    assert_eq!((known("a"), known("b")), (1, 1));
 }
 
 #[test]
@@ -270,13 +330,16 @@ fn what_is_not_allowed_is_told_and_the_program_runs_on() {
         moved.out()
     );
     let here = running.finish().expect_code(CHECKPOINTED).out();
-    // `dunlin serve` ends, the program runs on, and counts when it is started again.
+    // `dunlin serve` ends, the program is still there, and counts when it is started again.
     serving.end();
+    let there = Pid::from_raw(pid_of(&moved) as i32).unwrap();
+    kill_process(there, Signal::STOP).unwrap();
     let again = house.serve("b", &["--executables", "paired", "--max-programs", "1"]);
     let other = house.start(COUNT);
     let to = format!("127.0.0.1:{}", again.port);
     let full = house.migrate("a", other.pid(), &to, &[]).expect_code(3);
     assert!(full.err().contains("as many programs as it takes (1)"), "{full}");
+    kill_process(there, Signal::CONT).unwrap();
     house.wait_for("b", "done\n");
     assert_eq!(here + &house.logs("b"), house.expected(LONG));
     assert_eq!(other.finish().expect_code(0).out(), expected);
@@ -363,7 +426,7 @@ fn a_killed_server_loses_nothing() {
     let rounds = rounds.unwrap_or(4_u32);
     let mut seen = [0; 2];
     // How long an undisturbed move takes here; after it, device b has the executable.
-    let undisturbed = house.start(COUNT);
+    let undisturbed = house.start(LONG);
     let begun = Instant::now();
     house.migrate("a", undisturbed.pid(), "b", &[]).expect_code(0);
     undisturbed.finish().expect_code(CHECKPOINTED);

@@ -94,9 +94,8 @@ fn show_code(shelf: &Shelf, devices: Devices, configuration: &Configuration) -> 
         return Err(fail(e));
     }
     match became {
+        // The other side has heard so before.
         Became::Paired(name) => {
-            // The other side hears so from a thread of this process.
-            server.end();
             show::print(&format!("paired with {}\n", show::clean(&name)));
             Ok(())
         }
