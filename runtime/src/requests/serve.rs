@@ -11,6 +11,7 @@ use crate::requests::own_file::OwnFile;
 use crate::requests::periodic::Saver;
 use crate::requests::rounds::Rounds;
 use crate::testing::force::{self, Due, Ticks};
+use crate::testing::writes::Writes;
 use dunlin_interface::exit::{Ending, FAILED, Failure};
 use dunlin_migrate::control::{Checked, Checkpointed, Reply};
 use dunlin_migrate::snapshot::SnapshotError;
@@ -43,19 +44,22 @@ pub(crate) struct Requests {
     shared: &'static Shared,
     checkpoint_to: Option<CheckpointTo>,
     ticks: Ticks,
+    writes: Option<Writes>,
     rounds: Rounds,
 }
 
 impl Requests {
     /// `shared`: where other threads ask; `checkpoint_to`: where the program's own snapshots go.
     pub(crate) fn new(shared: &'static Shared, checkpoint_to: Option<CheckpointTo>, ticks: Ticks) -> Requests {
-        if ticks.every_point() {
+        let writes = Writes::from_env();
+        if ticks.every_point() || writes.is_some() {
             shared.wake.poll_always();
         }
         Requests {
             shared,
             checkpoint_to,
             ticks,
+            writes,
             rounds: Rounds::default(),
         }
     }
@@ -68,6 +72,9 @@ impl AtPoint for Requests {
             && let Flow::End = self.serve_requests(running)
         {
             return Flow::End;
+        }
+        if let Some(writes) = &mut self.writes {
+            writes.pass(running);
         }
         match self.ticks.pass() {
             Due::Nothing => Flow::Go,
