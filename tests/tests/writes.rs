@@ -1,5 +1,5 @@
-//! What the kernel tells of a program's writes (for pre-copy) is compared with all of its memory, at every few migration
-//! points of guests: each way to change memory must be seen.
+//! What the kernel tells of a program's writes (for pre-copy) is compared with all of its memory, at every few
+//! migration points of guests: each way to change memory must be seen.
 
 use dunlin_format::arch::Arch;
 use dunlin_tests::guest::guest;
@@ -29,7 +29,8 @@ fn every_write_is_seen() {
     for name in GUESTS {
         let guest = guest(name);
         let data = guest.data();
-        let outcome = guest.on(arch, data.as_ref()).env(CHECK, "5").output();
+        let run = guest.on(arch, data.as_ref()).stdin(guest.input());
+        let outcome = run.env(CHECK, "5").output();
         assert!(!outcome.err().contains("unseen"), "{name}: {}", outcome.err());
         guest.check(&outcome, data.as_ref());
     }

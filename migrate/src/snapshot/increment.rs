@@ -83,8 +83,8 @@ impl Earlier {
     }
 
     /// Takes pages from every earlier file, however little of one is used: what is stored already is not stored again,
-    /// and what is unchanged never read. For files that all go away soon, and of which there are no more than a snapshot
-    /// can name: with more it can't be read.
+    /// and what is unchanged never read. For files that all go away soon, and of which there are no more than a
+    /// snapshot can name: with more it can't be read.
     pub fn keeping_all(self) -> Earlier {
         Earlier {
             keeps_all: true,

@@ -87,8 +87,8 @@ pub(crate) struct Last<'a> {
 
 impl Last<'_> {
     /// Writes it, and reads it again as a resumer would, before anything is replaced. When anything fails, or when
-    /// `asker` is gone before it has heard of it, a file that was there before is as it was. With `unsynced` there is no
-    /// such file, and whoever is told makes the new one durable.
+    /// `asker` is gone before it has heard of it, a file that was there before is as it was. With `unsynced` there is
+    /// no such file, and whoever is told makes the new one durable.
     pub(crate) fn write(&self, path: &Path, asker: &dyn Asker, unsynced: bool) -> Result<Captured, CaptureError> {
         let state = capture::capture(self.running)?;
         self.base.map_or(Ok(()), |base| base.contradict(self.memories))?;

@@ -18,8 +18,8 @@ const CHECK_VARIABLE: &str = "DUNLIN_CHECK_TRACKING";
 /// Bytes that are protected at once while the program runs.
 const SLICE: usize = 16 << 20;
 
-/// Pages that are copied in any case, and how many times as many there are at least if more are: to copy a process takes
-/// some 30 ms for each gigabyte, and then the first write to any of its pages takes longer.
+/// Pages that are copied in any case, and how many times as many there are at least if more are: to copy a process
+/// takes some 30 ms for each gigabyte, and then the first write to any of its pages takes longer.
 const FEW_PAGES: usize = 64;
 const LARGE_PART: usize = 16;
 

@@ -3,8 +3,9 @@
 //!
 //! Each takes the pages that haven't changed from the rounds before. It is written by a forked copy, as periodic
 //! snapshots are ([`super::periodic`]); but where the system can tell which pages have changed
-//! ([`crate::moving::tracking`]), and they are few, from a copy of those. Whoever moves the program keeps the connection of the newest round open; when that ends and the
-//! program was not asked to stand still meanwhile, the transfer is over, and what was written for it goes.
+//! ([`crate::moving::tracking`]), and they are few, from a copy of those. Whoever moves the program keeps the
+//! connection of the newest round open; when that ends and the program was not asked to stand still meanwhile, the
+//! transfer is over, and what was written for it goes.
 
 use crate::engine::running::Running;
 use crate::moving::rounds::{Base, write_round};

@@ -1,6 +1,6 @@
-//! `DUNLIN_CHECK_WRITES=N`: at every Nth migration point, what the system tells of the program's writes is compared with
-//! all of its memories; a page that has changed unseen ends the process. With `DUNLIN_CHECK_WRITES=N:unheard` nothing of
-//! what it tells is heard: then a program that writes must end so.
+//! `DUNLIN_CHECK_WRITES=N`: at every Nth migration point, what the system tells of the program's writes is compared
+//! with all of its memories; a page that has changed unseen ends the process. With `DUNLIN_CHECK_WRITES=N:unheard`
+//! nothing of what it tells is heard: then a program that writes must end so.
 
 use crate::engine::running::Running;
 use crate::instance::memory::{Memory, WASM_PAGE};
