@@ -65,7 +65,7 @@ class Machine:
     def serve(self):
         emulator = ["--emulator", self.emulator] if self.emulator else []
         listen = f"{network.ADDRESSES[self.name]}:{PORT}"
-        self.served = self.start(DUNLIN, "serve", "--listen", listen, *emulator, stderr=open(self.home / "serve.log", "w"))
+        self.served = self.start(DUNLIN, "serve", "--listen", listen, "--executables", "paired", *emulator, stderr=open(self.home / "serve.log", "w"))
 
     def stop(self):
         if self.served:
@@ -99,10 +99,8 @@ class House:
         shows = b.start(DUNLIN, "pair", "--listen", f"{network.ADDRESSES['b']}:{PORT}", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         code = ""
         for line in shows.stdout:
-            found = [word.strip(".,:;'\"`") for word in line.split()]
-            found = [word for word in found if word.replace("-", "").isdigit() and len(word.replace("-", "")) >= 6]
-            if found:
-                code = found[0]
+            if line.startswith("Code:"):
+                code = "".join(c for c in line.split("(")[0] if c.isdigit())
                 break
         a.start(DUNLIN, "pair", f"{network.ADDRESSES['b']}:{PORT}", code).wait(60)
         if shows.wait(60):

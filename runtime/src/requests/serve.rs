@@ -12,6 +12,7 @@ use crate::requests::own_file::OwnFile;
 use crate::requests::periodic::Saver;
 use crate::requests::rounds::Rounds;
 use crate::testing::force::{self, Due, Ticks};
+use crate::testing::writes::Writes;
 use dunlin_interface::exit::{Ending, FAILED, Failure};
 use dunlin_migrate::control::{Checked, Checkpointed, Reply};
 use dunlin_migrate::snapshot::SnapshotError;
@@ -45,6 +46,7 @@ pub(crate) struct Requests {
     checkpoint_to: Option<CheckpointTo>,
     evacuation: Option<&'static Evacuation>,
     ticks: Ticks,
+    writes: Option<Writes>,
     rounds: Rounds,
 }
 
@@ -57,7 +59,8 @@ impl Requests {
         evacuation: Option<&'static Evacuation>,
         ticks: Ticks,
     ) -> Requests {
-        if ticks.every_point() {
+        let writes = Writes::from_env();
+        if ticks.every_point() || writes.is_some() {
             shared.wake.poll_always();
         }
         Requests {
@@ -65,6 +68,7 @@ impl Requests {
             checkpoint_to,
             evacuation,
             ticks,
+            writes,
             rounds: Rounds::default(),
         }
     }
@@ -77,6 +81,9 @@ impl AtPoint for Requests {
             && let Flow::End = self.serve_requests(running)
         {
             return Flow::End;
+        }
+        if let Some(writes) = &mut self.writes {
+            writes.pass(running);
         }
         match self.ticks.pass() {
             Due::Nothing => Flow::Go,

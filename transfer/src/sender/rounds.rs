@@ -65,12 +65,13 @@ impl Pace {
     }
 
     /// Bytes that have changed since the last round, if the program goes on as it did before that; `None` if nothing is
-    /// known of it.
+    /// known of it. In less time than those took, it may have changed as much: it may well be the same bytes again and
+    /// again.
     fn left(&self, now: Instant) -> Option<f64> {
         let (begun, interval) = (self.begun?, self.interval?);
-        let rate = self.last as f64 / interval.as_secs_f64().max(1e-6);
+        let times = now.duration_since(begun).as_secs_f64() / interval.as_secs_f64().max(1e-6);
         let most = self.largest.map_or(0, |(bytes, ..)| bytes) as f64;
-        Some((rate * now.duration_since(begun).as_secs_f64()).min(most))
+        Some((self.last as f64 * times.max(1.0)).min(most))
     }
 
     /// How long writing and sending that would take. The two sides write at the same time, and while it is sent.
@@ -133,5 +134,6 @@ mod tests {
         assert!(half.len() > 6 && half.is_sorted_by(|a, b| a > b), "{half:?}");
         assert_eq!(rounds(1024 * MIB, 60 * MIB), [1024 * MIB, 1024 * MIB]);
         assert_eq!(rounds(1024 * MIB, 49 * MIB).len(), 2, "it would take for ever");
+        assert!(rounds(1024 * MIB, 5 * MIB).last().is_some_and(|&last| last <= MIB));
     }
 }
