@@ -78,7 +78,7 @@ impl Wasi {
         d.need_io(FD_WRITE)?;
         m.range(out, 4)?;
         let mut buffers = m.buffers(iovs, count)?;
-        if matches!(d.resource, Resource::Stdio(_)) && d.kind == HostKind::Regular {
+        if matches!(d.resource, Resource::Stdio(_)) {
             let most = log::make_room(total(&buffers) as usize);
             cut(&mut buffers, most);
         }
