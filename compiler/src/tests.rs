@@ -210,3 +210,30 @@ fn many_branches_share_their_stores() {
     let stores = clif.matches("store").count();
     assert!(stores < n, "{stores} stores");
 }
+
+/// Interpreted code has the machines' points, and checks the bounds of an access within the same instruction.
+#[test]
+fn interpreted_code_has_the_same_points() {
+    let text = r#"(module (memory 1) (func (export "_start") (local i32) (loop $more
+        (i32.store offset=8 (local.get 0) (i32.load (local.get 0)))
+        (drop (i32.load offset=65533 (local.get 0)))
+        (br_if $more (local.tee 0 (i32.add (local.get 0) (i32.const 4)))))))"#;
+    let mut options = options(1);
+    options.settings.targets = vec![Arch::X86_64, Arch::Pulley64, Arch::Pulley32];
+    let compiled = compile(text.as_bytes(), &options).unwrap();
+    let images: Vec<Image<'_>> = compiled.images.iter().map(|i| Image::parse(&i.meta).unwrap()).collect();
+    let archs: Vec<Arch> = images.iter().map(Image::arch).collect();
+    assert_eq!(archs, options.settings.targets);
+    let points = |image: &Image<'_>| image.points().unwrap().get(0).unwrap();
+    assert!(points(&images[0]).points().len() == 1);
+    for image in &images[1..] {
+        assert_eq!(points(image), points(&images[0]));
+    }
+    let (arch, asm) = &compiled.asm[1];
+    assert_eq!(*arch, Arch::Pulley64);
+    for fused in ["xload32le_g32", "xstore32le_g32"] {
+        assert_eq!(asm.matches(fused).count(), 1, "{fused} in {asm}");
+    }
+    // Beyond the least size of the memory the difference would be negative.
+    assert_eq!(asm.matches("xload32le_z").count(), 1, "{asm}");
+}

@@ -201,6 +201,18 @@ mod tests {
     }
 
     #[test]
+    fn the_interpreters_calls_count_from_the_instruction() {
+        let call = [1, 1, 0, 0, 0, 0]; // call, whose field begins behind the opcode: what it holds is added
+        let functions = [
+            function(0, Arch::Pulley64, &call, &[reloc(1, RelocKind::PulleyRel32, 1, 0)]),
+            function(1, Arch::Pulley64, &call, &[reloc(1, RelocKind::PulleyRel32, 0, 0)]),
+        ];
+        let text = link(&functions, Arch::Pulley64).unwrap();
+        assert_eq!(text.bytes[1..5], 16i32.to_le_bytes());
+        assert_eq!(text.bytes[17..21], (-16i32).to_le_bytes());
+    }
+
+    #[test]
     fn what_cannot_be_reached_is_an_error() {
         let bl = 0x9400_0000u32.to_le_bytes();
         let functions = [

@@ -5,8 +5,8 @@
 //!
 //! - `enter` sets the stack pointer and calls the trampoline, whose return address is one that the interpreter knows:
 //!   it means "to the host".
-//! - The leave thunk is an instruction that stops the interpreter. Then [`leave`] pushes the frame that a leave thunk
-//!   has, notes it in the context, and calls [`crate::engine::dispatch::dispatch`]. The program goes on where that
+//! - The leave thunk is an instruction that stops the interpreter. Then [`run`] pushes the frame that a leave thunk has,
+//!   notes it in the context, and calls [`crate::engine::dispatch::dispatch`]. The program goes on where that
 //!   frame returns to, with what it links to: what `resume` does on a rebuilt stack.
 //! - Traps stop the interpreter, too, so there are no signals here: loads and stores compare their addresses with the
 //!   memory's size, and whatever makes the stack grow with the stack's end.
@@ -99,9 +99,10 @@ fn code_at(address: u64) -> Option<NonNull<u8>> {
 unsafe fn run(start: Option<NonNull<u8>>) -> Left {
     let mut next = start;
     while let Some(pc) = next {
-        // A host call may have put another instance in the place of the one that called.
+        // A host call may have put another instance in the place of the one that called, with another interpreter.
+        let noted = VM.load(SeqCst);
         // SAFETY: an instance runs, so its interpreter is noted, and nobody else uses that.
-        let Some(vm) = (unsafe { VM.load(SeqCst).as_mut() }) else {
+        let Some(vm) = (unsafe { noted.as_mut() }) else {
             break;
         };
         // SAFETY: the image's code is what the compiler made for this interpreter (its seal was compared when it was
@@ -110,8 +111,9 @@ unsafe fn run(start: Option<NonNull<u8>>) -> Left {
             DoneReason::ReturnToHost(()) => return Left::Returned,
             DoneReason::Trap { pc, kind } => return Left::Trapped(fault(vm, pc, kind)),
             DoneReason::CallIndirectHost { id, resume } => match id {
-                thunks::LEAVE => match leave(vm) {
-                    Some(next) => next,
+                thunks::LEAVE => match push_leave_frame(vm) {
+                    // SAFETY: this is the leave thunk; `vm`, which may be gone afterwards, isn't used any more.
+                    Some((ctx, call)) => unsafe { serve(ctx, call) },
                     None => return Left::Trapped(Some(overflow_on_leaving(vm))),
                 },
                 thunks::MEMMOVE => {
@@ -133,9 +135,9 @@ unsafe fn run(start: Option<NonNull<u8>>) -> Left {
     Left::Ended
 }
 
-/// A call of the runtime: pushes the leave frame and serves the call. Where the program goes on, null if it has ended;
-/// `None` if the stack has no room for the frame.
-fn leave(vm: &mut Vm) -> Option<Option<NonNull<u8>>> {
+/// A call of the runtime: pushes the leave frame and notes it in the context. The context, and the call's number; `None`
+/// if the stack has no room for the frame.
+fn push_leave_frame(vm: &mut Vm) -> Option<(*mut u8, u32)> {
     let frame = vm[XReg::sp].get_ptr::<usize>().wrapping_sub(2);
     if frame.addr() < STACK_START.load(SeqCst) {
         return None;
@@ -146,12 +148,21 @@ fn leave(vm: &mut Vm) -> Option<Option<NonNull<u8>>> {
     unsafe { frame.cast::<[usize; 2]>().write([fp, lr]) };
     // SAFETY: compiled code hands over its context, whose header is mapped.
     unsafe { (&raw mut (*header(ctx)).wasm_fp).write(frame.expose_provenance() as u64) };
-    // SAFETY: this is the leave thunk, and `vm` isn't used any more.
+    Some((ctx, call))
+}
+
+/// Serves a call of the runtime; where the program goes on, null if it has ended.
+///
+/// # Safety
+///
+/// The context is that of the instance that runs, and names a leave frame; nobody has a reference to its interpreter.
+unsafe fn serve(ctx: *mut u8, call: u32) -> Option<NonNull<u8>> {
+    // SAFETY: the caller's promise.
     let ctx = unsafe { dispatch(ctx, call) };
     match ctx.is_null() {
-        true => Some(None),
+        true => None,
         // SAFETY: the runtime returns the context to go on with.
-        false => Some(unsafe { go_back(ctx) }),
+        false => unsafe { go_back(ctx) },
     }
 }
 
