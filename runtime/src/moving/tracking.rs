@@ -5,6 +5,7 @@ use crate::engine::running::Running;
 use crate::instance::Instance;
 use crate::instance::memory::{Memory, WASM_PAGE};
 use crate::os::dirty::Tracker;
+use crate::os::unverified;
 use dunlin_migrate::transfer::MemoryAtRest;
 use std::ops::Range;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ impl Tracking {
         if std::env::var_os(OFF_VARIABLE).is_some() {
             return None;
         }
+        // Of memory that can't be accessed yet, nothing is told.
+        unverified::finish();
         let tracker = Tracker::new()?;
         let memories = reservations(&running.instance);
         for range in &memories {
