@@ -50,7 +50,7 @@ const PULLEY: Arch = Arch::Pulley64;
 fn guests() -> impl Iterator<Item = String> {
     let always = ["exceptions", "tail_calls", "simd_kernels", "many_memories"];
     let taken = move |name: &String| always.contains(&&name[..]) || slice::takes(name, GUESTS);
-    all().into_iter().map(Into::into).filter(taken)
+    all().into_iter().filter(taken)
 }
 
 fn interpreted(guest: &Guest) -> Program {
