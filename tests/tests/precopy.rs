@@ -199,9 +199,11 @@ fn a_move_that_ends_in_its_rounds_leaves_nothing() {
             assert!(Instant::now() < deadline, "{} bytes stay", bytes());
             sleep(Duration::from_millis(20));
         }
-        house.dunlin("a", &["settle"]).expect_code(0);
-        assert_eq!(house.open("a"), [""; 0]);
-        let deadline = Instant::now() + PATIENCE;
+        // The program itself may be at work there for a moment.
+        while !house.open("a").is_empty() {
+            assert!(Instant::now() < deadline, "{:?}", house.open("a"));
+            house.dunlin("a", &["settle"]);
+        }
         while !house.open("b").is_empty() {
             assert!(Instant::now() < deadline, "{:?}", house.open("b"));
             sleep(Duration::from_millis(20));
