@@ -106,8 +106,8 @@ fn name(about: Option<About>) -> String {
     about.map_or_else(|| "a program".to_owned(), |a| a.name)
 }
 
-/// The place of a transfer, once nobody works at it; `None` if somebody does for longer. The program's own process, which
-/// has lost whoever moved it, takes a moment to note that it goes on.
+/// The place of a transfer, once nobody works at it; `None` if somebody does for longer. The program's own process,
+/// which has lost whoever moved it, takes a moment to note that it goes on.
 fn when_idle(shelf: &Shelf, attempt: Id) -> io::Result<Option<Place>> {
     let deadline = Instant::now() + PATIENCE;
     loop {
