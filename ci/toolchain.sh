@@ -23,20 +23,21 @@ host_arch() {
 # other_arch: the one this machine is not.
 other_arch() { [ "$(host_arch)" = x86_64 ] && echo aarch64 || echo x86_64; }
 
-# cargo_static ARCH ARGS...: cargo for a static executable that runs on any Linux of that architecture.
+# cargo_static ARCH ARGS...: cargo for a static executable that runs on any Linux of that architecture. STATIC_RUSTFLAGS are more
+# flags for rustc, and STATIC_SUBDIR is a target folder of its own below the usual one, so that they don't rebuild the rest.
 cargo_static() {
   local arch=$1 target upper
   shift
   target="$arch-unknown-linux-gnu"
   upper=$(echo "$target" | tr 'a-z-' 'A-Z_')
   (
-    export "CARGO_TARGET_${upper}_RUSTFLAGS=-C target-feature=+crt-static -C relocation-model=static"
+    export "CARGO_TARGET_${upper}_RUSTFLAGS=-C target-feature=+crt-static -C relocation-model=static ${STATIC_RUSTFLAGS-}"
     [ "$arch" = "$(host_arch)" ] || export "CARGO_TARGET_${upper}_LINKER=$arch-linux-gnu-gcc"
     if ! has_std rustc "$target"; then
       has_std /usr/bin/rustc "$target" || { echo "no Rust standard library for $target; run ./ci/setup first" >&2; exit 1; }
       export RUSTC=/usr/bin/rustc
     fi
-    cargo "$@" --target "$target" --target-dir "$(static_target_dir "$arch")"
+    cargo "$@" --target "$target" --target-dir "$(static_target_dir "$arch")${STATIC_SUBDIR:+/$STATIC_SUBDIR}"
   )
 }
 

@@ -67,8 +67,8 @@ pub(crate) fn without_arch(path: &Path) -> PathBuf {
     if has { path.with_extension("") } else { path.to_owned() }
 }
 
-/// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`, or else for `NAME.pulley64`. A `NAME` that is something
-/// else (the module's folder, another compiler's output) doesn't hide `NAME.ARCH`.
+/// The executable that a person names: a file, or `NAME` for this machine's `NAME.ARCH`, or else for `NAME.pulley64`.
+/// A `NAME` that is something else (the module's folder, another compiler's output) doesn't hide `NAME.ARCH`.
 pub(crate) fn named(path: &Path, host: Arch) -> Result<(PathBuf, Header), String> {
     let why = match kind(path) {
         Kind::Program(header) => return Ok((path.to_owned(), header)),

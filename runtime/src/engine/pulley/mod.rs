@@ -5,9 +5,9 @@
 //!
 //! - `enter` sets the stack pointer and calls the trampoline, whose return address is one that the interpreter knows:
 //!   it means "to the host".
-//! - The leave thunk is an instruction that stops the interpreter. Then [`run`] pushes the frame that a leave thunk has,
-//!   notes it in the context, and calls [`crate::engine::dispatch::dispatch`]. The program goes on where that
-//!   frame returns to, with what it links to: what `resume` does on a rebuilt stack.
+//! - The leave thunk is an instruction that stops the interpreter. Then [`run`] pushes the frame that a leave thunk
+//!   has, notes it in the context, and calls the dispatcher. The program goes on where that frame returns to, with what
+//!   it links to: what `resume` does on a rebuilt stack.
 //! - Traps stop the interpreter, too, so there are no signals here: loads and stores compare their addresses with the
 //!   memory's size, and whatever makes the stack grow with the stack's end.
 
@@ -135,8 +135,8 @@ unsafe fn run(start: Option<NonNull<u8>>) -> Left {
     Left::Ended
 }
 
-/// A call of the runtime: pushes the leave frame and notes it in the context. The context, and the call's number; `None`
-/// if the stack has no room for the frame.
+/// A call of the runtime: pushes the leave frame and notes it in the context. Returns the context and the call's
+/// number; `None` if the stack has no room for the frame.
 fn push_leave_frame(vm: &mut Vm) -> Option<(*mut u8, u32)> {
     let frame = vm[XReg::sp].get_ptr::<usize>().wrapping_sub(2);
     if frame.addr() < STACK_START.load(SeqCst) {
