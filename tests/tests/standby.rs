@@ -26,6 +26,9 @@ use tempfile::TempDir;
 /// How long anything may take, qemu and a busy machine included.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The exit code of a failure of the runtime.
+const FAILED: i32 = 87;
+
 /// How far the program counts.
 const LAST: &str = "150";
 
@@ -242,6 +245,31 @@ fn without_a_word_nothing_is_left() {
     standby.state(&all[0]);
     standby.process.stdin().as_mut().unwrap().write_all(b"\"Go\"").unwrap();
     standby.has_left_nothing();
+}
+
+/// Whoever gives orders is killed right after the word was given: it counts.
+#[test]
+fn a_word_that_was_given_counts() {
+    let all = recorded();
+    let mut standby = Standby::start(Arch::host().unwrap(), &[]);
+    standby.round(&all[0]);
+    standby.state(&all[1]);
+    standby.tell(&Order::Go);
+    drop(standby.process.stdin().take());
+    drop(standby.told);
+    let said = standby.process.finish().expect_code(0).out();
+    assert_eq!(said, plainly(&all[1]));
+    assert!(standby.place.path().join("started").exists());
+    // A start that was known before is not made another time.
+    let mut standby = Standby::start(Arch::host().unwrap(), &[]);
+    standby.state(&all[1]);
+    fs::write(standby.place.path().join("started"), "").unwrap();
+    standby.tell(&Order::Go);
+    let refused = standby.process.finish().expect_code(FAILED);
+    assert!(
+        refused.stdout.is_empty() && refused.err().contains("cannot tell that the program goes on"),
+        "{refused}"
+    );
 }
 
 #[test]
