@@ -106,6 +106,7 @@ fn pending() -> Option<&'static Pending> {
 }
 
 /// Makes the memory at an address accessible, if it is only not checked yet. Async-signal-safe.
+#[cfg(not(feature = "pulley"))]
 pub(crate) fn open(address: usize) -> bool {
     pending().is_some_and(|pending| pending.open(address))
 }
@@ -147,6 +148,7 @@ fn end() {
 }
 
 impl Pending {
+    #[cfg(not(feature = "pulley"))]
     fn open(&self, address: usize) -> bool {
         let nth = self.mapped.partition_point(|m| m.range.end <= address);
         match self.mapped.get(nth) {
