@@ -113,6 +113,25 @@ fn a_snapshot_that_is_overwritten_meanwhile_is_copied_first() {
     }
 }
 
+/// The same while the program computes with what it gets from the disk: the signal comes while a fault is handled.
+#[test]
+fn a_snapshot_may_be_overwritten_while_the_program_waits_for_a_page_of_it() {
+    let (dir, path) = snapshot("sum");
+    let copy = dir.path().join("copy");
+    for n in 0..6 {
+        fs::copy(&path, &copy).unwrap();
+        let file = fs::File::open(&copy).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        drop(file);
+        let mut running = resumed(&copy).start();
+        while !has_lease(running.pid()) && running.is_running() {}
+        std::thread::sleep(std::time::Duration::from_millis(2 * n));
+        fs::write(&copy, []).unwrap();
+        assert_eq!(running.finish().expect_code(0).out(), sum(), "{n}");
+    }
+}
+
 fn has_lease(pid: u32) -> bool {
     let locks = fs::read_to_string("/proc/locks").unwrap();
     let of = format!(" {pid} ");

@@ -208,6 +208,11 @@ impl Shelf {
         self.path(side, attempt).join(name).try_exists()
     }
 
+    /// The text in such a file, whoever works at the transfer.
+    pub fn read(&self, side: Side, attempt: Id, name: &str) -> io::Result<String> {
+        fs::read_to_string(self.path(side, attempt).join(name))
+    }
+
     /// As [`Shelf::find`], but doesn't wait: `None` also if somebody works at it.
     pub fn find_idle(&self, side: Side, attempt: Id) -> io::Result<Option<Place>> {
         match Place::try_lock(self.path(side, attempt)) {

@@ -281,18 +281,26 @@ impl<'a> Moving<'a> {
         let (begun, mut waited) = (Instant::now(), Duration::ZERO);
         let sent = files::send(link, kind, path, &mut |done| {
             let due = bandwidth.map_or(0.0, |most| done as f64 / most.max(1) as f64);
-            let early = Duration::from_secs_f64(due).saturating_sub(begun.elapsed());
-            thread::sleep(early);
-            waited += early;
-            cancelled = !(way.progress)(Progress::Sent { kind, done, of });
-            !cancelled
+            loop {
+                cancelled = !(way.progress)(Progress::Sent { kind, done, of });
+                let early = Duration::from_secs_f64(due).saturating_sub(begun.elapsed());
+                if cancelled || early.is_zero() {
+                    return !cancelled;
+                }
+                let early = early.min(LOOK);
+                thread::sleep(early);
+                waited += early;
+            }
         });
         match sent {
             Ok(len) => Ok((len, waited)),
             Err(_) if cancelled => Err("it was cancelled".into()),
             Err(FileError::Link(e)) => {
                 // The other side may have said why.
-                while let Ok(frame) = link.receive() {
+                let deadline = Instant::now() + CLEARING;
+                while let Ok(Some(frame)) = link.receive_within(CLEARING)
+                    && Instant::now() < deadline
+                {
                     if let Frame::Error(why) = frame {
                         return Err(why);
                     }
@@ -318,12 +326,12 @@ impl<'a> Moving<'a> {
             let Some(link) = &self.link else {
                 return Err("the other side sent something unexpected".into());
             };
+            if Instant::now() > deadline {
+                return Err("the other machine takes too long with what was sent".into());
+            }
             match link.receive_within(LOOK) {
                 Ok(Some(frame)) if frame == wanted => return Ok(()),
                 Ok(Some(frame)) => self.frame(frame),
-                Ok(None) if Instant::now() > deadline => {
-                    return Err("the other machine takes too long with what was sent".into());
-                }
                 Ok(None) => {}
                 Err(e) => return Err(e.to_string()),
             }
@@ -361,6 +369,11 @@ impl<'a> Moving<'a> {
                 return;
             }
             let moving = self.machine.status() == SenderStatus::Moving;
+            if moving && self.whole.is_some_and(|whole| whole.elapsed() > MOST_PREPARING) {
+                self.why = "the other machine takes too long to check the state".into();
+                self.handle(Event::Cancel);
+                continue;
+            }
             if moving && !self.given_up && !(way.progress)(Progress::Waiting) {
                 self.why = "it was cancelled".into();
                 if let Some(link) = &self.link {
@@ -388,13 +401,7 @@ impl<'a> Moving<'a> {
                 Ok(None) if self.given_up => return,
                 Ok(None) => {
                     said = Instant::now();
-                    let stood = self.whole.is_some_and(|whole| whole.elapsed() > MOST_PREPARING);
-                    if stood && self.machine.status() == SenderStatus::Moving {
-                        self.why = "the other machine takes too long to check the state".into();
-                        self.handle(Event::Cancel);
-                    } else {
-                        self.handle(Event::Contact);
-                    }
+                    self.handle(Event::Contact);
                 }
                 Err(e) => {
                     if self.link.take().is_some() && self.why.is_empty() {

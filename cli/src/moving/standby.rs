@@ -5,6 +5,7 @@ use super::process::Process;
 use crate::show;
 use dunlin_migrate::standby::{Answer, Order, line, next};
 use dunlin_transfer::records::{RUNNING, remove_if_there};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs::{self, OpenOptions};
 use std::io::{self, PipeWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -94,18 +95,15 @@ impl Standby {
     /// Lets it go on, with its output at `log`. Returns its number; `None` if it ended instead. After an error, too,
     /// its process has ended.
     pub(super) fn go(mut self, log: &Path) -> io::Result<Option<u32>> {
-        // Not over what an earlier start has said.
-        fs::hard_link(self.place.join(LOG), log)?;
+        // Not over what an earlier start has said. Its output, which is open, has that name from now on.
+        renameat_with(CWD, self.place.join(LOG), CWD, log, RenameFlags::NOREPLACE)?;
         self.say(&Order::Go)?;
         let goes_on = match &mut self.process {
             Some(process) => process.goes_on()?,
             None => false,
         };
         match goes_on {
-            true => {
-                let _ = fs::remove_file(self.place.join(LOG));
-                Ok(self.process.take().map(|p| p.id()))
-            }
+            true => Ok(self.process.take().map(|p| p.id())),
             false => {
                 fs::remove_file(log)?;
                 Ok(None)

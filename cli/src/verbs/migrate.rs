@@ -154,14 +154,19 @@ fn migrate(args: &Migrate) -> Outcome {
 /// Is the transfer that brought a program not yet so far that a crash would no longer bring it back?
 fn is_arriving(shelf: &Shelf, pid: u32) -> std::io::Result<bool> {
     for (side, attempt) in shelf.list()? {
-        // What still comes in has started nothing.
-        if side == Side::Out || !shelf.has_file(side, attempt, RUNNING)? {
+        // Looked at first: whatever still comes in is locked, for as long as that takes.
+        let brought = || {
+            shelf
+                .read(side, attempt, RUNNING)
+                .is_ok_and(|text| text.trim() == pid.to_string())
+        };
+        if side == Side::Out || !brought() {
             continue;
         }
         let Some(place) = shelf.find(side, attempt)? else {
             continue;
         };
-        let brought = std::fs::read_to_string(place.file(RUNNING)).is_ok_and(|text| text.trim() == pid.to_string());
+        let brought = brought();
         let stage = place.record::<ReceiverRecord>()?.map(|r| r.stage);
         if brought && !matches!(stage, Some(ReceiverStage::Taken) | None) {
             return Ok(true);

@@ -10,13 +10,12 @@ use crate::os::fork::Command;
 use crate::os::messages::complain;
 use crate::os::signals::with_signals_blocked;
 use crate::requests::inbox::Shared;
-use crate::requests::moved::Mark;
 use dunlin_interface::options::{OPTS_VARIABLE, Options};
+use dunlin_migrate::control::Reply;
 use dunlin_migrate::printable;
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -80,7 +79,6 @@ pub(crate) struct Evacuation {
     words: Vec<String>,
     within: Duration,
     shared: &'static Shared,
-    mark: Mark,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -93,7 +91,6 @@ impl Evacuation {
             words,
             within: options.evacuate_within.unwrap_or(WITHIN),
             shared,
-            mark: Mark::beside(options.checkpoint_to.as_deref()?),
             state: Mutex::new(State {
                 stage: Stage::Idle,
                 hurry: false,
@@ -216,16 +213,6 @@ impl Evacuation {
         self.changed.notify_all();
     }
 
-    /// The program begins to stand still in the directory of a transfer: from now on it may be another machine's.
-    pub(super) fn stands(&self, place: &Path) -> io::Result<()> {
-        self.mark.set(place)
-    }
-
-    /// The program goes on here.
-    pub(super) fn stays(&self) {
-        self.mark.remove();
-    }
-
     /// The program is another machine's.
     pub(super) fn leaves(&self) {
         self.lock().left = true;
@@ -239,7 +226,15 @@ impl Evacuation {
             state.hurry = true;
         }
         while state.stage == Stage::Moving {
-            state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
+            // Nobody else answers any more, and it may wait for an answer.
+            for job in self.shared.take_jobs() {
+                job.reply(&Reply::Failed {
+                    error: "the program has ended, or left".into(),
+                    findings: Vec::new(),
+                });
+            }
+            let waited = self.changed.wait_timeout(state, LOOK);
+            state = waited.unwrap_or_else(|e| e.into_inner()).0;
         }
     }
 }

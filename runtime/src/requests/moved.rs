@@ -1,4 +1,4 @@
-//! `FILE.moved` beside `--checkpoint-to`: the mark that an evacuated program is another machine's. Whatever starts its
+//! `FILE.moved` beside `--checkpoint-to`: the mark that a program which has moved is another machine's. Whatever starts its
 //! command again (a service manager at the next boot) must not begin it anew, or from an older snapshot.
 //!
 //! It is made, durably, before the program can be released, and removed when it goes on here; so there is no moment at

@@ -8,6 +8,7 @@ use crate::moving::rounds::Last;
 use crate::requests::evacuate::{Evacuation, Next};
 use crate::requests::hand_over::{Standing, Stay};
 use crate::requests::inbox::{Job, Shared, Task};
+use crate::requests::moved::Mark;
 use crate::requests::own_file::OwnFile;
 use crate::requests::periodic::Saver;
 use crate::requests::rounds::Rounds;
@@ -44,6 +45,7 @@ impl std::fmt::Display for CheckpointTo {
 pub(crate) struct Requests {
     shared: &'static Shared,
     checkpoint_to: Option<CheckpointTo>,
+    mark: Option<Mark>,
     evacuation: Option<&'static Evacuation>,
     ticks: Ticks,
     writes: Option<Writes>,
@@ -51,11 +53,12 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// `shared`: where other threads ask; `checkpoint_to`: where the program's own snapshots go; `evacuation`: where
-    /// the program itself goes when a signal comes.
+    /// `shared`: where other threads ask; `checkpoint_to`: where the program's own snapshots go; `mark`: what keeps its
+    /// command from starting it when it has moved; `evacuation`: where it goes when a signal comes.
     pub(crate) fn new(
         shared: &'static Shared,
         checkpoint_to: Option<CheckpointTo>,
+        mark: Option<Mark>,
         evacuation: Option<&'static Evacuation>,
         ticks: Ticks,
     ) -> Requests {
@@ -66,6 +69,7 @@ impl Requests {
         Requests {
             shared,
             checkpoint_to,
+            mark,
             evacuation,
             ticks,
             writes,
@@ -253,7 +257,7 @@ impl Requests {
     /// Marks that the program stands still, and may be another machine's when it does so no more.
     fn begin_standing(&self, place: &Path) -> std::io::Result<Standing> {
         let standing = Standing::begin(place)?;
-        match self.evacuation.map_or(Ok(()), |e| e.stands(place)) {
+        match self.mark.as_ref().map_or(Ok(()), |mark| mark.set(place)) {
             Ok(()) => Ok(standing),
             Err(e) => {
                 standing.abandon();
@@ -271,8 +275,8 @@ impl Requests {
     }
 
     fn stays(&self) {
-        if let Some(evacuation) = self.evacuation {
-            evacuation.stays();
+        if let Some(mark) = &self.mark {
+            mark.remove();
         }
     }
 

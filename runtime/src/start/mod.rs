@@ -287,6 +287,7 @@ impl Run {
         let requests = Box::new(Requests::new(
             self.shared,
             self.checkpoint_to,
+            self.options.checkpoint_to.as_deref().map(Mark::beside),
             self.evacuation,
             self.ticks,
         ));
@@ -323,6 +324,7 @@ impl Run {
         let requests = Box::new(Requests::new(
             self.shared,
             self.checkpoint_to,
+            self.options.checkpoint_to.as_deref().map(Mark::beside),
             self.evacuation,
             self.ticks,
         ));

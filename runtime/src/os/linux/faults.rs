@@ -34,13 +34,10 @@ const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGI
 pub(crate) fn handle(handler: Handler) -> io::Result<()> {
     let _ = HANDLER.set(handler);
     signal_stack()?;
-    SIGNALS.into_iter().try_for_each(|signal| {
-        signals::handle(
-            signal,
-            on_fault as *const () as usize,
-            libc::SA_SIGINFO | libc::SA_ONSTACK,
-        )
-    })
+    let flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    // Whoever gives a lease back copies memory that may fault, and a fault while one is handled ends the process.
+    let install = |signal| signals::handle(signal, on_fault as *const () as usize, flags, &[libc::SIGIO]);
+    SIGNALS.into_iter().try_for_each(install)
 }
 
 /// Gives the calling thread a signal stack that outlives it.

@@ -3,13 +3,18 @@
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
-/// Installs a signal handler: the address of an `extern "C"` function that fits `flags`.
-pub(super) fn handle(signal: i32, handler: usize, flags: i32) -> std::io::Result<()> {
+/// Installs a signal handler: the address of an `extern "C"` function that fits `flags`. While it runs, these other
+/// signals wait.
+pub(super) fn handle(signal: i32, handler: usize, flags: i32, waiting: &[i32]) -> std::io::Result<()> {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: all zeros is a valid `sigaction`.
     let action_ref = unsafe { action.assume_init_mut() };
     action_ref.sa_sigaction = handler;
     action_ref.sa_flags = flags;
+    for &other in waiting {
+        // SAFETY: all zeros is a valid set, the empty one.
+        unsafe { libc::sigaddset(&mut action_ref.sa_mask, other) };
+    }
     // SAFETY: `action` is initialised; the handler is a function of this program that is async-signal-safe where it
     // must be.
     match unsafe { libc::sigaction(signal, action_ref, null_mut()) } {
@@ -25,12 +30,13 @@ pub(crate) fn handle_and_go_on(signal: i32, handler: extern "C" fn(i32)) -> std:
         signal,
         handler as *const () as usize,
         libc::SA_ONSTACK | libc::SA_RESTART,
+        &[],
     )
 }
 
 /// Makes a file that grows beyond its limit (`ulimit -f`) an error of whoever writes, not the process's end.
 pub(crate) fn ignore_file_size_limit() -> std::io::Result<()> {
-    handle(libc::SIGXFSZ, libc::SIG_IGN, 0)
+    handle(libc::SIGXFSZ, libc::SIG_IGN, 0, &[])
 }
 
 /// Runs `f` with every signal blocked; a thread it starts inherits that, so that all signals go to the program's
