@@ -1,5 +1,5 @@
-//! `FILE.moved` beside `--checkpoint-to`: the mark that a program which has moved is another machine's. Whatever starts its
-//! command again (a service manager at the next boot) must not begin it anew, or from an older snapshot.
+//! `FILE.moved` beside `--checkpoint-to`: the mark that a program which has moved is another machine's. Whatever starts
+//! its command again (a service manager at the next boot) must not begin it anew, or from an older snapshot.
 //!
 //! It is made, durably, before the program can be released, and removed when it goes on here; so there is no moment at
 //! which the program could run elsewhere and start here, too.

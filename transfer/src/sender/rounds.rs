@@ -21,8 +21,8 @@ impl Moving<'_> {
             let begun = Instant::now();
             let place = self.place.as_ref().ok_or("the transfer is over")?;
             let path = place.file(&round_file(number));
-            // It can't do that, or there is no room for one more: it stops right away. Anything else that is wrong shows
-            // then.
+            // It can't do that, or there is no room for one more: it stops right away. Anything else that is wrong
+            // shows then.
             let Ok(Some(round)) = self.program.round(place, number) else {
                 return Ok(());
             };
