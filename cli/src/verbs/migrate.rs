@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Outcome, could_not, usage};
 use crate::find;
+use crate::find::executables::Kind;
 use crate::find::running::{find_patiently, module};
 use crate::find::search::Search;
 use crate::findings::list;
@@ -109,7 +110,19 @@ fn migrate(args: &Migrate) -> Outcome {
         needs: json!(needs).to_string(),
     };
     let own = std::fs::read_link(format!("/proc/{}/exe", info.pid)).unwrap_or_default();
-    let executable = |arch: Arch| executable(args.exe.as_deref(), &own, module, &info.name, arch);
+    // The one that it runs from, though its file may be gone: a program that came has no other.
+    let running = PathBuf::from(format!("/proc/{}/exe", info.pid));
+    let is_running = |arch: Arch| match find::executables::kind(&running) {
+        Kind::Program(header) => header.module == module && header.arch == arch && header.migratable,
+        Kind::Other | Kind::Unusable(_) => false,
+    };
+    let executable = |arch: Arch| {
+        let found = executable(args.exe.as_deref(), &own, module, &info.name, arch);
+        found.or_else(|why| match args.exe.is_none() && is_running(arch) {
+            true => Ok(running.clone()),
+            false => Err(why),
+        })
+    };
     let described = serde_json::to_string(&peer).map_err(|e| fail(e.to_string()))?;
     let mut program = Running::new(socket.path.clone(), peer.address());
     let mut way = Way {
