@@ -10,6 +10,7 @@ mod options;
 mod progress;
 mod serving;
 mod show;
+mod spawn;
 mod start;
 mod verbs;
 

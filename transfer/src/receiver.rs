@@ -25,8 +25,17 @@ const REPEAT: Duration = Duration::from_secs(2);
 /// How long a process that is starting, and that nobody waits for any more, may take to notice.
 const STARTING: Duration = Duration::from_secs(60);
 
+/// Bytes of a program's name, at most: it is that of a file.
+const MOST_NAME: usize = 255;
+
+/// Characters that a person is told of why a sender gives up, at most.
+const MOST_SAID: usize = 200;
+
 /// The receiving machine: what it has and allows, and how it runs programs.
 pub trait Host {
+    /// The other side has said its first word: what was said on the connection is its own, and not repeated by another.
+    fn greeted(&mut self) {}
+
     /// Under which conditions a program may come.
     fn terms(&mut self, about: &About) -> Terms;
 
@@ -45,9 +54,10 @@ pub trait Host {
         Ok(())
     }
 
-    /// May a file of this length come?
-    fn make_room(&mut self, about: &About, kind: FileKind, len: u64) -> Result<(), String> {
-        let _ = (about, kind, len);
+    /// May a file of this length come? `came`: bytes of rounds and state that have come for the same transfer on this
+    /// connection.
+    fn make_room(&mut self, kind: FileKind, len: u64, came: u64) -> Result<(), String> {
+        let _ = (kind, len, came);
         Ok(())
     }
 
@@ -104,6 +114,24 @@ struct Open {
     executable: Option<PathBuf>,
     /// A person wants what crashed here to go on from its copy, as `dunlin resume` would.
     anew: bool,
+    /// The number of the last round that came on this connection; 0: none.
+    rounds: u32,
+    /// Bytes of rounds and state that were announced on this connection.
+    came: u64,
+}
+
+impl Open {
+    fn new(place: Place, machine: Receiver, about: About) -> Open {
+        Open {
+            place,
+            machine,
+            about,
+            executable: None,
+            anew: false,
+            rounds: 0,
+            came: 0,
+        }
+    }
 }
 
 /// A connection on which programs may come, and who receives them.
@@ -113,6 +141,8 @@ struct Session<'a> {
     host: &'a mut dyn Host,
     offered: Option<About>,
     open: Option<Open>,
+    /// The sender has said why it gives up.
+    gave_up: bool,
 }
 
 /// Serves one connection until it ends. An error is one of the connection: of the transfer there is nothing to be lost.
@@ -126,6 +156,7 @@ pub fn serve(link: &Link, shelf: &Shelf, host: &mut dyn Host) -> Result<(), Link
         Frame::Hello { version, .. } => return Err(LinkError::Version(version)),
         _ => return Err(LinkError::Unexpected),
     };
+    host.greeted();
     if let Err(e) = remind(link, shelf, host, theirs) {
         host.tell("", &format!("earlier transfers can't be looked at: {e}"));
     }
@@ -135,10 +166,10 @@ pub fn serve(link: &Link, shelf: &Shelf, host: &mut dyn Host) -> Result<(), Link
         host,
         offered: None,
         open: None,
+        gave_up: false,
     };
     let ended = session.run();
-    session.handle(Event::Lost);
-    session.host.forget();
+    session.close();
     match ended {
         Err(LinkError::Closed) => {
             link.finish();
@@ -189,14 +220,7 @@ pub fn settle(place: Place, host: &mut dyn Host, settle: Option<Settle>) -> io::
         // It is not wanted here: nothing starts it now.
         actions.retain(|action| !matches!(action, Action::Run(_)));
     }
-    let anew = false;
-    let mut open = Open {
-        place,
-        machine,
-        about,
-        executable: None,
-        anew,
-    };
+    let mut open = Open::new(place, machine, about);
     perform(&mut open, None, host, actions);
     if let Some(settle) = settle {
         open.anew = settle == Settle::Again;
@@ -223,7 +247,9 @@ impl Session<'_> {
                 continue;
             };
             match frame {
-                Frame::About(about) => {
+                Frame::About(about) if about.name.len() <= MOST_NAME => {
+                    // What its place is kept for is that one from now on.
+                    self.close();
                     let mut terms = self.host.terms(&about);
                     let bytes = |t: &Terms| postcard::to_stdvec(t).map_or(usize::MAX, |b| b.len());
                     while bytes(&terms) > MOST_DESCRIPTION && terms.findings.len() > 1 {
@@ -238,20 +264,28 @@ impl Session<'_> {
                 }
                 Frame::File { kind, len } => self.file(kind, len)?,
                 Frame::Error(why) => {
-                    let name = self.open.as_ref().map_or("", |o| &o.about.name).to_owned();
-                    self.host.tell(&name, &format!("the sender gives up: {why}"));
+                    if !std::mem::replace(&mut self.gave_up, true) {
+                        let name = self.open.as_ref().map_or("", |o| &o.about.name).to_owned();
+                        let why: String = why.chars().take(MOST_SAID).collect();
+                        self.host.tell(&name, &format!("the sender gives up: {why}"));
+                    }
                 }
                 _ => return Err(LinkError::Unexpected),
             }
         }
     }
 
+    /// The transfer is not worked at any more on this connection.
+    fn close(&mut self) {
+        self.handle(Event::Lost);
+        self.host.forget();
+        self.open = None;
+    }
+
     fn message(&mut self, message: ToReceiver) -> Result<(), LinkError> {
         let transfer = message.transfer();
         if self.open.as_ref().is_none_or(|o| o.machine.transfer() != transfer) {
-            self.handle(Event::Lost);
-            self.host.forget();
-            self.open = None;
+            self.close();
             match self.load(transfer, &message) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
@@ -281,14 +315,7 @@ impl Session<'_> {
                 }
                 let about = read_about(&place)?;
                 let (machine, actions) = Receiver::restart(record);
-                let anew = false;
-                let mut open = Open {
-                    place,
-                    machine,
-                    about,
-                    executable: None,
-                    anew,
-                };
+                let mut open = Open::new(place, machine, about);
                 perform(&mut open, Some(self.link), self.host, actions);
                 self.open = Some(open);
                 return Ok(true);
@@ -303,14 +330,7 @@ impl Session<'_> {
                 place.note_boot()?;
                 self.host.note_peer(&place)?;
                 let machine = Receiver::offered(transfer, random()?);
-                let anew = false;
-                let mut open = Open {
-                    place,
-                    machine,
-                    about,
-                    executable: None,
-                    anew,
-                };
+                let mut open = Open::new(place, machine, about);
                 // If it is not here, it comes first of all.
                 if let Ok(executable) = executable_of(&mut open, self.host) {
                     self.host.expect(&open.about, &executable, &open.place);
@@ -359,10 +379,13 @@ impl Session<'_> {
         if open.machine.status() != ReceiverStatus::Receiving {
             return Err(LinkError::Unexpected);
         }
-        if let Err(why) = self.host.make_room(&open.about, kind, len) {
+        if let Err(why) = self.host.make_room(kind, len, open.came) {
             self.link.send(&Frame::Error(why))?;
             self.handle(Event::Cancel);
             return files::ignore(self.link);
+        }
+        if let FileKind::Round(_) | FileKind::Snapshot = kind {
+            open.came = open.came.saturating_add(len);
         }
         let came = match kind {
             FileKind::Executable => executable(self.link, self.host, open, len),

@@ -172,6 +172,11 @@ impl Shelf {
         self.directory.join(format!("{}{attempt}", side.prefix()))
     }
 
+    /// A file in the directory of the transfer.
+    pub fn file(&self, side: Side, attempt: Id, name: &str) -> PathBuf {
+        self.path(side, attempt).join(name)
+    }
+
     /// Makes the place of a new transfer, and locks it.
     pub fn create(&self, side: Side, attempt: Id) -> io::Result<Place> {
         let path = self.path(side, attempt);

@@ -4,6 +4,7 @@ use crate::directory::Directory;
 use crate::identity::Key;
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 
 /// Where they are kept.
 const FILE: &str = "peers.json";
@@ -35,13 +36,18 @@ pub struct Peers {
 /// Can a device be called so? It is one word, and can't be taken for an option, an address or a path.
 pub fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-    (1..=MOST_NAME).contains(&name.len()) && name.chars().all(plain) && name.starts_with(char::is_alphanumeric)
+    (1..=MOST_NAME).contains(&name.len())
+        && name.chars().all(plain)
+        && name.starts_with(char::is_alphanumeric)
+        && name.parse::<IpAddr>().is_err()
 }
 
-/// A name that is made of one that may not be.
+/// A name that is made of one that may not be. It has no dots: whoever chooses it is not the one who uses it, and who
+/// says an address, or the name of a host, means that.
 pub fn to_name(given: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let name: String = given.chars().filter(|c| plain(*c)).take(MOST_NAME).collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let dashed = given.chars().map(|c| if c == '.' { '-' } else { c });
+    let name: String = dashed.filter(|c| plain(*c)).take(MOST_NAME).collect();
     let name = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
     if is_name(name) {
         name.to_owned()
@@ -134,8 +140,9 @@ impl Peers {
     pub fn rename(directory: &Directory, from: &str, to: &str) -> io::Result<()> {
         let wrong = |why: String| io::Error::new(ErrorKind::InvalidInput, why);
         if !is_name(to) {
-            let why =
-                format!("a name has letters, digits, '-', '_' and '.', at most {MOST_NAME}, and no '-' or '.' first");
+            let why = format!(
+                "a name has letters, digits, '-', '_' and '.', at most {MOST_NAME}, no '-' or '.' first, and is no address"
+            );
             return Err(wrong(why));
         }
         Peers::change(directory, |peers| {
@@ -180,7 +187,17 @@ mod tests {
         Peers::met(&directory, b, "h:3").unwrap();
         let peers = Peers::read(&directory).unwrap();
         assert_eq!(peers.by_key(b).unwrap().address.as_deref(), Some("h:3"));
-        for bad in ["", "-x", "a b", "a:1", "../x", "a\n", &"x".repeat(65)] {
+        for bad in [
+            "",
+            "-x",
+            "a b",
+            "a:1",
+            "../x",
+            "a\n",
+            "192.0.2.1",
+            "::1",
+            &"x".repeat(65),
+        ] {
             assert_eq!(
                 Peers::rename(&directory, "pi", bad).unwrap_err().kind(),
                 ErrorKind::InvalidInput
@@ -193,6 +210,19 @@ mod tests {
         );
         Peers::forget(&directory, "pi").unwrap();
         assert_eq!(Peers::read(&directory).unwrap().by_key(a), None);
+    }
+
+    #[test]
+    fn no_device_calls_itself_what_another_ones_address_is() {
+        for (given, name) in [
+            ("192.0.2.1", "192-0-2-1"),
+            (".pi.local", "pi-local"),
+            ("2001:db8::1", "2001db81"),
+            ("...", "device"),
+        ] {
+            assert_eq!(to_name(given), name);
+        }
+        assert!(is_name("pi.local") && is_name("1.2.3") && !is_name("1.2.3.4"));
     }
 
     #[test]

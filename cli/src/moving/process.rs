@@ -1,17 +1,17 @@
 //! The process of a program that has come: it holds the lock on `running` as long as it lives, and tells when the
 //! program goes on.
 
+use crate::spawn::{spawn, spawn_with};
 use dunlin_transfer::records::{RUNNING, STARTED, remove_if_there};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,9 +21,6 @@ pub(super) const MOST_STARTING: Duration = Duration::from_secs(600);
 /// How long the lock may be held by a process that is ending: one that waited for its program, and whose receiver was
 /// killed.
 const ENDING: Duration = Duration::from_secs(10);
-
-/// Held while there are descriptors that every new process gets, so that it is only one that does.
-static STARTING: Mutex<()> = Mutex::new(());
 
 /// A process, and the pipe through which it tells.
 #[derive(Debug)]
@@ -51,11 +48,7 @@ pub(super) fn output(mut command: Command) -> io::Result<Output> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let child = {
-        let _alone = STARTING.lock();
-        command.spawn()?
-    };
-    child.wait_with_output()
+    spawn(&mut command)?.wait_with_output()
 }
 
 /// What tells a program's process whom to tell that it goes on.
@@ -81,15 +74,7 @@ impl Process {
             .stderr(output)
             // What interrupts this command is not meant for the program.
             .process_group(0);
-        let child = {
-            let _alone = STARTING.lock();
-            // Only these two are the program's.
-            fcntl_setfd(&running, FdFlags::empty())?;
-            fcntl_setfd(&tell, FdFlags::empty())?;
-            let child = command.spawn();
-            drop((tell, running));
-            child?
-        };
+        let child = spawn_with(&mut command, vec![running.into(), tell.into()])?;
         // So that a move onwards knows the transfer that brought it. It runs all the same if that can't be written.
         if let Err(e) = fs::write(place.join(RUNNING), child.id().to_string()) {
             crate::show::complain(&format!("dunlin receive: process {}: {e}", child.id()));

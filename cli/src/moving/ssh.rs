@@ -1,6 +1,7 @@
 //! A machine that is reached through a remote shell: `dunlin receive` there, over its standard input and output. So
 //! there is no port and no service, and who may come is what the remote shell says.
 
+use crate::spawn::spawn;
 use dunlin_transfer::link::{Link, LinkError};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -71,8 +72,7 @@ impl Shell {
     pub(crate) fn connect(&self) -> Result<Link, LinkError> {
         let mut command = self.command().map_err(io::Error::other)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command
-            .spawn()
+        let mut child = spawn(&mut command)
             .map_err(|e| io::Error::new(e.kind(), format!("{} can't be run: {e}", self.shell[0])))?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("its standard streams are not there").into());

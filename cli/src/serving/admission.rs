@@ -2,6 +2,7 @@
 
 use crate::find::cache;
 use crate::find::executables::{Kind, kind, verify};
+use crate::moving::devices::Devices;
 use crate::moving::machine::{Emulator, Machine};
 use crate::serving::configuration::Executables;
 use crate::serving::programs::Programs;
@@ -17,6 +18,7 @@ use dunlin_trust::peers::Peers;
 use dunlin_trust::{Directory, Key};
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -29,6 +31,15 @@ const WAS_SENT: &str = "sent";
 
 /// Transfers to this device that are open, at most: each keeps a program's state on the disk.
 const MOST_OPEN: usize = 256;
+
+/// Those of one device: it doesn't take all.
+const MOST_OPEN_OF_ONE: usize = 16;
+
+/// Bytes of the disk that stay free, whatever comes: records are still to be written, and others have to live, too.
+const KEPT_FREE: u64 = 64 << 20;
+
+/// What a device is told that was forgotten.
+const NOT_PAIRED: &str = "this device is not paired with it any more";
 
 /// Executables that paired devices have sent, in the directory of the user's state.
 const SENT: &str = "sent";
@@ -48,7 +59,7 @@ pub(crate) struct Rules {
     pub total_memory: Option<u64>,
     /// Bytes of a module or executable.
     pub max_executable: u64,
-    /// Bytes of a program's state.
+    /// Bytes of a program's state; with the rounds before it, twice that.
     pub max_state: u64,
 }
 
@@ -61,6 +72,8 @@ pub(crate) struct Admission {
     directory: PathBuf,
     /// Whose connection it is; none when this device settles what is left.
     peer: Option<Key>,
+    /// Where it calls from, until that is noted.
+    pub called_from: Option<(Devices, IpAddr)>,
     /// A place is kept for a program that is about to come.
     reserved: bool,
     /// A program's state is here: it may have been released, so the connection should not be cut.
@@ -81,6 +94,7 @@ impl Admission {
             programs: programs.clone(),
             directory: shelf.directory().to_owned(),
             peer,
+            called_from: None,
             reserved: false,
             decisive: Arc::default(),
         })
@@ -133,10 +147,19 @@ impl Admission {
         !was_sent(executable) || self.rules.executables == Executables::Paired
     }
 
-    /// How many programs are on their way here, or stand still.
-    fn open_transfers(&self) -> usize {
-        let all = Shelf::open(&self.directory).and_then(|shelf| shelf.list());
-        all.map_or(0, |all| all.iter().filter(|(side, _)| *side == Side::In).count())
+    /// How many programs are on their way here, or stand still; and how many of them are this device's.
+    fn open_transfers(&self) -> (usize, usize) {
+        let Ok(shelf) = Shelf::open(&self.directory) else {
+            return (0, 0);
+        };
+        let mut all = shelf.list().unwrap_or_default();
+        all.retain(|(side, _)| *side == Side::In);
+        let own = all.iter().filter(|(side, attempt)| {
+            let from = fs::read_to_string(shelf.file(*side, *attempt, FROM));
+            self.peer
+                .is_some_and(|peer| from.is_ok_and(|from| from == peer.to_string()))
+        });
+        (all.len(), own.count())
     }
 
     /// It may have been forgotten since it has connected.
@@ -144,6 +167,11 @@ impl Admission {
         let peers = Directory::open(&self.directory).and_then(|d| Peers::read(&d));
         let known = |key| peers.is_ok_and(|peers| peers.by_key(key).is_some());
         self.peer.is_none_or(known)
+    }
+
+    fn must_be_paired(&self) -> Result<(), String> {
+        let paired = self.is_still_paired();
+        paired.then_some(()).ok_or_else(|| NOT_PAIRED.to_owned())
     }
 
     /// An executable that a paired device has sent earlier, if such may run.
@@ -172,14 +200,20 @@ impl Drop for Admission {
 }
 
 impl Host for Admission {
+    fn greeted(&mut self) {
+        if let (Some(peer), Some((devices, from))) = (self.peer, self.called_from.take()) {
+            // It saves saying where it is, no more.
+            let _ = devices.called_from(peer, from);
+        }
+    }
+
     fn terms(&mut self, about: &About) -> Terms {
         self.release();
         let mut terms = self.machine.terms(about);
         if !self.is_still_paired() {
-            let what = "this device is not paired with it any more";
             terms
                 .findings
-                .push(("paired".into(), what.into(), "`dunlin pair`".into()));
+                .push(("paired".into(), NOT_PAIRED.into(), "`dunlin pair`".into()));
         }
         terms.takes_executables = self.rules.executables == Executables::Paired;
         terms.has_executable |= self.sent_before(about).is_some();
@@ -193,9 +227,9 @@ impl Host for Admission {
             let fix = "set max-state in serve.toml there";
             terms.findings.push(("state".into(), what, fix.into()));
         }
-        let open = self.open_transfers();
-        if open >= MOST_OPEN {
-            let what = format!("{open} moves to it are open");
+        let (open, own) = self.open_transfers();
+        if open >= MOST_OPEN || own >= MOST_OPEN_OF_ONE {
+            let what = format!("{open} moves to it are open, {own} of them from this device");
             let fix = "`dunlin settle` there, or where they came from";
             terms.findings.push(("open".into(), what, fix.into()));
         }
@@ -223,22 +257,28 @@ impl Host for Admission {
         }
     }
 
-    fn make_room(&mut self, about: &About, kind: FileKind, len: u64) -> Result<(), String> {
-        let most = match kind {
-            FileKind::Executable | FileKind::Module => self.rules.max_executable,
-            _ => self.rules.max_state,
+    fn make_room(&mut self, kind: FileKind, len: u64, came: u64) -> Result<(), String> {
+        self.must_be_paired()?;
+        let (most, most_together) = match kind {
+            FileKind::Executable | FileKind::Module => (self.rules.max_executable, u64::MAX),
+            FileKind::Round(_) | FileKind::Snapshot => (self.rules.max_state, self.rules.max_state.saturating_mul(2)),
         };
-        if len > most {
+        let together = came.saturating_add(len);
+        let (comes, may_come) = match len > most {
+            true => (len, most),
+            false => (together, most_together),
+        };
+        if comes > may_come {
             return Err(format!(
                 "it sends {}, and {} may come",
-                show::size(len),
-                show::size(most)
+                show::size(comes),
+                show::size(may_come)
             ));
         }
-        if machine::room(&self.directory.join("x")).is_some_and(|room| len > room) {
+        let needed = len.saturating_add(KEPT_FREE);
+        if machine::room(&self.directory.join("x")).is_some_and(|room| needed > room) {
             return Err(format!("there is no room for {} of it", show::size(len)));
         }
-        let _ = about;
         Ok(())
     }
 
@@ -276,6 +316,7 @@ impl Host for Admission {
         if !self.may_run(executable) {
             return Err("it was sent, and only what is compiled here runs here now".into());
         }
+        self.must_be_paired()?;
         self.decisive.store(true, SeqCst);
         self.machine.check(about, executable, snapshot)
     }
@@ -284,6 +325,7 @@ impl Host for Admission {
         if !self.may_run(executable) {
             return Err("it was sent, and only what is compiled here runs here now".into());
         }
+        self.must_be_paired()?;
         // On another connection than the one on which it came, or after a restart, no place is kept for it.
         if !self.reserved
             && let Some(finding) = self.reserve()
@@ -335,6 +377,10 @@ mod tests {
             max_executable: 100,
             max_state: 1000,
         };
+        let directory = Directory::open(state).unwrap();
+        for key in [1, 2] {
+            Peers::add(&directory, "p", Key([key; 32]), None).unwrap();
+        }
         let (rules, programs) = (Arc::new(rules), Arc::new(Programs::open(shelf.directory()).unwrap()));
         let of = |peer| Admission::new(&rules, &programs, &shelf, peer).unwrap();
         let all = [Some(Key([1; 32])), Some(Key([2; 32])), None].map(of);
@@ -358,6 +404,38 @@ mod tests {
         assert!(!first.is_its_peer(&place) && own.is_its_peer(&place));
         first.note_peer(&place).unwrap();
         assert!(first.is_its_peer(&place) && !second.is_its_peer(&place) && own.is_its_peer(&place));
+    }
+
+    #[test]
+    fn one_device_does_not_open_all_transfers() {
+        let dir = tempfile::tempdir().unwrap();
+        let ([mut first, mut second, _], shelf) = three(&dir.path().join("d"), Executables::Paired);
+        for _ in 0..MOST_OPEN_OF_ONE {
+            let place = shelf.create(Side::In, random().unwrap()).unwrap();
+            first.note_peer(&place).unwrap();
+        }
+        let open = |terms: Terms| terms.findings.iter().any(|(kind, ..)| kind == "open");
+        assert!(open(first.terms(&about())) && !open(second.terms(&about())));
+    }
+
+    #[test]
+    fn a_device_that_was_forgotten_brings_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("d");
+        let ([mut first, second, own], shelf) = three(&state, Executables::Paired);
+        let place = shelf.create(Side::In, random().unwrap()).unwrap();
+        Peers::forget(&Directory::open(&state).unwrap(), "p").unwrap();
+        let refused = Err(NOT_PAIRED.to_owned());
+        assert_eq!(first.make_room(FileKind::Snapshot, 1, 0), refused);
+        assert_eq!(
+            first.check(&about(), Path::new("exe"), &place.file("state.snap")),
+            refused
+        );
+        assert!(!first.decisive.load(SeqCst));
+        assert_eq!(first.start(&about(), Path::new("exe"), &place).unwrap_err(), NOT_PAIRED);
+        for mut other in [second, own] {
+            assert_eq!(other.make_room(FileKind::Snapshot, 1, 0), Ok(()));
+        }
     }
 
     #[test]
@@ -388,8 +466,14 @@ mod tests {
             (FileKind::Executable, 100),
             (FileKind::Snapshot, 1000),
         ] {
-            assert_eq!(first.make_room(&about(), kind, most), Ok(()));
-            assert!(first.make_room(&about(), kind, most + 1).is_err());
+            assert_eq!(first.make_room(kind, most, 0), Ok(()));
+            assert!(first.make_room(kind, most + 1, 0).is_err());
+        }
+        for kind in [FileKind::Round(3), FileKind::Snapshot] {
+            assert_eq!(first.make_room(kind, 1000, 1000), Ok(()));
+            let why = first.make_room(kind, 1000, 1001).unwrap_err();
+            assert!(why.contains("may come"), "{why}");
+            assert!(first.make_room(kind, u64::MAX, u64::MAX).is_err());
         }
         assert!(first.reserve().is_none() && second.reserve().is_none());
         assert_eq!(third.reserve().unwrap().kind, "programs");

@@ -6,7 +6,7 @@
 //! max-programs = 64               # programs that came and run at the same time
 //! total-memory = "4G"             # of all of them together; then each has a max-memory
 //! max-executable = "256M"         # of a module or executable that comes
-//! max-state = "16G"               # of a program's state that comes
+//! max-state = "16G"               # of a program's state that comes; with all rounds before it, twice that
 //! max-connections = 64            # of paired devices at the same time
 //! name = "attic"                  # what others are told that this device is called
 //! emulator = "aarch64=qemu-aarch64"

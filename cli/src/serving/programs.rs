@@ -121,8 +121,8 @@ impl Programs {
 
     /// One has come and runs.
     pub(crate) fn add(&self, pid: u32, name: &str, memory: u64) {
-        // It may have ended already.
-        let Some(began) = began(pid) else { return };
+        // It may have ended already: it is noticed all the same, so that nothing stays of it.
+        let began = began(pid).unwrap_or(0);
         let text = format!("{began}\n{memory}\n{}\n", show::clean(name));
         if let Err(e) = fs::write(self.directory.join(pid.to_string()), text) {
             show::complain(&format!("dunlin serve: process {pid} can't be noted: {e}"));
@@ -186,6 +186,12 @@ mod tests {
             assert!(std::time::Instant::now() < deadline);
         }
         assert_eq!(Programs::open(dir.path()).unwrap().count(), (0, 0));
+        assert_eq!(fs::read_dir(dir.path().join("programs")).unwrap().count(), 0);
+        let short = Command::new("true").spawn().unwrap();
+        while began(short.id()).is_some() {}
+        programs.add(short.id(), "b", 10);
+        assert_eq!(programs.count(), (0, 0));
+        assert!(fs::metadata(format!("/proc/{}", short.id())).is_err(), "it is reaped");
         assert_eq!(fs::read_dir(dir.path().join("programs")).unwrap().count(), 0);
         assert!(again.count() == (0, 0) && began(std::process::id()).is_some());
         let _ = child.wait();

@@ -1,5 +1,6 @@
 //! Listening for other devices: who may connect, how many, how long; and the end of it.
 
+use crate::make::apart;
 use crate::moving::devices::{Devices, link};
 use crate::serving::admission::{Admission, Rules};
 use crate::serving::programs::Programs;
@@ -213,7 +214,6 @@ impl Server {
         } = receiving;
         let host = Admission::new(rules, programs, shelf, Some(peer));
         let mut host = host.ok_or_else(|| of("this machine is neither x86_64 nor aarch64".into()))?;
-        let mut from = None;
         let welcome = {
             let connections = &mut self.connections().1;
             let all = connections.iter().filter(|c| c.peer.is_some());
@@ -221,8 +221,10 @@ impl Server {
             // One device doesn't take all.
             let most = receiving.max_connections;
             let welcome = all.count() < most && own < most.div_ceil(2);
-            if let Some(connection) = connections.iter_mut().find(|c| c.id == id) {
-                from = connection.stream.peer_addr().ok();
+            // One that isn't stays among the strangers, of which there are few.
+            if welcome && let Some(connection) = connections.iter_mut().find(|c| c.id == id) {
+                let from = connection.stream.peer_addr().ok();
+                host.called_from = from.map(|from| (self.devices.clone(), from.ip().to_canonical()));
                 connection.peer = Some(peer);
                 connection.decisive = host.decisive.clone();
             }
@@ -236,19 +238,16 @@ impl Server {
             link.finish();
             return Err(of("has too many connections".into()));
         }
-        if let Some(from) = from {
-            // It saves saying where it is, no more.
-            let _ = self.devices.called_from(peer, from.ip().to_canonical());
-        }
         match receiver::serve(&link, shelf, &mut host) {
             Ok(()) | Err(LinkError::Closed) => Ok(()),
             Err(e) => Err(of(e.to_string())),
         }
     }
 
-    /// Ends all connections: at once those of which no transfer can have changed hands, the others when they are over,
+    /// Ends what is being compiled, and all connections: at once those of which no transfer can have changed hands, the others when they are over,
     /// or after [`ENDING`]. Whatever is cut, its records are durable, and the next contact goes on from them.
     pub(crate) fn end(&self) {
+        apart::end();
         let deadline = Instant::now() + ENDING;
         loop {
             let mut left = 0;

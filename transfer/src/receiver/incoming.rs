@@ -50,9 +50,11 @@ pub(super) fn module(link: &Link, host: &mut dyn Host, open: &mut Open, len: u64
 
 /// Takes a round in; whether it is worth anything shows with the state that takes pages from it.
 pub(super) fn round(link: &Link, host: &mut dyn Host, open: &mut Open, number: u32, len: u64) -> Result<(), Refusal> {
-    if !(1..=MOST_ROUNDS).contains(&number) {
+    // Each comes once: whoever takes them in is told of it each time.
+    if number > MOST_ROUNDS || number != open.rounds + 1 {
         return Err(Refusal::Link(LinkError::Unexpected));
     }
+    open.rounds = number;
     let path = open.place.file(&round_file(number));
     received(files::receive(link, len, &path, 0o600), "a round can't be received")?;
     // Its name becomes durable with the record that says that all is whole.
