@@ -22,7 +22,7 @@ fn expected(house: &House, words: &[&str]) -> String {
 }
 
 fn json(outcome: &Outcome) -> Value {
-    serde_json::from_str(&outcome.out()).unwrap()
+    dunlin_tests::house::events(outcome).pop().unwrap()
 }
 
 fn sizes(report: &Value) -> Vec<u64> {

@@ -483,7 +483,7 @@ fn a_moved_program_goes_on_in_the_process_that_waited_for_it() {
     let running = machines.start(LONG);
     let moved = |from: &str, pid, to: &str, options: &[&str]| {
         let moved = machines.migrate(from, pid, to, options).finish().expect_code(0);
-        let report: serde_json::Value = serde_json::from_str(&moved.out()).unwrap();
+        let report = dunlin_tests::house::events(&moved).pop().unwrap();
         let pid = report["pid"].as_u64().unwrap() as u32;
         assert!(report["rounds"].as_array().is_some_and(|r| !r.is_empty()), "{report}");
         assert!(waited(pid), "{report}");
