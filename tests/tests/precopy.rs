@@ -153,7 +153,7 @@ fn its_files_go_with_it() {
 }
 
 #[test]
-fn a_round_that_cannot_be_written_ends_the_move_and_the_program_runs_on() {
+fn where_neither_a_round_nor_the_state_can_be_written_the_program_runs_on() {
     let house = House::new("heap");
     let exe = house.executable();
     let words = ["16", "300", "4", "4000", "3"];
@@ -162,9 +162,9 @@ fn a_round_that_cannot_be_written_ends_the_move_and_the_program_runs_on() {
     let command = house.on("a", "/bin/sh".as_ref(), &[&shell[..], &words].concat());
     let mut running = start(command, Input::Empty, PATIENCE);
     running.wait_for("30 ");
-    let failed = run(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE).expect_code(1);
-    assert!(failed.err().contains("File too large"), "{}", failed.err());
-    assert!(failed.err().contains("it goes on here"), "{}", failed.err());
+    let failed = run(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE).expect_code(3);
+    assert!(failed.err().contains("too little room on the disk"), "{}", failed.err());
+    assert!(failed.err().contains("it runs on here"), "{}", failed.err());
     assert_eq!(house.open("a"), [""; 0]);
     assert_eq!(running.finish().expect_code(0).out(), expected(&house, &words));
     assert_eq!(house.open("b"), [""; 0]);
