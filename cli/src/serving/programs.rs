@@ -187,11 +187,11 @@ mod tests {
         }
         assert_eq!(Programs::open(dir.path()).unwrap().count(), (0, 0));
         assert_eq!(fs::read_dir(dir.path().join("programs")).unwrap().count(), 0);
-        let short = Command::new("true").spawn().unwrap();
+        let mut short = Command::new("true").spawn().unwrap();
         while began(short.id()).is_some() {}
         programs.add(short.id(), "b", 10);
         assert_eq!(programs.count(), (0, 0));
-        assert!(fs::metadata(format!("/proc/{}", short.id())).is_err(), "it is reaped");
+        assert!(short.wait().is_err(), "it is reaped already");
         assert_eq!(fs::read_dir(dir.path().join("programs")).unwrap().count(), 0);
         assert!(again.count() == (0, 0) && began(std::process::id()).is_some());
         let _ = child.wait();

@@ -244,8 +244,9 @@ impl Server {
         }
     }
 
-    /// Ends what is being compiled, and all connections: at once those of which no transfer can have changed hands, the others when they are over,
-    /// or after [`ENDING`]. Whatever is cut, its records are durable, and the next contact goes on from them.
+    /// Ends what is being compiled, and all connections: at once those of which no transfer can have changed hands, the
+    /// others when they are over, or after [`ENDING`]. Whatever is cut, its records are durable, and the next contact
+    /// goes on from them.
     pub(crate) fn end(&self) {
         apart::end();
         let deadline = Instant::now() + ENDING;
@@ -268,6 +269,11 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serving::configuration::Executables;
+    use dunlin_interface::options::Options;
+    use dunlin_transfer::link::Link;
+    use dunlin_transfer::records::random;
+    use std::path::Path;
 
     #[test]
     fn one_network_counts_as_one_address() {
@@ -276,6 +282,77 @@ mod tests {
         assert_ne!(ip("2001:db8::1"), ip("2001:db8:0:1::1"));
         assert_eq!(ip("::ffff:192.0.2.1"), ip("192.0.2.1"));
         assert_ne!(ip("192.0.2.1"), ip("192.0.2.2"));
+    }
+
+    /// A device at `here`, which takes so many connections, and the link of another one that is paired with it.
+    fn met(here: &Path, there: &Path, max_connections: usize) -> (Arc<Server>, Link, Key) {
+        let shelf = Shelf::open(here).unwrap();
+        let (devices, caller) = (Devices::open(here).unwrap(), Devices::open(there).unwrap());
+        let rules = Rules {
+            options: Options::default(),
+            emulator: None,
+            executables: Executables::Paired,
+            max_programs: 1,
+            total_memory: None,
+            max_executable: 1,
+            max_state: 1,
+        };
+        let receiving = Receiving {
+            programs: Arc::new(Programs::open(here).unwrap()),
+            rules: Arc::new(rules),
+            shelf,
+            max_connections,
+        };
+        let (key, own) = (caller.own.key(), devices.own.key());
+        Peers::add(&devices.directory, "there", key, Some("127.0.0.9:1".into())).unwrap();
+        Peers::add(&caller.directory, "here", own, None).unwrap();
+        let about = pairing::About {
+            name: "here".into(),
+            port: 1,
+        };
+        let server = Server::new(devices, about, Some(receiving));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, from) = listener.accept().unwrap();
+        server.meet(accepted, from.ip());
+        let channel = handshake::call(stream, &caller.directory, &caller.own, own).unwrap();
+        (server, link(channel).unwrap(), key)
+    }
+
+    #[test]
+    fn a_device_that_is_not_welcome_stays_a_stranger() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+        let peers = |server: &Server| server.connections().1.iter().map(|c| c.peer).collect::<Vec<_>>();
+        let (server, link, _) = met(&here, &there, 0);
+        assert!(matches!(link.receive(), Ok(Frame::Hello { .. })));
+        assert_eq!(peers(&server), [None]);
+        link.greet(random().unwrap()).unwrap();
+        assert!(matches!(link.receive(), Ok(Frame::Error(_))));
+        assert_eq!(peers(&server), [None]);
+    }
+
+    #[test]
+    fn where_a_device_is_counts_once_it_has_said_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+        let (server, link, key) = met(&here, &there, 2);
+        let address = || {
+            Peers::read(&server.devices.directory)
+                .unwrap()
+                .by_key(key)
+                .unwrap()
+                .address
+                .clone()
+        };
+        assert!(matches!(link.receive(), Ok(Frame::Hello { .. })));
+        assert_eq!(server.connections().1[0].peer, Some(key));
+        assert_eq!(address().unwrap(), "127.0.0.9:1");
+        link.greet(random().unwrap()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while address().unwrap() != "127.0.0.1:1" {
+            assert!(Instant::now() < deadline);
+        }
     }
 
     #[test]
