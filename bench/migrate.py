@@ -13,6 +13,7 @@ Started by `ci/bench --migrate`. Without root, or with --pipe, the machines spea
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -30,7 +31,6 @@ from run import DUNLIN, HERE, WASM_FLAGS, WORK, sh
 NETWORKS = {"1 Gbit/s": {"rate": 1000}, "50 Mbit/s, 20 ms, 1 % loss": {"rate": 50, "delay": 10, "loss": 1}}
 SIZES = [1, 64, 1024]
 PORT = 7746
-STEPS_A_SECOND = 100
 
 
 def build():
@@ -102,7 +102,7 @@ class House:
             if line.startswith("Code:"):
                 code = "".join(c for c in line.split("(")[0] if c.isdigit())
                 break
-        a.start(DUNLIN, "pair", f"{network.ADDRESSES['b']}:{PORT}", code).wait(60)
+        a.start(DUNLIN, "pair", f"{network.ADDRESSES['b']}:{PORT}", code, stdout=subprocess.DEVNULL).wait(60)
         if shows.wait(60):
             sys.exit("bench: the machines can't be paired")
 
@@ -147,14 +147,15 @@ def undisturbed(out, size, dirty, steps):
 def measure(out, link, size, dirty, moves, options):
     """A row of figures of so many moves."""
     emulator = f"aarch64={options.qemu}" if options.emulated else None
-    with tempfile.TemporaryDirectory(dir=options.at) as dir:
+    with tempfile.TemporaryDirectory(dir=options.at) as dir, contextlib.ExitStack() as stack:
         house = House(Path(dir), link, emulator)
+        stack.callback(house.close)
         home = Path(dir) / "programs"
         home.mkdir()
         for file in out.iterdir():
             os.link(file, home / file.name) if file.stat().st_dev == home.stat().st_dev else shutil.copy2(file, home)
-        # Long enough for the moves; what it does doesn't depend on when they come.
-        steps = int(STEPS_A_SECOND * options.seconds)
+        # It runs until it is ended; what it does doesn't depend on when it moves.
+        steps = 10**9
         a = house.machines["a"]
         with open(Path(dir) / "first", "w+") as first:
             running = a.start(exe_for(home, "here"), size, dirty, steps, stdout=first, stderr=first)
@@ -168,14 +169,17 @@ def measure(out, link, size, dirty, moves, options):
                 reports.append(house.migrate(pid, place, target, options.options))
                 pid, place = reports[-1]["pid"], target
                 logs.append(Path(reports[-1]["log"]))
-            deadline = time.monotonic() + options.seconds + 600
-            while "longest" not in logs[-1].read_text():
+            # Some more of it, and that was all.
+            whole = lambda: output_of(logs[-1].read_text())[0]
+            deadline, before = time.monotonic() + 600, len(whole())
+            while len(whole()) < before + 2:
                 if time.monotonic() > deadline:
-                    sys.exit("bench: the program doesn't end")
-                time.sleep(0.2)
+                    sys.exit("bench: the program says nothing any more")
+                time.sleep(0.1)
+            os.kill(pid, signal.SIGKILL)
         said, longest = output_of("".join(log.read_text() for log in logs))
-        house.close()
-    if said != undisturbed(out, size, dirty, steps):
+    expected = undisturbed(out, size, dirty, int(said[-1].split()[0]))
+    if said != expected[: len(said)]:
         sys.exit(f"bench: {size} MiB, {dirty} MiB/s: the output differs from an undisturbed run's after {moves} moves")
     stands = sorted(report["downtime_us"] / 1e3 for report in reports)
     parts = {part: statistics.median(r[part] / 1e3 for r in reports) for part in ("stop_us", "send_us", "start_us")}
@@ -188,7 +192,6 @@ def main():
     parser = argparse.ArgumentParser(prog="ci/bench --migrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moves", type=int, default=50, help="moves of each program (default 50)")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between two moves (default 0.5)")
-    parser.add_argument("--seconds", type=float, default=0, help="how long the program runs (default: as long as the moves need)")
     parser.add_argument("--size", type=int, action="append", metavar="MIB", help=f"only heaps of this size (default {SIZES})")
     parser.add_argument("--dirty", type=int, action="append", metavar="MIB", help="only programs that change so much a second (default 0, 50)")
     parser.add_argument("--network", choices=["fast", "slow"], action="append", help="only this network")
@@ -207,7 +210,7 @@ def main():
     networks = {"a pipe": None} if options.pipe or os.geteuid() else NETWORKS
     if options.network and networks is NETWORKS:
         networks = dict(list(NETWORKS.items())[n] for n in sorted({"fast": 0, "slow": 1}[name] for name in options.network))
-    given, rows = options.seconds, []
+    rows = []
     for name, how in networks.items():
         print(f"{name}{', machine b emulated' if options.emulated else ''}: {options.moves} moves each; ms")
         print(f"{'heap':>9} {'changed/s':>10} {'stands':>8} {'p99':>8} {'worst':>8} {'seen':>8}  {'stop':>7} {'send':>7} {'start':>7}  last sent")
@@ -215,7 +218,6 @@ def main():
             for dirty in options.dirty if options.dirty is not None else [0, 50]:
                 link = network.Link(**how) if how else None
                 try:
-                    options.seconds = given or options.moves * (options.pause + 1 + size / 250 + (size / 4 if how and how["rate"] < 100 else 0))
                     row = measure(out, link, size, dirty, options.moves, options)
                 finally:
                     if link:

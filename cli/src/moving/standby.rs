@@ -21,8 +21,6 @@ pub(super) struct Standby {
     place: PathBuf,
     process: Option<Process>,
     orders: PipeWriter,
-    /// Rounds that it has not answered for.
-    owed: usize,
     ready: bool,
 }
 
@@ -42,7 +40,6 @@ impl Standby {
             place: place.to_owned(),
             process: Some(process),
             orders,
-            owed: 0,
             ready: false,
         })
     }
@@ -61,35 +58,38 @@ impl Standby {
         self.orders.write_all(&line(order)?)
     }
 
-    /// Hands it a round; it takes it in while others come.
-    pub(super) fn round(&mut self, path: PathBuf) -> io::Result<()> {
-        self.say(&Order::Round(path))?;
-        self.owed += 1;
-        Ok(())
+    /// Hands it a round, and waits until it has taken it in: what comes next is the last of it, perhaps, and shouldn't
+    /// have to wait for that.
+    pub(super) fn round(&mut self, path: PathBuf) -> Result<(), String> {
+        match self.ask(&Order::Round(path))? {
+            Answer::Held => Ok(()),
+            Answer::No(why) => Err(show::clean(&why)),
+            Answer::Ready => Err("it answers out of turn".into()),
+        }
     }
 
     /// Hands it the state, and waits until it could go on. If not, why; nothing, if it has only ended.
     pub(super) fn state(&mut self, path: PathBuf) -> Result<(), String> {
-        self.say(&Order::State(path)).map_err(|_| String::new())?;
-        let process = self.process.as_mut().ok_or_else(String::new)?;
-        loop {
-            let answer = match process.wait_for_word() {
-                Ok(true) => next(process.told()),
-                Ok(false) => return Err("it takes too long".into()),
-                Err(e) => Err(e),
-            };
-            match answer {
-                Ok(Some(Answer::Held)) if self.owed > 0 => self.owed -= 1,
-                Ok(Some(Answer::Ready)) if self.owed == 0 => {
-                    self.ready = true;
-                    return Ok(());
-                }
-                Ok(Some(Answer::No(why))) => return Err(show::clean(&why)),
-                Ok(Some(Answer::Held | Answer::Ready)) => return Err("it answers out of turn".into()),
-                Ok(None) => return Err(String::new()),
-                Err(e) => return Err(e.to_string()),
+        match self.ask(&Order::State(path))? {
+            Answer::Ready => {
+                self.ready = true;
+                Ok(())
             }
+            Answer::No(why) => Err(show::clean(&why)),
+            Answer::Held => Err("it answers out of turn".into()),
         }
+    }
+
+    /// Its answer to an order; an error without words, if it has only ended.
+    fn ask(&mut self, order: &Order) -> Result<Answer, String> {
+        self.say(order).map_err(|_| String::new())?;
+        let process = self.process.as_mut().ok_or_else(String::new)?;
+        let answer = match process.wait_for_word() {
+            Ok(true) => next(process.told()),
+            Ok(false) => return Err("it takes too long".into()),
+            Err(e) => Err(e),
+        };
+        answer.map_err(|e| e.to_string())?.ok_or_else(String::new)
     }
 
     /// Lets it go on, with its output at `log`. Returns its number; `None` if it ended instead. After an error, too,

@@ -57,10 +57,10 @@ pub(super) fn round(link: &Link, host: &mut dyn Host, open: &mut Open, number: u
     open.rounds = number;
     let path = open.place.file(&round_file(number));
     received(files::receive(link, len, &path, 0o600), "a round can't be received")?;
-    // Its name becomes durable with the record that says that all is whole.
-    link.send(&Frame::RoundKept(number)).map_err(Refusal::Link)?;
     let executable = executable_of(open, host).map_err(Refusal::Here)?;
     host.round(&open.about, &executable, &open.place, number);
+    // Its name becomes durable with the record that says that all is whole.
+    link.send(&Frame::RoundKept(number)).map_err(Refusal::Link)?;
     Ok(())
 }
 
