@@ -65,7 +65,8 @@ class Machine:
     def serve(self):
         emulator = ["--emulator", self.emulator] if self.emulator else []
         listen = f"{network.ADDRESSES[self.name]}:{PORT}"
-        self.served = self.start(DUNLIN, "serve", "--listen", listen, "--executables", "paired", *emulator, stderr=open(self.home / "serve.log", "w"))
+        self.served = self.start(DUNLIN, "serve", "--listen", listen, "--executables", "paired", *emulator, stdout=subprocess.DEVNULL,
+                                 stderr=open(self.home / "serve.log", "w"))
 
     def stop(self):
         if self.served:
@@ -166,7 +167,9 @@ def measure(out, link, size, dirty, moves, options):
             for _ in range(moves):
                 time.sleep(options.pause)
                 target = "b" if place == "a" else "a"
-                reports.append(house.migrate(pid, place, target, options.options))
+                # Of a program that is emulated, the process is not its executable.
+                exe = ["--exe", home / "heap"] if options.emulated else []
+                reports.append(house.migrate(pid, place, target, [*exe, *options.options]))
                 pid, place = reports[-1]["pid"], target
                 logs.append(Path(reports[-1]["log"]))
             # Some more of it, and that was all.
