@@ -45,6 +45,26 @@ fn a_program_that_is_asked_to_end_goes_on_elsewhere() {
     assert_eq!(again(&house, options), house.expected(&COUNT));
 }
 
+/// Periodic snapshots stay behind: whoever starts the command again must not go on from them.
+#[test]
+fn one_that_somebody_else_has_moved_is_not_started_again_either() {
+    let house = House::new("counter");
+    let options = "--checkpoint-every 1s --checkpoint-to saves";
+    let running = counting(&house, options);
+    run(house.migrate("a", running.pid(), "b", &[]), Input::Empty, PATIENCE).expect_code(0);
+    running.finish().expect_code(CHECKPOINTED);
+    let twice = run(house.command(&COUNT, options), Input::Empty, PATIENCE).expect_code(USAGE);
+    assert!(twice.err().contains("has moved to another machine"), "{}", twice.err());
+    // One that goes on here has no such mark.
+    let other = counting(&house, "--checkpoint-to other.snap --checkpoint-on TERM");
+    run(house.migrate("a", other.pid(), "nowhere", &[]), Input::Empty, PATIENCE).expect_code(1);
+    let refused = house.migrate("a", other.pid(), "b", &["--max-memory=1"]);
+    run(refused, Input::Empty, PATIENCE).expect_code(3);
+    assert!(!house.path("other.snap.moved").exists());
+    other.signal(Signal::TERM);
+    other.finish().expect_code(CHECKPOINTED);
+}
+
 #[test]
 fn one_that_can_go_nowhere_writes_its_snapshot() {
     let house = House::new("counter");

@@ -223,7 +223,7 @@ impl<'a> Moving<'a> {
         if let Some((kind, path)) = executable {
             self.moved.executable_bytes = self.file(kind, &path, None, way)?.0;
             // To compile it may take minutes, in which the program runs on.
-            self.admitted(way)?;
+            self.until(Frame::Admitted, way)?;
         }
         // What came may be refused at once.
         self.refused_yet()?;
@@ -309,11 +309,6 @@ impl<'a> Moving<'a> {
             }
             Err(e) => Err(format!("{}: {e}", path.display())),
         }
-    }
-
-    /// Waits until what was sent is accepted.
-    fn admitted(&mut self, way: &mut Way<'_>) -> Result<(), String> {
-        self.until(Frame::Admitted, way)
     }
 
     /// Waits until the other side says this, while the program runs on.

@@ -167,6 +167,12 @@ mod tests {
         let kind = FileKind::Snapshot;
         for progress in [
             Progress::Sent { kind, done: 1, of: 2 },
+            Progress::Sent {
+                kind: FileKind::Round(2),
+                done: 1,
+                of: 2,
+            },
+            Progress::Round { number: 2 },
             Progress::Agreed,
             Progress::Stopping,
             Progress::Waiting,
